@@ -1,0 +1,8 @@
+"""Attack, harden and dissect Keras models."""
+
+from keras_robust import attacks as attacks
+from keras_robust.attacks import FGSMAttack as FGSMAttack
+from keras_robust.attacks import PGDAttack as PGDAttack
+from keras_robust.version import __version__ as __version__
+from keras_robust import layers as layers
+from keras_robust import models as models

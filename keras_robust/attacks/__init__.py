@@ -1,0 +1,5 @@
+"""Attacks: who moves the input."""
+
+from keras_robust.attacks.fgsm import FGSMAttack as FGSMAttack
+from keras_robust.attacks.pgd import PGDAttack as PGDAttack
+from keras_robust.attacks.radii import matched_epsilon as matched_epsilon

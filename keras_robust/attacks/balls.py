@@ -1,0 +1,170 @@
+"""L2 and L-infinity balls: unit step, projection, uniform sample, radii.
+
+Every function works on a batch: `x`, `center`, `gradient` and `direction` have
+shape `(N, ...)` with any number of axes, `epsilon` has shape `(N,)`. Norms are
+taken over all axes but the first.
+"""
+
+import math
+
+from keras import ops
+
+
+def per_example(values, like):
+    """Reshapes `(N,)` to `(N, 1, ..., 1)` so that it broadcasts to `like`."""
+    return ops.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
+
+
+def _other_axes(x):
+    return tuple(range(1, len(x.shape)))
+
+
+def _nonzero(x):
+    """`x` with ones for zeros: a divisor, without a floor that shrinks."""
+    return ops.where(x > 0, x, ops.ones_like(x))
+
+
+def l2_norm(x, keepdims=False):
+    """`||x_n||_2` for each example, exact also where squares underflow.
+
+    Args:
+        x: Tensor of shape `(N, ...)`.
+        keepdims: Whether to keep the reduced axes.
+
+    Returns:
+        Tensor of shape `(N,)`, or `(N, 1, ..., 1)`.
+    """
+    axes = _other_axes(x)
+    largest = ops.max(ops.abs(x), axis=axes, keepdims=True)
+    scale = _nonzero(largest)
+    total = ops.sum(ops.square(x / scale), axis=axes, keepdims=True)
+    norm = scale * ops.sqrt(total)
+    return norm if keepdims else ops.reshape(norm, (-1,))
+
+
+def linf_norm(x, keepdims=False):
+    """`max_i |x_ni|` for each example.
+
+    Args:
+        x: Tensor of shape `(N, ...)`.
+        keepdims: Whether to keep the reduced axes.
+
+    Returns:
+        Tensor of shape `(N,)`, or `(N, 1, ..., 1)`.
+    """
+    return ops.max(ops.abs(x), axis=_other_axes(x), keepdims=keepdims)
+
+
+def add_towards(center, delta):
+    """`center + delta`, rounded so that no entry moves further than `delta`.
+
+    Plain addition rounds to nearest, which at a pixel near 1 overshoots a
+    radius of 1/255 by more than one part in a million.
+
+    Args:
+        center: Tensor of shape `(N, ...)`.
+        delta: Tensor of the same shape.
+
+    Returns:
+        Tensor `x` with `|x - center| <= |delta|` in every entry.
+    """
+    x = center + delta
+    bound = ops.abs(delta)
+    one_ulp = ops.abs(x) * 2.0**-23
+    nudged = x - ops.sign(delta) * one_ulp
+    x = ops.where(ops.abs(x - center) > bound, nudged, x)
+    return ops.where(ops.abs(x - center) > bound, center, x)
+
+
+class L2Ball:
+    """`{x : ||x - center||_2 <= epsilon}`."""
+
+    name = "l2"
+    norm = staticmethod(l2_norm)
+
+    @staticmethod
+    def unit(gradient):
+        """Steepest ascent, `g / ||g||_2`; zero where the gradient is zero."""
+        # Dividing by the largest entry first keeps tiny gradients exact.
+        largest = linf_norm(gradient, keepdims=True)
+        gradient = gradient / _nonzero(largest)
+        return gradient / _nonzero(l2_norm(gradient, keepdims=True))
+
+    @staticmethod
+    def shrink(delta, epsilon):
+        """`argmin ||d - delta||_2` over `||d||_2 <= epsilon`."""
+        norm = l2_norm(delta, keepdims=True)
+        factor = per_example(epsilon, delta) / _nonzero(norm)
+        return delta * ops.minimum(factor, ops.ones_like(factor))
+
+    @staticmethod
+    def sample(normal, uniform, like, mask=None):
+        """A uniform draw from the unit ball: direction times `u ** (1/d)`.
+
+        The mean radius is `d / (d + 1)`; with a mask, `d` counts the entries
+        that may move.
+        """
+        direction = normal(ops.shape(like))
+        free = ops.ones_like(like) if mask is None else mask
+        moving = ops.sum(
+            ops.cast(free != 0, like.dtype), axis=_other_axes(like)
+        )
+        radius = ops.power(uniform(ops.shape(like)[:1]), 1 / _nonzero(moving))
+        unit = L2Ball.unit(direction * free)
+        return unit * per_example(radius, like)
+
+
+class LinfBall:
+    """`{x : max_i |x_i - center_i| <= epsilon}`."""
+
+    name = "linf"
+    norm = staticmethod(linf_norm)
+
+    @staticmethod
+    def unit(gradient):
+        """Steepest ascent, `sign(g)`; zero where the gradient is zero."""
+        return ops.sign(gradient)
+
+    @staticmethod
+    def shrink(delta, epsilon):
+        """`argmin ||d - delta||_2` over `max_i |d_i| <= epsilon`."""
+        epsilon = per_example(epsilon, delta)
+        return ops.clip(delta, -epsilon, epsilon)
+
+    @staticmethod
+    def sample(normal, uniform, like, mask=None):
+        """A uniform draw from the cube `[-1, 1]^d`."""
+        del normal
+        cube = 2 * uniform(ops.shape(like)) - 1
+        return cube if mask is None else cube * mask
+
+
+_BALLS = {
+    "l2": L2Ball,
+    "linf": LinfBall,
+    2: L2Ball,
+    math.inf: LinfBall,
+    "2": L2Ball,
+    "inf": LinfBall,
+}
+
+
+def get_ball(norm):
+    """The ball of a norm.
+
+    Args:
+        norm: `"l2"` or 2, `"linf"` or `numpy.inf`.
+
+    Returns:
+        The class with `norm`, `unit`, `shrink` and `sample`.
+
+    Raises:
+        ValueError: If the norm is another one.
+    """
+    key = norm.lower() if isinstance(norm, str) else norm
+    if isinstance(key, bool) or key not in _BALLS:
+        raise ValueError(
+            "Argument `norm` must be 'l2' (or 2) or 'linf' (or numpy.inf). "
+            f"Received: norm={norm!r}"
+        )
+    return _BALLS[key]

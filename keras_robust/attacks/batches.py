@@ -1,0 +1,94 @@
+"""Arrays of any length through a function of one batch."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.progress import Progress
+
+
+def map_batches(
+    function, x, inputs, *, value_range, batch_size, pads, steps, verbose
+):
+    """Runs `function` batch by batch, so that memory does not grow with N.
+
+    Args:
+        function: `(batch, report) -> dictionary` of tensors, with `"x"`.
+            `batch` holds `center` and slices of `inputs` as tensors.
+        x: NumPy array or tensor of shape `(N, ...)`, float32 or float64.
+        inputs: Dictionary of arrays of length N.
+        value_range: `(low, high)` that holds `x` and the result.
+        batch_size: Int >= 1.
+        pads: Whether to fill up a last partial batch, by repeating its first
+            example, so that nothing is compiled for its size.
+        steps: Steps in one batch, for the progress bar.
+        verbose: 0 for no progress bar.
+
+    Returns:
+        Dictionary of results of length N; `"x"` like the input `x` in dtype
+        and kind, the others NumPy arrays.
+    """
+    examples = x.shape[0]
+    starts = range(0, examples, batch_size)
+    progress = Progress(len(starts) * max(steps, 1), verbose)
+    results = []
+    for start in starts:
+        stop = min(start + batch_size, examples)
+        missing = batch_size - (stop - start) if pads and start else 0
+        batch = {
+            key: _fill(value[start:stop], missing)
+            for key, value in {"center": x, **inputs}.items()
+        }
+        done = []
+
+        def report(n, done=done):
+            done.append(n)
+            progress.add(n)
+
+        result = function(batch, report)
+        # What an early stop has saved.
+        progress.add(max(steps, 1) - sum(done))
+        result = {key: value[: stop - start] for key, value in result.items()}
+        result["x"] = _like(x[start:stop], result["x"], value_range)
+        results.append(
+            {
+                key: value if key == "x" else ops.convert_to_numpy(value)
+                for key, value in result.items()
+            }
+        )
+    if len(results) == 1:
+        return results[0]
+    return {key: _join([r[key] for r in results]) for key in results[0]}
+
+
+def _fill(value, missing):
+    """As a tensor, floats in float32, with `missing` more rows."""
+    if isinstance(value, np.ndarray) and value.dtype == np.float64:
+        value = value.astype("float32")
+    value = ops.convert_to_tensor(value)
+    if keras.backend.standardize_dtype(value.dtype) == "float64":
+        value = ops.cast(value, "float32")
+    if not missing:
+        return value
+    return ops.concatenate([value, ops.repeat(value[:1], missing, axis=0)])
+
+
+def _like(x, result, value_range):
+    """`result` in the kind and dtype of `x`."""
+    xp = np if isinstance(x, np.ndarray) else ops
+    if xp is np:
+        result = ops.convert_to_numpy(result)
+    if keras.backend.standardize_dtype(x.dtype) != "float64":
+        return result
+    # The float32 step is added to the float64 input: the input's own rounding
+    # would count against epsilon.
+    rounded = x.astype("float32") if xp is np else ops.cast(x, "float32")
+    step = result - rounded
+    step = step.astype(x.dtype) if xp is np else ops.cast(step, "float64")
+    return xp.clip(x + step, *value_range)
+
+
+def _join(values):
+    if isinstance(values[0], np.ndarray):
+        return np.concatenate(values)
+    return ops.concatenate(values)

@@ -1,0 +1,44 @@
+"""Configuration objects: every `__init__` argument is a key of the config."""
+
+import inspect
+
+import keras
+import numpy as np
+
+
+class ConfigMixin:
+    """`get_config`, `from_config` and a `repr` from the signature."""
+
+    def get_config(self):
+        """Every argument of `__init__`, ready for JSON."""
+        config = {}
+        for name in inspect.signature(type(self).__init__).parameters:
+            if name == "self":
+                continue
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                value = value.tolist()
+            elif isinstance(value, keras.Model) or callable(value):
+                value = keras.saving.serialize_keras_object(value)
+            config[name] = value
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        """The object that `get_config` described."""
+        return cls(
+            **{
+                key: keras.saving.deserialize_keras_object(value)
+                if isinstance(value, dict)
+                else value
+                for key, value in config.items()
+            }
+        )
+
+    def __repr__(self):
+        arguments = [
+            f"{key}={value!r}"
+            for key, value in self.get_config().items()
+            if not isinstance(value, dict)
+        ]
+        return f"{type(self).__name__}({', '.join(arguments)})"

@@ -1,0 +1,60 @@
+"""The fast gradient sign method."""
+
+import keras
+
+from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.config import ConfigMixin
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class FGSMAttack(ConfigMixin, Attack):
+    """One step of length `epsilon`: the fast gradient (sign) method.
+
+    Goodfellow et al. 2015 (arXiv:1412.6572), section 4, for L-infinity; with
+    `norm="l2"` the step is along the normalized gradient.
+
+    Args:
+        norm: `"linf"` (or `numpy.inf`) or `"l2"` (or 2).
+        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
+            or an array of shape `(N,)`, one per example.
+        targeted: Whether `y` holds the labels to reach.
+        value_range: `(low, high)`, the box that holds all inputs.
+        loss: As in `PGDAttack`.
+        mask: As in `PGDAttack`.
+        batch_size: Int >= 1, how many examples are attacked at once.
+        from_logits: As in `PGDAttack`.
+        jit_compile: As in `PGDAttack`.
+
+    Example:
+
+    ```python
+    fgsm = keras_robust.FGSMAttack(norm="linf", epsilon=8 / 255)
+    x_adv = fgsm(model, x, y)
+    ```
+    """
+
+    def __init__(
+        self,
+        norm="linf",
+        epsilon=8 / 255,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        loss="cross_entropy",
+        mask=None,
+        batch_size=128,
+        from_logits=None,
+        jit_compile="auto",
+    ):
+        super().__init__(
+            norm=norm,
+            epsilon=epsilon,
+            step_size=epsilon,
+            steps=1,
+            targeted=targeted,
+            value_range=value_range,
+            loss=loss,
+            mask=mask,
+            batch_size=batch_size,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
+        )

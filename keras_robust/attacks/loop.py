@@ -1,0 +1,189 @@
+"""The one loop: move an input along a gradient, inside a constraint."""
+
+from keras import ops
+
+from keras_robust import backend
+from keras_robust.attacks.balls import add_towards
+from keras_robust.attacks.balls import per_example
+
+
+def keep_better(first, second):
+    """Per example the result of larger (success, loss); ties keep the first.
+
+    Args:
+        first: Dictionary with `"x"` `(N, ...)`, `"loss"` and `"success"` `(N,)`.
+        second: The same.
+
+    Returns:
+        The same, chosen example by example.
+    """
+    better = ops.where(
+        ops.equal(first["success"], second["success"]),
+        second["loss"] > first["loss"],
+        second["success"],
+    )
+    return {
+        key: ops.where(
+            per_example(better, second[key]), second[key], first[key]
+        )
+        for key in first
+    }
+
+
+class GradientLoop:
+    """`x <- project(x + step_size * unit(gradient))`, as init, step, finish.
+
+    Inputs are a dictionary of tensors: `center` and `start` of shape
+    `(N, ...)`, `epsilon` and `step_size` of shape `(N,)`, optionally `mask`
+    like `center`, and whatever the objective reads.
+
+    Args:
+        objective: `(inputs, x) -> (values, success)`, both `(N,)`; values are
+            increased.
+        ball: A class of `balls` for unit steps and projection.
+        value_range: `(low, high)`, the box.
+        inside_ball: Whether to stay within `epsilon` of the center; otherwise
+            only the box holds.
+        keep_best: Whether to return the best iterate instead of the last.
+        early_stop: Whether an example stops at its first success.
+        scored: Whether the result tells `loss` and `success`; costs one more
+            forward pass.
+    """
+
+    def __init__(
+        self,
+        objective,
+        ball,
+        value_range,
+        inside_ball=True,
+        keep_best=False,
+        early_stop=False,
+        scored=False,
+    ):
+        self.objective = objective
+        self.ball = ball
+        self.value_range = value_range
+        self.inside_ball = inside_ball
+        self.keep_best = keep_best
+        self.early_stop = early_stop
+        self.scored = scored or keep_best
+
+    def init(self, inputs):
+        """State before the first step."""
+        x = inputs["start"]
+        state = {"x": x}
+        no = ops.zeros_like(x[(slice(None),) + (0,) * (len(x.shape) - 1)])
+        if self.keep_best:
+            success = ops.cast(no, "bool")
+            state["best"] = {"x": x, "loss": no - 1e30, "success": success}
+        if self.early_stop:
+            state["active"] = ops.equal(no, 0)
+        return state
+
+    def step(self, inputs, state):
+        """One gradient step inside the constraints."""
+        x = state["x"]
+        (values, success), gradient = backend.value_and_gradient(
+            lambda x: self.objective(inputs, x), x
+        )
+        if "mask" in inputs:
+            # Before the norm, so that the whole step goes where it may.
+            gradient = gradient * inputs["mask"]
+        step_size = per_example(inputs["step_size"], x)
+        moved = x + step_size * self.ball.unit(gradient)
+        moved = self._constrain(inputs, moved)
+        state = dict(state)
+        if self.keep_best:
+            here = {"x": x, "loss": values, "success": success}
+            state["best"] = keep_better(state["best"], here)
+        if self.early_stop:
+            state["active"] = ops.logical_and(
+                state["active"], ops.logical_not(success)
+            )
+            moved = ops.where(per_example(state["active"], x), moved, x)
+        state["x"] = moved
+        return state
+
+    def advance(self, inputs, state, steps):
+        """`steps` steps, or fewer where every example has stopped."""
+        return backend.iterate(
+            lambda state: self.step(inputs, state), self.running, state, steps
+        )
+
+    def running(self, state):
+        """Whether any example is still moving."""
+        return ops.any(state["active"]) if self.early_stop else True
+
+    def finish(self, inputs, state):
+        """The result: `x`, and where scored `loss` and `success`."""
+        x = self._tighten(inputs, state["x"])
+        if not self.scored:
+            return {"x": x}
+        values, success = self.objective(inputs, x)
+        result = {"x": x, "loss": values, "success": success}
+        if self.keep_best:
+            result = keep_better(state["best"], result)
+            result["x"] = self._tighten(inputs, result["x"])
+        return result
+
+    def run(self, inputs, steps):
+        """All of it, for use inside a train step."""
+        state = self.advance(inputs, self.init(inputs), steps)
+        return self.finish(inputs, state)
+
+    def _constrain(self, inputs, x):
+        """Projects to the ball, then clips to the box."""
+        if self.inside_ball:
+            center = inputs["center"]
+            x = center + self.ball.shrink(x - center, inputs["epsilon"])
+        return ops.clip(x, *self.value_range)
+
+    def _tighten(self, inputs, x):
+        """Once more, rounding towards the center: the norm holds in float32."""
+        if self.inside_ball:
+            center = inputs["center"]
+            delta = self.ball.shrink(x - center, inputs["epsilon"])
+            x = add_towards(center, delta)
+        return ops.clip(x, *self.value_range)
+
+
+class CompiledLoop:
+    """A `GradientLoop` compiled piece by piece, with progress between pieces.
+
+    Args:
+        loop: The loop.
+        variables: Keras variables that its objective reads.
+        jit_compile: `True`, `False` or `"auto"`, see `backend`.
+    """
+
+    def __init__(self, loop, variables, jit_compile):
+        self.loop = loop
+        self.jit_compile = jit_compile
+        self.pads = backend.needs_padding(jit_compile)
+        options = {"variables": variables, "jit_compile": jit_compile}
+        self._init = backend.compile(loop.init, **options)
+        self._advance = backend.compile(
+            loop.advance, takes_steps=True, **options
+        )
+        self._finish = backend.compile(loop.finish, **options)
+
+    def __call__(self, inputs, steps, report=None):
+        """Runs the loop.
+
+        Args:
+            inputs: Dictionary of tensors, see `GradientLoop`.
+            steps: Int >= 0.
+            report: Called with the number of steps done after each piece.
+
+        Returns:
+            Dictionary with `x`, and where scored `loss` and `success`.
+        """
+        state = self._init(inputs)
+        pieces = backend.chunks(steps, self.jit_compile)
+        for piece in pieces:
+            state = self._advance(inputs, state, piece)
+            if report is not None:
+                report(piece)
+            if len(pieces) > 1 and not self.loop.running(state):
+                break
+        return self._finish(inputs, state)

@@ -1,0 +1,91 @@
+"""Projected gradient descent."""
+
+import keras
+
+from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.config import ConfigMixin
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class PGDAttack(ConfigMixin, Attack):
+    """Projected gradient descent in an L2 or L-infinity ball.
+
+    Madry et al. 2018 (arXiv:1706.06083), section 2.1. Every step moves by
+    `step_size` along the normalized gradient of the summed loss, projects to
+    the ball, then clips to `value_range` (the order of foolbox, torchattacks
+    and the paper's own library).
+
+    Args:
+        norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).
+        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
+            or an array of shape `(N,)`, one per example.
+        step_size: Length of a step in that norm, a number or one per example;
+            `None` for `2.5 * epsilon / steps` (the rule of MadryLab's
+            `robustness`).
+        steps: Int >= 0, number of gradient steps.
+        random_start: Whether to start from a uniform draw from the ball.
+        restarts: Int >= 1, independent random starts; the best result per
+            example by (success, loss) is kept.
+        targeted: Whether `y` holds the labels to reach.
+        value_range: `(low, high)`, the box that holds all inputs.
+        loss: `"cross_entropy"`, `"margin"`, or a callable
+            `(y, logits) -> (N,)` of tensors, larger where the label fits
+            worse.
+        seed: Int for the same random starts in every call, on every backend
+            and for every batch size; `None` for fresh ones.
+        keep_best: Whether to return the best iterate by (success, loss)
+            instead of the last.
+        early_stop: Whether an example stops at its first success.
+        mask: `None`, or numbers that broadcast to `x`: 0 where it must not
+            move. Applied before the norm.
+        batch_size: Int >= 1, how many examples are attacked at once.
+        from_logits: `None` to find out whether the model gives logits,
+            `True` or `False` to say so.
+        jit_compile: `"auto"` for the fastest way of the backend and device,
+            `True` to force XLA (or `torch.compile`), `False` to forbid it.
+
+    Example:
+
+    ```python
+    attack = keras_robust.PGDAttack(norm="l2", epsilon=0.5, steps=7)
+    x_adv = attack(model, x, y)
+    ```
+    """
+
+    def __init__(
+        self,
+        norm="l2",
+        epsilon=0.5,
+        step_size=None,
+        steps=7,
+        random_start=False,
+        restarts=1,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        loss="cross_entropy",
+        seed=None,
+        keep_best=False,
+        early_stop=False,
+        mask=None,
+        batch_size=128,
+        from_logits=None,
+        jit_compile="auto",
+    ):
+        super().__init__(
+            norm=norm,
+            epsilon=epsilon,
+            step_size=step_size,
+            steps=steps,
+            random_start=random_start,
+            restarts=restarts,
+            targeted=targeted,
+            value_range=value_range,
+            loss=loss,
+            seed=seed,
+            keep_best=keep_best,
+            early_stop=early_stop,
+            mask=mask,
+            batch_size=batch_size,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
+        )

@@ -1,0 +1,41 @@
+"""The only room that names a framework.
+
+Everything else is written with `keras.ops`. What differs between TensorFlow,
+JAX and PyTorch is the input gradient, how a loop is compiled, and the
+signature of a train step; each module here gives the same names:
+
+* `value_and_gradient(function, x)`: per-example values, their input gradient.
+* `iterate(step, running, state, steps)`: the loop, inside a trace or not.
+* `compile(function, variables, jit_compile, takes_steps)`: a compiled callable.
+* `chunks(steps, jit_compile)`: the pieces in which a long loop is run.
+* `needs_padding(jit_compile)`: whether a new batch size costs a compilation.
+* `is_traced(x)`: whether `x` is symbolic, so that its values cannot be read.
+* `Trainer`: the train and test steps of `AdversarialModel`.
+
+Compile policy (measured by `benchmarks/compile_policy.py`): XLA with the loop
+inside on accelerators; on CPU, TensorFlow graph mode, and for JAX never a
+convolution inside an XLA loop (jax-ml/jax#12868): short loops are unrolled,
+long ones run in Python over one jitted step.
+"""
+
+from importlib import import_module
+
+import keras
+
+name = keras.backend.backend()
+
+if name not in ("tensorflow", "jax", "torch"):
+    raise ImportError(
+        "keras_robust needs gradients, so the Keras backend must be "
+        f"'tensorflow', 'jax' or 'torch'. Received: KERAS_BACKEND={name!r}"
+    )
+
+_module = import_module(f"keras_robust.backend.{name}")
+
+Trainer = _module.Trainer
+chunks = _module.chunks
+compile = _module.compile
+is_traced = _module.is_traced
+iterate = _module.iterate
+needs_padding = _module.needs_padding
+value_and_gradient = _module.value_and_gradient

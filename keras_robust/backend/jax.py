@@ -1,0 +1,153 @@
+"""JAX: variables are arguments; on CPU no convolution inside an XLA loop."""
+
+import jax
+import keras
+from jax import numpy as jnp
+
+from keras_robust.backend.common import equal_chunks
+
+__all__ = [
+    "Trainer",
+    "chunks",
+    "compile",
+    "is_traced",
+    "iterate",
+    "needs_padding",
+    "value_and_gradient",
+]
+
+# Unrolled loops of up to this many steps compile in seconds.
+UNROLL_LIMIT = 8
+
+
+def value_and_gradient(function, x):
+    """Per-example values of `function` at `x` and the gradient of their sum.
+
+    Args:
+        function: `x -> (values, auxiliary)`, values of shape `(N,)`.
+        x: Array of shape `(N, ...)`.
+
+    Returns:
+        `(values, auxiliary), gradient`; the sum, not the mean, so that the
+        gradient of one example does not depend on the batch.
+    """
+
+    def total(x):
+        values, auxiliary = function(x)
+        return jnp.sum(values), (values, auxiliary)
+
+    (_, outputs), gradient = jax.value_and_grad(total, has_aux=True)(x)
+    return outputs, gradient
+
+
+def iterate(step, running, state, steps):
+    """Runs `state = step(state)` `steps` times, or until nothing runs."""
+    if isinstance(steps, int) and (steps == 1 or _on_cpu()):
+        for _ in range(steps):
+            state = step(state)
+        return state
+    _, state = jax.lax.while_loop(
+        lambda carry: (carry[0] < steps) & running(carry[1]),
+        lambda carry: (carry[0] + 1, step(carry[1])),
+        (0, state),
+    )
+    return state
+
+
+def _on_cpu():
+    return jax.default_backend() == "cpu"
+
+
+def _static_steps(jit_compile):
+    return _on_cpu() and jit_compile is not True
+
+
+def compile(function, variables, jit_compile="auto", takes_steps=False):
+    """Compiles `function`, reading `variables` anew at every call.
+
+    Args:
+        function: Callable of dictionaries of arrays; where `takes_steps`,
+            its last argument is a number of steps.
+        variables: Keras variables that `function` reads. They are passed as
+            arguments: closed over, `jax.jit` would keep their first values.
+        jit_compile: `False` runs operation by operation; `True` keeps the
+            loop inside XLA on CPU too; `"auto"` does so on accelerators.
+        takes_steps: Whether the last argument is a number of steps.
+
+    Returns:
+        The compiled callable.
+    """
+    variables = list(variables)
+
+    def stateless(values, steps, *args):
+        mapping = zip(variables, values, strict=True)
+        with keras.StatelessScope(state_mapping=list(mapping)):
+            return function(*args, *steps)
+
+    static = _static_steps(jit_compile)
+    if jit_compile is not False:
+        stateless = jax.jit(stateless, static_argnums=(1,) if static else ())
+
+    def call(*args):
+        steps = ()
+        if takes_steps:
+            args, steps = args[:-1], args[-1:]
+        return stateless([v.value for v in variables], steps, *args)
+
+    return call
+
+
+def chunks(steps, jit_compile="auto"):
+    """One unrolled piece on CPU, single steps beyond the unrolling limit."""
+    if not _static_steps(jit_compile):
+        return equal_chunks(steps)
+    return [steps] if steps <= UNROLL_LIMIT else [1] * steps
+
+
+def needs_padding(jit_compile="auto"):
+    """Every new batch size would be compiled again."""
+    return jit_compile is not False
+
+
+def is_traced(x):
+    """Whether `x` is a tracer of a JAX transformation."""
+    return isinstance(x, jax.core.Tracer)
+
+
+class Trainer:
+    """Train and test steps that attack first; state goes in and comes out."""
+
+    def train_step(self, state, data):
+        """One optimizer step on the perturbed batch."""
+        trainable, non_trainable, optimizer, metrics = state
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with self._scope(trainable, non_trainable) as scope:
+            x = self.perturb(x, y)
+        non_trainable = _current(scope, self.non_trainable_variables)
+        state = (trainable, non_trainable, optimizer, metrics)
+        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        return super().train_step(state, data)
+
+    def test_step(self, state, data):
+        """Clean metrics and robust accuracy of one batch."""
+        logs, (trainable, non_trainable, metrics) = super().test_step(
+            state, data
+        )
+        with self._scope(trainable, non_trainable, metrics) as scope:
+            logs.update(self.robust_test_step(data))
+        non_trainable = _current(scope, self.non_trainable_variables)
+        metrics = _current(scope, self.metrics_variables)
+        return logs, (trainable, non_trainable, metrics)
+
+    def _scope(self, trainable, non_trainable, metrics=()):
+        variables = self.trainable_variables + self.non_trainable_variables
+        values = [*trainable, *non_trainable]
+        if metrics:
+            variables = variables + self.metrics_variables
+            values += metrics
+        mapping = list(zip(variables, values, strict=True))
+        return keras.StatelessScope(state_mapping=mapping)
+
+
+def _current(scope, variables):
+    return [scope.get_current_value(variable) for variable in variables]

@@ -1,0 +1,73 @@
+"""Zero padding and a random crop, drawn for every example."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class PadAndCrop(keras.layers.RandomTranslation):
+    """Pads with zeros and crops back to the same size, per example.
+
+    The augmentation of He et al. 2016 (arXiv:1512.03385, section 4.2).
+    Padding by `p` and cropping is a shift by a whole number of pixels in
+    `-p ... p` that brings in zeros, so this is Keras's `RandomTranslation`
+    with its shifts rounded. Keras's `RandomCrop` does not pad. Works in a
+    `tf.data` pipeline on every backend.
+
+    Args:
+        padding: Int >= 0, pixels on each side.
+        seed: Int or `None`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Example:
+
+    ```python
+    dataset = dataset.map(lambda x, y: (crop(x, training=True), y))
+    ```
+    """
+
+    def __init__(self, padding=4, seed=None, **kwargs):
+        if int(padding) != padding or padding < 0:
+            raise ValueError(
+                "Argument `padding` must be an integer >= 0. "
+                f"Received: padding={padding}"
+            )
+        super().__init__(
+            height_factor=1.0,
+            width_factor=1.0,
+            fill_mode="constant",
+            interpolation="nearest",
+            seed=seed,
+            **kwargs,
+        )
+        self.padding = int(padding)
+
+    def get_random_transformation(self, data, training=True, seed=None):
+        """Whole-pixel shifts, uniform over `-padding ... padding`."""
+        transformation = super().get_random_transformation(
+            data, training=training, seed=seed
+        )
+        if transformation is None:
+            return None
+        shape = transformation["input_shape"]
+        first = self.data_format == "channels_first"
+        height, width = shape[-2 if first else -3], shape[-1 if first else -2]
+        size = self.backend.cast(
+            self.backend.numpy.stack([width, height]), "float32"
+        )
+        # The base class draws uniformly from (-size, size).
+        shift = transformation["translations"] / size * (self.padding + 0.5)
+        transformation["translations"] = self.backend.numpy.round(shift)
+        return transformation
+
+    def get_config(self):
+        """Configuration of the layer."""
+        config = super().get_config()
+        for name in (
+            "height_factor",
+            "width_factor",
+            "fill_mode",
+            "interpolation",
+            "fill_value",
+        ):
+            config.pop(name, None)
+        return {**config, "padding": self.padding}

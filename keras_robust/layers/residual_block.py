@@ -1,0 +1,195 @@
+"""The residual block of the CIFAR networks."""
+
+import keras
+from keras import ops
+
+from keras_robust.layers.fake_relu import FakeReLU
+
+# Torch's BatchNorm2d: running averages keep 0.9, epsilon 1e-5. Keras's own
+# defaults (0.99, 1e-3) average over ten times as many steps.
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+EXPANSION = 4
+
+
+def convolution(filters, kernel_size, strides=1, weight_decay=0.0, **kwargs):
+    """A 3x3-style convolution without bias, He-initialized.
+
+    Args:
+        filters: Int, output channels.
+        kernel_size: Int.
+        strides: Int.
+        weight_decay: Float >= 0, see `l2_decay`.
+        **kwargs: Arguments of `keras.layers.Conv2D`.
+
+    Returns:
+        `keras.layers.Conv2D`.
+    """
+    return keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        kernel_regularizer=l2_decay(weight_decay),
+        **kwargs,
+    )
+
+
+def l2_decay(weight_decay):
+    """Weight decay as torch's SGD has it: its gradient is `weight_decay * w`.
+
+    The gradient passes through momentum; Keras's own `weight_decay` argument
+    is decoupled and about ten times weaker at momentum 0.9.
+
+    Args:
+        weight_decay: Float >= 0.
+
+    Returns:
+        A `keras.regularizers.L2`, or `None` for zero.
+    """
+    return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+
+
+def batch_norm(weight_decay=0.0, **kwargs):
+    """BatchNorm with the constants of the papers' framework.
+
+    Args:
+        weight_decay: Float >= 0; decays scale and shift too, as torch does.
+        **kwargs: Arguments of `keras.layers.BatchNormalization`.
+
+    Returns:
+        `keras.layers.BatchNormalization`.
+    """
+    return keras.layers.BatchNormalization(
+        **BATCH_NORM,
+        gamma_regularizer=l2_decay(weight_decay),
+        beta_regularizer=l2_decay(weight_decay),
+        **kwargs,
+    )
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class ResidualBlock(keras.layers.Layer):
+    """Two 3x3 convolutions, or a 1-3-1 bottleneck, around a shortcut.
+
+    He et al. 2016 (arXiv:1512.03385), Fig. 5: convolution, BatchNorm, ReLU,
+    with the shortcut added before the last ReLU. Images are channels-last.
+
+    Args:
+        filters: Int, channels of the 3x3 convolutions.
+        strides: Int, of the first 3x3 convolution.
+        bottleneck: Whether it is the 1-3-1 block with `4 * filters` outputs.
+        shortcut: Where the shape changes: `"pad"` takes every `strides`-th
+            pixel and pads the channels with zeros (option A, no parameters);
+            `"projection"` is a 1x1 convolution with BatchNorm (option B).
+        activation: Last activation, `"relu"` or `"fake_relu"`.
+        weight_decay: Float >= 0, on every weight, as L2 in the loss.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `shortcut` or `activation` is another one.
+    """
+
+    def __init__(
+        self,
+        filters,
+        strides=1,
+        bottleneck=False,
+        shortcut="pad",
+        activation="relu",
+        weight_decay=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_choice("shortcut", shortcut, ("pad", "projection"))
+        _check_choice("activation", activation, ("relu", "fake_relu"))
+        self.filters = filters
+        self.strides = strides
+        self.bottleneck = bottleneck
+        self.shortcut = shortcut
+        self.activation = activation
+        self.weight_decay = weight_decay
+
+    def build(self, input_shape):
+        """Makes the convolutions of the path and, where needed, a projection.
+
+        Args:
+            input_shape: `(N, H, W, C)`.
+        """
+        kernels = ((1, 1), (3, self.strides), (1, 1))
+        if not self.bottleneck:
+            kernels = ((3, self.strides), (3, 1))
+        self.outputs = self.filters * (EXPANSION if self.bottleneck else 1)
+        self.path = []
+        shape = tuple(input_shape)
+        for i, (size, strides) in enumerate(kernels):
+            last = i == len(kernels) - 1
+            filters = self.outputs if last else self.filters
+            shape = self._add(self.path, shape, filters, size, strides)
+        self.projection = []
+        changes = self.strides != 1 or input_shape[-1] != self.outputs
+        self.changes = changes
+        if changes and self.shortcut == "projection":
+            self._add(
+                self.projection, input_shape, self.outputs, 1, self.strides
+            )
+        self.last = FakeReLU() if self.activation == "fake_relu" else ops.relu
+        self.built = True
+
+    def _add(self, where, shape, filters, size, strides):
+        layer = convolution(filters, size, strides, self.weight_decay)
+        norm = batch_norm(self.weight_decay)
+        layer.build(shape)
+        shape = layer.compute_output_shape(shape)
+        norm.build(shape)
+        where += [layer, norm]
+        return shape
+
+    def call(self, x, training=None):
+        h = x
+        for i, layer in enumerate(self.path):
+            norm = i % 2 == 1
+            h = layer(h, training=training) if norm else layer(h)
+            if norm and i < len(self.path) - 1:
+                h = ops.relu(h)
+        return self.last(h + self._skip(x, training))
+
+    def _skip(self, x, training):
+        if not self.changes:
+            return x
+        if self.projection:
+            layer, norm = self.projection
+            return norm(layer(x), training=training)
+        x = x[:, :: self.strides, :: self.strides]
+        more = self.outputs - x.shape[-1]
+        return ops.pad(x, [[0, 0], [0, 0], [0, 0], [more // 2, more - more // 2]])
+
+    def compute_output_shape(self, input_shape):
+        """`(N, ceil(H / strides), ceil(W / strides), outputs)`."""
+        outputs = self.filters * (EXPANSION if self.bottleneck else 1)
+        sizes = [
+            None if size is None else -(-size // self.strides)
+            for size in input_shape[1:3]
+        ]
+        return (input_shape[0], *sizes, outputs)
+
+    def get_config(self):
+        """Configuration of the layer."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "bottleneck": self.bottleneck,
+            "shortcut": self.shortcut,
+            "activation": self.activation,
+            "weight_decay": self.weight_decay,
+        }
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(
+            f"Argument `{name}` must be one of {choices}. "
+            f"Received: {name}={value!r}"
+        )

@@ -1,0 +1,41 @@
+"""A plain convolutional network that trains in seconds."""
+
+import keras
+
+from keras_robust.models.parts import convolve
+from keras_robust.models.parts import head
+from keras_robust.models.parts import image_input
+
+
+def small_cnn(
+    input_shape=(8, 8, 1),
+    num_classes=10,
+    filters=(32, 64, 128),
+    weight_decay=5e-4,
+    mean=None,
+    std=None,
+    name="small_cnn",
+):
+    """3x3 convolutions with BatchNorm, halving the image after the first.
+
+    Made of Keras's own layers only, so that a saved model loads anywhere.
+
+    Args:
+        input_shape: `(H, W, C)`.
+        num_classes: Int.
+        filters: Channels of each convolution; from the second on, stride 2.
+        weight_decay: Float >= 0, as L2 in the loss (torch's convention).
+        mean: Channel means in units of the input, `None` for no
+            normalization.
+        std: Channel standard deviations.
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` with logits `(N, num_classes)` and a layer
+        `"representation"`.
+    """
+    inputs, h = image_input(input_shape, mean, std)
+    for i, channels in enumerate(filters):
+        h = convolve(h, channels, weight_decay, strides=2 if i else 1)
+    outputs = head(h, num_classes, weight_decay)
+    return keras.Model(inputs, outputs, name=name)

@@ -1,0 +1,38 @@
+"""Progress of whatever takes longer than a moment."""
+
+import time
+
+import keras
+
+# Below this many seconds nothing is printed.
+PATIENCE = 2.0
+
+
+class Progress:
+    """Keras's `Progbar`, which stays silent for the first two seconds.
+
+    Args:
+        target: Int, number of units in all.
+        verbose: 0 for silence, 1 for a bar.
+        unit_name: What is counted.
+    """
+
+    def __init__(self, target, verbose=1, unit_name="step"):
+        self._bar = keras.utils.Progbar(
+            target, verbose=verbose, unit_name=unit_name
+        )
+        self._done = 0
+        self._start = time.monotonic()
+        self._verbose = verbose
+
+    def add(self, n=1, values=None):
+        """Counts `n` more units.
+
+        Args:
+            n: Int.
+            values: List of `(name, value)` to average and show.
+        """
+        self._done += n
+        waited = time.monotonic() - self._start
+        if self._verbose and n and waited > PATIENCE:
+            self._bar.update(self._done, values=values)
