@@ -120,21 +120,21 @@ class ResidualBlock(keras.layers.Layer):
         kernels = ((1, 1), (3, self.strides), (1, 1))
         if not self.bottleneck:
             kernels = ((3, self.strides), (3, 1))
-        self.outputs = self.filters * (EXPANSION if self.bottleneck else 1)
-        self.path = []
+        self.channels = self.filters * (EXPANSION if self.bottleneck else 1)
+        self.branch = []
         shape = tuple(input_shape)
         for i, (size, strides) in enumerate(kernels):
             last = i == len(kernels) - 1
-            filters = self.outputs if last else self.filters
-            shape = self._add(self.path, shape, filters, size, strides)
+            filters = self.channels if last else self.filters
+            shape = self._add(self.branch, shape, filters, size, strides)
         self.projection = []
-        changes = self.strides != 1 or input_shape[-1] != self.outputs
+        changes = self.strides != 1 or input_shape[-1] != self.channels
         self.changes = changes
         if changes and self.shortcut == "projection":
             self._add(
-                self.projection, input_shape, self.outputs, 1, self.strides
+                self.projection, input_shape, self.channels, 1, self.strides
             )
-        self.last = FakeReLU() if self.activation == "fake_relu" else ops.relu
+        self.last_relu = FakeReLU() if self.activation == "fake_relu" else ops.relu
         self.built = True
 
     def _add(self, where, shape, filters, size, strides):
@@ -143,17 +143,17 @@ class ResidualBlock(keras.layers.Layer):
         layer.build(shape)
         shape = layer.compute_output_shape(shape)
         norm.build(shape)
-        where += [layer, norm]
+        where.extend([layer, norm])
         return shape
 
     def call(self, x, training=None):
         h = x
-        for i, layer in enumerate(self.path):
+        for i, layer in enumerate(self.branch):
             norm = i % 2 == 1
             h = layer(h, training=training) if norm else layer(h)
-            if norm and i < len(self.path) - 1:
+            if norm and i < len(self.branch) - 1:
                 h = ops.relu(h)
-        return self.last(h + self._skip(x, training))
+        return self.last_relu(h + self._skip(x, training))
 
     def _skip(self, x, training):
         if not self.changes:
@@ -162,7 +162,7 @@ class ResidualBlock(keras.layers.Layer):
             layer, norm = self.projection
             return norm(layer(x), training=training)
         x = x[:, :: self.strides, :: self.strides]
-        more = self.outputs - x.shape[-1]
+        more = self.channels - x.shape[-1]
         return ops.pad(x, [[0, 0], [0, 0], [0, 0], [more // 2, more - more // 2]])
 
     def compute_output_shape(self, input_shape):
