@@ -6,3 +6,7 @@ from keras_robust.attacks import PGDAttack as PGDAttack
 from keras_robust.version import __version__ as __version__
 from keras_robust import layers as layers
 from keras_robust import models as models
+from keras_robust import datasets as datasets
+from keras_robust.features import NonRobustifier as NonRobustifier
+from keras_robust.features import Robustifier as Robustifier
+from keras_robust.training import AdversarialModel as AdversarialModel

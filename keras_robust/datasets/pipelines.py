@@ -1,0 +1,68 @@
+"""tf.data pipelines: shuffle, batch, augment, prefetch."""
+
+import keras
+
+from keras_robust.layers import PadAndCrop
+
+
+def pipeline(
+    x,
+    y=None,
+    batch_size=128,
+    shuffle=False,
+    augment=False,
+    padding=4,
+    flip=True,
+    drop_remainder=False,
+    seed=None,
+):
+    """Batches for `fit`, with the CIFAR augmentation on request.
+
+    Every image gets its own shift and flip, new ones in every epoch; the same
+    seed gives the same batches. Works on every Keras backend.
+
+    Args:
+        x: Float32 images `(N, H, W, C)`; or a `tf.data.Dataset` of
+            `(image, label)`, one by one, then without `y`.
+        y: Labels, `(N,)` or one-hot.
+        batch_size: Int >= 1.
+        shuffle: Whether to shuffle, anew in every epoch: arrays completely,
+            a data set in a buffer of 10,000.
+        augment: Whether to shift by up to `padding` pixels and flip.
+        padding: Int >= 0, for `PadAndCrop`.
+        flip: Whether to flip left to right with probability 1/2; not for
+            digits or letters.
+        drop_remainder: Whether to leave out a last partial batch.
+        seed: Int or `None`.
+
+    Returns:
+        `tf.data.Dataset` of `(images, labels)`.
+    """
+    import tensorflow as tf
+
+    # An accelerator that JAX or PyTorch computes on is not for tf.data.
+    with tf.device("cpu"):
+        dataset = x
+        buffer = 10_000
+        if y is not None:
+            dataset = tf.data.Dataset.from_tensor_slices((x, y))
+            buffer = len(x)
+        if shuffle:
+            dataset = dataset.shuffle(buffer, seed=seed)
+        dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        if augment:
+            dataset = dataset.map(_augmentation(padding, flip, seed))
+        return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _augmentation(padding, flip, seed):
+    layers = [PadAndCrop(padding, seed=seed)] if padding else []
+    if flip:
+        layers.append(keras.layers.RandomFlip("horizontal", seed=seed))
+
+    def augment(images, labels):
+        for layer in layers:
+            images = layer(images, training=True)
+        return images, labels
+
+    return augment

@@ -1,0 +1,132 @@
+"""Image data sets by name."""
+
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_robust.datasets import restricted_imagenet
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+FASHION_CLASSES = (
+    *("t-shirt", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+
+
+class ImageDataset(NamedTuple):
+    """Train and test images with labels.
+
+    Attributes:
+        train: `(x, y)`: float32 images `(N, H, W, C)` in [0, 1] and int32
+            labels `(N,)`; for `restricted_imagenet` a `tf.data.Dataset` of
+            such pairs, one by one.
+        test: The same.
+        class_names: Names of the classes, in order of their labels.
+    """
+
+    train: Any
+    test: Any
+    class_names: tuple
+
+
+def load(name):
+    """Loads a data set.
+
+    `digits` (1,797 8x8 images of handwritten digits, embedded in
+    scikit-learn; the last 20 % of each class are the test set), `cifar10` and
+    `fashion_mnist` (through TFDS, in their official order), and
+    `restricted_imagenet` (TFDS `imagenet2012`, nine classes).
+
+    Args:
+        name: One of these names.
+
+    Returns:
+        `ImageDataset` with `train`, `test` and `class_names`.
+
+    Raises:
+        ValueError: If the name is unknown.
+        FileNotFoundError: If the set is not there and cannot be downloaded.
+
+    Example:
+
+    ```python
+    (x, y), (x_test, y_test), classes = keras_robust.datasets.load("digits")
+    ```
+    """
+    if name == "digits":
+        return _digits()
+    if name == "cifar10":
+        return _from_tfds(name, CIFAR10_CLASSES)
+    if name == "fashion_mnist":
+        return _from_tfds(name, FASHION_CLASSES)
+    if name == "restricted_imagenet":
+        train, test = restricted_imagenet.load()
+        return ImageDataset(train, test, restricted_imagenet.CLASS_NAMES)
+    raise ValueError(
+        "Argument `name` must be 'digits', 'cifar10', 'fashion_mnist' or "
+        f"'restricted_imagenet'. Received: name={name!r}"
+    )
+
+
+def _digits():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = (bunch.images[..., None] / 16).astype("float32")
+    y = bunch.target.astype("int32")
+    test = np.zeros(len(y), bool)
+    for label in range(10):
+        rows = np.flatnonzero(y == label)
+        test[rows[-(len(rows) // 5) :]] = True
+    names = tuple(str(digit) for digit in range(10))
+    return ImageDataset((x[~test], y[~test]), (x[test], y[test]), names)
+
+
+def _from_tfds(name, class_names):
+    train, test = (
+        (np.float32(split["image"]) / 255, split["label"].astype("int32"))
+        for split in prepared(name, batch_size=-1)
+    )
+    return ImageDataset(train, test, class_names)
+
+
+def prepared(name, **kwargs):
+    """Train and test split of a TFDS data set, downloaded where needed.
+
+    Args:
+        name: TFDS name.
+        **kwargs: Arguments of `tfds.load`; with `batch_size=-1` the splits
+            are dictionaries of NumPy arrays.
+
+    Returns:
+        List of two splits.
+
+    Raises:
+        FileNotFoundError: If it is not there and cannot be downloaded; says
+            how to prepare it.
+    """
+    import tensorflow_datasets as tfds
+
+    second = "validation" if name == "imagenet2012" else "test"
+    try:
+        splits = tfds.load(name, split=["train", second], **kwargs)
+    except Exception as error:
+        raise FileNotFoundError(
+            f"The data set {name!r} must be prepared for TFDS, or a network "
+            "must be there to download it. Set TFDS_DATA_DIR to a folder that "
+            f"holds {name}/, or run "
+            f"`python -c \"import tensorflow_datasets as tfds; "
+            f"tfds.load('{name}')\"` where there is a network"
+            + (
+                " (imagenet2012 needs its archives in the manual folder, see "
+                "tensorflow.org/datasets/catalog/imagenet2012)"
+                if name == "imagenet2012"
+                else ""
+            )
+            + f". Received: {type(error).__name__}: {error}"
+        ) from error
+    return list(tfds.as_numpy(splits)) if "batch_size" in kwargs else splits

@@ -1,0 +1,166 @@
+"""Relabelled adversarial examples: D_rand, D_det, D_other."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.attacks.attack import frozen_logits
+from keras_robust.attacks.config import ConfigMixin
+from keras_robust.attacks.frozen import check_built
+from keras_robust.attacks.frozen import inner_model
+from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.attacks.randomness import generator
+from keras_robust.features.arrays import is_dataset
+from keras_robust.features.arrays import to_arrays
+
+TARGETS = ("random", "deterministic", "other")
+# Streams 0 and up of a seed belong to the attack's restarts.
+_TARGET_STREAM = 1_000_000
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class NonRobustifier(ConfigMixin):
+    """Images that look like `x` and carry the non-robust features of `t`.
+
+    Ilyas et al. 2019 (arXiv:1905.02175), section 3.2 and appendix C.5:
+    `x_n = argmin_{||x' - x|| <= epsilon} loss(x', t)` against a standard
+    model, stored with the label `t`. (That appendix calls the result D_NR;
+    here D_NR is the inversion set of section 3.1, see `Robustifier`.)
+
+    Args:
+        model: A built Keras classifier, the source of the features.
+        target: `"random"`: D_rand, t uniform over all C classes, so t = y
+            with probability 1/C; `"deterministic"`: D_det, t = (y + 1) mod C;
+            `"other"`: D_other, t uniform over the C - 1 others.
+        norm: `"l2"` or `"linf"`.
+        epsilon: Radius of the ball in units of `value_range`.
+        step_size: Length of a step in that norm; `None` for
+            `2.5 * epsilon / steps`.
+        steps: Int, gradient steps. Defaults are those of the paper's Table 6.
+        value_range: `(low, high)`, the box that holds all images.
+        batch_size: Int >= 1, how many images are made at once.
+        seed: Int for the same targets in every call; `None` for fresh ones.
+        from_logits: As in `PGDAttack`.
+        jit_compile: As in `PGDAttack`.
+
+    Example:
+
+    ```python
+    to_rand = keras_robust.NonRobustifier(standard, target="random")
+    x_n, t = to_rand(x, y)
+    ```
+    """
+
+    def __init__(
+        self,
+        model,
+        target="random",
+        norm="l2",
+        epsilon=0.5,
+        step_size=0.1,
+        steps=100,
+        value_range=(0.0, 1.0),
+        batch_size=128,
+        seed=None,
+        from_logits=None,
+        jit_compile="auto",
+    ):
+        if target not in TARGETS:
+            raise ValueError(
+                f"Argument `target` must be one of {TARGETS}. "
+                f"Received: target={target!r}"
+            )
+        check_built(inner_model(model))
+        self.model = model
+        self.target = target
+        self.attack = PGDAttack(
+            norm=norm,
+            epsilon=epsilon,
+            step_size=step_size,
+            steps=steps,
+            targeted=True,
+            value_range=value_range,
+            batch_size=batch_size,
+            seed=seed,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
+        )
+        for name in (
+            *("norm", "epsilon", "step_size", "steps", "value_range"),
+            *("batch_size", "seed", "from_logits", "jit_compile"),
+        ):
+            setattr(self, name, getattr(self.attack, name))
+
+    def __call__(self, x, y=None, verbose=1, return_details=False):
+        """Perturbed images and their new labels.
+
+        Args:
+            x: Float array or tensor of shape `(N, ...)` in `value_range`; or
+                a data set of `(x, y)` batches, then without `y`.
+            y: True labels, `(N,)` or one-hot.
+            verbose: 0 for no progress bar.
+            return_details: Whether to tell how far each example got.
+
+        Returns:
+            `(x_n, t)`; `t` is int32 `(N,)`. With `return_details`, also a
+            dictionary of arrays `(N,)`: `success` (the source model says
+            `t`), `distance` (norm of the perturbation), `original_label`.
+
+        Raises:
+            ValueError: If an input is out of range or of the wrong shape.
+        """
+        if y is None and is_dataset(x):
+            x, y = to_arrays(x)
+        elif y is None:
+            raise ValueError(
+                "Argument `y` must hold the true labels. Received: y=None"
+            )
+        x = x if ops.is_tensor(x) else np.asarray(x)
+        checks.check_images(x, self.value_range)
+        y = checks.check_labels(y, x.shape[0], self.num_classes(x))
+        targets = self.draw_targets(y, self.num_classes(x))
+        result = self.attack.run(
+            self.model, x, targets, verbose=verbose, scored=return_details
+        )
+        if not return_details:
+            return result["x"], targets
+        step = ops.convert_to_numpy(result["x"]) - ops.convert_to_numpy(x)
+        order = 2 if self.norm == "l2" else np.inf
+        flat = step.reshape(len(step), -1)
+        details = {
+            "success": np.asarray(result["success"]),
+            "distance": np.linalg.norm(flat, ord=order, axis=1),
+            "original_label": y,
+        }
+        return result["x"], targets, details
+
+    def draw_targets(self, y, num_classes):
+        """The labels to reach.
+
+        Args:
+            y: Int array `(N,)`, true labels.
+            num_classes: C.
+
+        Returns:
+            Int32 array `(N,)`.
+        """
+        y = np.asarray(y)
+        random = generator(self.seed, _TARGET_STREAM)
+        if self.target == "random":
+            t = random.integers(0, num_classes, y.shape)
+        elif self.target == "deterministic":
+            t = (y + 1) % num_classes
+        else:
+            t = (y + random.integers(1, num_classes, y.shape)) % num_classes
+        return t.astype("int32")
+
+    def num_classes(self, x):
+        """Number of classes of the source model.
+
+        Args:
+            x: A few images.
+        """
+        if not len(x):
+            return 2
+        return frozen_logits(inner_model(self.model), self.from_logits).check(x)
