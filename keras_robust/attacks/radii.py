@@ -13,9 +13,7 @@ def _log_unit_volume(norm, dimension):
         return dimension * math.log(2)
     if norm == "l1":
         return dimension * math.log(2) - math.lgamma(dimension + 1)
-    raise ValueError(
-        "A norm must be 'l1', 'l2' or 'linf'. " f"Received: {norm!r}"
-    )
+    raise ValueError(f"A norm must be 'l1', 'l2' or 'linf'. Received: {norm!r}")
 
 
 def matched_epsilon(epsilon, from_norm, to_norm, dimension):

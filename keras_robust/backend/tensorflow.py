@@ -81,7 +81,9 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
 
     def relaxed(value):
         value = tf.convert_to_tensor(value)
-        return tf.TensorSpec([None, *value.shape[1:]][: value.ndim], value.dtype)
+        return tf.TensorSpec(
+            [None, *value.shape[1:]][: value.ndim], value.dtype
+        )
 
     def call(*args):
         nonlocal compiled
@@ -112,5 +114,3 @@ def needs_padding(jit_compile="auto"):
 def is_traced(x):
     """Whether `x` is a symbolic tensor of a `tf.function`."""
     return tf.is_tensor(x) and not hasattr(x, "numpy")
-
-

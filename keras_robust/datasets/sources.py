@@ -119,7 +119,7 @@ def prepared(name, **kwargs):
             f"The data set {name!r} must be prepared for TFDS, or a network "
             "must be there to download it. Set TFDS_DATA_DIR to a folder that "
             f"holds {name}/, or run "
-            f"`python -c \"import tensorflow_datasets as tfds; "
+            f'`python -c "import tensorflow_datasets as tfds; '
             f"tfds.load('{name}')\"` where there is a network"
             + (
                 " (imagenet2012 needs its archives in the manual folder, see "

@@ -11,8 +11,8 @@ from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.randomness import generator
-from keras_robust.features.arrays import is_dataset
-from keras_robust.features.arrays import to_arrays
+from keras_robust.datasets.arrays import is_dataset
+from keras_robust.datasets.arrays import to_arrays
 
 TARGETS = ("random", "deterministic", "other")
 # Streams 0 and up of a seed belong to the attack's restarts.

@@ -17,8 +17,8 @@ from keras_robust.attacks.frozen import inner_model
 from keras_robust.attacks.loop import CompiledLoop
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.randomness import generator
-from keras_robust.features.arrays import is_dataset
-from keras_robust.features.arrays import to_arrays
+from keras_robust.datasets.arrays import is_dataset
+from keras_robust.datasets.arrays import to_arrays
 from keras_robust.models.parts import fake_relu_copy
 from keras_robust.models.parts import representation_view
 

@@ -134,7 +134,9 @@ class ResidualBlock(keras.layers.Layer):
             self._add(
                 self.projection, input_shape, self.channels, 1, self.strides
             )
-        self.last_relu = FakeReLU() if self.activation == "fake_relu" else ops.relu
+        self.last_relu = (
+            FakeReLU() if self.activation == "fake_relu" else ops.relu
+        )
         self.built = True
 
     def _add(self, where, shape, filters, size, strides):
@@ -163,7 +165,9 @@ class ResidualBlock(keras.layers.Layer):
             return norm(layer(x), training=training)
         x = x[:, :: self.strides, :: self.strides]
         more = self.channels - x.shape[-1]
-        return ops.pad(x, [[0, 0], [0, 0], [0, 0], [more // 2, more - more // 2]])
+        return ops.pad(
+            x, [[0, 0], [0, 0], [0, 0], [more // 2, more - more // 2]]
+        )
 
     def compute_output_shape(self, input_shape):
         """`(N, ceil(H / strides), ceil(W / strides), outputs)`."""

@@ -1,0 +1,107 @@
+"""What an evaluation found."""
+
+import json
+
+import numpy as np
+
+
+class RobustnessReport:
+    """Accuracy per attack with intervals, and the per-example worst case.
+
+    Args:
+        correct: Dictionary of bool arrays `(N,)` by attack, with `"clean"`.
+
+    Attributes:
+        correct: The same, with `"worst case"`: right on all of them.
+        accuracy: Dictionary of floats in [0, 1] by attack.
+        intervals: Dictionary of `(low, high)`: 95 % Wilson intervals.
+        examples: N.
+    """
+
+    def __init__(self, correct):
+        from scipy.stats import binomtest
+
+        correct = {key: np.asarray(rows, bool) for key, rows in correct.items()}
+        worst = np.logical_and.reduce(list(correct.values()))
+        self.correct = {**correct, "worst case": worst}
+        self.examples = len(worst)
+        self.accuracy = {
+            key: float(rows.mean()) for key, rows in self.correct.items()
+        }
+        self.intervals = {}
+        for key, rows in self.correct.items():
+            test = binomtest(int(rows.sum()), self.examples)
+            interval = test.proportion_ci(0.95, method="wilson")
+            self.intervals[key] = (float(interval.low), float(interval.high))
+
+    def table(self, console=None):
+        """Prints the table.
+
+        Args:
+            console: A `rich.console.Console`, or `None` for the terminal.
+
+        Returns:
+            The `rich.table.Table`.
+        """
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=f"Accuracy on {self.examples} examples, %")
+        for heading in ("attack", "accuracy", "95 % interval"):
+            table.add_column(heading, justify="right")
+        for name, accuracy in self.accuracy.items():
+            low, high = self.intervals[name]
+            table.add_row(
+                name,
+                f"{100 * accuracy:.2f}",
+                f"{100 * low:.2f} - {100 * high:.2f}",
+            )
+        (console or Console()).print(table)
+        return table
+
+    def to_json(self, path=None):
+        """The numbers as JSON.
+
+        Args:
+            path: Where to write them as well, or `None`.
+
+        Returns:
+            String.
+        """
+        text = json.dumps(
+            {
+                "examples": self.examples,
+                "accuracy": self.accuracy,
+                "intervals": self.intervals,
+            },
+            indent=2,
+        )
+        if path is not None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text + "\n")
+        return text
+
+    def figure(self, path=None):
+        """Bars of accuracy with their intervals.
+
+        Args:
+            path: Where to save it (the suffix says the format), or `None`.
+
+        Returns:
+            The `matplotlib.figure.Figure`.
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(1.5 + 0.9 * len(self.accuracy), 3.5))
+        axes = figure.subplots()
+        heights = 100 * np.array(list(self.accuracy.values()))
+        low, high = 100 * np.array(list(self.intervals.values())).T
+        errors = np.maximum([heights - low, high - heights], 0)
+        axes.bar(list(self.accuracy), heights, yerr=errors, capsize=3)
+        axes.set_ylabel("accuracy, %")
+        axes.set_ylim(0, 100)
+        axes.tick_params(axis="x", rotation=30)
+        figure.tight_layout()
+        if path is not None:
+            figure.savefig(path)
+        return figure
