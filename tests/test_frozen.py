@@ -29,9 +29,7 @@ def endings():
     """Models that end in a softmax, each in another way."""
     plain = dense()
     shown = dense("softmax")
-    layer = keras.Model(
-        plain.inputs, keras.layers.Softmax()(plain.outputs[0])
-    )
+    layer = keras.Model(plain.inputs, keras.layers.Softmax()(plain.outputs[0]))
     activation = keras.Sequential(
         [keras.Input((4,)), plain, keras.layers.Activation("softmax")]
     )

@@ -176,7 +176,9 @@ def test_new_weights_are_seen(cnn_data):
     model = make_cnn()
     attack = kr.PGDAttack(epsilon=0.5, steps=3)
     first = attack(model, x, y)
-    model.set_weights([-w for w in model.get_weights()[:2]] + model.get_weights()[2:])
+    model.set_weights(
+        [-w for w in model.get_weights()[:2]] + model.get_weights()[2:]
+    )
     second = attack(model, x, y)
     fresh = make_cnn()
     fresh.set_weights(model.get_weights())
@@ -314,7 +316,9 @@ def test_kinds_and_dtypes(cnn, cnn_data):
     expected = attack(cnn, x, y)
     tensor = attack(cnn, ops.convert_to_tensor(x), ops.convert_to_tensor(y))
     assert ops.is_tensor(tensor)
-    np.testing.assert_allclose(ops.convert_to_numpy(tensor), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(tensor), expected, atol=1e-6
+    )
     doubles = np.random.default_rng(0).random(x.shape)
     for radius in (0.3, 1e-3):
         x_adv = kr.PGDAttack(epsilon=radius, steps=2)(cnn, doubles, y)

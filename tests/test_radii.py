@@ -25,7 +25,9 @@ def test_one_dimension_has_one_ball():
 def test_areas_in_the_plane():
     # A disc of radius 1 has area pi, a square of half side r has 4 r^2, a
     # diamond of radius r has 2 r^2.
-    assert matched_epsilon(1, "l2", "linf", 2) ** 2 * 4 == pytest.approx(3.14159)
+    assert matched_epsilon(1, "l2", "linf", 2) ** 2 * 4 == pytest.approx(
+        3.14159
+    )
     assert matched_epsilon(1, "l2", "l1", 2) ** 2 * 2 == pytest.approx(3.14159)
 
 
