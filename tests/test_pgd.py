@@ -328,12 +328,22 @@ def test_kinds_and_dtypes(cnn, cnn_data):
         assert x_adv.min() >= 0 and x_adv.max() <= 1
 
 
-@pytest.mark.parametrize("jit_compile", [True, False])
-def test_forced_compilation_agrees(cnn, cnn_data, jit_compile):
-    x, y = cnn_data
-    options = {"epsilon": 0.3, "steps": 2}
-    auto = kr.PGDAttack(**options)(cnn, x[:8], y[:8])
-    forced = kr.PGDAttack(**options, jit_compile=jit_compile)(cnn, x[:8], y[:8])
+@pytest.mark.parametrize(
+    "jit_compile",
+    [
+        pytest.param(
+            True,
+            # torch.compile builds C++ for a minute.
+            marks=pytest.mark.slow if backend.name == "torch" else (),
+        ),
+        False,
+    ],
+)
+def test_forced_compilation_agrees(binary, jit_compile):
+    model, x, y, _ = binary
+    options = {"epsilon": 0.3, "steps": 2, "value_range": WIDE}
+    auto = kr.PGDAttack(**options)(model, x, y)
+    forced = kr.PGDAttack(**options, jit_compile=jit_compile)(model, x, y)
     np.testing.assert_allclose(forced, auto, atol=1e-5)
 
 

@@ -1,11 +1,10 @@
-"""What every attack shares: configuration, checks, batches, the compiled call."""
+"""What every attack shares: configuration, checks, the compiled call."""
 
 import weakref
 
 import numpy as np
 from keras import ops
 
-from keras_robust import backend
 from keras_robust.attacks import checks
 from keras_robust.attacks.balls import get_ball
 from keras_robust.attacks.batches import map_batches

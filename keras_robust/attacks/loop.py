@@ -11,7 +11,7 @@ def keep_better(first, second):
     """Per example the result of larger (success, loss); ties keep the first.
 
     Args:
-        first: Dictionary with `"x"` `(N, ...)`, `"loss"` and `"success"` `(N,)`.
+        first: Dictionary with `x` `(N, ...)`, `loss` and `success` `(N,)`.
         second: The same.
 
     Returns:

@@ -20,6 +20,7 @@ class FakeReLU(keras.layers.Layer):
     """
 
     def call(self, x):
+        """`max(x, 0)`."""
         # Exact: x + (0 - x) is 0 and x + 0 is x in floating point.
         return x + ops.stop_gradient(ops.relu(x) - x)
 

@@ -149,6 +149,7 @@ class ResidualBlock(keras.layers.Layer):
         return shape
 
     def call(self, x, training=None):
+        """The block's output, `(N, H / strides, W / strides, channels)`."""
         h = x
         for i, layer in enumerate(self.branch):
             norm = i % 2 == 1

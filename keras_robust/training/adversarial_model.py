@@ -69,6 +69,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         return self.model
 
     def call(self, inputs, training=None):
+        """The inner model's output."""
         return self.model(inputs, training=training)
 
     def compute_output_shape(self, input_shape):

@@ -1,0 +1,55 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_robust import cli
+
+pytest.importorskip("tensorflow")
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments):
+    return subprocess.run(
+        arguments, capture_output=True, text=True, env={**os.environ}
+    )
+
+
+def test_replicate_as_a_process(tmp_path):
+    done = run(
+        *(sys.executable, "-m", "keras_robust.cli", "replicate"),
+        *("--preset", "smoke", "--output", str(tmp_path), "--seed", "3"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "D_NR" in done.stdout and "pgd-l2-0.5" in done.stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["seeds"] == [3]
+    # The example runs the same study and finds its stages there.
+    example = run(
+        *(sys.executable, str(ROOT / "examples" / "cifar_replication.py")),
+        *("--dataset", "digits", "--preset", "smoke"),
+        *("--output", str(tmp_path), "--seed", "3"),
+    )
+    assert example.returncode == 0, example.stderr
+    assert "training" not in example.stdout
+    again = json.loads((tmp_path / "results.json").read_text())
+    assert again["summary"] == results["summary"]
+
+
+def test_mistakes_are_said_without_a_traceback(tmp_path, capsys):
+    status = cli.main(
+        ["replicate", "--preset", "paper", "--output", str(tmp_path)]
+    )
+    assert status == 2
+    assert "digits/paper" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["replicate", "--dataset", "imagenet"])
+
+
+def test_console_script_is_installed():
+    done = run("keras-robust", "replicate", "--help")
+    assert done.returncode == 0 and "--dataset" in done.stdout

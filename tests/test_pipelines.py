@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+import keras_robust as kr
+
+pytest.importorskip("tensorflow")
+
+
+@pytest.fixture
+def data(rng):
+    # A bright pixel that no shift by 2 loses, on a side of its own.
+    x = np.zeros((60, 12, 12, 1), "float32")
+    x[:, 6, 3] = np.linspace(0.1, 1, 60)[:, None]
+    return x, np.arange(60) % 10
+
+
+def arrays(dataset):
+    batches = list(dataset.as_numpy_iterator())
+    return (np.concatenate(part) for part in zip(*batches, strict=True))
+
+
+def test_plain_batches_keep_order(data):
+    x, y = data
+    dataset = kr.datasets.pipeline(x, y, batch_size=25)
+    assert [len(labels) for _, labels in dataset] == [25, 25, 10]
+    images, labels = arrays(dataset)
+    np.testing.assert_array_equal(images, x)
+    np.testing.assert_array_equal(labels, y)
+
+
+def test_shuffle_is_new_each_epoch_and_keeps_pairs(data):
+    x, y = data
+    dataset = kr.datasets.pipeline(x, y, 16, shuffle=True, seed=1)
+    first, labels = arrays(dataset)
+    second, _ = arrays(dataset)
+    assert (first != second).any() and (first != x).any()
+    order = np.argsort(first[:, 6, 3, 0])
+    np.testing.assert_array_equal(first[order], x)
+    np.testing.assert_array_equal(labels[order], y)
+
+
+def test_augmentation_is_per_example_and_repeats_by_seed(data):
+    x, y = data
+
+    def epochs(seed):
+        dataset = kr.datasets.pipeline(
+            x, y, 20, augment=True, padding=2, shuffle=True, seed=seed
+        )
+        return [list(arrays(dataset))[0] for _ in range(2)]
+
+    first, second = epochs(0)
+    spots = {tuple(np.argwhere(image[..., 0])[0]) for image in first}
+    rows, columns = zip(*spots, strict=True)
+    assert set(rows) == {4, 5, 6, 7, 8}
+    # Columns 1 to 5, or mirrored 6 to 10: flips are per example too.
+    assert set(columns) == set(range(1, 11))
+    assert len({len(np.argwhere(image)) for image in first}) == 1
+    assert (first != second).any()
+    for ours, theirs in zip(epochs(0), (first, second), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (epochs(1)[0] != first).any()
+
+
+def test_no_flip(data):
+    x, y = data
+    dataset = kr.datasets.pipeline(
+        x, y, 20, augment=True, padding=2, flip=False
+    )
+    images, _ = arrays(dataset)
+    assert np.argwhere(images[..., 0])[:, 2].max() <= 5
+
+
+def test_data_set_in_and_remainder(data):
+    import tensorflow as tf
+
+    source = tf.data.Dataset.from_tensor_slices(data)
+    dataset = kr.datasets.pipeline(source, batch_size=25, drop_remainder=True)
+    assert [len(labels) for _, labels in dataset] == [25, 25]

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+import keras_robust as kr
+
+
+def test_digits():
+    (x, y), (x_test, y_test), names = kr.datasets.load("digits")
+    assert x.shape == (1442, 8, 8, 1) and x_test.shape == (355, 8, 8, 1)
+    assert x.dtype == x_test.dtype == np.float32
+    assert y.dtype == np.int32 and len(names) == 10
+    assert x.min() == 0 and x.max() == 1
+    # The test set is a fifth of every class.
+    shares = np.bincount(y_test) / (np.bincount(y) + np.bincount(y_test))
+    assert ((shares > 0.19) & (shares <= 0.2)).all()
+    again = kr.datasets.load("digits")
+    np.testing.assert_array_equal(again.test[0], x_test)
+
+
+def test_sets_of_tfds_in_their_shapes():
+    tfds = pytest.importorskip("tensorflow_datasets")
+    for name, shape in (
+        ("cifar10", (32, 32, 3)),
+        ("fashion_mnist", (28, 28, 1)),
+    ):
+        with tfds.testing.mock_data(num_examples=5):
+            train, test, names = kr.datasets.load(name)
+        for x, y in (train, test):
+            assert x.shape == (5, *shape) and x.dtype == np.float32
+            assert x.min() >= 0 and x.max() <= 1
+            assert y.shape == (5,) and y.dtype == np.int32
+        assert len(names) == 10
+
+
+def test_cifar10_itself():
+    """The real one, where it is prepared."""
+    try:
+        train, test, names = kr.datasets.load("cifar10")
+    except FileNotFoundError:
+        pytest.skip("cifar10 is not prepared in TFDS_DATA_DIR")
+    assert train[0].shape == (50_000, 32, 32, 3)
+    assert test[0].shape == (10_000, 32, 32, 3)
+    assert (np.bincount(train[1]) == 5000).all()
+    from keras_robust.models.parts import CIFAR_MEAN
+    from keras_robust.models.parts import CIFAR_STD
+
+    np.testing.assert_allclose(train[0].mean((0, 1, 2)), CIFAR_MEAN, atol=1e-3)
+    np.testing.assert_allclose(train[0].std((0, 1, 2)), CIFAR_STD, atol=1e-3)
+    assert names[9] == "truck"
+
+
+def test_missing_set_says_how_to_prepare_it(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets")
+    from keras_robust.datasets.sources import prepared
+
+    with pytest.raises(FileNotFoundError, match="TFDS_DATA_DIR") as error:
+        prepared("cifar10", data_dir=tmp_path, download=False)
+    assert "tfds.load('cifar10')" in str(error.value)
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="name.*Received"):
+        kr.datasets.load("mnist1000")

@@ -1,0 +1,112 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from keras_robust import study
+from keras_robust.study import outputs
+from keras_robust.study import recipes
+from keras_robust.study.store import StageStore
+
+pytest.importorskip("tensorflow")
+
+
+def tiny():
+    """The smallest recipe that runs every stage."""
+    recipe = study.get_recipe("digits", "smoke")
+    return replace(
+        recipe,
+        network_options={"filters": (4, 8)},
+        training=replace(recipe.training, epochs=1),
+        train_images=96,
+        test_images=30,
+        inversion_steps=2,
+        relabel_steps=2,
+        evaluation_steps=1,
+    )
+
+
+def test_all_stages_and_their_files(tmp_path, monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, ("digits", "smoke"), tiny())
+    options = {"preset": "smoke", "output": tmp_path, "verbose": 0}
+    results = study.replicate(seeds=2, **options)
+    assert list(results["summary"]) == list(study.MODELS)
+    columns = set(results["summary"]["D_det"])
+    assert {"clean", "pgd-l2-0.5", "pgd-l2-1", "y + 1"} <= columns
+    assert sum(name.startswith("pgd-linf") for name in columns) == 2
+    assert sum(name.startswith("fgsm") for name in columns) == 1
+    assert results["runs"][0]["generated"]["D_det"]["labels_right"] == 0
+    for name in ("results.json", "table.md", "bars.png", "images.png"):
+        assert (tmp_path / name).stat().st_size > 0
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["summary"] == results["summary"]
+    assert {"recipe", "seeds", "versions", "machine", "backend"} <= set(written)
+    table = (tmp_path / "table.md").read_text()
+    assert all(f"| {name} |" in table for name in study.MODELS)
+    # A second run finds every stage, and the same numbers.
+    monkeypatch.setattr(study.Replication, "_train", None)
+    monkeypatch.setattr(study.Replication, "_generate", None)
+    monkeypatch.setattr(study.Replication, "_evaluate", None)
+    again = study.replicate(seeds=2, **options)
+    assert again["summary"] == results["summary"]
+
+
+def test_changed_configuration_is_another_folder(tmp_path):
+    recipe = tiny()
+    folders = {
+        study.Replication(changed, tmp_path, seed).store.folder
+        for changed in (
+            recipe,
+            replace(recipe, epsilon=0.7),
+            replace(recipe, overrides={"D_det": {"epochs": 2}}),
+        )
+        for seed in (0, 1)
+    }
+    assert len(folders) == 6
+    same = study.Replication(tiny(), tmp_path, 0).store.folder
+    assert same in folders
+
+
+def test_store_writes_whole_files_only(tmp_path):
+    store = StageStore(tmp_path)
+
+    def broken():
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        store.numbers("a", broken)
+    assert store.numbers("a", lambda: {"x": 1}) == {"x": 1}
+    assert store.numbers("a", broken) == {"x": 1}
+    arrays = store.arrays("b", lambda: {"x": np.arange(3)})
+    assert store.arrays("b", broken)["x"].tolist() == arrays["x"].tolist()
+    assert not list(tmp_path.glob("part-*"))
+
+
+def test_recipe_of_the_paper():
+    """Table 3: D_rand has its own learning rate, D_det no augmentation."""
+    recipe = study.get_recipe("cifar10", "paper")
+    assert recipe.training_of("D_R").learning_rate == 0.1
+    assert recipe.training_of("D_rand").learning_rate == 0.01
+    assert not recipe.training_of("D_det").augment
+    assert (recipe.inversion_steps, recipe.relabel_steps) == (1000, 100)
+
+
+def test_unknown_recipe_says_which_there_are():
+    with pytest.raises(ValueError, match="digits/cpu.*Received"):
+        study.get_recipe("digits", "paper")
+
+
+def test_reference_stands_beside_ours():
+    value = {"mean": 90.0, "deviation": 1.0}
+    row = {"clean": value, "pgd-l2-0.25": value, "worst case": value}
+    results = {
+        "summary": {name: row for name in study.MODELS},
+        "recipe": {"dataset": "cifar10"},
+    }
+    rows = outputs.rows(results)
+    assert ["standard", "paper", "95.25", "4.49"] in rows
+    assert ["D_rand", "report", "24", "0"] in rows
+    assert ["D_NR", "this run", "90.0 ± 1.0", "90.0 ± 1.0"] in rows
+    results["recipe"]["dataset"] = "digits"
+    assert len(outputs.rows(results)) == 1 + len(study.MODELS)
