@@ -75,27 +75,26 @@ def test_add_towards_never_overshoots(center, delta, exponent):
 
 def test_l2_sample_is_uniform_in_the_ball():
     dimension = 64
-    like = tensor(np.zeros((4000, 8, 8)))
-    draws = stream_draws(0, 0)
-    radius = norms(to_numpy(L2Ball.sample(*draws, like)), "l2")
+    noise = L2Ball.noise(stream_draws(0, 0), (4000, 8, 8))
+    radius = norms(to_numpy(L2Ball.sample(noise)), "l2")
     assert radius.max() <= 1 + 1e-6
     # Mean d / (d + 1), standard deviation 0.015 of a single draw.
     assert radius.mean() == pytest.approx(dimension / (dimension + 1), abs=1e-3)
 
 
 def test_masked_sample_counts_free_entries():
-    like = tensor(np.zeros((4000, 8, 8)))
     mask = np.zeros((8, 8), "float32")
     mask[0, :2] = 1
-    draws = stream_draws(0, 0)
-    point = to_numpy(L2Ball.sample(*draws, like, tensor(mask) + 0 * like))
+    noise = L2Ball.noise(stream_draws(0, 0), (4000, 8, 8))
+    mask_of_all = tensor(np.broadcast_to(mask, (4000, 8, 8)))
+    point = to_numpy(L2Ball.sample(noise, mask_of_all))
     assert not point[:, mask == 0].any()
     assert norms(point, "l2").mean() == pytest.approx(2 / 3, abs=0.02)
 
 
 def test_linf_sample_fills_the_cube():
-    like = tensor(np.zeros((2000, 5)))
-    point = to_numpy(LinfBall.sample(*stream_draws(0, 0), like))
+    noise = LinfBall.noise(stream_draws(0, 0), (2000, 5))
+    point = to_numpy(LinfBall.sample(noise))
     assert np.abs(point).max() <= 1
     assert np.abs(point.mean(0)).max() < 0.06
     np.testing.assert_allclose(point.var(0), 1 / 3, atol=0.03)

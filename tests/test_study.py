@@ -33,7 +33,7 @@ def test_all_stages_and_their_files(tmp_path, monkeypatch):
     results = study.replicate(seeds=2, **options)
     assert list(results["summary"]) == list(study.MODELS)
     columns = set(results["summary"]["D_det"])
-    assert {"clean", "pgd-l2-0.5", "pgd-l2-1", "y + 1"} <= columns
+    assert {"clean", "pgd-l2-0.25", "pgd-l2-0.5", "y + 1"} <= columns
     assert sum(name.startswith("pgd-linf") for name in columns) == 2
     assert sum(name.startswith("fgsm") for name in columns) == 1
     assert results["runs"][0]["generated"]["D_det"]["labels_right"] == 0

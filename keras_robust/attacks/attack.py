@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 from keras import ops
 
+from keras_robust import backend
 from keras_robust.attacks import checks
 from keras_robust.attacks.balls import get_ball
 from keras_robust.attacks.batches import map_batches
@@ -38,6 +39,51 @@ def frozen_logits(model, from_logits):
         ("logits", from_logits),
         lambda: FrozenLogits(model, from_logits),
     )
+
+
+def compiled_logits(model, x, from_logits):
+    """The compiled frozen logits for images like `x`.
+
+    Args:
+        model: A built Keras classifier.
+        x: Array or tensor of shape `(N, ...)`.
+        from_logits: As in `PGDAttack`.
+
+    Returns:
+        Callable from `{"x": tensor}` to logits `(N, C)`.
+    """
+    logits = frozen_logits(model, from_logits)
+    return once_per_model(
+        model,
+        ("compiled logits", from_logits, tuple(x.shape[1:])),
+        lambda: backend.compile(
+            lambda inputs: logits(inputs["x"]), model.variables
+        ),
+    )
+
+
+def count_classes(model, x, from_logits):
+    """The number of classes, after a look at what the outputs are, once.
+
+    Args:
+        model: A built Keras classifier.
+        x: Images, shape `(N, ...)`, N >= 1.
+        from_logits: As in `PGDAttack`.
+
+    Returns:
+        C.
+
+    Raises:
+        ValueError: See `FrozenLogits.check`.
+    """
+
+    def look():
+        few = ops.cast(ops.convert_to_tensor(x[:8]), "float32")
+        outputs = compiled_logits(model, x, from_logits)({"x": few})
+        logits = ops.convert_to_numpy(outputs)
+        return frozen_logits(model, from_logits).check(logits)
+
+    return once_per_model(model, ("classes", from_logits), look)
 
 
 class Attack:
@@ -132,10 +178,7 @@ class Attack:
         checks.check_images(x, self.value_range)
         if x.shape[0] == 0:
             return {"x": x, "loss": np.zeros(0), "success": np.zeros(0, bool)}
-        logits = frozen_logits(model, self.from_logits)
-        classes = once_per_model(
-            model, ("classes", self.from_logits), lambda: logits.check(x)
-        )
+        classes = count_classes(model, x, self.from_logits)
         inputs = {"y": checks.check_labels(y, x.shape[0], classes)}
         inputs.update(self._per_example(x.shape))
         draws = [stream_draws(self.seed, r) for r in range(self.restarts)]
@@ -202,22 +245,13 @@ class Attack:
         """Runs once per restart and keeps the better result per example."""
         best = None
         for draw in draws:
-            start = batch["center"]
+            inputs = dict(batch)
             if self.random_start:
-                start = self._random_point(batch, draw)
-            result = run({**batch, "start": start})
+                shape = ops.shape(batch["center"])
+                inputs["noise"] = self.ball.noise(draw, shape)
+            result = run(inputs)
             best = result if best is None else keep_better(best, result)
         return best
-
-    def _random_point(self, batch, draw):
-        center = batch["center"]
-        point = self.ball.sample(
-            draw.normal, draw.uniform, center, batch.get("mask")
-        )
-        scale = ops.reshape(
-            batch["epsilon"], (-1,) + (1,) * (len(center.shape) - 1)
-        )
-        return ops.clip(center + scale * point, *self.value_range)
 
     def _loop(self, logits, scored):
         objective = LabelObjective(logits, get_loss(self.loss), self.targeted)
@@ -234,7 +268,8 @@ class Attack:
         key = (
             *("attack", self.norm, self.targeted, self.value_range),
             *(self.loss, self.keep_best, self.early_stop, scored),
-            *(self.mask is None, self.from_logits, self.jit_compile),
+            *(self.mask is None, self.random_start),
+            *(self.from_logits, self.jit_compile),
             tuple(x.shape[1:]),
         )
 

@@ -98,20 +98,28 @@ class L2Ball:
         return delta * ops.minimum(factor, ops.ones_like(factor))
 
     @staticmethod
-    def sample(normal, uniform, like, mask=None):
+    def noise(draws, shape):
+        """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
+        return {
+            "normal": draws.normal(shape),
+            "uniform": draws.uniform(shape[:1]),
+        }
+
+    @staticmethod
+    def sample(noise, mask=None):
         """A uniform draw from the unit ball: direction times `u ** (1/d)`.
 
         The mean radius is `d / (d + 1)`; with a mask, `d` counts the entries
         that may move.
         """
-        direction = normal(ops.shape(like))
-        free = ops.ones_like(like) if mask is None else mask
+        direction = noise["normal"]
+        free = ops.ones_like(direction) if mask is None else mask
         moving = ops.sum(
-            ops.cast(free != 0, like.dtype), axis=_other_axes(like)
+            ops.cast(free != 0, direction.dtype), axis=_other_axes(direction)
         )
-        radius = ops.power(uniform(ops.shape(like)[:1]), 1 / _nonzero(moving))
+        radius = ops.power(noise["uniform"], 1 / _nonzero(moving))
         unit = L2Ball.unit(direction * free)
-        return unit * per_example(radius, like)
+        return unit * per_example(radius, direction)
 
 
 class LinfBall:
@@ -132,10 +140,14 @@ class LinfBall:
         return ops.clip(delta, -epsilon, epsilon)
 
     @staticmethod
-    def sample(normal, uniform, like, mask=None):
+    def noise(draws, shape):
+        """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
+        return {"uniform": draws.uniform(shape)}
+
+    @staticmethod
+    def sample(noise, mask=None):
         """A uniform draw from the cube `[-1, 1]^d`."""
-        del normal
-        cube = 2 * uniform(ops.shape(like)) - 1
+        cube = 2 * noise["uniform"] - 1
         return cube if mask is None else cube * mask
 
 
@@ -156,7 +168,7 @@ def get_ball(norm):
         norm: `"l2"` or 2, `"linf"` or `numpy.inf`.
 
     Returns:
-        The class with `norm`, `unit`, `shrink` and `sample`.
+        The class with `norm`, `unit`, `shrink`, `noise` and `sample`.
 
     Raises:
         ValueError: If the norm is another one.

@@ -48,7 +48,8 @@ def map_batches(
         result = function(batch, report)
         # What an early stop has saved.
         progress.add(max(steps, 1) - sum(done))
-        result = {key: value[: stop - start] for key, value in result.items()}
+        if missing:
+            result = {key: value[:-missing] for key, value in result.items()}
         result["x"] = _like(x[start:stop], result["x"], value_range)
         results.append(
             {

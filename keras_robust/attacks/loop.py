@@ -33,9 +33,10 @@ def keep_better(first, second):
 class GradientLoop:
     """`x <- project(x + step_size * unit(gradient))`, as init, step, finish.
 
-    Inputs are a dictionary of tensors: `center` and `start` of shape
-    `(N, ...)`, `epsilon` and `step_size` of shape `(N,)`, optionally `mask`
-    like `center`, and whatever the objective reads.
+    Inputs are a dictionary of tensors: `center` of shape `(N, ...)`, `epsilon`
+    and `step_size` of shape `(N,)`, where to start (`start` like `center`, or
+    `noise` for a random point of the ball, or neither for the center itself),
+    optionally `mask` like `center`, and whatever the objective reads.
 
     Args:
         objective: `(inputs, x) -> (values, success)`, both `(N,)`; values are
@@ -70,7 +71,7 @@ class GradientLoop:
 
     def init(self, inputs):
         """State before the first step."""
-        x = inputs["start"]
+        x = self._start(inputs)
         state = {"x": x}
         no = ops.zeros_like(x[(slice(None),) + (0,) * (len(x.shape) - 1)])
         if self.keep_best:
@@ -79,6 +80,16 @@ class GradientLoop:
         if self.early_stop:
             state["active"] = ops.equal(no, 0)
         return state
+
+    def _start(self, inputs):
+        if "start" in inputs:
+            return inputs["start"]
+        center = inputs["center"]
+        if "noise" not in inputs:
+            return center
+        point = self.ball.sample(inputs["noise"], inputs.get("mask"))
+        x = center + per_example(inputs["epsilon"], center) * point
+        return ops.clip(x, *self.value_range)
 
     def step(self, inputs, state):
         """One gradient step inside the constraints."""

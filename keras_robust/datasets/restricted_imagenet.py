@@ -65,5 +65,5 @@ def load():
     """
     from keras_robust.datasets.sources import prepared
 
-    splits = prepared("imagenet2012", as_supervised=True)
+    splits = prepared("imagenet2012")
     return tuple(regroup(split) for split in splits)

@@ -87,11 +87,16 @@ def _digits():
 
 
 def _from_tfds(name, class_names):
-    train, test = (
-        (np.float32(split["image"]) / 255, split["label"].astype("int32"))
-        for split in prepared(name, batch_size=-1)
-    )
+    train, test = (_to_arrays(split) for split in prepared(name))
     return ImageDataset(train, test, class_names)
+
+
+def _to_arrays(split):
+    batches = list(split.batch(1000).as_numpy_iterator())
+    images, labels = (
+        np.concatenate(part) for part in zip(*batches, strict=True)
+    )
+    return np.float32(images) / 255, labels.astype("int32")
 
 
 def prepared(name, **kwargs):
@@ -99,11 +104,10 @@ def prepared(name, **kwargs):
 
     Args:
         name: TFDS name.
-        **kwargs: Arguments of `tfds.load`; with `batch_size=-1` the splits
-            are dictionaries of NumPy arrays.
+        **kwargs: Arguments of `tfds.load`.
 
     Returns:
-        List of two splits.
+        List of two `tf.data.Dataset` of `(image, label)`.
 
     Raises:
         FileNotFoundError: If it is not there and cannot be downloaded; says
@@ -113,20 +117,19 @@ def prepared(name, **kwargs):
 
     second = "validation" if name == "imagenet2012" else "test"
     try:
-        splits = tfds.load(name, split=["train", second], **kwargs)
+        return tfds.load(
+            name, split=["train", second], as_supervised=True, **kwargs
+        )
     except Exception as error:
+        archives = (
+            " (imagenet2012 needs its archives in the manual folder, see "
+            "tensorflow.org/datasets/catalog/imagenet2012)"
+        )
         raise FileNotFoundError(
             f"The data set {name!r} must be prepared for TFDS, or a network "
             "must be there to download it. Set TFDS_DATA_DIR to a folder that "
-            f"holds {name}/, or run "
-            f'`python -c "import tensorflow_datasets as tfds; '
-            f"tfds.load('{name}')\"` where there is a network"
-            + (
-                " (imagenet2012 needs its archives in the manual folder, see "
-                "tensorflow.org/datasets/catalog/imagenet2012)"
-                if name == "imagenet2012"
-                else ""
-            )
-            + f". Received: {type(error).__name__}: {error}"
+            f'holds {name}/, or run `python -c "import tensorflow_datasets as '
+            f"tfds; tfds.load('{name}')\"` where there is a network"
+            f"{archives if name == 'imagenet2012' else ''}. "
+            f"Received: {type(error).__name__}: {error}"
         ) from error
-    return list(tfds.as_numpy(splits)) if "batch_size" in kwargs else splits

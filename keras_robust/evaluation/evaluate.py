@@ -3,11 +3,10 @@
 import numpy as np
 from keras import ops
 
-from keras_robust import backend
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.attack import frozen_logits
-from keras_robust.attacks.attack import once_per_model
+from keras_robust.attacks.attack import compiled_logits
+from keras_robust.attacks.attack import count_classes
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
 from keras_robust.datasets.arrays import is_dataset
@@ -27,24 +26,16 @@ def predict_labels(model, x, batch_size=128, from_logits=None):
     Returns:
         Int32 array `(N,)`.
     """
-    model = inner_model(model)
-    logits = frozen_logits(model, from_logits)
-    predict = once_per_model(
-        model,
-        ("labels", from_logits, tuple(x.shape[1:])),
-        lambda: backend.compile(
-            lambda inputs: ops.argmax(logits(inputs["x"]), axis=-1),
-            model.variables,
-        ),
-    )
+    predict = compiled_logits(inner_model(model), x, from_logits)
     labels = []
     for start in range(0, x.shape[0], batch_size):
         batch = np.asarray(x[start : start + batch_size], "float32")
         missing = batch_size - len(batch) if start else 0
         if missing:
             batch = np.concatenate([batch, batch[:1].repeat(missing, 0)])
-        result = predict({"x": ops.convert_to_tensor(batch)})
-        labels.append(ops.convert_to_numpy(result)[: x.shape[0] - start])
+        logits = predict({"x": ops.convert_to_tensor(batch)})
+        logits = ops.convert_to_numpy(logits)[: x.shape[0] - start]
+        labels.append(logits.argmax(-1))
     return np.concatenate(labels or [np.zeros(0)]).astype("int32")
 
 
@@ -91,10 +82,10 @@ def evaluate_robustness(model, data, attacks, batch_size=128, verbose=1):
     check_built(inner_model(model))
     first = next(iter(attacks.values()), None)
     from_logits = first.from_logits if first else None
-    logits = frozen_logits(inner_model(model), from_logits)
     if not len(x):
         raise ValueError("Argument `data` must hold examples. Received: none")
-    y = checks.check_labels(y, len(x), logits.check(x))
+    classes = count_classes(inner_model(model), x, from_logits)
+    y = checks.check_labels(y, len(x), classes)
     correct = {"clean": predict_labels(model, x, batch_size, from_logits) == y}
     for name, attack in attacks.items():
         if attack.targeted:

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import frozen_logits
+from keras_robust.attacks.attack import count_classes
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
@@ -118,8 +118,12 @@ class NonRobustifier(ConfigMixin):
             )
         x = x if ops.is_tensor(x) else np.asarray(x)
         checks.check_images(x, self.value_range)
-        y = checks.check_labels(y, x.shape[0], self.num_classes(x))
-        targets = self.draw_targets(y, self.num_classes(x))
+        classes = 2
+        if x.shape[0]:
+            model = inner_model(self.model)
+            classes = count_classes(model, x, self.from_logits)
+        y = checks.check_labels(y, x.shape[0], classes)
+        targets = self.draw_targets(y, classes)
         result = self.attack.run(
             self.model, x, targets, verbose=verbose, scored=return_details
         )
@@ -154,13 +158,3 @@ class NonRobustifier(ConfigMixin):
         else:
             t = (y + random.integers(1, num_classes, y.shape)) % num_classes
         return t.astype("int32")
-
-    def num_classes(self, x):
-        """Number of classes of the source model.
-
-        Args:
-            x: A few images.
-        """
-        if not len(x):
-            return 2
-        return frozen_logits(inner_model(self.model), self.from_logits).check(x)

@@ -189,7 +189,7 @@ class Robustifier(ConfigMixin):
             # The model may have been trained since the copy was made.
             weights = inner_model(self.model).get_weights()
             self._source.set_weights(weights)
-        represent, loop = self._compiled(x)
+        represent, distance, loop = self._compiled(x)
         inputs = {
             "start": start,
             "step_size": np.full(x.shape[0], self.step_size, "float32"),
@@ -197,14 +197,13 @@ class Robustifier(ConfigMixin):
 
         def invert_batch(batch, report):
             image = batch.pop("center")
-            target = represent({"x": image})
-            begun = represent({"x": batch["start"]})
-            result = loop({**batch, "target": target}, self.steps, report)
-            reached = represent(result)
+            batch["target"] = target = represent({"x": image})
+            begun = {"x": batch["start"], "target": target}
+            x = loop(batch, self.steps, report)["x"]
             return {
-                "x": result["x"],
-                "distance_before": l2_norm(begun - target),
-                "distance_after": l2_norm(reached - target),
+                "x": x,
+                "distance_before": distance(begun),
+                "distance_after": distance({"x": x, "target": target}),
             }
 
         return map_batches(
@@ -229,12 +228,18 @@ class Robustifier(ConfigMixin):
                 self.value_range,
                 inside_ball=False,
             )
-            represent = backend.compile(
-                lambda inputs: ops.cast(frozen(inputs["x"]), "float32"),
-                self._view.variables,
-                self.jit_compile,
+
+            def represent(inputs):
+                return ops.cast(frozen(inputs["x"]), "float32")
+
+            def distance(inputs):
+                return l2_norm(represent(inputs) - inputs["target"])
+
+            variables = self._view.variables
+            return (
+                backend.compile(represent, variables, self.jit_compile),
+                backend.compile(distance, variables, self.jit_compile),
+                CompiledLoop(loop, variables, self.jit_compile),
             )
-            loop = CompiledLoop(loop, self._view.variables, self.jit_compile)
-            return represent, loop
 
         return once_per_model(self._view, (*key, tuple(x.shape[1:])), make)

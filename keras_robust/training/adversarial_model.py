@@ -7,6 +7,7 @@ from keras import ops
 from keras_robust import backend
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.attack import count_classes
 from keras_robust.attacks.attack import frozen_logits
 from keras_robust.attacks.frozen import check_built
 from keras_robust.training.first_batch import first_images
@@ -112,18 +113,17 @@ class AdversarialModel(backend.Trainer, keras.Model):
         )
         return {"robust_accuracy": self._robust_accuracy.result()}
 
-    def fit(self, x=None, y=None, **kwargs):
+    def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`, after a look at the range of the inputs."""
         self._check_range(x)
-        return super().fit(x, y, **kwargs)
+        return super().fit(x, *args, **kwargs)
 
-    def evaluate(self, x=None, y=None, **kwargs):
+    def evaluate(self, x=None, *args, **kwargs):
         """As `keras.Model.evaluate`, with `robust_accuracy`."""
-        if "_use_cached_eval_dataset" not in kwargs:
-            self._check_range(x)
+        self._check_range(x)
         self._evaluating = True
         try:
-            return super().evaluate(x, y, **kwargs)
+            return super().evaluate(x, *args, **kwargs)
         finally:
             self._evaluating = False
 
@@ -155,9 +155,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
     def _check_range(self, x):
         images = first_images(x)
         if images is not None:
-            checks.check_images(
-                images.astype("float32"), self.attack.value_range
-            )
+            images = np.asarray(images, "float32")
+            checks.check_images(images, self.attack.value_range)
 
     def _check_outputs(self):
         """Probabilities show on any images, so a few random ones will do."""
@@ -166,8 +165,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
             return
         low, high = self.attack.value_range
         noise = np.random.default_rng(0).uniform(low, high, (4, *shape[1:]))
-        logits = frozen_logits(self.model, self.attack.from_logits)
-        logits.check(noise.astype("float32"))
+        noise = noise.astype("float32")
+        count_classes(self.model, noise, self.attack.from_logits)
 
 
 def _check_attack(attack, name):
