@@ -44,8 +44,9 @@ def test_cifar10_itself():
     from keras_robust.models.parts import CIFAR_MEAN
     from keras_robust.models.parts import CIFAR_STD
 
-    np.testing.assert_allclose(train[0].mean((0, 1, 2)), CIFAR_MEAN, atol=1e-3)
-    np.testing.assert_allclose(train[0].std((0, 1, 2)), CIFAR_STD, atol=1e-3)
+    pixels = train[0][::10].astype("float64")
+    np.testing.assert_allclose(pixels.mean((0, 1, 2)), CIFAR_MEAN, atol=4e-3)
+    np.testing.assert_allclose(pixels.std((0, 1, 2)), CIFAR_STD, atol=4e-3)
     assert names[9] == "truck"
 
 
