@@ -18,8 +18,8 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust import backend
-from keras_robust.attacks.attack import frozen_logits
 from keras_robust.attacks.objectives import log_odds
+from keras_robust.attacks.per_model import frozen_logits
 
 
 def bare_gradient(model):

@@ -3,11 +3,10 @@
 import keras
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.config import ConfigMixin
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class FGSMAttack(ConfigMixin, Attack):
+class FGSMAttack(Attack):
     """One step of length `epsilon`: the fast gradient (sign) method.
 
     Goodfellow et al. 2015 (arXiv:1412.6572), section 4, for L-infinity; with

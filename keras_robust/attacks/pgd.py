@@ -3,11 +3,10 @@
 import keras
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.config import ConfigMixin
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class PGDAttack(ConfigMixin, Attack):
+class PGDAttack(Attack):
     """Projected gradient descent in an L2 or L-infinity ball.
 
     Madry et al. 2018 (arXiv:1706.06083), section 2.1. Every step moves by
@@ -51,41 +50,3 @@ class PGDAttack(ConfigMixin, Attack):
     x_adv = attack(model, x, y)
     ```
     """
-
-    def __init__(
-        self,
-        norm="l2",
-        epsilon=0.5,
-        step_size=None,
-        steps=7,
-        random_start=False,
-        restarts=1,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        loss="cross_entropy",
-        seed=None,
-        keep_best=False,
-        early_stop=False,
-        mask=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-    ):
-        super().__init__(
-            norm=norm,
-            epsilon=epsilon,
-            step_size=step_size,
-            steps=steps,
-            random_start=random_start,
-            restarts=restarts,
-            targeted=targeted,
-            value_range=value_range,
-            loss=loss,
-            seed=seed,
-            keep_best=keep_best,
-            early_stop=early_stop,
-            mask=mask,
-            batch_size=batch_size,
-            from_logits=from_logits,
-            jit_compile=jit_compile,
-        )

@@ -4,8 +4,11 @@ Everything else is written with `keras.ops`. What differs between TensorFlow,
 JAX and PyTorch is the input gradient, how a loop is compiled, and the
 signature of a train step; each module here gives the same names:
 
-* `value_and_gradient(function, x)`: per-example values, their input gradient.
-* `iterate(step, running, state, steps)`: the loop, inside a trace or not.
+* `value_and_gradient(function, x)`: for `function: x -> (values, auxiliary)`
+  with values `(N,)`, returns `(values, auxiliary), gradient`: the gradient of
+  the sum, not the mean, so that no example's depends on the batch.
+* `iterate(step, running, state, steps)`: `state = step(state)`, `steps` times
+  or until `running(state)` is false; inside a trace or not.
 * `compile(function, variables, jit_compile, takes_steps)`: a compiled callable.
 * `chunks(steps, jit_compile)`: the pieces in which a long loop is run.
 * `needs_padding(jit_compile)`: whether a new batch size costs a compilation.

@@ -6,31 +6,12 @@ from jax import numpy as jnp
 
 from keras_robust.backend.common import equal_chunks
 
-__all__ = [
-    "Trainer",
-    "chunks",
-    "compile",
-    "is_traced",
-    "iterate",
-    "needs_padding",
-    "value_and_gradient",
-]
-
 # Unrolled loops of up to this many steps compile in seconds.
 UNROLL_LIMIT = 8
 
 
 def value_and_gradient(function, x):
-    """Per-example values of `function` at `x` and the gradient of their sum.
-
-    Args:
-        function: `x -> (values, auxiliary)`, values of shape `(N,)`.
-        x: Array of shape `(N, ...)`.
-
-    Returns:
-        `(values, auxiliary), gradient`; the sum, not the mean, so that the
-        gradient of one example does not depend on the batch.
-    """
+    """See `keras_robust.backend`."""
 
     def total(x):
         values, auxiliary = function(x)
@@ -41,7 +22,7 @@ def value_and_gradient(function, x):
 
 
 def iterate(step, running, state, steps):
-    """Runs `state = step(state)` `steps` times, or until nothing runs."""
+    """See `keras_robust.backend`."""
     if isinstance(steps, int) and (steps == 1 or _on_cpu()):
         for _ in range(steps):
             state = step(state)

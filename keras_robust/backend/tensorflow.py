@@ -2,31 +2,14 @@
 
 import tensorflow as tf
 
-from keras_robust.backend.common import EagerStyleTrainer as Trainer
+from keras_robust.backend.common import EagerStyleTrainer
 from keras_robust.backend.common import equal_chunks
 
-__all__ = [
-    "Trainer",
-    "chunks",
-    "compile",
-    "is_traced",
-    "iterate",
-    "needs_padding",
-    "value_and_gradient",
-]
+Trainer = EagerStyleTrainer
 
 
 def value_and_gradient(function, x):
-    """Per-example values of `function` at `x` and the gradient of their sum.
-
-    Args:
-        function: `x -> (values, auxiliary)`, values of shape `(N,)`.
-        x: Tensor of shape `(N, ...)`.
-
-    Returns:
-        `(values, auxiliary), gradient`; the sum, not the mean, so that the
-        gradient of one example does not depend on the batch.
-    """
+    """See `keras_robust.backend`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         values, auxiliary = function(x)
@@ -38,7 +21,7 @@ def value_and_gradient(function, x):
 
 
 def iterate(step, running, state, steps):
-    """Runs `state = step(state)` `steps` times, or until nothing runs."""
+    """See `keras_robust.backend`."""
     if isinstance(steps, int) and steps == 1:
         return step(state)
     state = tf.nest.map_structure(tf.convert_to_tensor, state)

@@ -2,31 +2,15 @@
 
 import torch
 
-from keras_robust.backend.common import EagerStyleTrainer as Trainer
+from keras_robust.backend.common import EagerStyleTrainer
 from keras_robust.backend.common import equal_chunks
 
-__all__ = [
-    "Trainer",
-    "chunks",
-    "compile",
-    "is_traced",
-    "iterate",
-    "needs_padding",
-    "value_and_gradient",
-]
+Trainer = EagerStyleTrainer
 
 
 def value_and_gradient(function, x):
-    """Per-example values of `function` at `x` and the gradient of their sum.
-
-    Args:
-        function: `x -> (values, auxiliary)`, values of shape `(N,)`.
-        x: Tensor of shape `(N, ...)`.
-
-    Returns:
-        `(values, auxiliary), gradient`; the sum, not the mean, so that the
-        gradient of one example does not depend on the batch. The `.grad` of
-        the weights stays untouched, also inside `torch.no_grad()`.
+    """See `keras_robust.backend`; inside `no_grad` too,
+    and without touching `.grad` of the weights.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
@@ -40,7 +24,7 @@ def value_and_gradient(function, x):
 
 
 def iterate(step, running, state, steps):
-    """Runs `state = step(state)` `steps` times, or until nothing runs."""
+    """See `keras_robust.backend`."""
     for _ in range(steps):
         if not running(state):
             break

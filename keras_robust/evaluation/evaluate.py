@@ -5,10 +5,10 @@ from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.attack import compiled_logits
-from keras_robust.attacks.attack import count_classes
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
+from keras_robust.attacks.per_model import compiled_logits
+from keras_robust.attacks.per_model import count_classes
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
 from keras_robust.evaluation.report import RobustnessReport

@@ -5,10 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import count_classes
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
+from keras_robust.attacks.per_model import count_classes
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.randomness import generator
 from keras_robust.datasets.arrays import is_dataset

@@ -6,7 +6,6 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import once_per_model
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.batches import map_batches
@@ -16,6 +15,7 @@ from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
 from keras_robust.attacks.loop import CompiledLoop
 from keras_robust.attacks.loop import GradientLoop
+from keras_robust.attacks.per_model import once_per_model
 from keras_robust.attacks.randomness import generator
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays

@@ -7,9 +7,9 @@ from keras import ops
 from keras_robust import backend
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.attack import count_classes
-from keras_robust.attacks.attack import frozen_logits
 from keras_robust.attacks.frozen import check_built
+from keras_robust.attacks.per_model import count_classes
+from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.training.first_batch import first_images
 
 
