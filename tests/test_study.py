@@ -44,12 +44,16 @@ def test_all_stages_and_their_files(tmp_path, monkeypatch):
     assert {"recipe", "seeds", "versions", "machine", "backend"} <= set(written)
     table = (tmp_path / "table.md").read_text()
     assert all(f"| {name} |" in table for name in study.MODELS)
+    stages = results["seconds_by_seed_and_stage"][1]
+    assert len(stages) == 6 + 4 + 6 and min(stages.values()) >= 0
     # A second run finds every stage, and the same numbers.
     monkeypatch.setattr(study.Replication, "_train", None)
     monkeypatch.setattr(study.Replication, "_generate", None)
     monkeypatch.setattr(study.Replication, "_evaluate", None)
     again = study.replicate(seeds=2, **options)
     assert again["summary"] == results["summary"]
+    timed = "seconds_by_seed_and_stage"
+    assert again[timed] == results[timed]
 
 
 def test_changed_configuration_is_another_folder(tmp_path):

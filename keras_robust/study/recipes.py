@@ -121,7 +121,7 @@ _SMOKE = Recipe(
     network_options={"input_shape": (32, 32, 3), "filters": (16, 32, 64, 128)},
     training=Training(epochs=10, learning_rate=0.1),
     overrides={"D_det": {"augment": False}, "D_rand": {"augment": False}},
-    train_images=4000,
+    train_images=3000,
     test_images=500,
     inversion_steps=40,
     relabel_steps=20,

@@ -53,18 +53,17 @@ def replicate(
     runs, seconds = {}, {}
     for current in range(seed, seed + seeds):
         study = Replication(recipe, folder / "stages", current, verbose)
-        start = time.monotonic()
         runs[current] = {name: study.evaluate(name) for name in MODELS}
         sets = {name: _describe(study.generated(name)) for name in GENERATED}
-        seconds[current] = round(time.monotonic() - start, 1)
+        seconds[current] = study.seconds()
         runs[current] = {"evaluation": runs[current], "generated": sets}
         if current == seed:
             outputs.draw_images(study, folder / "images.png")
     results = {
         "recipe": asdict(recipe),
         "seeds": list(runs),
-        "seconds_by_seed": seconds,
-        "machine": f"{os.cpu_count()} x {platform.processor() or 'cpu'}",
+        "seconds_by_seed_and_stage": seconds,
+        "machine": _machine(),
         "backend": backend.name,
         "versions": _versions(),
         "summary": _summary(runs),
@@ -79,6 +78,18 @@ def replicate(
         minutes = (time.monotonic() - began) / 60
         print(f"{minutes:.1f} minutes; table, figures, numbers: {folder}/")
     return results
+
+
+def _machine():
+    processor = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    if names:
+        processor = names[0].split(":", 1)[1].strip()
+    return f"{os.cpu_count()} x {processor}"
 
 
 def _versions():

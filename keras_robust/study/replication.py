@@ -16,6 +16,7 @@ from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.features import NonRobustifier
 from keras_robust.features import Robustifier
+from keras_robust.study.optimizers import make_optimizer
 from keras_robust.study.store import StageStore
 from keras_robust.training import AdversarialModel
 from keras_robust.version import __version__
@@ -128,6 +129,14 @@ class Replication:
             f"evaluation-{name}", lambda: self._evaluate(name)
         )
 
+    def seconds(self):
+        """How long each finished stage took, when it was made.
+
+        Returns:
+            Dictionary of seconds by stage.
+        """
+        return self.store.all_numbers("seconds-")
+
     def attacks(self):
         """The evaluation's attacks by name."""
         recipe = self.recipe
@@ -151,13 +160,13 @@ class Replication:
         return attacks
 
     def _train(self, name):
-        began = self._begin(f"training {name} ({MODELS[name]})")
-        recipe = self.recipe
-        training = recipe.training_of(name)
         x, y = self.data.train
         if name in GENERATED:
             generated = self.generated(name)
             x, y = generated["x"], generated["y"]
+        began = self._begin(f"training {name} ({MODELS[name]})")
+        recipe = self.recipe
+        training = recipe.training_of(name)
         seed = self._seed(name)
         keras.utils.set_random_seed(seed)
         network = model = self.network()
@@ -170,7 +179,7 @@ class Replication:
             )
             model = AdversarialModel(network, attack)
         model.compile(
-            _optimizer(training, -(-len(x) // training.batch_size)),
+            make_optimizer(training, -(-len(x) // training.batch_size)),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
@@ -184,8 +193,13 @@ class Replication:
             flip=recipe.flip,
             seed=seed,
         )
-        model.fit(batches, epochs=training.epochs, verbose=self._fit_verbose)
-        self._end(began)
+        model.fit(
+            batches,
+            epochs=training.epochs,
+            shuffle=False,
+            verbose=self._fit_verbose,
+        )
+        self._end(began, f"training-{name}")
         return network
 
     def _generate(self, name):
@@ -217,7 +231,7 @@ class Replication:
             images, labels, details = transform(
                 x, y, verbose=self.verbose, return_details=True
             )
-        self._end(began)
+        self._end(began, f"generating-{name}")
         return {"x": images, "y": labels, **details}
 
     def _evaluate(self, name):
@@ -237,7 +251,7 @@ class Replication:
         accuracy["y + 1"] = float(
             (predict_labels(network, x) == shifted).mean()
         )
-        self._end(began)
+        self._end(began, f"evaluating-{name}")
         return {"accuracy": accuracy, "intervals": report.intervals}
 
     def _seed(self, name):
@@ -254,32 +268,13 @@ class Replication:
             print(f"[seed {self.seed}] {what} ...", flush=True)
         return time.monotonic()
 
-    def _end(self, began):
+    def _end(self, began, stage):
+        seconds = round(time.monotonic() - began, 1)
+        self.store.numbers(f"seconds-{stage}", lambda: seconds)
         if self.verbose:
-            print(f"  done in {time.monotonic() - began:.1f} s", flush=True)
+            print(f"  done in {seconds} s", flush=True)
 
 
 def _first(split, count):
     x, y = split
     return x[:count], y[:count]
-
-
-def _optimizer(training, steps_per_epoch):
-    schedules = keras.optimizers.schedules
-    steps = training.epochs * steps_per_epoch
-    peak = training.learning_rate
-    if training.schedule == "one_cycle":
-        warm_up = max(steps // 5, 1)
-        rate = schedules.CosineDecay(
-            0.0, steps - warm_up, warmup_target=peak, warmup_steps=warm_up
-        )
-    elif training.schedule == "drops":
-        rate = schedules.PiecewiseConstantDecay(
-            [steps // 3, 2 * steps // 3], [peak, peak / 10, peak / 100]
-        )
-    else:
-        raise ValueError(
-            "A schedule must be 'one_cycle' or 'drops'. "
-            f"Received: schedule={training.schedule!r}"
-        )
-    return keras.optimizers.SGD(rate, momentum=0.9)

@@ -51,14 +51,14 @@ class StageStore:
 
     def numbers(self, name, make):
         """The JSON value of that name, or the one that `make()` returns."""
-        return self._stored(
-            f"{name}.json",
-            lambda path: json.loads(path.read_text(encoding="utf-8")),
-            lambda path, value: path.write_text(
-                json.dumps(value, indent=2) + "\n", encoding="utf-8"
-            ),
-            make,
-        )
+        return self._stored(f"{name}.json", _read_json, _write_json, make)
+
+    def all_numbers(self, prefix):
+        """The JSON values whose names begin so, by the rest of the name."""
+        paths = sorted(self.folder.glob(f"{prefix}*.json"))
+        return {
+            path.stem.removeprefix(prefix): _read_json(path) for path in paths
+        }
 
     def _stored(self, name, read, write, make):
         path = self.folder / name
@@ -69,6 +69,15 @@ class StageStore:
             os.replace(part, path)
             return value
         return read(path)
+
+
+def _read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path, value):
+    text = json.dumps(value, indent=2) + "\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def _read_arrays(path):

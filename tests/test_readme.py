@@ -1,0 +1,27 @@
+import re
+from pathlib import Path
+
+import keras
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_example_runs(tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    for long, short in (("epochs=20", "epochs=1"), ("steps=200", "steps=2")):
+        assert long in code
+        code = code.replace(long, short)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert names["x_adv"].shape == names["x_test"].shape
+    assert names["x_r"].shape == names["x"].shape
+    assert set(names["report"].accuracy) == {"clean", "pgd", "worst case"}
+    assert keras.saving.load_model("robust.keras").name == "small_cnn"
+
+
+def test_the_table_is_the_one_in_results():
+    table = Path(__file__).parent.parent / "results" / "digits" / "table.md"
+    for row in table.read_text().splitlines()[4:]:
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert all(cell in README for cell in cells if cell != "this run")
