@@ -42,7 +42,7 @@ def build():
 
 def train():
     """Weights and logs after two epochs."""
-    (x, y), _, _ = kr.datasets.load("digits")
+    (x, y), _ = kr.datasets.load("digits")
     x, y = x[:256], y[:256]
     if BACKEND == "tensorflow" and DEVICES > 1:
         strategy = tf.distribute.MirroredStrategy(

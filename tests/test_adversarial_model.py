@@ -13,7 +13,7 @@ from keras_robust import backend
 
 @pytest.fixture(scope="module")
 def digits():
-    (x, y), (x_test, y_test), _ = kr.datasets.load("digits")
+    (x, y), (x_test, y_test) = kr.datasets.load("digits")
     return x[:192], y[:192], x_test[:96], y_test[:96]
 
 

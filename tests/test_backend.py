@@ -61,7 +61,7 @@ def test_works_without_tensorflow(tmp_path):
         "robust.compile('sgd', 'sparse_categorical_crossentropy')\n"
         "robust.fit(x, y, verbose=0)\n"
         "kr.Robustifier(robust, steps=2)(x)\n"
-        "(x, y), _, _ = kr.datasets.load('digits')\n"
+        "(x, y), _ = kr.datasets.load('digits')\n"
     )
     run_python(script, KERAS_BACKEND=name)
 

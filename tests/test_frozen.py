@@ -124,3 +124,32 @@ def test_the_model_is_not_kept_alive(x):
     gc.collect()
     assert gone() is None
     assert frozen is not None
+
+
+class Subclassed(keras.Model):
+    """A model whose call knows nothing of `training`, nor of its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = keras.layers.BatchNormalization()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(self.norm(inputs))
+
+
+def test_subclassed_models_can_be_attacked_and_collected(x):
+    import gc
+    import weakref
+
+    import keras_robust as kr
+
+    model = Subclassed()
+    model(x)
+    attack = kr.PGDAttack(epsilon=0.1, steps=2)
+    x_adv = attack(model, x, [0, 1, 2, 0, 1])
+    assert 0 < np.abs(x_adv - x).max() <= 0.1
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None

@@ -11,7 +11,7 @@ import keras_robust as kr
 @pytest.fixture(scope="module")
 def source():
     """A trained linear classifier of digits and its data."""
-    (x, y), _, _ = kr.datasets.load("digits")
+    (x, y), _ = kr.datasets.load("digits")
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [

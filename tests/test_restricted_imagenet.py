@@ -17,9 +17,9 @@ def test_class_table():
 def test_on_mock_data():
     tfds = pytest.importorskip("tensorflow_datasets")
     with tfds.testing.mock_data(num_examples=40):
-        train, test, names = load("restricted_imagenet")
-        pairs = list(train.as_numpy_iterator())
-    assert 0 < len(pairs) < 40 and len(names) == 9
+        data = load("restricted_imagenet")
+        pairs = list(data.train.as_numpy_iterator())
+    assert 0 < len(pairs) < 40 and len(data.class_names) == 9
     for image, label in pairs:
         assert image.shape == (224, 224, 3) and image.dtype == np.float32
         assert image.min() >= 0 and image.max() <= 1

@@ -14,7 +14,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def images():
-    (x, y), _, _ = kr.datasets.load("digits")
+    (x, y), _ = kr.datasets.load("digits")
     return x[:40], y[:40]
 
 
@@ -63,7 +63,7 @@ def test_matched_images_stay(model, images):
 def test_starts_are_drawn_per_example_and_independently_of_the_label():
     from scipy.stats import chi2_contingency
 
-    (x, y), _, _ = kr.datasets.load("digits")
+    (x, y), _ = kr.datasets.load("digits")
     model = kr.models.small_cnn(filters=(4,))
     _, index = kr.Robustifier(model, seed=0).draw_start(x)
     assert len(np.unique(index)) > 0.55 * len(x)

@@ -5,10 +5,11 @@ import keras_robust as kr
 
 
 def test_digits():
-    (x, y), (x_test, y_test), names = kr.datasets.load("digits")
+    data = kr.datasets.load("digits")
+    (x, y), (x_test, y_test) = data
     assert x.shape == (1442, 8, 8, 1) and x_test.shape == (355, 8, 8, 1)
     assert x.dtype == x_test.dtype == np.float32
-    assert y.dtype == np.int32 and len(names) == 10
+    assert y.dtype == np.int32 and len(data.class_names) == 10
     assert x.min() == 0 and x.max() == 1
     # The test set is a fifth of every class.
     shares = np.bincount(y_test) / (np.bincount(y) + np.bincount(y_test))
@@ -24,20 +25,21 @@ def test_sets_of_tfds_in_their_shapes():
         ("fashion_mnist", (28, 28, 1)),
     ):
         with tfds.testing.mock_data(num_examples=5):
-            train, test, names = kr.datasets.load(name)
-        for x, y in (train, test):
+            data = kr.datasets.load(name)
+        for x, y in data:
             assert x.shape == (5, *shape) and x.dtype == np.float32
             assert x.min() >= 0 and x.max() <= 1
             assert y.shape == (5,) and y.dtype == np.int32
-        assert len(names) == 10
+        assert len(data.class_names) == 10
 
 
 def test_cifar10_itself():
     """The real one, where it is prepared."""
     try:
-        train, test, names = kr.datasets.load("cifar10")
+        data = kr.datasets.load("cifar10")
     except FileNotFoundError:
         pytest.skip("cifar10 is not prepared in TFDS_DATA_DIR")
+    train, test = data
     assert train[0].shape == (50_000, 32, 32, 3)
     assert test[0].shape == (10_000, 32, 32, 3)
     assert (np.bincount(train[1]) == 5000).all()
@@ -47,7 +49,7 @@ def test_cifar10_itself():
     pixels = train[0][::10].astype("float64")
     np.testing.assert_allclose(pixels.mean((0, 1, 2)), CIFAR_MEAN, atol=4e-3)
     np.testing.assert_allclose(pixels.std((0, 1, 2)), CIFAR_STD, atol=4e-3)
-    assert names[9] == "truck"
+    assert data.class_names[9] == "truck"
 
 
 def test_missing_set_says_how_to_prepare_it(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """Image data sets by name."""
 
+from dataclasses import dataclass
 from typing import Any
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,9 @@ FASHION_CLASSES = (
 )
 
 
-class ImageDataset(NamedTuple):
-    """Train and test images with labels.
+@dataclass(frozen=True)
+class ImageDataset:
+    """Train and test images with labels; unpacks into the two.
 
     Attributes:
         train: `(x, y)`: float32 images `(N, H, W, C)` in [0, 1] and int32
@@ -31,6 +32,9 @@ class ImageDataset(NamedTuple):
     train: Any
     test: Any
     class_names: tuple
+
+    def __iter__(self):
+        return iter((self.train, self.test))
 
 
 def load(name):
@@ -54,7 +58,7 @@ def load(name):
     Example:
 
     ```python
-    (x, y), (x_test, y_test), classes = keras_robust.datasets.load("digits")
+    (x, y), (x_test, y_test) = keras_robust.datasets.load("digits")
     ```
     """
     if name == "digits":

@@ -22,7 +22,10 @@ def make_optimizer(training, steps_per_epoch):
     if training.schedule == "one_cycle":
         warm_up = max(steps // 5, 1)
         rate = schedules.CosineDecay(
-            0.0, steps - warm_up, warmup_target=peak, warmup_steps=warm_up
+            0.0,
+            max(steps - warm_up, 1),
+            warmup_target=peak,
+            warmup_steps=warm_up,
         )
     elif training.schedule == "drops":
         rate = schedules.PiecewiseConstantDecay(

@@ -76,11 +76,11 @@ class Replication:
     def data(self):
         """The images that the recipe asks for, as `ImageDataset`."""
         if self._data is None:
-            train, test, names = datasets.load(self.recipe.dataset)
+            data = datasets.load(self.recipe.dataset)
             self._data = datasets.ImageDataset(
-                _first(train, self.recipe.train_images),
-                _first(test, self.recipe.test_images),
-                names,
+                _first(data.train, self.recipe.train_images),
+                _first(data.test, self.recipe.test_images),
+                data.class_names,
             )
         return self._data
 

@@ -157,6 +157,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         if images is not None:
             images = np.asarray(images, "float32")
             checks.check_images(images, self.attack.value_range)
+            count_classes(self.model, images, self.attack.from_logits)
 
     def _check_outputs(self):
         """Probabilities show on any images, so a few random ones will do."""
