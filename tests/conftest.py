@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if importlib.util.find_spec("torch"):
@@ -71,3 +73,20 @@ def norms(step, norm):
     flat = np.asarray(step, "float32").reshape(len(step), -1)
     order = 2 if norm == "l2" else np.inf
     return np.linalg.norm(flat, ord=order, axis=1)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """The command line's smoke run on digits: `(folder, what it printed)`."""
+    pytest.importorskip("tensorflow")
+    folder = tmp_path_factory.mktemp("smoke")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "keras_robust.cli", "replicate"),
+            *("--preset", "smoke", "--output", str(folder), "--seed", "3"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout

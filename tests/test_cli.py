@@ -19,24 +19,20 @@ def run(*arguments):
     )
 
 
-def test_replicate_as_a_process(tmp_path):
-    done = run(
-        *(sys.executable, "-m", "keras_robust.cli", "replicate"),
-        *("--preset", "smoke", "--output", str(tmp_path), "--seed", "3"),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "D_NR" in done.stdout and "pgd-l2-0.5" in done.stdout
-    results = json.loads((tmp_path / "results.json").read_text())
+def test_replicate_as_a_process(smoke_run):
+    folder, printed = smoke_run
+    assert "D_NR" in printed and "pgd-l2-0.5" in printed
+    results = json.loads((folder / "results.json").read_text())
     assert results["seeds"] == [3]
     # The example runs the same study and finds its stages there.
     example = run(
         *(sys.executable, str(ROOT / "examples" / "cifar_replication.py")),
         *("--dataset", "digits", "--preset", "smoke"),
-        *("--output", str(tmp_path), "--seed", "3"),
+        *("--output", str(folder), "--seed", "3"),
     )
     assert example.returncode == 0, example.stderr
     assert "training" not in example.stdout
-    again = json.loads((tmp_path / "results.json").read_text())
+    again = json.loads((folder / "results.json").read_text())
     assert again["summary"] == results["summary"]
 
 

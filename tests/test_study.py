@@ -6,58 +6,54 @@ import pytest
 
 from keras_robust import study
 from keras_robust.study import outputs
-from keras_robust.study import recipes
+from keras_robust.study.replicate import _summary
 from keras_robust.study.store import StageStore
 
 pytest.importorskip("tensorflow")
 
 
-def tiny():
-    """The smallest recipe that runs every stage."""
-    recipe = study.get_recipe("digits", "smoke")
-    return replace(
-        recipe,
-        network_options={"filters": (4, 8)},
-        training=replace(recipe.training, epochs=1),
-        train_images=96,
-        test_images=30,
-        inversion_steps=2,
-        relabel_steps=2,
-        evaluation_steps=1,
-    )
-
-
-def test_all_stages_and_their_files(tmp_path, monkeypatch):
-    monkeypatch.setitem(recipes.RECIPES, ("digits", "smoke"), tiny())
-    options = {"preset": "smoke", "output": tmp_path, "verbose": 0}
-    results = study.replicate(seeds=2, **options)
+def test_all_stages_and_their_files(smoke_run):
+    folder, _ = smoke_run
+    results = json.loads((folder / "results.json").read_text())
     assert list(results["summary"]) == list(study.MODELS)
     columns = set(results["summary"]["D_det"])
     assert {"clean", "pgd-l2-0.25", "pgd-l2-0.5", "y + 1"} <= columns
     assert sum(name.startswith("pgd-linf") for name in columns) == 2
     assert sum(name.startswith("fgsm") for name in columns) == 1
-    assert results["runs"][0]["generated"]["D_det"]["labels_right"] == 0
+    assert results["runs"]["3"]["generated"]["D_det"]["labels_right"] == 0
     for name in ("results.json", "table.md", "bars.png", "images.png"):
-        assert (tmp_path / name).stat().st_size > 0
-    written = json.loads((tmp_path / "results.json").read_text())
-    assert written["summary"] == results["summary"]
-    assert {"recipe", "seeds", "versions", "machine", "backend"} <= set(written)
-    table = (tmp_path / "table.md").read_text()
-    assert all(f"| {name} |" in table for name in study.MODELS)
-    stages = results["seconds_by_seed_and_stage"][1]
+        assert (folder / name).stat().st_size > 0
+    assert {"recipe", "seeds", "versions", "machine", "backend"} <= set(results)
+    stages = results["seconds_by_seed_and_stage"]["3"]
     assert len(stages) == 6 + 4 + 6 and min(stages.values()) >= 0
-    # A second run finds every stage, and the same numbers.
-    monkeypatch.setattr(study.Replication, "_train", None)
-    monkeypatch.setattr(study.Replication, "_generate", None)
-    monkeypatch.setattr(study.Replication, "_evaluate", None)
-    again = study.replicate(seeds=2, **options)
-    assert again["summary"] == results["summary"]
+    table = (folder / "table.md").read_text()
+    assert all(f"| {name} |" in table for name in study.MODELS)
+
+
+def test_a_second_run_finds_every_stage(smoke_run, monkeypatch):
+    folder, _ = smoke_run
+    first = json.loads((folder / "results.json").read_text())
+    for work in ("_train", "_generate", "_evaluate"):
+        monkeypatch.setattr(study.Replication, work, None)
+    again = study.replicate(preset="smoke", seed=3, output=folder, verbose=0)
+    assert again["summary"] == first["summary"]
     timed = "seconds_by_seed_and_stage"
-    assert again[timed] == results[timed]
+    assert list(again[timed].values()) == list(first[timed].values())
+
+
+def test_mean_and_spread_over_seeds():
+    def run(accuracy):
+        row = {"accuracy": {"clean": accuracy}}
+        return {"evaluation": {model: row for model in study.MODELS}}
+
+    summary = _summary({0: run(0.5), 1: run(0.7)})["D_R"]["clean"]
+    assert summary["mean"] == pytest.approx(60)
+    assert summary["deviation"] == pytest.approx(14.1421, abs=1e-3)
+    assert _summary({0: run(0.5)})["D_R"]["clean"]["deviation"] is None
 
 
 def test_changed_configuration_is_another_folder(tmp_path):
-    recipe = tiny()
+    recipe = study.get_recipe("digits", "smoke")
     folders = {
         study.Replication(changed, tmp_path, seed).store.folder
         for changed in (
@@ -68,7 +64,7 @@ def test_changed_configuration_is_another_folder(tmp_path):
         for seed in (0, 1)
     }
     assert len(folders) == 6
-    same = study.Replication(tiny(), tmp_path, 0).store.folder
+    same = study.Replication(recipe, tmp_path, 0).store.folder
     assert same in folders
 
 
