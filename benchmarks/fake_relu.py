@@ -4,8 +4,8 @@
 
 Trains the digits recipe's standard and adversarial network for each seed,
 inverts their representations of 400 training images with and without
-`fake_relu`, and prints the distance of representations that is left, as a
-share of the distance at the start (mean and standard deviation over seeds),
+`fake_relu`, and prints the mean distance of representations that is left, as
+a share of that at the start (mean and standard deviation over seeds),
 and the share of units that are dead on the start images while the target has
 them on. Result: see README.
 """
@@ -36,9 +36,10 @@ def main():
                         model, steps=steps, fake_relu=fake, seed=seed
                     )
                     _, told = transform(x, return_details=True)
-                    share = told["distance_after"] / told["distance_before"]
-                    key = (source, steps, fake)
-                    left.setdefault(key, []).append(share.mean())
+                    # Means first: an image may have drawn itself as start.
+                    after = told["distance_after"].mean()
+                    share = after / told["distance_before"].mean()
+                    left.setdefault((source, steps, fake), []).append(share)
             start, _ = kr.Robustifier(model, seed=seed).draw_start(x)
             view = kr.models.representation_view(model)
             off = view.predict(start, verbose=0) == 0
