@@ -148,6 +148,28 @@ def test_validation_attack(digits):
     assert logs["robust_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
 
 
+def test_every_option_works_inside_a_step(digits):
+    """Restarts, best iterate, early stop and mask, compiled with the step."""
+    _, _, x, y = digits
+    mask = np.zeros((8, 8, 1))
+    mask[2:6] = 1
+    options = {"keep_best": True, "early_stop": True, "mask": mask}
+    attack = kr.PGDAttack("linf", 0.3, steps=4, loss="margin", **options)
+    robust = kr.AdversarialModel(network(), kr.PGDAttack(), attack)
+    robust.compile("sgd", loss="sparse_categorical_crossentropy")
+    logs = robust.evaluate(x, y, verbose=0, return_dict=True)
+    attacked = robust.predict(attack(robust, x, y), verbose=0)
+    right = (attacked.argmax(-1) == y).mean()
+    assert logs["robust_accuracy"] == pytest.approx(right, abs=1e-6)
+    restarts = kr.PGDAttack(
+        "linf", 0.3, random_start=True, restarts=2, seed=0, **options
+    )
+    robust = kr.AdversarialModel(network(), restarts)
+    robust.compile("sgd", loss="sparse_categorical_crossentropy")
+    again = robust.evaluate(x, y, verbose=0, return_dict=True)
+    assert again["robust_accuracy"] <= right + 0.02
+
+
 def test_save_load_and_go_on(digits, tmp_path):
     x, y, x_test, y_test = digits
     robust = compiled()
