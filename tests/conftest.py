@@ -19,7 +19,8 @@ if importlib.util.find_spec("torch"):
     # Before TensorFlow, or the two crash on some machines.
     import torch
 
-    torch.set_num_threads(2)
+    # Two processes of pytest-xdist share two cores.
+    torch.set_num_threads(1)
 
 import keras
 import numpy as np

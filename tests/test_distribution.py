@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from test_backend import HERE
@@ -11,13 +13,16 @@ from keras_robust import backend
 )
 def test_two_devices_train_like_one(tmp_path):
     """MirroredStrategy on TensorFlow, DataParallel on JAX."""
-    results = []
-    for devices in (1, 2):
+
+    def train(devices):
         path = tmp_path / f"{devices}.npz"
         flags = f"--xla_force_host_platform_device_count={devices}"
         run_python(HERE / "run_distributed.py", devices, path, XLA_FLAGS=flags)
         with np.load(path) as arrays:
-            results.append([arrays[key] for key in arrays])
+            return [arrays[key] for key in arrays]
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(train, (1, 2)))
     assert len(results[0]) == len(results[1]) == 9
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(two, one, atol=2e-5)

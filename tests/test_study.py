@@ -10,6 +10,8 @@ from keras_robust.study.replicate import _summary
 from keras_robust.study.store import StageStore
 
 pytest.importorskip("tensorflow")
+# One smoke run serves both files: they go to the same process.
+pytestmark = pytest.mark.xdist_group("smoke")
 
 
 def test_all_stages_and_their_files(smoke_run):
