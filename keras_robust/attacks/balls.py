@@ -66,7 +66,8 @@ def add_towards(center, delta):
         delta: Tensor of the same shape.
 
     Returns:
-        Tensor `x` with `|x - center| <= |delta|` in every entry.
+        Tensor `x` with `|x - center| <= |delta|` in every entry, up to the
+        rounding of that difference itself (one part in 2**23).
     """
     x = center + delta
     bound = ops.abs(delta)
