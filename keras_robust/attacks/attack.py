@@ -168,7 +168,8 @@ class Attack(ConfigMixin):
             "step_size": self.effective_step_size() * ones,
         }
         if self.mask is not None:
-            batch["mask"] = self.mask * ops.ones_like(x)
+            mask = ops.convert_to_tensor(self.mask)
+            batch["mask"] = mask * ops.ones_like(x)
         loop = self._loop(logits, scored=self.restarts > 1)
         draws = [in_graph_draws(seed)] * self.restarts
         result = self._best_of(
