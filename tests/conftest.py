@@ -88,7 +88,6 @@ def norms(step, norm):
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory):
     """The command line's smoke run on digits: `(folder, what it printed)`."""
-    pytest.importorskip("tensorflow")
     folder = tmp_path_factory.mktemp("smoke")
     done = subprocess.run(
         [

@@ -8,7 +8,6 @@ import pytest
 
 from keras_robust import cli
 
-pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.xdist_group("smoke")
 
 ROOT = Path(__file__).parent.parent

@@ -3,8 +3,6 @@ import pytest
 
 import keras_robust as kr
 
-pytest.importorskip("tensorflow")
-
 
 @pytest.fixture
 def data(rng):

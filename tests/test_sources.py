@@ -19,7 +19,8 @@ def test_digits():
 
 
 def test_sets_of_tfds_in_their_shapes():
-    tfds = pytest.importorskip("tensorflow_datasets")
+    import tensorflow_datasets as tfds
+
     for name, shape in (
         ("cifar10", (32, 32, 3)),
         ("fashion_mnist", (28, 28, 1)),
@@ -53,7 +54,6 @@ def test_cifar10_itself():
 
 
 def test_missing_set_says_how_to_prepare_it(tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow_datasets")
     from keras_robust.datasets.sources import prepared
 
     with pytest.raises(FileNotFoundError, match="TFDS_DATA_DIR") as error:

@@ -9,7 +9,6 @@ from keras_robust.study import outputs
 from keras_robust.study.replicate import _summary
 from keras_robust.study.store import StageStore
 
-pytest.importorskip("tensorflow")
 # One smoke run serves both files: they go to the same process.
 pytestmark = pytest.mark.xdist_group("smoke")
 
