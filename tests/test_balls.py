@@ -10,8 +10,8 @@ from keras import ops
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.balls import add_towards
-from keras_robust.attacks.balls import get_ball
 from keras_robust.attacks.balls import l2_norm
+from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.randomness import stream_draws
 
 

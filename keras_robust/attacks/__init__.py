@@ -1,5 +1,8 @@
 """Attacks: who moves the input."""
 
+from keras_robust.attacks.apgd import APGDAttack as APGDAttack
+from keras_robust.attacks.fab import FABAttack as FABAttack
 from keras_robust.attacks.fgsm import FGSMAttack as FGSMAttack
 from keras_robust.attacks.pgd import PGDAttack as PGDAttack
 from keras_robust.attacks.radii import matched_epsilon as matched_epsilon
+from keras_robust.attacks.square import SquareAttack as SquareAttack

@@ -1,11 +1,9 @@
-"""L2 and L-infinity balls: unit step, projection, uniform sample, radii.
+"""L1, L2 and L-infinity balls: unit step, projection, samples.
 
 Every function works on a batch: `x`, `center`, `gradient` and `direction` have
 shape `(N, ...)` with any number of axes, `epsilon` has shape `(N,)`. Norms are
 taken over all axes but the first.
 """
-
-import math
 
 from keras import ops
 
@@ -15,11 +13,12 @@ def per_example(values, like):
     return ops.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
 
 
-def _other_axes(x):
+def other_axes(x):
+    """All axes but the first."""
     return tuple(range(1, len(x.shape)))
 
 
-def _nonzero(x):
+def nonzero(x):
     """`x` with ones for zeros: a divisor, without a floor that shrinks."""
     return ops.where(x > 0, x, ops.ones_like(x))
 
@@ -34,12 +33,25 @@ def l2_norm(x, keepdims=False):
     Returns:
         Tensor of shape `(N,)`, or `(N, 1, ..., 1)`.
     """
-    axes = _other_axes(x)
+    axes = other_axes(x)
     largest = ops.max(ops.abs(x), axis=axes, keepdims=True)
-    scale = _nonzero(largest)
+    scale = nonzero(largest)
     total = ops.sum(ops.square(x / scale), axis=axes, keepdims=True)
     norm = scale * ops.sqrt(total)
     return norm if keepdims else ops.reshape(norm, (-1,))
+
+
+def l1_norm(x, keepdims=False):
+    """`sum_i |x_ni|` for each example.
+
+    Args:
+        x: Tensor of shape `(N, ...)`.
+        keepdims: Whether to keep the reduced axes.
+
+    Returns:
+        Tensor of shape `(N,)`, or `(N, 1, ..., 1)`.
+    """
+    return ops.sum(ops.abs(x), axis=other_axes(x), keepdims=keepdims)
 
 
 def linf_norm(x, keepdims=False):
@@ -52,7 +64,7 @@ def linf_norm(x, keepdims=False):
     Returns:
         Tensor of shape `(N,)`, or `(N, 1, ..., 1)`.
     """
-    return ops.max(ops.abs(x), axis=_other_axes(x), keepdims=keepdims)
+    return ops.max(ops.abs(x), axis=other_axes(x), keepdims=keepdims)
 
 
 def add_towards(center, delta):
@@ -88,14 +100,14 @@ class L2Ball:
         """Steepest ascent, `g / ||g||_2`; zero where the gradient is zero."""
         # Dividing by the largest entry first keeps tiny gradients exact.
         largest = linf_norm(gradient, keepdims=True)
-        gradient = gradient / _nonzero(largest)
-        return gradient / _nonzero(l2_norm(gradient, keepdims=True))
+        gradient = gradient / nonzero(largest)
+        return gradient / nonzero(l2_norm(gradient, keepdims=True))
 
     @staticmethod
     def shrink(delta, epsilon):
         """`argmin ||d - delta||_2` over `||d||_2 <= epsilon`."""
         norm = l2_norm(delta, keepdims=True)
-        factor = per_example(epsilon, delta) / _nonzero(norm)
+        factor = per_example(epsilon, delta) / nonzero(norm)
         return delta * ops.minimum(factor, ops.ones_like(factor))
 
     @staticmethod
@@ -116,11 +128,17 @@ class L2Ball:
         direction = noise["normal"]
         free = ops.ones_like(direction) if mask is None else mask
         moving = ops.sum(
-            ops.cast(free != 0, direction.dtype), axis=_other_axes(direction)
+            ops.cast(free != 0, direction.dtype), axis=other_axes(direction)
         )
-        radius = ops.power(noise["uniform"], 1 / _nonzero(moving))
+        radius = ops.power(noise["uniform"], 1 / nonzero(moving))
         unit = L2Ball.unit(direction * free)
         return unit * per_example(radius, direction)
+
+    @staticmethod
+    def surface(noise, mask=None):
+        """A uniform draw from the unit sphere."""
+        direction = noise["normal"]
+        return L2Ball.unit(direction if mask is None else direction * mask)
 
 
 class LinfBall:
@@ -151,33 +169,8 @@ class LinfBall:
         cube = 2 * noise["uniform"] - 1
         return cube if mask is None else cube * mask
 
-
-_BALLS = {
-    "l2": L2Ball,
-    "linf": LinfBall,
-    2: L2Ball,
-    math.inf: LinfBall,
-    "2": L2Ball,
-    "inf": LinfBall,
-}
-
-
-def get_ball(norm):
-    """The ball of a norm.
-
-    Args:
-        norm: `"l2"` or 2, `"linf"` or `numpy.inf`.
-
-    Returns:
-        The class with `norm`, `unit`, `shrink`, `noise` and `sample`.
-
-    Raises:
-        ValueError: If the norm is another one.
-    """
-    key = norm.lower() if isinstance(norm, str) else norm
-    if isinstance(key, bool) or key not in _BALLS:
-        raise ValueError(
-            "Argument `norm` must be 'l2' (or 2) or 'linf' (or numpy.inf). "
-            f"Received: norm={norm!r}"
-        )
-    return _BALLS[key]
+    @staticmethod
+    def surface(noise, mask=None):
+        """A draw from the cube, scaled until its largest entry is 1."""
+        cube = LinfBall.sample(noise, mask)
+        return cube / nonzero(linf_norm(cube, keepdims=True))

@@ -36,9 +36,10 @@ def map_batches(
         stop = min(start + batch_size, examples)
         missing = batch_size - (stop - start) if pads and start else 0
         batch = {
-            key: _fill(value[start:stop], missing)
+            key: value[start:stop]
             for key, value in {"center": x, **inputs}.items()
         }
+        batch = fill(as_tensors(batch), missing)
         done = []
 
         def report(n, done=done):
@@ -50,7 +51,7 @@ def map_batches(
         progress.add(max(steps, 1) - sum(done))
         if missing:
             result = {key: value[:-missing] for key, value in result.items()}
-        result["x"] = _like(x[start:stop], result["x"], value_range)
+        result["x"] = like(x[start:stop], result["x"], value_range)
         results.append(
             {
                 key: value if key == "x" else ops.convert_to_numpy(value)
@@ -62,23 +63,66 @@ def map_batches(
     return {key: _join([r[key] for r in results]) for key in results[0]}
 
 
-def _fill(value, missing):
-    """As a tensor, floats in float32, with `missing` more rows."""
+def as_tensors(arrays):
+    """A (nested) dictionary of arrays as tensors, floats in float32."""
+    return {
+        key: as_tensors(value) if isinstance(value, dict) else _tensor(value)
+        for key, value in arrays.items()
+    }
+
+
+def _tensor(value):
     if isinstance(value, np.ndarray) and value.dtype == np.float64:
         value = value.astype("float32")
     value = ops.convert_to_tensor(value)
     if keras.backend.standardize_dtype(value.dtype) == "float64":
         value = ops.cast(value, "float32")
+    return value
+
+
+def fill(tensors, missing):
+    """Adds `missing` copies of the first example.
+
+    Args:
+        tensors: Dictionary of tensors, nested; what is under `"shared"` is
+            not one per example and stays as it is.
+        missing: Int >= 0.
+
+    Returns:
+        The same with so many more rows.
+    """
     if not missing:
-        return value
-    return ops.concatenate([value, ops.repeat(value[:1], missing, axis=0)])
+        return tensors
+
+    def longer(value):
+        return ops.concatenate([value, ops.repeat(value[:1], missing, axis=0)])
+
+    return {
+        key: value
+        if key == "shared"
+        else fill(value, missing)
+        if isinstance(value, dict)
+        else longer(value)
+        for key, value in tensors.items()
+    }
 
 
-def _like(x, result, value_range):
-    """`result` in the kind and dtype of `x`."""
+def like(x, result, value_range):
+    """`result`, made from `x` in float32, in the kind and dtype of `x`.
+
+    Args:
+        x: NumPy array or tensor.
+        result: NumPy array or tensor of that shape.
+        value_range: `(low, high)` that holds both.
+
+    Returns:
+        NumPy array or tensor.
+    """
     xp = np if isinstance(x, np.ndarray) else ops
     if xp is np:
         result = ops.convert_to_numpy(result)
+    else:
+        result = ops.convert_to_tensor(result)
     if keras.backend.standardize_dtype(x.dtype) != "float64":
         return result
     # The float32 step is added to the float64 input: the input's own rounding

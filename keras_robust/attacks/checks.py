@@ -153,3 +153,18 @@ def check_non_negative(value, name):
             f"Received: {name}={value!r}"
         )
     return float(array) if array.ndim == 0 else array.astype("float32")
+
+
+def broadcast_mask(mask, shape):
+    """`mask` with one row per example.
+
+    Raises:
+        ValueError: If it does not broadcast to `shape`.
+    """
+    try:
+        return np.broadcast_to(mask, shape)
+    except ValueError:
+        raise ValueError(
+            f"Argument `mask` must broadcast to x.shape={tuple(shape)}."
+            f" Received: mask.shape={mask.shape}"
+        ) from None

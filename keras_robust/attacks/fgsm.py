@@ -2,11 +2,11 @@
 
 import keras
 
-from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.gradient_attack import GradientAttack
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class FGSMAttack(Attack):
+class FGSMAttack(GradientAttack):
     """One step of length `epsilon`: the fast gradient (sign) method.
 
     Goodfellow et al. 2015 (arXiv:1412.6572), section 4, for L-infinity; with

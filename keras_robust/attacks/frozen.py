@@ -33,7 +33,7 @@ def check_built(model):
         )
 
 
-def call_frozen(model, x):
+def call_frozen(model, x, draw=None):
     """`model(x)` in inference mode, with every state update thrown away.
 
     `training=False` is explicit, since a model called inside another one's
@@ -43,13 +43,26 @@ def call_frozen(model, x):
     Args:
         model: A built Keras model.
         x: Tensor of shape `(N, ...)`.
+        draw: `None`, or an int (tensor) that is added to the counter of each
+            `keras.random.SeedGenerator`: which draw of its noise a randomized
+            model makes, since what it draws does not advance the counter.
 
     Returns:
         The output of the model.
     """
-    mapping = [(variable, variable.value) for variable in model.variables]
+    mapping = []
+    for variable in model.variables:
+        value = variable.value
+        if draw is not None and "seed_generator_state" in variable.name:
+            step = ops.stack([0, STRIDE * ops.cast(draw, "int32")])
+            value = value + ops.cast(step, variable.dtype)
+        mapping.append((variable, value))
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
         return model(x, training=False)
+
+
+# Random numbers that one call of a layer may take before draws overlap.
+STRIDE = 16
 
 
 class FrozenModel:
@@ -63,9 +76,9 @@ class FrozenModel:
     def __init__(self, model):
         self._model = weakref.ref(model)
 
-    def __call__(self, x):
+    def __call__(self, x, draw=None):
         """The output of the model at `x`, in inference mode."""
-        return call_frozen(self._model(), x)
+        return call_frozen(self._model(), x, draw)
 
 
 class FrozenLogits(FrozenModel):
@@ -101,10 +114,10 @@ class FrozenLogits(FrozenModel):
             self.head = layer
         super().__init__(model)
 
-    def __call__(self, x):
+    def __call__(self, x, draw=None):
         """Logits of shape `(N, C)` in float32, C >= 2."""
         with _without_activation(self.head):
-            outputs = super().__call__(x)
+            outputs = super().__call__(x, draw)
         if not ops.is_tensor(outputs) or len(outputs.shape) != 2:
             raise ValueError(
                 "A classifier must have one output of shape (N, C). "

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks.balls import add_towards
+from keras_robust.attacks.balls import l1_norm
 from keras_robust.attacks.balls import per_example
 
 
@@ -22,10 +23,22 @@ def keep_better(first, second):
         second["loss"] > first["loss"],
         second["success"],
     )
+    return select(better, second, first)
+
+
+def select(where, first, second):
+    """Per example the values of `first` where true, else of `second`.
+
+    Args:
+        where: Bool tensor of shape `(N,)`.
+        first: Dictionary of tensors of shape `(N, ...)`.
+        second: The same.
+
+    Returns:
+        The same.
+    """
     return {
-        key: ops.where(
-            per_example(better, second[key]), second[key], first[key]
-        )
+        key: ops.where(per_example(where, second[key]), first[key], second[key])
         for key in first
     }
 
@@ -49,6 +62,11 @@ class GradientLoop:
         early_stop: Whether an example stops at its first success.
         scored: Whether the result tells `loss` and `success`; costs one more
             forward pass.
+        momentum: Share of the last direction that the next one keeps.
+        schedule: `None`, or `i -> length` of step `i`, a factor of
+            `step_size`.
+        eot: How many gradients, each with fresh randomness of the model, are
+            averaged in a step.
     """
 
     def __init__(
@@ -60,6 +78,9 @@ class GradientLoop:
         keep_best=False,
         early_stop=False,
         scored=False,
+        momentum=0.0,
+        schedule=None,
+        eot=1,
     ):
         self.objective = objective
         self.ball = ball
@@ -68,11 +89,16 @@ class GradientLoop:
         self.keep_best = keep_best
         self.early_stop = early_stop
         self.scored = scored or keep_best
+        self.momentum = momentum
+        self.schedule = schedule
+        self.eot = eot
 
     def init(self, inputs):
         """State before the first step."""
         x = self._start(inputs)
-        state = {"x": x}
+        state = {"x": x, "shared": {"i": ops.zeros((), "int32")}}
+        if self.momentum:
+            state["momentum"] = ops.zeros_like(x)
         no = ops.zeros_like(x[(slice(None),) + (0,) * (len(x.shape) - 1)])
         if self.keep_best:
             success = ops.cast(no, "bool")
@@ -91,19 +117,60 @@ class GradientLoop:
         x = center + per_example(inputs["epsilon"], center) * point
         return ops.clip(x, *self.value_range)
 
-    def step(self, inputs, state):
-        """One gradient step inside the constraints."""
-        x = state["x"]
-        (values, success), gradient = backend.value_and_gradient(
-            lambda x: self.objective(inputs, x), x
-        )
+    def look(self, inputs, x, i):
+        """Objective, success and gradient at `x`, the i-th point looked at.
+
+        The objective and the gradient are means over `eot` draws of the
+        model's randomness; success is that of the last draw.
+        """
+
+        def draw(total, j):
+            here = {**inputs, "draw": i * self.eot + j}
+            (values, success), gradient = backend.value_and_gradient(
+                lambda x: self.objective(here, x), x
+            )
+            return {
+                "values": total["values"] + values / self.eot,
+                "gradient": total["gradient"] + gradient / self.eot,
+                "success": success,
+            }
+
+        none = ops.zeros_like(x[(slice(None),) + (0,) * (len(x.shape) - 1)])
+        total = {
+            "values": none,
+            "gradient": ops.zeros_like(x),
+            "success": ops.cast(none, "bool"),
+        }
+        if self.eot == 1:
+            total = draw(total, 0)
+        else:
+            state = {"total": total, "j": ops.zeros((), "int32")}
+            total = backend.iterate(
+                lambda s: {"total": draw(s["total"], s["j"]), "j": s["j"] + 1},
+                lambda s: True,
+                *(state, self.eot),
+            )["total"]
+        gradient = total["gradient"]
         if "mask" in inputs:
             # Before the norm, so that the whole step goes where it may.
             gradient = gradient * inputs["mask"]
+        return total["values"], total["success"], gradient
+
+    def step(self, inputs, state):
+        """One gradient step inside the constraints."""
+        x, i = state["x"], state["shared"]["i"]
+        state = {**state, "shared": {"i": i + 1}}
+        values, success, gradient = self.look(inputs, x, i)
+        if self.momentum:
+            size = l1_norm(gradient, keepdims=True)
+            gradient = gradient / ops.where(size > 0, size, 1.0)
+            gradient = self.momentum * state["momentum"] + gradient
+            state["momentum"] = gradient
         step_size = per_example(inputs["step_size"], x)
+        if self.schedule is not None:
+            step_size = step_size * ops.cast(self.schedule(i), x.dtype)
         moved = x + step_size * self.ball.unit(gradient)
         moved = self._constrain(inputs, moved)
-        state = dict(state)
         if self.keep_best:
             here = {"x": x, "loss": values, "success": success}
             state["best"] = keep_better(state["best"], here)
@@ -130,7 +197,9 @@ class GradientLoop:
         x = self._tighten(inputs, state["x"])
         if not self.scored:
             return {"x": x}
-        values, success = self.objective(inputs, x)
+        # The next draw of a randomized model, as if there were one more step.
+        i = state["shared"]["i"] * self.eot
+        values, success = self.objective({**inputs, "draw": i}, x)
         result = {"x": x, "loss": values, "success": success}
         if self.keep_best:
             result = keep_better(state["best"], result)
@@ -156,45 +225,3 @@ class GradientLoop:
             delta = self.ball.shrink(x - center, inputs["epsilon"])
             x = add_towards(center, delta)
         return ops.clip(x, *self.value_range)
-
-
-class CompiledLoop:
-    """A `GradientLoop` compiled piece by piece, with progress between pieces.
-
-    Args:
-        loop: The loop.
-        variables: Keras variables that its objective reads.
-        jit_compile: `True`, `False` or `"auto"`, see `backend`.
-    """
-
-    def __init__(self, loop, variables, jit_compile):
-        self.loop = loop
-        self.jit_compile = jit_compile
-        self.pads = backend.needs_padding(jit_compile)
-        options = {"variables": variables, "jit_compile": jit_compile}
-        self._init = backend.compile(loop.init, **options)
-        self._advance = backend.compile(
-            loop.advance, takes_steps=True, **options
-        )
-        self._finish = backend.compile(loop.finish, **options)
-
-    def __call__(self, inputs, steps, report=None):
-        """Runs the loop.
-
-        Args:
-            inputs: Dictionary of tensors, see `GradientLoop`.
-            steps: Int >= 0.
-            report: Called with the number of steps done after each piece.
-
-        Returns:
-            Dictionary with `x`, and where scored `loss` and `success`.
-        """
-        state = self._init(inputs)
-        pieces = backend.chunks(steps, self.jit_compile)
-        for piece in pieces:
-            state = self._advance(inputs, state, piece)
-            if report is not None:
-                report(piece)
-            if len(pieces) > 1 and not self.loop.running(state):
-                break
-        return self._finish(inputs, state)

@@ -50,14 +50,76 @@ def margin(y, logits):
     return ops.max(others, axis=-1) - label
 
 
-LOSSES = {"cross_entropy": log_odds, "margin": margin}
+def dlr(y, logits):
+    """Difference of logits ratio, `-(z_y - max_{j != y} z_j) / (z_1 - z_3)`.
+
+    `z_1 >= z_2 >= z_3` are the largest logits: the ratio does not change with
+    the scale of the logits. Croce & Hein 2020 (arXiv:2003.01690), section 4.
+
+    Args:
+        y: Integer labels of shape `(N,)`.
+        logits: Tensor of shape `(N, C)`, C >= 3.
+
+    Returns:
+        Float tensor of shape `(N,)`; 0 where all logits are equal.
+    """
+    top = ops.top_k(ops.cast(logits, "float32"), 3)[0]
+    return _ratio(margin(y, logits), top[:, 0] - top[:, 2])
+
+
+def targeted_dlr(y, target, logits):
+    """`-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2)`, section 4 of the same paper.
+
+    Args:
+        y: Integer labels of shape `(N,)`, to leave.
+        target: Integer labels of shape `(N,)`, to reach.
+        logits: Tensor of shape `(N, C)`, C >= 4.
+
+    Returns:
+        Float tensor of shape `(N,)`; 0 where all logits are equal.
+    """
+    logits = ops.cast(logits, "float32")
+    top = ops.top_k(logits, 4)[0]
+    return _ratio(
+        difference(y, target, logits),
+        top[:, 0] - (top[:, 2] + top[:, 3]) / 2,
+    )
+
+
+def difference(y, target, logits):
+    """`z_t - z_y`: positive where the target beats the label.
+
+    Args:
+        y: Integer labels of shape `(N,)`, to leave.
+        target: Integer labels of shape `(N,)`, to reach.
+        logits: Tensor of shape `(N, C)`.
+
+    Returns:
+        Float tensor of shape `(N,)`.
+    """
+    return own_logit(target, logits) - own_logit(y, logits)
+
+
+def own_logit(y, logits):
+    """`z_y`, shape `(N,)`."""
+    return _split(y, logits)[0]
+
+
+def _ratio(above, below):
+    # A denominator of zero has a numerator of zero.
+    return above / ops.where(below > 0, below, 1.0)
+
+
+LOSSES = {"cross_entropy": log_odds, "margin": margin, "dlr": dlr}
+# Classes below which a loss is not defined.
+LEAST_CLASSES = {"dlr": 3, "targeted_dlr": 4}
 
 
 def get_loss(loss):
     """The loss of a name, or the callable itself.
 
     Args:
-        loss: `"cross_entropy"`, `"margin"` or a callable
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"` or a callable
             `(y, logits) -> (N,)` that is larger where the label fits worse.
 
     Returns:
@@ -70,8 +132,8 @@ def get_loss(loss):
         return loss
     if loss not in LOSSES:
         raise ValueError(
-            "Argument `loss` must be 'cross_entropy', 'margin' or a callable "
-            f"`(y, logits) -> (N,)`. Received: loss={loss!r}"
+            "Argument `loss` must be 'cross_entropy', 'margin', 'dlr' or a "
+            f"callable `(y, logits) -> (N,)`. Received: loss={loss!r}"
         )
     return LOSSES[loss]
 
@@ -80,22 +142,51 @@ class LabelObjective:
     """Loss to climb and success, for labels or for targets.
 
     Args:
-        logits: `x -> (N, C)` logits of a frozen model.
-        loss: A callable `(y, logits) -> (N,)`.
+        logits: `(x, draw) -> (N, C)` logits of a frozen model.
+        loss: A callable `(y, outputs) -> (N,)`.
         targeted: Whether `y` holds the labels to reach, not those to leave.
+        outputs: `(x, draw) -> outputs` that the loss gets, where these are not
+            the logits.
     """
 
-    def __init__(self, logits, loss, targeted):
+    def __init__(self, logits, loss, targeted, outputs=None):
         self.logits = logits
         self.loss = loss
         self.targeted = targeted
+        self.outputs = outputs
+
+    def __call__(self, inputs, x):
+        """Values `(N,)` to increase at `x`, and where the goal is reached."""
+        y, draw = inputs["y"], inputs.get("draw")
+        logits = self.logits(x, draw)
+        outputs = self.outputs(x, draw) if self.outputs else logits
+        loss = self.loss(y, outputs)
+        hit = says(y, logits)
+        if self.targeted:
+            return -loss, hit
+        return loss, ops.logical_not(hit)
+
+
+class AwayToTarget:
+    """Loss to climb towards a target; success is any wrong label.
+
+    Args:
+        logits: `(x, draw) -> (N, C)` logits of a frozen model.
+        loss: A callable `(y, target, logits) -> (N,)`.
+    """
+
+    def __init__(self, logits, loss):
+        self.logits = logits
+        self.loss = loss
 
     def __call__(self, inputs, x):
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y = inputs["y"]
-        logits = self.logits(x)
-        loss = self.loss(y, logits)
-        hit = ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), y)
-        if self.targeted:
-            return -loss, hit
-        return loss, ops.logical_not(hit)
+        logits = self.logits(x, inputs.get("draw"))
+        loss = self.loss(y, inputs["target"], logits)
+        return loss, ops.logical_not(says(y, logits))
+
+
+def says(y, logits):
+    """Whether `y` is predicted, shape `(N,)`."""
+    return ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), y)

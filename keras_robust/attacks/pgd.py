@@ -2,12 +2,12 @@
 
 import keras
 
-from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.gradient_attack import GradientAttack
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class PGDAttack(Attack):
-    """Projected gradient descent in an L2 or L-infinity ball.
+class PGDAttack(GradientAttack):
+    """Projected gradient descent in an L1, L2 or L-infinity ball.
 
     Madry et al. 2018 (arXiv:1706.06083), section 2.1. Every step moves by
     `step_size` along the normalized gradient of the summed loss, projects to
@@ -15,19 +15,22 @@ class PGDAttack(Attack):
     and the paper's own library).
 
     Args:
-        norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).
+        norm: `"l2"` (or 2), `"linf"` (or `numpy.inf`) or `"l1"` (or 1). An L1
+            step moves the hundredth of the entries with the largest
+            gradients (Tramer & Boneh 2019, arXiv:1904.13000, section 3).
         epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
             or an array of shape `(N,)`, one per example.
         step_size: Length of a step in that norm, a number or one per example;
             `None` for `2.5 * epsilon / steps` (the rule of MadryLab's
-            `robustness`).
+            `robustness`); or a `keras.optimizers.schedules` object, called
+            with the index of the step.
         steps: Int >= 0, number of gradient steps.
         random_start: Whether to start from a uniform draw from the ball.
         restarts: Int >= 1, independent random starts; the best result per
             example by (success, loss) is kept.
         targeted: Whether `y` holds the labels to reach.
         value_range: `(low, high)`, the box that holds all inputs.
-        loss: `"cross_entropy"`, `"margin"`, or a callable
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, or a callable
             `(y, logits) -> (N,)` of tensors, larger where the label fits
             worse.
         seed: Int for the same random starts in every call, on every backend
@@ -42,6 +45,14 @@ class PGDAttack(Attack):
             `True` or `False` to say so.
         jit_compile: `"auto"` for the fastest way of the backend and device,
             `True` to force XLA (or `torch.compile`), `False` to forbid it.
+        momentum: Float >= 0, share of the last direction kept in the next
+            (Dong et al. 2018, arXiv:1710.06081, algorithm 1: gradients are
+            added up after division by their L1 norm).
+        eot: Int >= 1, gradients averaged in each step, with fresh randomness
+            of the model's own random layers in each (expectation over
+            transformation, Athalye et al. 2018, arXiv:1707.07397).
+        layer: `None`, or the name of a layer whose outputs a callable `loss`
+            gets in place of the logits.
 
     Example:
 

@@ -49,6 +49,46 @@ def stream_draws(seed, restart):
     )
 
 
+# Rows drawn at once on the way to the next survivor.
+_ROWS = 512
+
+
+class RowDraws:
+    """A stream whose n-th row belongs to the n-th example, used or not.
+
+    Survivors of earlier attacks keep their own noise, whoever else survives.
+
+    Args:
+        seed: Int or `None`.
+        *stream: Ints that tell runs apart.
+    """
+
+    def __init__(self, seed, *stream):
+        self._normal = generator(seed, *stream, 0)
+        self._uniform = generator(seed, *stream, 1)
+        self._at = {}
+
+    def for_rows(self, rows):
+        """`Draws` whose first axis has the given increasing row numbers."""
+
+        def take(kind, draw, shape):
+            # Each norm takes one kind of numbers from each distribution.
+            start = self._at.get(kind, 0)
+            parts = []
+            for first in range(start, rows[-1] + 1, _ROWS):
+                last = min(first + _ROWS, rows[-1] + 1)
+                block = draw((last - first, *shape[1:]))
+                wanted = rows[(rows >= first) & (rows < last)]
+                parts.append(block[wanted - first].astype("float32"))
+            self._at[kind] = rows[-1] + 1
+            return ops.convert_to_tensor(np.concatenate(parts))
+
+        return Draws(
+            lambda shape: take("normal", self._normal.standard_normal, shape),
+            lambda shape: take("uniform", self._uniform.random, shape),
+        )
+
+
 def in_graph_draws(seed):
     """Draws inside a trace, from a generator that the caller tracks.
 

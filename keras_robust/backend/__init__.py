@@ -10,7 +10,7 @@ signature of a train step; each module here gives the same names:
 * `iterate(step, running, state, steps)`: `state = step(state)`, `steps` times
   or until `running(state)` is false; inside a trace or not.
 * `compile(function, variables, jit_compile, takes_steps)`: a compiled callable.
-* `chunks(steps, jit_compile)`: the pieces in which a long loop is run.
+* `chunks(steps, jit_compile, most)`: the pieces in which a long loop is run.
 * `needs_padding(jit_compile)`: whether a new batch size costs a compilation.
 * `is_traced(x)`: whether `x` is symbolic, so that its values cannot be read.
 * `Trainer`: the train and test steps of `AdversarialModel`.

@@ -78,10 +78,10 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
-def chunks(steps, jit_compile="auto"):
+def chunks(steps, jit_compile="auto", most=None):
     """One unrolled piece on CPU, single steps beyond the unrolling limit."""
     if not _static_steps(jit_compile):
-        return equal_chunks(steps)
+        return equal_chunks(steps, most)
     return [steps] if steps <= UNROLL_LIMIT else [1] * steps
 
 

@@ -83,10 +83,10 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
-def chunks(steps, jit_compile="auto"):
+def chunks(steps, jit_compile="auto", most=None):
     """Splits `steps` so that a long loop can report its progress."""
     del jit_compile
-    return equal_chunks(steps)
+    return equal_chunks(steps, most)
 
 
 def needs_padding(jit_compile="auto"):

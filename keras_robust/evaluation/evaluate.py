@@ -7,8 +7,8 @@ from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
-from keras_robust.attacks.per_model import compiled_logits
 from keras_robust.attacks.per_model import count_classes
+from keras_robust.attacks.per_model import predict_logits
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
 from keras_robust.evaluation.report import RobustnessReport
@@ -26,17 +26,10 @@ def predict_labels(model, x, batch_size=128, from_logits=None):
     Returns:
         Int32 array `(N,)`.
     """
-    predict = compiled_logits(inner_model(model), x, from_logits)
-    labels = []
-    for start in range(0, x.shape[0], batch_size):
-        batch = np.asarray(x[start : start + batch_size], "float32")
-        missing = batch_size - len(batch) if start else 0
-        if missing:
-            batch = np.concatenate([batch, batch[:1].repeat(missing, 0)])
-        logits = predict({"x": ops.convert_to_tensor(batch)})
-        logits = ops.convert_to_numpy(logits)[: x.shape[0] - start]
-        labels.append(logits.argmax(-1))
-    return np.concatenate(labels or [np.zeros(0)]).astype("int32")
+    if not len(x):
+        return np.zeros(0, "int32")
+    logits = predict_logits(inner_model(model), x, batch_size, from_logits)
+    return logits.argmax(-1).astype("int32")
 
 
 def evaluate_robustness(model, data, attacks, batch_size=128, verbose=1):

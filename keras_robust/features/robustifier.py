@@ -9,11 +9,11 @@ from keras_robust.attacks import checks
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.batches import map_batches
+from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.frozen import FrozenModel
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
-from keras_robust.attacks.loop import CompiledLoop
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.per_model import once_per_model
 from keras_robust.attacks.randomness import generator

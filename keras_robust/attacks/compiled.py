@@ -1,0 +1,139 @@
+"""A loop compiled piece by piece; between pieces finished examples leave."""
+
+import numpy as np
+from keras import ops
+
+from keras_robust import backend
+
+# Steps between two looks at which examples have stopped.
+STEPS_PER_LOOK = 10
+# A batch is made smaller once this share of it, or less, still moves.
+WORTH_SHRINKING = 0.75
+
+
+def rows_of(tree, rows):
+    """The rows of every array, of what is one per example."""
+    return {
+        key: value
+        if key == "shared"
+        else rows_of(value, rows)
+        if isinstance(value, dict)
+        else ops.convert_to_tensor(ops.convert_to_numpy(value)[rows])
+        for key, value in tree.items()
+    }
+
+
+def _write_rows(target, rows, tree):
+    for key, value in tree.items():
+        if key == "shared":
+            target[key] = value
+        elif isinstance(value, dict):
+            _write_rows(target.setdefault(key, {}), rows, value)
+        else:
+            value = ops.convert_to_numpy(value)
+            if rows is None:
+                target[key] = np.array(value)
+            else:
+                target[key][rows] = value
+
+
+class _Moving:
+    """The examples of a batch that still move, and the others' last state."""
+
+    def __init__(self, inputs, pads):
+        self.inputs = self.moving_inputs = inputs
+        self.pads = pads
+        self.rows = None
+        self.last = {}
+
+    def shrink(self, state, active):
+        """A state of fewer rows, or the same one where it does not pay."""
+        size = len(active)
+        count = int(active.sum())
+        if count > WORTH_SHRINKING * size:
+            return state
+        target = count
+        if self.pads:
+            # Each new size is compiled: halves only, and not for a handful.
+            target = size
+            while target >= 2 * max(count, 8):
+                target = (target + 1) // 2
+            if target == size:
+                return state
+        _write_rows(self.last, self.rows, state)
+        keep = np.flatnonzero(active)
+        keep = np.concatenate([keep, keep[:1].repeat(target - count)])
+        self.rows = keep if self.rows is None else self.rows[keep]
+        self.moving_inputs = rows_of(self.inputs, self.rows)
+        return rows_of(state, keep)
+
+    def whole(self, state):
+        """The last state of every example."""
+        if self.rows is None:
+            return state
+        _write_rows(self.last, self.rows, state)
+        return _as_tensors(self.last)
+
+
+def _as_tensors(tree):
+    return {
+        key: value
+        if key == "shared"
+        else _as_tensors(value)
+        if isinstance(value, dict)
+        else ops.convert_to_tensor(value)
+        for key, value in tree.items()
+    }
+
+
+class CompiledLoop:
+    """A loop (`GradientLoop` or alike) compiled as init, advance, finish.
+
+    Args:
+        loop: The loop: `init`, `advance`, `finish`, `early_stop`. What its
+            state and inputs hold is one row per example, but for what is
+            under the key `"shared"`.
+        variables: Keras variables that its objective reads.
+        jit_compile: `True`, `False` or `"auto"`, see `backend`.
+    """
+
+    def __init__(self, loop, variables, jit_compile):
+        self.loop = loop
+        self.jit_compile = jit_compile
+        self.pads = backend.needs_padding(jit_compile)
+        options = {"variables": variables, "jit_compile": jit_compile}
+        self._init = backend.compile(loop.init, **options)
+        self._advance = backend.compile(
+            loop.advance, takes_steps=True, **options
+        )
+        self._finish = backend.compile(loop.finish, **options)
+
+    def __call__(self, inputs, steps, report=None):
+        """Runs the loop.
+
+        Args:
+            inputs: Dictionary of tensors, see `GradientLoop`.
+            steps: Int >= 0.
+            report: Called with the number of steps done after each piece.
+
+        Returns:
+            Dictionary with `x`, and where scored `loss` and `success`.
+        """
+        state = self._init(inputs)
+        begun = ("noise", "start")
+        inputs = {k: v for k, v in inputs.items() if k not in begun}
+        moving = _Moving(inputs, self.pads)
+        most = STEPS_PER_LOOK if self.loop.early_stop else None
+        unseen = 0
+        for piece in backend.chunks(steps, self.jit_compile, most):
+            state = self._advance(moving.moving_inputs, state, piece)
+            unseen += piece
+            if report is not None:
+                report(piece)
+            if self.loop.early_stop and unseen >= STEPS_PER_LOOK:
+                unseen = 0
+                active = ops.convert_to_numpy(state["active"])
+                if not active.any():
+                    break
+                state = moving.shrink(state, active)
+        return self._finish(inputs, moving.whole(state))

@@ -1,0 +1,163 @@
+"""Square, the black-box attack."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks.balls import L2Ball
+from keras_robust.attacks.batches import as_tensors
+from keras_robust.attacks.objectives import LabelObjective
+from keras_robust.attacks.objectives import get_loss
+from keras_robust.attacks.per_model import frozen_logits
+from keras_robust.attacks.square_loop import SquareLoop
+from keras_robust.attacks.square_proposals import checkerboard
+from keras_robust.attacks.square_proposals import windows
+from keras_robust.attacks.survivor_attack import SurvivorAttack
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class SquareAttack(SurvivorAttack):
+    """Square: random search that asks only for the model's outputs.
+
+    Andriushchenko et al. 2020 (arXiv:1912.00049). It needs no gradients, so
+    that it shows where those of a model mislead the other attacks.
+
+    Args:
+        norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).
+        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
+            or an array of shape `(N,)`, one per example.
+        queries: Int >= 1, proposals after the start.
+        loss: `"margin"`, or as in `PGDAttack`.
+        share: Float in (0, 1], share of the pixels in the first window
+            (0.8 in AutoAttack).
+        restarts: Int >= 1, independent searches.
+        targeted: Whether `y` holds the labels to reach.
+        value_range: `(low, high)`, the box that holds all inputs.
+        seed: As in `APGDAttack`.
+        early_stop: Whether an example stops at its first success.
+        mask: As in `PGDAttack`.
+        batch_size: Int >= 1, how many examples are attacked at once.
+        from_logits: As in `PGDAttack`.
+        jit_compile: As in `PGDAttack`.
+
+    Example:
+
+    ```python
+    attack = keras_robust.SquareAttack(norm="linf", epsilon=8 / 255)
+    x_adv = attack(model, x, y)  # x of shape (N, H, W, C)
+    ```
+    """
+
+    norms = ("l2", "linf")
+
+    def __init__(
+        self,
+        norm="linf",
+        epsilon=8 / 255,
+        queries=5000,
+        loss="margin",
+        share=0.8,
+        restarts=1,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        seed=None,
+        early_stop=True,
+        mask=None,
+        batch_size=128,
+        from_logits=None,
+        jit_compile="auto",
+    ):
+        super().__init__(
+            norm,
+            epsilon,
+            queries,
+            restarts,
+            early_stop,
+            mask,
+            targeted=targeted,
+            value_range=value_range,
+            seed=seed,
+            batch_size=batch_size,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
+        )
+        if epsilon is None:
+            raise ValueError(
+                "Argument `epsilon` must be a number >= 0, or one per example."
+                " Received: epsilon=None"
+            )
+        if not 0 < share <= 1:
+            raise ValueError(
+                f"Argument `share` must be in (0, 1]. Received: share={share}"
+            )
+        get_loss(loss)
+        self.queries = self.steps
+        self.loss = loss
+        self.share = share
+
+    def attack(self, problem, verbose, scored, checkpoint):
+        """See `Attack`."""
+        shape = tuple(problem.x.shape)
+        if len(shape) != 4 or min(shape[1:3]) < 3:
+            raise ValueError(
+                "The Square attack needs images of shape (N, H, W, C), H and "
+                f"W >= 3. Received: x.shape={shape}"
+            )
+        return super().attack(problem, verbose, scored, checkpoint)
+
+    def goes(self, classes):
+        """One go per restart."""
+        return [(restart,) for restart in range(self.restarts)]
+
+    def extra(self, problem, go, rows, clean):
+        """The tables of the go's proposals."""
+        shape = problem.x.shape[1:]
+        tables = windows(
+            *(self.seed, go[0], self.steps, self.share, shape, self.norm)
+        )
+        return {"shared": tables}
+
+    def begin(self, problem, go, draws, rows, inputs):
+        """The first proposal: stripes or a checkerboard of random signs."""
+        height, width, channels = problem.x.shape[1:]
+        draw = draws.for_rows(rows)
+        if self.norm == "linf":
+            # Vertical stripes, a sign for each column and channel.
+            signs = _signs(draw.uniform((len(rows), 1, width, channels)))
+            point = np.broadcast_to(signs, (len(rows), height, width, channels))
+        else:
+            pattern, tile = checkerboard(
+                self.seed, go[0], (height, width, channels)
+            )
+            signs = _signs(draw.uniform((len(rows), tile.max() + 1, channels)))
+            point = pattern[..., None] * signs[:, tile]
+        if "mask" in inputs:
+            point = point * ops.convert_to_numpy(inputs["mask"])
+        if self.norm == "l2":
+            point = ops.convert_to_numpy(
+                L2Ball.unit(ops.convert_to_tensor(point))
+            )
+        epsilon = ops.convert_to_numpy(inputs["epsilon"])[:, None, None, None]
+        start = ops.convert_to_numpy(inputs["center"]) + epsilon * point
+        return as_tensors({"start": start})
+
+    def loop_key(self, go):
+        """What the compiled loop depends on."""
+        return (self.loss,)
+
+    def loop(self, problem, go):
+        """One loop for all goes."""
+        objective = LabelObjective(
+            frozen_logits(problem.model, self.from_logits),
+            get_loss(self.loss),
+            self.targeted,
+        )
+        return SquareLoop(
+            objective, self.ball, self.value_range, self.early_stop
+        )
+
+
+def _signs(uniform):
+    return np.where(ops.convert_to_numpy(uniform) < 0.5, -1.0, 1.0).astype(
+        "float32"
+    )
