@@ -6,9 +6,12 @@ from keras_robust import layers as layers
 from keras_robust import models as models
 from keras_robust import study as study
 from keras_robust.attacks import APGDAttack as APGDAttack
+from keras_robust.attacks import AutoAttack as AutoAttack
+from keras_robust.attacks import CarliniWagnerL2 as CarliniWagnerL2
 from keras_robust.attacks import FABAttack as FABAttack
 from keras_robust.attacks import FGSMAttack as FGSMAttack
 from keras_robust.attacks import PGDAttack as PGDAttack
+from keras_robust.attacks import SpatialAttack as SpatialAttack
 from keras_robust.attacks import SquareAttack as SquareAttack
 from keras_robust.evaluation import RobustnessReport as RobustnessReport
 from keras_robust.evaluation import evaluate_robustness as evaluate_robustness

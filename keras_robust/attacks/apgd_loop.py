@@ -1,5 +1,7 @@
 """Auto-PGD: gradient ascent with momentum that finds its own step size."""
 
+import math
+
 from keras import ops
 
 from keras_robust.attacks.balls import per_example
@@ -205,7 +207,7 @@ class AutoPGDL1Loop(AutoPGDLoop):
 
     def extra_state(self, inputs, x):
         """Share of the entries that a step moves, and the last sparsity."""
-        entries = ops.ones_like(inputs["epsilon"]) * _entries(x)
+        entries = ops.ones_like(inputs["epsilon"]) * math.prod(x.shape[1:])
         return {
             "share": ops.zeros_like(inputs["epsilon"]) + self._share,
             "sparsity": entries,
@@ -243,7 +245,7 @@ class AutoPGDL1Loop(AutoPGDLoop):
         state = {
             **state,
             "share": ops.where(
-                now, sparsity / _entries(moved) / 1.5, state["share"]
+                now, sparsity / math.prod(moved.shape[1:]) / 1.5, state["share"]
             ),
             "sparsity": ops.where(now, sparsity, state["sparsity"]),
             "step_size": ops.where(now, step, state["step_size"]),
@@ -253,10 +255,3 @@ class AutoPGDL1Loop(AutoPGDLoop):
             },
         }
         return self.go_back(state, ops.logical_and(sparser, now))
-
-
-def _entries(x):
-    total = 1
-    for size in x.shape[1:]:
-        total *= size
-    return float(total)

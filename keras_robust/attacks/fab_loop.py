@@ -9,6 +9,7 @@ from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.hyperplane import step_to_hyperplane
 from keras_robust.attacks.loop import GradientLoop
+from keras_robust.attacks.loop import nearest_within
 from keras_robust.attacks.loop import select
 from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import says
@@ -163,13 +164,7 @@ class FABLoop(GradientLoop):
 
     def finish(self, inputs, state):
         """The nearest point found, where it is inside the radius."""
-        nearest = state["nearest"]
-        success = nearest["distance"] <= inputs["epsilon"]
-        success = ops.logical_and(success, nearest["distance"] < 1e30)
-        x = ops.where(
-            per_example(success, nearest["x"]), nearest["x"], inputs["center"]
-        )
-        return {"x": x, "loss": -nearest["distance"], "success": success}
+        return nearest_within(inputs, state["nearest"])
 
 
 def _flat(x):

@@ -1,5 +1,7 @@
 """The L1 ball, alone and together with the box."""
 
+import math
+
 from keras import ops
 
 from keras_robust.attacks.balls import l1_norm
@@ -87,15 +89,12 @@ class L1Ball:
         Returns:
             Tensor like `gradient`; zero where the gradient is zero.
         """
-        flat = ops.reshape(ops.abs(gradient), (ops.shape(gradient)[0], -1))
-        entries = flat.shape[-1]
-        ranked = ops.sort(flat, axis=-1)
+        entries = math.prod(gradient.shape[1:])
+        ranked = ops.sort(ops.reshape(ops.abs(gradient), (-1, entries)))
+        share = share + ops.zeros_like(ranked[:, 0])
         place = ops.cast((1.0 - share) * entries, "int32")
-        place = ops.clip(place, 0, entries - 1)
-        if isinstance(share, float):
-            least = ranked[:, int((1.0 - share) * entries)]
-        else:
-            least = ops.take_along_axis(ranked, place[:, None], axis=-1)[:, 0]
+        place = ops.clip(place, 0, entries - 1)[:, None]
+        least = ops.take_along_axis(ranked, place, axis=-1)[:, 0]
         kept = ops.abs(gradient) >= per_example(least, gradient)
         sign = ops.where(kept, ops.sign(gradient), 0.0)
         return sign / nonzero(l1_norm(sign, keepdims=True))

@@ -43,6 +43,23 @@ def select(where, first, second):
     }
 
 
+def nearest_within(inputs, nearest):
+    """A loop's result: the nearest success, if inside the radius.
+
+    Args:
+        inputs: Dictionary with `center` and `epsilon`.
+        nearest: Dictionary with `x` and `distance`, 1e30 where there is none.
+
+    Returns:
+        Dictionary with `x`, `loss` (minus the distance) and `success`.
+    """
+    distance = nearest["distance"]
+    success = distance <= ops.minimum(inputs["epsilon"], 1e29)
+    inside = per_example(success, nearest["x"])
+    x = ops.where(inside, nearest["x"], inputs["center"])
+    return {"x": x, "loss": -distance, "success": success}
+
+
 class GradientLoop:
     """`x <- project(x + step_size * unit(gradient))`, as init, step, finish.
 

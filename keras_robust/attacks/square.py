@@ -95,15 +95,14 @@ class SquareAttack(SurvivorAttack):
         self.loss = loss
         self.share = share
 
-    def attack(self, problem, verbose, scored, checkpoint):
-        """See `Attack`."""
+    def check(self, problem):
+        """Images only."""
         shape = tuple(problem.x.shape)
         if len(shape) != 4 or min(shape[1:3]) < 3:
             raise ValueError(
                 "The Square attack needs images of shape (N, H, W, C), H and "
                 f"W >= 3. Received: x.shape={shape}"
             )
-        return super().attack(problem, verbose, scored, checkpoint)
 
     def goes(self, classes):
         """One go per restart."""

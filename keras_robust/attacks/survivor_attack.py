@@ -24,8 +24,8 @@ class SurvivorAttack(Attack):
     survivors, not with the images.
 
     A subclass says `goes(classes)`, the goes as a list of tuples of numbers;
-    `loop(model, x, go)`, a loop like `GradientLoop`; `loop_key()`, what it
-    depends on; `steps`; `extra(problem, go, rows, clean)`, more inputs.
+    `loop(problem, go)`, a loop like `GradientLoop`; `loop_key(go)`, what it
+    depends on; `extra(problem, go, rows, clean)`, more inputs of it.
     """
 
     norms = ("l1", "l2", "linf")
@@ -50,69 +50,107 @@ class SurvivorAttack(Attack):
 
     def attack(self, problem, verbose, scored, checkpoint):
         """See `Attack`."""
-        x = problem.x
-        images = np.asarray(ops.convert_to_numpy(x))
-        problem = problem._replace(x=images)
-        clean = predict_logits(
-            *(problem.model, images, self.batch_size, self.from_logits)
+        result = self.search(problem, verbose, checkpoint)
+        return finished(result, problem.x, self.value_range)
+
+    def search(self, problem, verbose, checkpoint=None, begun=None):
+        """All goes.
+
+        Args:
+            problem: A checked `Problem`.
+            verbose: 0 for no progress bars.
+            checkpoint: A `Checkpoint` or `None`.
+            begun: What the `search` of another attack returned, to go on with
+                its survivors; or `None`.
+
+        Returns:
+            Dictionary of NumPy arrays of length N: `x`, `loss`, `success`;
+            `wrong` from the start; `clean`, the logits at the start.
+        """
+        self.check(problem)
+        problem = problem._replace(
+            x=np.asarray(ops.convert_to_numpy(problem.x))
         )
-        best = self._begin(images, problem.y, clean)
-        done = 0 if checkpoint is None else checkpoint.restore(best)
+        result = self._begin(problem) if begun is None else begun
+        result = {key: np.array(value) for key, value in result.items()}
+        result["loss"][~result["success"]] = -1e30
         goes = self.goes(problem.classes)
-        for number, go in enumerate(goes):
-            if number < done:
-                continue
-            rows = np.flatnonzero(~best["success"])
-            if not len(rows):
-                break
+        saved = checkpoint.restore() if checkpoint else None
+        first, at, rows = 0, 0, None
+        if saved is not None:
+            first, at, rows = saved["go"], saved["at"], saved["rows"]
+            result.update({key: saved[key] for key in result})
+        for number in range(first, len(goes)):
+            if rows is None:
+                rows = np.flatnonzero(~result["success"])
             progress = Progress(
-                len(rows) * self.steps * (len(goes) - number),
+                (len(rows) * (len(goes) - number) - at) * self.loop_steps,
                 verbose,
-                f"{self.name} {number + 1}/{len(goes)}, image-step",
+                f"image-step, {self.name} {number + 1}/{len(goes)}",
             )
-            self._go(problem, go, rows, clean, best, progress)
-            if checkpoint is not None:
-                checkpoint.save(best, number + 1)
-        best["x"] = like(x, best["x"], self.value_range)
-        return best
+            for start in range(at, len(rows), self.batch_size):
+                if checkpoint:
+                    checkpoint.save(go=number, at=start, rows=rows, **result)
+                chosen = rows[start : start + self.batch_size]
+                self._batch(problem, goes[number], chosen, result, progress)
+            at, rows = 0, None
+        if checkpoint:
+            checkpoint.save(
+                force=True, go=len(goes), at=0, rows=np.zeros(0, int), **result
+            )
+        return result
 
     @property
     def name(self):
-        """What to call it in progress bars and reports."""
+        """What to call it in progress bars."""
         return type(self).__name__.removesuffix("Attack")
 
-    def _begin(self, images, y, clean):
+    @property
+    def loop_steps(self):
+        """Steps of one go."""
+        return self.steps
+
+    def check(self, problem):
+        """Raises where the problem is none for this attack."""
+
+    def _begin(self, problem):
+        x, y = problem.x, problem.y
+        clean = predict_logits(
+            *(problem.model, x, self.batch_size, self.from_logits)
+        )
         right = clean.argmax(-1) == y
+        reached = right if self.targeted else ~right
         return {
-            "x": np.array(images, "float32"),
-            "loss": np.full(len(images), -1e30, "float32"),
-            "success": right if self.targeted else ~right,
+            "x": np.array(x, "float32"),
+            "loss": np.full(len(x), -1e30, "float32"),
+            "success": reached,
+            "wrong": reached,
+            "clean": clean,
         }
 
-    def _go(self, problem, go, rows, clean, best, progress):
+    def _batch(self, problem, go, rows, result, progress):
         loop = self._compiled(problem, go)
+        # Anew for each batch: the stream skips to the rows it is asked for.
         draws = RowDraws(self.seed, *go)
-        for start in range(0, len(rows), self.batch_size):
-            chosen = rows[start : start + self.batch_size]
-            size = len(chosen)
-            inputs = self._inputs(problem, go, chosen, clean)
-            inputs.update(self.begin(problem, go, draws, chosen, inputs))
-            if loop.pads:
-                least = self.batch_size if start else 8
-                inputs = fill(inputs, padding(size, self.batch_size, least))
-            reported = []
+        size = len(rows)
+        inputs = self._inputs(problem, go, rows, result["clean"])
+        inputs.update(self.begin(problem, go, draws, rows, inputs))
+        if loop.pads:
+            least = 8 if len(problem.x) <= self.batch_size else size
+            inputs = fill(inputs, padding(size, self.batch_size, least))
+        reported = []
 
-            def report(steps, size=size, reported=reported):
-                reported.append(steps)
-                left = int((~best["success"]).sum())
-                progress.add(steps * size, [("survivors", left)])
+        def report(steps):
+            reported.append(steps)
+            left = int((~result["success"]).sum())
+            progress.add(steps * size, [("survivors", left)])
 
-            result = {
-                key: ops.convert_to_numpy(value)[:size]
-                for key, value in loop(inputs, self.steps, report).items()
-            }
-            progress.add((self.steps - sum(reported)) * size)
-            keep(best, chosen, result)
+        found = {
+            key: ops.convert_to_numpy(value)[:size]
+            for key, value in loop(inputs, self.loop_steps, report).items()
+        }
+        progress.add((self.loop_steps - sum(reported)) * size)
+        keep(result, rows, found)
 
     def _inputs(self, problem, go, rows, clean):
         examples = len(problem.x)
@@ -165,11 +203,17 @@ def padding(size, batch_size, least):
     return padded - size
 
 
-def keep(best, rows, result):
+def keep(best, rows, found):
     """Writes the better result of each row into `best`, by (success, loss)."""
-    same = best["success"][rows] == result["success"]
+    same = best["success"][rows] == found["success"]
     better = np.where(
-        same, result["loss"] > best["loss"][rows], result["success"]
+        same, found["loss"] > best["loss"][rows], found["success"]
     )
-    for key in best:
-        best[key][rows[better]] = result[key][better]
+    for key, value in found.items():
+        best[key][rows[better]] = value[better]
+
+
+def finished(result, x, value_range):
+    """What an attack's `run` returns, of what `search` returned."""
+    kept = {key: result[key] for key in ("loss", "success")}
+    return {"x": like(x, result["x"], value_range), **kept}

@@ -71,9 +71,11 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     def call(*args):
         nonlocal compiled
         if compiled is None:
-            # A batch dimension of None: one trace serves every batch size.
+            # A batch dimension of None: one trace serves every batch size. A
+            # function of its own: TensorFlow warns of traces per function,
+            # and takes the methods of all loops for one.
             compiled = tf.function(
-                function,
+                lambda *args: function(*args),
                 input_signature=tf.nest.map_structure(relaxed, args),
                 jit_compile=_uses_xla(jit_compile),
                 autograph=False,

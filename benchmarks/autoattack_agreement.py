@@ -1,0 +1,154 @@
+"""Robust accuracy by AutoAttack and its parts, ours beside torchattacks'.
+
+    python benchmarks/autoattack_models.py --output runs/autoattack
+    for backend in tensorflow jax torch; do
+      KERAS_BACKEND=$backend python benchmarks/autoattack_agreement.py
+    done
+    KERAS_BACKEND=torch python benchmarks/autoattack_agreement.py --peer
+    python benchmarks/autoattack_agreement.py --table
+
+The same weights, the first 1,000 test images of Fashion-MNIST, the same steps
+and queries for both (torchattacks' AutoAttack has 10 steps where the official
+code has 100). Finished cells are kept in `--output`, so that it resumes.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import time
+
+import keras
+import numpy as np
+from autoattack_models import AlwaysNoise  # noqa: F401, to load the networks
+from keras import ops
+
+import keras_robust as kr
+from keras_robust.evaluation import predict_labels
+
+MODELS = ("standard", "adversarial", "d_r", "randomized", "masked")
+RADII = {"l2": 1.0, "linf": 0.06}
+PARTS = ("apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="runs/autoattack")
+    parser.add_argument("--output", default="runs/agreement")
+    parser.add_argument("--only", nargs="*", default=MODELS)
+    parser.add_argument("--norms", nargs="*", default=list(RADII))
+    parser.add_argument("--parts", nargs="*", default=PARTS)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--peer", action="store_true", help="torchattacks")
+    parser.add_argument("--table", action="store_true", help="print results")
+    return parser.parse_args()
+
+
+def ours(model, x, y, norm, part, options):
+    """Our adversarial examples."""
+    whole = kr.AutoAttack(
+        norm,
+        RADII[norm],
+        steps=options.steps,
+        queries=options.queries,
+        seed=0,
+        batch_size=250,
+    )
+    attack = whole if part == "autoattack" else whole.parts(10)[part]
+    return attack(model, x, y, verbose=0)
+
+
+def theirs(model, x, y, norm, part, options):
+    """Those of torchattacks, on NCHW images."""
+    import torch
+    import torchattacks
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, images):
+            return self.inner(images.permute(0, 2, 3, 1), training=False)
+
+    norm_name = {"l2": "L2", "linf": "Linf"}[norm]
+    whole = torchattacks.AutoAttack(
+        Network().eval(), norm=norm_name, eps=RADII[norm], seed=0
+    )
+    parts = dict(zip(PARTS, whole._autoattack.attacks, strict=False))
+    for name, attack in parts.items():
+        if name == "square":
+            attack.n_queries = options.queries
+        else:
+            attack.steps = options.steps
+    attack = whole if part == "autoattack" else parts[part]
+    images = torch.from_numpy(np.moveaxis(x, -1, 1).copy())
+    labels = torch.from_numpy(y.astype("int64"))
+    results = [
+        attack(images[i : i + 250], labels[i : i + 250])
+        for i in range(0, len(images), 250)
+    ]
+    attacked = torch.cat(results).detach().permute(0, 2, 3, 1)
+    return np.ascontiguousarray(ops.convert_to_numpy(attacked))
+
+
+def main():
+    """Computes the missing cells, or prints the table."""
+    options = arguments()
+    folder = pathlib.Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.table:
+        return table(folder)
+    who = "torchattacks" if options.peer else keras.backend.backend()
+    x, y = kr.datasets.load("fashion_mnist").test
+    x, y = x[: options.images], y[: options.images]
+    for norm in options.norms:
+        for name in options.only:
+            path = pathlib.Path(options.models) / f"{name}.keras"
+            model = keras.saving.load_model(path)
+            for part in options.parts:
+                cell = folder / f"{norm}-{name}-{part}-{who}.json"
+                if cell.exists():
+                    continue
+                start = time.monotonic()
+                make = theirs if options.peer else ours
+                attacked = make(model, x, y, norm, part, options)
+                seconds = time.monotonic() - start
+                right = predict_labels(model, attacked) == y
+                clean = predict_labels(model, x) == y
+                result = {
+                    "clean": 100 * float(clean.mean()),
+                    "robust": 100 * float((right & clean).mean()),
+                    "seconds": round(seconds, 1),
+                    "images": len(x),
+                    "steps": options.steps,
+                    "queries": options.queries,
+                }
+                cell.write_text(json.dumps(result))
+                print(cell.stem, result, flush=True)
+
+
+def table(folder):
+    """Markdown of all cells."""
+    whos = ("tensorflow", "jax", "torch", "torchattacks")
+    print("| norm | model | attack |", " | ".join(whos), "|")
+    print("|---|---|---|" + "---|" * len(whos))
+    for norm in RADII:
+        for name in MODELS:
+            for part in PARTS:
+                cells = []
+                for who in whos:
+                    cell = folder / f"{norm}-{name}-{part}-{who}.json"
+                    known = cell.exists() and json.loads(cell.read_text())
+                    cells.append(f"{known['robust']:.1f}" if known else "")
+                if any(cells):
+                    row = " | ".join([norm, name, part, *cells])
+                    print(f"| {row} |")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    main()

@@ -1,0 +1,154 @@
+"""AutoAttack, the standard evaluation."""
+
+import keras
+import numpy as np
+
+from keras_robust.attacks import checks
+from keras_robust.attacks.apgd import APGDAttack
+from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.fab import FABAttack
+from keras_robust.attacks.norms import get_ball
+from keras_robust.attacks.objectives import LEAST_CLASSES
+from keras_robust.attacks.square import SquareAttack
+from keras_robust.attacks.survivor_attack import finished
+
+VERSIONS = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
+# Restarts of the version "plus", and gradients averaged in "rand".
+_PLUS_RESTARTS, _RAND_EOT = 5, 20
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class AutoAttack(Attack):
+    """AutoAttack: an ensemble of attacks without parameters to tune.
+
+    Croce & Hein 2020 (arXiv:2003.01690), section 6, in the order of the
+    published code. Each attack sees only the examples that the ones before
+    have left. `"standard"`: APGD on cross-entropy, APGD on the targeted DLR
+    loss (nine targets), targeted FAB (nine), Square (5000 queries). `"plus"`:
+    APGD on cross-entropy and DLR and FAB, five restarts each, Square, targeted
+    APGD, targeted FAB. `"rand"`, for randomized models: APGD on cross-entropy
+    and DLR with 20 gradients averaged in each step.
+
+    With fewer than four classes the DLR losses are not defined, and margins
+    of logits take their place.
+
+    Args:
+        norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).
+        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
+            or an array of shape `(N,)`, one per example.
+        version: `"standard"`, `"plus"` or `"rand"`.
+        value_range: `(low, high)`, the box that holds all inputs.
+        steps: Int >= 1, steps of APGD and FAB (100 in the paper).
+        queries: Int >= 1, of Square (5000 in the paper).
+        targets: Int >= 1, classes that the targeted attacks try.
+        seed: As in `APGDAttack`.
+        batch_size: Int >= 1, how many examples are attacked at once.
+        from_logits: As in `PGDAttack`.
+        jit_compile: As in `PGDAttack`.
+
+    Example:
+
+    ```python
+    x_adv = keras_robust.AutoAttack(norm="l2", epsilon=0.5)(model, x, y)
+    ```
+    """
+
+    def __init__(
+        self,
+        norm="linf",
+        epsilon=8 / 255,
+        version="standard",
+        value_range=(0.0, 1.0),
+        steps=100,
+        queries=5000,
+        targets=9,
+        seed=None,
+        batch_size=128,
+        from_logits=None,
+        jit_compile="auto",
+    ):
+        super().__init__(
+            epsilon,
+            value_range=value_range,
+            batch_size=batch_size,
+            seed=seed,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
+        )
+        if epsilon is None:
+            raise ValueError(
+                "Argument `epsilon` must be a number >= 0, or one per example."
+                " Received: epsilon=None"
+            )
+        if version not in VERSIONS:
+            raise ValueError(
+                f"Argument `version` must be one of {tuple(VERSIONS)}. "
+                f"Received: version={version!r}"
+            )
+        self.norm = get_ball(norm, ("l2", "linf")).name
+        self.version = version
+        self.steps = checks.check_positive_integer(steps, "steps")
+        self.queries = checks.check_positive_integer(queries, "queries")
+        self.targets = checks.check_positive_integer(targets, "targets")
+
+    def parts(self, classes):
+        """The attacks, in their order.
+
+        Args:
+            classes: C.
+
+        Returns:
+            Dictionary of attacks by name.
+        """
+        shared = {
+            "norm": self.norm,
+            "epsilon": self.epsilon,
+            "value_range": self.value_range,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "from_logits": self.from_logits,
+            "jit_compile": self.jit_compile,
+            "early_stop": True,
+        }
+        steps = {**shared, "steps": self.steps}
+        restarts = _PLUS_RESTARTS if self.version == "plus" else 1
+        apgd = {**steps, "restarts": restarts}
+        if self.version == "rand":
+            apgd["eot"] = _RAND_EOT
+        to_targets = {**steps, "targets": self.targets}
+        few = classes < LEAST_CLASSES["dlr"]
+        few_targets = classes < LEAST_CLASSES["targeted_dlr"]
+        dlr = "margin" if few else "dlr"
+        targeted = "targeted_margin" if few_targets else "targeted_dlr"
+        made = {
+            "apgd-ce": lambda: APGDAttack(**apgd),
+            "apgd-dlr": lambda: APGDAttack(loss=dlr, **apgd),
+            "apgd-t": lambda: APGDAttack(loss=targeted, **to_targets),
+            "fab": lambda: FABAttack(restarts=restarts, **steps),
+            "fab-t": lambda: FABAttack(**to_targets),
+            "square": lambda: SquareAttack(queries=self.queries, **shared),
+        }
+        return {name: made[name]() for name in VERSIONS[self.version]}
+
+    def attack(self, problem, verbose, scored, checkpoint):
+        """See `Attack`; tells `broken_by` as well.
+
+        `broken_by` holds 0 for an example that was wrong from the start, k
+        for one that the k-th part broke, -1 for a survivor.
+        """
+        broken_by = np.full(problem.x.shape[0], -1, "int32")
+        result = None
+        parts = self.parts(problem.classes)
+        for number, (name, part) in enumerate(parts.items(), 1):
+            section = checkpoint.section(name) if checkpoint else None
+            result = part.search(problem, verbose, section, begun=result)
+            new = result["success"] & (broken_by < 0)
+            broken_by[new] = np.where(result["wrong"], 0, number)[new]
+        return {
+            **finished(result, problem.x, self.value_range),
+            "broken_by": broken_by,
+        }

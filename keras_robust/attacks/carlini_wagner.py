@@ -1,0 +1,106 @@
+"""Carlini & Wagner's L2 attack."""
+
+import keras
+
+from keras_robust.attacks import checks
+from keras_robust.attacks.carlini_wagner_loop import CarliniWagnerLoop
+from keras_robust.attacks.per_model import frozen_logits
+from keras_robust.attacks.survivor_attack import SurvivorAttack
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class CarliniWagnerL2(SurvivorAttack):
+    """The smallest L2 perturbation, by Adam and a search for its weight.
+
+    Carlini & Wagner 2017 (arXiv:1608.04644), section VI.A.
+
+    Args:
+        epsilon: Radius in units of `value_range` inside which a success
+            counts, a number or one per example; an example without one is
+            returned as it was. `None` for the nearest adversarial example at
+            any distance.
+        steps: Int >= 1, Adam steps for one weight.
+        search_steps: Int >= 1, weights tried (binary search).
+        learning_rate: Float > 0, of Adam, in tanh space.
+        first_constant: Float > 0, the first weight.
+        confidence: Float >= 0, by how much the wrong logit must win.
+        targeted: Whether `y` holds the labels to reach.
+        value_range: `(low, high)`, the box that holds all inputs.
+        mask: As in `PGDAttack`.
+        batch_size: Int >= 1, how many examples are attacked at once.
+        from_logits: As in `PGDAttack`.
+        jit_compile: As in `PGDAttack`.
+
+    Example:
+
+    ```python
+    attack = keras_robust.CarliniWagnerL2(steps=1000)
+    distance = numpy.linalg.norm((attack(model, x, y) - x).reshape(len(x), -1))
+    ```
+    """
+
+    def __init__(
+        self,
+        epsilon=None,
+        steps=1000,
+        search_steps=9,
+        learning_rate=0.01,
+        first_constant=1e-3,
+        confidence=0.0,
+        targeted=False,
+        value_range=(0.0, 1.0),
+        mask=None,
+        batch_size=128,
+        from_logits=None,
+        jit_compile="auto",
+    ):
+        super().__init__(
+            "l2",
+            epsilon,
+            steps,
+            mask=mask,
+            targeted=targeted,
+            value_range=value_range,
+            batch_size=batch_size,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
+        )
+        self.search_steps = checks.check_positive_integer(
+            search_steps, "search_steps"
+        )
+        self.learning_rate = checks.check_non_negative(
+            learning_rate, "learning_rate"
+        )
+        self.first_constant = checks.check_non_negative(
+            first_constant, "first_constant"
+        )
+        self.confidence = checks.check_non_negative(confidence, "confidence")
+
+    @property
+    def loop_steps(self):
+        """Steps of the loop in all."""
+        return self.steps * self.search_steps
+
+    def goes(self, classes):
+        """One go."""
+        return [(0,)]
+
+    def begin(self, problem, go, draws, rows, inputs):
+        """The image itself."""
+        return {}
+
+    def loop_key(self, go):
+        """What the compiled loop depends on."""
+        return (self.learning_rate, self.first_constant, self.confidence)
+
+    def loop(self, problem, go):
+        """The only loop."""
+        return CarliniWagnerLoop(
+            frozen_logits(problem.model, self.from_logits),
+            self.value_range,
+            self.targeted,
+            self.steps,
+            self.learning_rate,
+            self.first_constant,
+            self.confidence,
+        )

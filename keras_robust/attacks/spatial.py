@@ -1,0 +1,186 @@
+"""Rotations and translations, the worst of a grid."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.attacks.loop import GradientLoop
+from keras_robust.attacks.loop import keep_better
+from keras_robust.attacks.objectives import LabelObjective
+from keras_robust.attacks.objectives import get_loss
+from keras_robust.attacks.per_model import frozen_logits
+from keras_robust.attacks.survivor_attack import SurvivorAttack
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class SpatialAttack(SurvivorAttack):
+    """The worst rotation and translation of a grid.
+
+    Engstrom et al. 2019 (arXiv:1712.02779), section 3.1: every angle with
+    every shift, bilinear, black (the low end of `value_range`) outside.
+
+    Args:
+        rotation: Float >= 0, largest angle in degrees, either way.
+        translation: Float >= 0, largest shift in pixels, either way.
+        angles: Int >= 1, angles in the grid.
+        shifts: Int >= 1, shifts in the grid along each axis.
+        loss: As in `PGDAttack`.
+        targeted: Whether `y` holds the labels to reach.
+        value_range: `(low, high)`, the box that holds all inputs.
+        early_stop: Whether an example stops at its first success, instead of
+            going on to the largest loss of the grid.
+        batch_size: Int >= 1, how many examples are attacked at once.
+        from_logits: As in `PGDAttack`.
+        jit_compile: As in `PGDAttack`.
+
+    Example:
+
+    ```python
+    attack = keras_robust.SpatialAttack(rotation=30, translation=3)
+    x_adv = attack(model, x, y)  # x of shape (N, H, W, C)
+    ```
+    """
+
+    def __init__(
+        self,
+        rotation=30.0,
+        translation=3.0,
+        angles=31,
+        shifts=5,
+        loss="cross_entropy",
+        targeted=False,
+        value_range=(0.0, 1.0),
+        early_stop=False,
+        batch_size=128,
+        from_logits=None,
+        jit_compile="auto",
+    ):
+        self.angles = checks.check_positive_integer(angles, "angles")
+        self.shifts = checks.check_positive_integer(shifts, "shifts")
+        super().__init__(
+            "linf",
+            None,
+            angles * shifts**2,
+            early_stop=early_stop,
+            targeted=targeted,
+            value_range=value_range,
+            batch_size=batch_size,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
+        )
+        self.rotation = checks.check_non_negative(rotation, "rotation")
+        self.translation = checks.check_non_negative(translation, "translation")
+        get_loss(loss)
+        self.loss = loss
+
+    def check(self, problem):
+        """Images only."""
+        if len(problem.x.shape) != 4:
+            raise ValueError(
+                "The spatial attack needs images of shape (N, H, W, C). "
+                f"Received: x.shape={tuple(problem.x.shape)}"
+            )
+
+    def goes(self, classes):
+        """One go."""
+        return [(0,)]
+
+    def extra(self, problem, go, rows, clean):
+        """The grid, as projective transformations."""
+        height, width = problem.x.shape[1:3]
+        return {"shared": {"grid": self.grid(height, width)}}
+
+    def grid(self, height, width):
+        """Maps from output to input pixels, the identity among the first.
+
+        Args:
+            height: Int.
+            width: Int.
+
+        Returns:
+            Float32 array `(steps, 8)`, as `keras.ops.image.affine_transform`
+            takes them.
+        """
+        angles = np.deg2rad(_symmetric(self.rotation, self.angles))
+        shifts = _symmetric(self.translation, self.shifts)
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        rows = []
+        for angle in angles:
+            cos, sin = math.cos(angle), math.sin(angle)
+            # Around the middle of the image.
+            x0 = middle_x - cos * middle_x + sin * middle_y
+            y0 = middle_y - sin * middle_x - cos * middle_y
+            rows += [
+                [cos, -sin, x0 + right, sin, cos, y0 + down, 0, 0]
+                for right in shifts
+                for down in shifts
+            ]
+        return np.array(rows, "float32")
+
+    def begin(self, problem, go, draws, rows, inputs):
+        """The image itself."""
+        return {}
+
+    def loop_key(self, go):
+        """What the compiled loop depends on."""
+        return (self.loss,)
+
+    def loop(self, problem, go):
+        """The only loop."""
+        objective = LabelObjective(
+            frozen_logits(problem.model, self.from_logits),
+            get_loss(self.loss),
+            self.targeted,
+        )
+        return _GridLoop(
+            objective,
+            None,
+            self.value_range,
+            early_stop=self.early_stop,
+            scored=True,
+        )
+
+
+def _symmetric(most, count):
+    """`count` numbers from -most to most, the smallest first."""
+    values = np.linspace(-most, most, count) if count > 1 else np.zeros(1)
+    return values[np.argsort(abs(values), kind="stable")]
+
+
+class _GridLoop(GradientLoop):
+    """Tries one transformation of the grid per step, keeps the best."""
+
+    def init(self, inputs):
+        x = inputs["center"]
+        values, success = self.objective({**inputs, "draw": 0}, x)
+        state = {
+            "best": {"x": x, "loss": values, "success": success},
+            "shared": {"i": ops.zeros((), "int32")},
+        }
+        if self.early_stop:
+            state["active"] = ops.logical_not(success)
+        return state
+
+    def step(self, inputs, state):
+        center, i = inputs["center"], state["shared"]["i"]
+        transform = ops.take(inputs["shared"]["grid"], i, axis=0)
+        ones = ops.ones_like(inputs["epsilon"])[:, None]
+        # Shifted so that what comes in from outside is the low end.
+        low = self.value_range[0]
+        x = low + ops.image.affine_transform(
+            center - low, ones * transform, data_format="channels_last"
+        )
+        x = ops.clip(x, *self.value_range)
+        values, success = self.objective({**inputs, "draw": i + 1}, x)
+        here = {"x": x, "loss": values, "success": success}
+        best = keep_better(state["best"], here)
+        state = {**state, "best": best, "shared": {"i": i + 1}}
+        if self.early_stop:
+            state["active"] = ops.logical_not(best["success"])
+        return state
+
+    def finish(self, inputs, state):
+        return state["best"]
