@@ -1,8 +1,25 @@
 """What an evaluation found."""
 
+import dataclasses
 import json
 
 import numpy as np
+
+
+def wilson_interval(rows):
+    """The 95 % Wilson interval of a share.
+
+    Args:
+        rows: Bool array.
+
+    Returns:
+        `(low, high)`.
+    """
+    from scipy.stats import binomtest
+
+    test = binomtest(int(rows.sum()), len(rows))
+    interval = test.proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 class RobustnessReport:
@@ -10,17 +27,22 @@ class RobustnessReport:
 
     Args:
         correct: Dictionary of bool arrays `(N,)` by attack, with `"clean"`.
+        flags: List of `Flag`: what speaks against the numbers.
+        stages: Dictionary, by attack made of parts, of dictionaries: accuracy
+            after each part.
 
     Attributes:
         correct: The same, with `"worst case"`: right on all of them.
         accuracy: Dictionary of floats in [0, 1] by attack.
         intervals: Dictionary of `(low, high)`: 95 % Wilson intervals.
         examples: N.
+        flags: As given.
+        stages: As given.
     """
 
-    def __init__(self, correct):
-        from scipy.stats import binomtest
-
+    def __init__(self, correct, flags=(), stages=None):
+        self.flags = list(flags)
+        self.stages = stages or {}
         correct = {key: np.asarray(rows, bool) for key, rows in correct.items()}
         worst = np.logical_and.reduce(list(correct.values()))
         self.correct = {**correct, "worst case": worst}
@@ -28,11 +50,9 @@ class RobustnessReport:
         self.accuracy = {
             key: float(rows.mean()) for key, rows in self.correct.items()
         }
-        self.intervals = {}
-        for key, rows in self.correct.items():
-            test = binomtest(int(rows.sum()), self.examples)
-            interval = test.proportion_ci(0.95, method="wilson")
-            self.intervals[key] = (float(interval.low), float(interval.high))
+        self.intervals = {
+            key: wilson_interval(rows) for key, rows in self.correct.items()
+        }
 
     def table(self, console=None):
         """Prints the table.
@@ -44,6 +64,7 @@ class RobustnessReport:
             The `rich.table.Table`.
         """
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(title=f"Accuracy on {self.examples} examples, %")
@@ -56,7 +77,12 @@ class RobustnessReport:
                 f"{100 * accuracy:.2f}",
                 f"{100 * low:.2f} - {100 * high:.2f}",
             )
-        (console or Console()).print(table)
+            for part, left in self.stages.get(name, {}).items():
+                table.add_row(f"after {part}", f"{100 * left:.2f}", "")
+        console = console or Console()
+        console.print(table)
+        for flag in self.flags:
+            console.print(f"[bold]Flag[/bold] {escape(str(flag))}")
         return table
 
     def to_json(self, path=None):
@@ -73,6 +99,8 @@ class RobustnessReport:
                 "examples": self.examples,
                 "accuracy": self.accuracy,
                 "intervals": self.intervals,
+                "stages": self.stages,
+                "flags": [dataclasses.asdict(flag) for flag in self.flags],
             },
             indent=2,
         )

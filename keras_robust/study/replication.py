@@ -244,7 +244,9 @@ class Replication:
         network = self._networks["evaluated"]
         network.set_weights(model.get_weights())
         report = evaluate_robustness(
-            network, (x, y), self.attacks(), verbose=self.verbose
+            *(network, (x, y), self.attacks()),
+            verbose=self.verbose,
+            probe=False,
         )
         shifted = (y + 1) % len(self.data.class_names)
         accuracy = dict(report.accuracy)

@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.frozen import check_built
+from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.attacks.per_model import count_classes
 from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.training.first_batch import first_images
@@ -171,12 +171,13 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
 
 def _check_attack(attack, name):
-    if not isinstance(attack, Attack):
+    if not isinstance(attack, GradientAttack):
         raise ValueError(
-            f"Argument `{name}` must be an attack such as PGDAttack. "
+            f"Argument `{name}` must be a PGDAttack or FGSMAttack: the others "
+            "do not fit into a train step. "
             f"Received: {name}={attack!r}"
         )
-    if np.ndim(attack.epsilon) or np.ndim(attack.step_size or 0):
+    if np.ndim(attack.epsilon) or np.ndim(attack.effective_step_size()):
         raise ValueError(
             f"Argument `{name}` must have one epsilon and one step_size for "
             "all examples: batches of training have no fixed rows. "

@@ -1,0 +1,53 @@
+"""Several classifiers as one."""
+
+import keras
+
+
+def ensemble(models, name="ensemble"):
+    """A classifier whose logits are the mean of its members'.
+
+    One target for attacks that are to fool all members at once. The members'
+    own logits, `(N, members, C)`, are the outputs of its layer `"members"`,
+    for a callable loss that treats them apart:
+    `PGDAttack(loss=..., layer="members")`.
+
+    Args:
+        models: Built Keras classifiers with the same input shape and number
+            of classes, which give logits.
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` of Keras's own layers, which shares the
+        members' weights.
+
+    Raises:
+        ValueError: If there is no model, or they do not fit together.
+
+    Example:
+
+    ```python
+    both = keras_robust.models.ensemble([first, second])
+    x_adv = keras_robust.PGDAttack(epsilon=0.5)(both, x, y)
+    ```
+    """
+    models = list(models)
+    shapes = {(m.input_shape[1:], m.output_shape[1:]) for m in models}
+    if len(shapes) != 1:
+        raise ValueError(
+            "Argument `models` must be classifiers of one input and output "
+            f"shape. Received: {len(models)} models of shapes {shapes}"
+        )
+    for model in models:
+        last = getattr(model.layers[-1], "activation", keras.activations.linear)
+        if last in (keras.activations.softmax, keras.activations.sigmoid):
+            raise ValueError(
+                "Argument `models` must give logits: a mean of logits and "
+                "probabilities means nothing. "
+                f"Received: model {model.name!r} ending in {last.__name__}"
+            )
+    ((shape, (classes,)),) = shapes
+    inputs = keras.Input(shape)
+    rows = [keras.layers.Reshape((1, classes))(m(inputs)) for m in models]
+    stacked = keras.layers.Concatenate(axis=1, name="members")(rows)
+    outputs = keras.layers.GlobalAveragePooling1D(name="logits")(stacked)
+    return keras.Model(inputs, outputs, name=name)
