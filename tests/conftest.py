@@ -81,8 +81,71 @@ def cnn_data():
 
 def norms(step, norm):
     flat = np.asarray(step, "float32").reshape(len(step), -1)
-    order = 2 if norm == "l2" else np.inf
+    order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
     return np.linalg.norm(flat, ord=order, axis=1)
+
+
+@pytest.fixture(scope="session")
+def varied():
+    """A network of three classes that all occur, images, mostly right labels.
+
+    Like the images of `cnn_data`, a third lies on the edges of the box.
+    """
+    random = np.random.default_rng(5)
+    inputs = keras.Input((6, 6, 2))
+    h = keras.layers.Flatten()(inputs)
+    h = keras.layers.Dense(8, activation="tanh")(h)
+    model = keras.Model(inputs, keras.layers.Dense(3)(h))
+    x = random.random((24, 6, 6, 2), dtype="float32")
+    x[:8] = np.round(x[:8])
+    first = random.normal(size=(72, 8)) * 0.4
+    second = random.normal(size=(8, 3))
+    bias = -x.reshape(24, 72).mean(0) @ first
+    model.set_weights([first, bias, second, np.zeros(3)])
+    y = model.predict(x, verbose=0).argmax(-1)
+    assert len(set(y)) == 3
+    y[::8] = (y[::8] + 1) % 3
+    return model, x, y.astype("int32")
+
+
+@pytest.fixture(scope="session")
+def linear_problem():
+    """A linear model of two classes whose data stay inside the box."""
+    random = np.random.default_rng(4)
+    model = make_linear(random.normal(size=(4 * 4, 2)), shape=(4, 4, 1))
+    x = random.uniform(0.3, 0.7, (60, 4, 4, 1)).astype("float32")
+    logits = x.reshape(60, -1) @ model.get_weights()[0]
+    # A tenth of the labels is wrong.
+    y = np.where(np.arange(60) % 10 == 0, logits.argmin(-1), logits.argmax(-1))
+    return model, x, y.astype("int32")
+
+
+def exact_accuracy(model, x, y, norm, epsilon, box=(0.0, 1.0)):
+    """Robust accuracy of a linear model of two classes, in ball and box.
+
+    The worst point moves along the weights; the box matters for L1 only, where
+    a single pixel takes it all, so the next ones take what it cannot.
+    """
+    weights = model.get_weights()[0]
+    flat = x.reshape(len(x), -1)
+    w = (weights[:, 1] - weights[:, 0])[None] * np.where(y == 1, -1, 1)[:, None]
+    margin = -(flat * w).sum(-1)
+    room = np.where(w > 0, box[1] - flat, flat - box[0])
+    size = np.abs(w)
+    if norm == "linf":
+        gain = (size * np.minimum(room, epsilon)).sum(-1)
+    elif norm == "l2":
+        gain = epsilon * np.linalg.norm(w, axis=-1)
+        assert (
+            epsilon * size / np.linalg.norm(w, axis=-1)[:, None] <= room
+        ).all()
+    else:
+        order = np.argsort(-size, axis=-1)
+        room = np.take_along_axis(room, order, -1)
+        before = np.cumsum(room, -1) - room
+        moved = np.clip(epsilon - before, 0, room)
+        gain = (moved * np.take_along_axis(size, order, -1)).sum(-1)
+    return (margin > gain).mean()
 
 
 @pytest.fixture(scope="session")

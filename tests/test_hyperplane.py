@@ -70,7 +70,10 @@ def test_shortest_l2_step_by_its_multiplier(rng):
         def clipped(r, point=point, w=w):
             return np.clip(r * w, -point, 1 - point)
 
-        r = brentq(lambda r: w @ (point + clipped(r)) - b, -1e6, 1e6)
+        def beyond(r, point=point, w=w, b=b):
+            return w @ (point + clipped(r, point, w)) - b
+
+        r = brentq(beyond, -1e6, 1e6)
         np.testing.assert_allclose(step, clipped(r), atol=1e-5)
 
 

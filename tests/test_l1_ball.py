@@ -27,7 +27,9 @@ def test_projection_is_duchis(rng):
         ops.convert_to_tensor(delta.astype("float32")),
         ops.convert_to_tensor(epsilon.astype("float32")),
     )
-    exact = [simplex_projection(*pair) for pair in zip(delta, epsilon)]
+    exact = [
+        simplex_projection(*pair) for pair in zip(delta, epsilon, strict=True)
+    ]
     np.testing.assert_allclose(ops.convert_to_numpy(ours), exact, atol=2e-6)
 
 

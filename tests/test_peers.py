@@ -34,7 +34,9 @@ def foolbox_run(attack, model, x, y, epsilon):
 
         wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1))
         images, labels = torch.from_numpy(x), torch.from_numpy(y)
-    result = attack(foolbox).run(wrapped, images, labels, epsilon=epsilon)
+    # Minimum-norm attacks know no radius.
+    radius = {} if epsilon is None else {"epsilon": epsilon}
+    result = attack(foolbox).run(wrapped, images, labels, **radius)
     if backend.name == "torch":
         result = result.detach()
     return np.asarray(result)

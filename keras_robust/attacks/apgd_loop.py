@@ -98,9 +98,9 @@ class AutoPGDLoop(GradientLoop):
         return {}
 
     def _start(self, inputs):
+        if "start" in inputs or "noise" not in inputs:
+            return super()._start(inputs)
         center = inputs["center"]
-        if "noise" not in inputs:
-            return center
         point = self.ball.surface(inputs["noise"], inputs.get("mask"))
         return center + per_example(inputs["epsilon"], center) * point
 

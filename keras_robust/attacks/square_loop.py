@@ -6,6 +6,7 @@ from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import nonzero
 from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.loop import GradientLoop
+from keras_robust.attacks.loop import keep_better
 from keras_robust.attacks.loop import select
 
 
@@ -16,8 +17,8 @@ class SquareLoop(GradientLoop):
     tables of `square_proposals`.
 
     Args:
-        objective: `(inputs, x) -> (values, success)`; a proposal of a larger
-            value, or a success, is kept.
+        objective: `(inputs, x) -> (values, success)`; a proposal of larger
+            (success, value) is kept.
         ball: A class of `balls`.
         value_range: `(low, high)`, the box.
         early_stop: Whether an example stops at its first success.
@@ -54,10 +55,10 @@ class SquareLoop(GradientLoop):
         delta = propose(inputs, query, best["x"] - inputs["center"])
         x = ops.clip(inputs["center"] + delta, *self.value_range)
         here = self.ask(inputs, x, i + 1)
-        better = ops.logical_or(here["loss"] > best["loss"], here["success"])
+        kept = keep_better(best, here)
         if self.early_stop:
-            better = ops.logical_and(better, state["active"])
-        best = select(better, here, best)
+            kept = select(state["active"], kept, best)
+        best = kept
         state = {**state, "best": best, "shared": {"i": i + 1}}
         if self.early_stop:
             state["active"] = ops.logical_not(best["success"])
