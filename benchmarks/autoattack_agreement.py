@@ -9,7 +9,7 @@
 
 The same weights, the first 1,000 test images of Fashion-MNIST, the same steps
 and queries for both (torchattacks' AutoAttack has 10 steps where the official
-code has 100). Finished cells are kept in `--output`, so that it resumes.
+code has 100). 1.0 point is ten images. Finished cells are kept in `--output`, so that it resumes.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import keras_robust as kr
 from keras_robust.evaluation import predict_labels
 
 MODELS = ("standard", "adversarial", "d_r", "randomized", "masked")
-RADII = {"l2": 1.0, "linf": 0.06}
+RADII = {"linf": 0.03, "l2": 0.5}
 PARTS = ("apgd-ce", "apgd-t", "fab-t", "square", "autoattack")
 
 
@@ -41,7 +41,7 @@ def arguments():
     parser.add_argument("--parts", nargs="*", default=PARTS)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--queries", type=int, default=1000)
+    parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--peer", action="store_true", help="torchattacks")
     parser.add_argument("--table", action="store_true", help="print results")
     return parser.parse_args()

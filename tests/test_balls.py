@@ -11,6 +11,7 @@ from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.balls import add_towards
 from keras_robust.attacks.balls import l2_norm
+from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.randomness import stream_draws
 
@@ -112,7 +113,14 @@ def test_names_of_linf(norm):
     assert get_ball(norm) is LinfBall
 
 
-@pytest.mark.parametrize("norm", ["l3", 1, None, True])
+@pytest.mark.parametrize("norm", ["l1", "L1", 1, "1"])
+def test_names_of_l1(norm):
+    assert get_ball(norm) is L1Ball
+    with pytest.raises(ValueError, match="'l2'.*Received"):
+        get_ball(norm, ("l2", "linf"))
+
+
+@pytest.mark.parametrize("norm", ["l3", 3, None, True])
 def test_unknown_norm(norm):
     with pytest.raises(ValueError, match="norm.*Received"):
         get_ball(norm)

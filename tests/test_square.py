@@ -35,6 +35,11 @@ def test_windows_reach_every_pixel_and_stay_inside():
         assert 0 <= row and row + s <= 7 and 0 <= column and column + s <= 9
         seen[row : row + s, column : column + s] |= s == 1
     assert seen.all()
+    tables = windows(0, 0, 3000, 0.8, (7, 9, 2), "linf", edges=False)
+    _, side, row, column = tables["windows"].T[:4]
+    smaller = side < 7
+    assert (row + side)[smaller].max() == 6
+    assert (column + side)[smaller].max() == 8
     assert set(np.unique(tables["signs"])) == {-1.0, 1.0}
 
 

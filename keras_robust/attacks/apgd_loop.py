@@ -216,7 +216,8 @@ class AutoPGDL1Loop(AutoPGDLoop):
     def move(self, inputs, state):
         """A sparse step, projected."""
         x = state["x"]
-        unit = L1Ball.sparse_unit(state["gradient"], state["share"])
+        gradient = self._into_the_box(x, state["gradient"])
+        unit = L1Ball.sparse_unit(gradient, state["share"])
         step = x + per_example(state["step_size"], x) * unit
         return self._constrain(inputs, step)
 

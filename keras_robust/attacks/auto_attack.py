@@ -130,7 +130,9 @@ class AutoAttack(Attack):
             "apgd-t": lambda: APGDAttack(loss=targeted, **to_targets),
             "fab": lambda: FABAttack(restarts=restarts, **steps),
             "fab-t": lambda: FABAttack(**to_targets),
-            "square": lambda: SquareAttack(queries=self.queries, **shared),
+            "square": lambda: SquareAttack(
+                queries=self.queries, edges=False, **shared
+            ),
         }
         return {name: made[name]() for name in VERSIONS[self.version]}
 

@@ -186,6 +186,8 @@ class GradientLoop:
         step_size = per_example(inputs["step_size"], x)
         if self.schedule is not None:
             step_size = step_size * ops.cast(self.schedule(i), x.dtype)
+        if self.ball.name == "l1":
+            gradient = self._into_the_box(x, gradient)
         moved = x + step_size * self.ball.unit(gradient)
         moved = self._constrain(inputs, moved)
         if self.keep_best:
@@ -198,6 +200,15 @@ class GradientLoop:
             moved = ops.where(per_example(state["active"], x), moved, x)
         state["x"] = moved
         return state
+
+    def _into_the_box(self, x, gradient):
+        """The gradient without what leads out of the box.
+
+        A sparse step would spend itself on pixels that cannot move.
+        """
+        low, high = self.value_range
+        out = ops.where(gradient > 0, x >= high, x <= low)
+        return ops.where(out, 0.0, gradient)
 
     def advance(self, inputs, state, steps):
         """`steps` steps, or fewer where every example has stopped."""

@@ -30,6 +30,10 @@ class SquareAttack(SurvivorAttack):
         loss: `"margin"`, or as in `PGDAttack`.
         share: Float in (0, 1], share of the pixels in the first window
             (0.8 in AutoAttack).
+        edges: Whether a window may end in the last row and column, as in the
+            paper's algorithm 2; the published code stops one short of them,
+            and so is weaker (`False`, which AutoAttack takes, to compare with
+            published numbers).
         restarts: Int >= 1, independent searches.
         targeted: Whether `y` holds the labels to reach.
         value_range: `(low, high)`, the box that holds all inputs.
@@ -57,6 +61,7 @@ class SquareAttack(SurvivorAttack):
         queries=5000,
         loss="margin",
         share=0.8,
+        edges=True,
         restarts=1,
         targeted=False,
         value_range=(0.0, 1.0),
@@ -94,6 +99,7 @@ class SquareAttack(SurvivorAttack):
         self.queries = self.steps
         self.loss = loss
         self.share = share
+        self.edges = bool(edges)
 
     def check(self, problem):
         """Images only."""
@@ -112,7 +118,8 @@ class SquareAttack(SurvivorAttack):
         """The tables of the go's proposals."""
         shape = problem.x.shape[1:]
         tables = windows(
-            *(self.seed, go[0], self.steps, self.share, shape, self.norm)
+            *(self.seed, go[0], self.steps, self.share, shape, self.norm),
+            self.edges,
         )
         return {"shared": tables}
 

@@ -36,7 +36,7 @@ def window_sizes(queries, share, height, width, least):
     return np.minimum(side, min(height, width))
 
 
-def windows(seed, restart, queries, share, shape, norm):
+def windows(seed, restart, queries, share, shape, norm, edges=True):
     """Places and signs of every query.
 
     Args:
@@ -46,6 +46,8 @@ def windows(seed, restart, queries, share, shape, norm):
         share: As in `window_sizes`.
         shape: `(height, width, channels)`.
         norm: `"l2"` or `"linf"`.
+        edges: Whether a window may end in the last row and column, see
+            `SquareAttack`.
 
     Returns:
         Dictionary: `windows`, int32 `(queries, 6)`: level, side, row and
@@ -64,9 +66,9 @@ def windows(seed, restart, queries, share, shape, norm):
         side = np.minimum(side, limit - 1 + limit % 2)
     sides, level = np.unique(side, return_inverse=True)
     corners = random.random((queries, 4))
-    # The published code never reaches the last row and column; this does.
     limits = np.array([height, width, height, width]) - side[:, None]
-    places = (corners * (limits + 1)).astype(int)
+    limits = limits + 1 if edges else np.maximum(limits, 1)
+    places = (corners * limits).astype(int)
     patterns = np.zeros((len(sides), height, width), "float32")
     if norm == "l2":
         for pattern, size in zip(patterns, sides, strict=True):

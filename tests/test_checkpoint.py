@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from conftest import make_linear
+
+import keras_robust as kr
+from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.evaluation import checkpoint
+
+
+class Stopped(BaseException):
+    """As Ctrl-C is."""
+
+
+def attacks(**options):
+    return {
+        "pgd": kr.PGDAttack("l2", 0.1, steps=3),
+        "auto/attack": kr.AutoAttack(
+            "l2", 0.3, steps=4, queries=6, seed=0, batch_size=16, **options
+        ),
+    }
+
+
+def test_a_stopped_evaluation_goes_on(linear_problem, tmp_path, monkeypatch):
+    """Stopped after each of its batches in turn, it ends as if never."""
+    model, x, y = linear_problem
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN_SAVES", 0.0)
+    whole = kr.evaluate_robustness(
+        model, (x, y), attacks(), probe=False, verbose=0
+    )
+    original = SurvivorAttack._batch
+    done = []
+
+    def one_more(self, *args):
+        if len(done) >= 1:
+            done.clear()
+            raise Stopped
+        done.append(self.name)
+        batches.append(self.name)
+        original(self, *args)
+
+    batches = []
+    monkeypatch.setattr(SurvivorAttack, "_batch", one_more)
+    stops = 0
+    while stops < 100:
+        try:
+            report = kr.evaluate_robustness(
+                model,
+                (x, y),
+                attacks(),
+                probe=False,
+                verbose=0,
+                state_path=tmp_path / "state",
+            )
+            break
+        except Stopped:
+            stops += 1
+    assert stops >= 5
+    # No batch was run twice: as many as there are in a run without stops.
+    monkeypatch.setattr(SurvivorAttack, "_batch", original)
+    for name, rows in whole.correct.items():
+        np.testing.assert_array_equal(report.correct[name], rows)
+    assert report.stages == whole.stages
+    assert len(batches) == count_batches(model, x, y, monkeypatch)
+    # And a finished one is read back, not run.
+    monkeypatch.setattr(SurvivorAttack, "_batch", lambda *args: 1 / 0)
+    again = kr.evaluate_robustness(
+        model,
+        (x, y),
+        attacks(),
+        probe=False,
+        verbose=0,
+        state_path=tmp_path / "state",
+    )
+    assert again.accuracy == report.accuracy
+
+
+def count_batches(model, x, y, monkeypatch):
+    calls = []
+    original = SurvivorAttack._batch
+
+    def counted(self, *args):
+        calls.append(1)
+        original(self, *args)
+
+    monkeypatch.setattr(SurvivorAttack, "_batch", counted)
+    kr.evaluate_robustness(model, (x, y), attacks(), probe=False, verbose=0)
+    return len(calls)
+
+
+def test_another_evaluation_is_refused(linear_problem, tmp_path):
+    model, x, y = linear_problem
+    attack = {"pgd": kr.PGDAttack("l2", 0.1, steps=3)}
+    options = {"probe": False, "verbose": 0, "state_path": tmp_path}
+    kr.evaluate_robustness(model, (x, y), attack, **options)
+    other = make_linear(2 * model.get_weights()[0], shape=(4, 4, 1))
+    stronger = {"pgd": kr.PGDAttack("l2", 0.2, steps=3)}
+    for changed in (
+        (other, (x, y), attack),
+        (model, (x[:50], y[:50]), attack),
+        (model, (x, y), stronger),
+    ):
+        with pytest.raises(ValueError, match="state_path.*Received"):
+            kr.evaluate_robustness(*changed, **options)
+
+
+def test_a_write_cut_short_leaves_the_last_state(tmp_path, monkeypatch):
+    section = checkpoint.Checkpoint(tmp_path, "x").section("a/b")
+    section.save(force=True, value=1, rows=np.arange(3))
+
+    def fails(file, **arrays):
+        file.write(b"half")
+        raise Stopped
+
+    monkeypatch.setattr(checkpoint.np, "savez", fails)
+    with pytest.raises(Stopped):
+        section.save(force=True, value=2)
+    restored = section.restore()
+    assert restored["value"] == 1 and restored["rows"].tolist() == [0, 1, 2]
+    assert section.section("part").restore() is None
