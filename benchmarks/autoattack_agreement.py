@@ -9,7 +9,8 @@
 
 The same weights, the first 1,000 test images of Fashion-MNIST, the same steps
 and queries for both (torchattacks' AutoAttack has 10 steps where the official
-code has 100). 1.0 point is ten images. Finished cells are kept in `--output`, so that it resumes.
+code has 100); one point is ten images. Finished cells are kept in `--output`,
+so that it resumes.
 """
 
 import argparse
