@@ -37,6 +37,7 @@ class AutoPGDLoop(GradientLoop):
         eot: See `GradientLoop`.
     """
 
+    unrolls = False
     # The first step, in units of epsilon.
     first_step = 2.0
 

@@ -35,6 +35,8 @@ class CarliniWagnerLoop(GradientLoop):
         confidence: Float >= 0, how far beyond the boundary.
     """
 
+    unrolls = False
+
     def __init__(
         self,
         logits,

@@ -90,9 +90,9 @@ class CompiledLoop:
     """A loop (`GradientLoop` or alike) compiled as init, advance, finish.
 
     Args:
-        loop: The loop: `init`, `advance`, `finish`, `early_stop`. What its
-            state and inputs hold is one row per example, but for what is
-            under the key `"shared"`.
+        loop: The loop: `init`, `advance`, `finish`, `early_stop`, `unrolls`.
+            What its state and inputs hold is one row per example, but for
+            what is under the key `"shared"`.
         variables: Keras variables that its objective reads.
         jit_compile: `True`, `False` or `"auto"`, see `backend`.
     """
@@ -125,7 +125,10 @@ class CompiledLoop:
         moving = _Moving(inputs, self.pads)
         most = STEPS_PER_LOOK if self.loop.early_stop else None
         unseen = 0
-        for piece in backend.chunks(steps, self.jit_compile, most):
+        pieces = backend.chunks(
+            steps, self.jit_compile, most, self.loop.unrolls
+        )
+        for piece in pieces:
             state = self._advance(moving.moving_inputs, state, piece)
             unseen += piece
             if report is not None:

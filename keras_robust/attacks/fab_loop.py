@@ -39,6 +39,8 @@ class FABLoop(GradientLoop):
             radius.
     """
 
+    unrolls = False
+
     def __init__(
         self,
         logits,

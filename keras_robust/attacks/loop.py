@@ -86,6 +86,9 @@ class GradientLoop:
             averaged in a step.
     """
 
+    # Whether a step is simple enough to compile several as one.
+    unrolls = True
+
     def __init__(
         self,
         objective,

@@ -153,6 +153,8 @@ def _symmetric(most, count):
 class _GridLoop(GradientLoop):
     """Tries one transformation of the grid per step, keeps the best."""
 
+    unrolls = False
+
     def init(self, inputs):
         x = inputs["center"]
         values, success = self.objective({**inputs, "draw": 0}, x)

@@ -24,6 +24,8 @@ class SquareLoop(GradientLoop):
         early_stop: Whether an example stops at its first success.
     """
 
+    unrolls = False
+
     def __init__(self, objective, ball, value_range, early_stop=True):
         super().__init__(
             objective, ball, value_range, early_stop=early_stop, scored=True

@@ -10,7 +10,9 @@ signature of a train step; each module here gives the same names:
 * `iterate(step, running, state, steps)`: `state = step(state)`, `steps` times
   or until `running(state)` is false; inside a trace or not.
 * `compile(function, variables, jit_compile, takes_steps)`: a compiled callable.
-* `chunks(steps, jit_compile, most)`: the pieces in which a long loop is run.
+* `chunks(steps, jit_compile, most, unrolls)`: the pieces of at most `most`
+  steps in which a long loop is run; `unrolls` says whether steps are simple
+  enough to compile several as one.
 * `needs_padding(jit_compile)`: whether a new batch size costs a compilation.
 * `is_traced(x)`: whether `x` is symbolic, so that its values cannot be read.
 * `Trainer`: the train and test steps of `AdversarialModel`.

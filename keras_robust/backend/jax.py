@@ -78,11 +78,13 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
-def chunks(steps, jit_compile="auto", most=None):
+def chunks(steps, jit_compile="auto", most=None, unrolls=True):
     """One unrolled piece on CPU, single steps beyond the unrolling limit."""
     if not _static_steps(jit_compile):
         return equal_chunks(steps, most)
-    return [steps] if steps <= UNROLL_LIMIT else [1] * steps
+    if unrolls and steps <= UNROLL_LIMIT:
+        return [steps]
+    return [1] * steps
 
 
 def needs_padding(jit_compile="auto"):

@@ -85,9 +85,9 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
-def chunks(steps, jit_compile="auto", most=None):
+def chunks(steps, jit_compile="auto", most=None, unrolls=True):
     """Splits `steps` so that a long loop can report its progress."""
-    del jit_compile
+    del jit_compile, unrolls
     return equal_chunks(steps, most)
 
 
