@@ -19,7 +19,11 @@ class Progress:
 
     def __init__(self, target, verbose=1, unit_name="step"):
         self._bar = keras.utils.Progbar(
-            target, verbose=verbose, unit_name=unit_name
+            target,
+            verbose=verbose,
+            unit_name=unit_name,
+            # Shown as it is, where other values are averaged.
+            stateful_metrics=["survivors"],
         )
         self._done = 0
         self._start = time.monotonic()
@@ -30,7 +34,8 @@ class Progress:
 
         Args:
             n: Int.
-            values: List of `(name, value)` to average and show.
+            values: List of `(name, value)` to average and show; `survivors` is
+                shown as it is.
         """
         self._done += n
         waited = time.monotonic() - self._start

@@ -27,6 +27,10 @@ def run(model, x, y):
         name: kr.PGDAttack(**options)(model, x, y)
         for name, options in ATTACKS.items()
     }
+    right = kr.evaluation.predict_labels(model, x)
+    whole = kr.AutoAttack("l2", 0.2, steps=4, queries=8, seed=0, targets=1)
+    result = whole.run(model, x, right, verbose=0, scored=True)
+    results["auto"], results["broken_by"] = result["x"], result["broken_by"]
     results["robust"] = kr.Robustifier(model, steps=10, seed=1)(x)
     results["rand"], results["targets"] = kr.NonRobustifier(
         model, steps=5, seed=1

@@ -61,6 +61,8 @@ def test_works_without_tensorflow(tmp_path):
         "robust.compile('sgd', 'sparse_categorical_crossentropy')\n"
         "robust.fit(x, y, verbose=0)\n"
         "kr.Robustifier(robust, steps=2)(x)\n"
+        "kr.evaluate_robustness(model, (x, y), 'apgd', norm='l2',\n"
+        "    epsilon=0.1, probe=False)\n"
         "(x, y), _ = kr.datasets.load('digits')\n"
     )
     run_python(script, KERAS_BACKEND=name)
@@ -87,3 +89,5 @@ def test_gradient_of_a_constant_is_zero():
 def test_chunks_add_up(steps):
     for jit_compile in ("auto", True, False):
         assert sum(backend.chunks(steps, jit_compile)) == steps
+        small = backend.chunks(steps, jit_compile, 10, unrolls=False)
+        assert sum(small) == steps and max(small, default=0) <= 10

@@ -7,7 +7,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def test_the_example_runs(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code, evaluation = re.findall(
+        r"```python\n(.*?)```", README, flags=re.DOTALL
+    )
     for long, short in (("epochs=20", "epochs=1"), ("steps=200", "steps=2")):
         assert long in code
         code = code.replace(long, short)
@@ -18,6 +20,13 @@ def test_the_example_runs(tmp_path, monkeypatch):
     assert names["x_r"].shape == names["x"].shape
     assert set(names["report"].accuracy) == {"clean", "pgd", "worst case"}
     assert keras.saving.load_model("robust.keras").name == "small_cnn"
+    names["x_test"], names["y_test"] = names["x_test"][:9], names["y_test"][:9]
+    assert '"autoattack"' in evaluation
+    exec(evaluation.replace('"autoattack"', '"apgd"'), names)
+    assert set(names["report"].accuracy) == {"clean", "apgd", "worst case"}
+    assert names["curve"].accuracy.shape == (3,)
+    assert names["matrix"].examples.shape == (1, 1)
+    assert list((tmp_path / "state").glob("*.npz"))
 
 
 def test_the_table_is_the_one_in_results():

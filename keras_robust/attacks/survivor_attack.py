@@ -88,11 +88,14 @@ class SurvivorAttack(Attack):
                 verbose,
                 f"image-step, {self.name} {number + 1}/{len(goes)}",
             )
+            # One stream for the go; after a stop it skips to where it was.
+            draws = RowDraws(self.seed, *goes[number])
             for start in range(at, len(rows), self.batch_size):
                 if checkpoint:
                     checkpoint.save(go=number, at=start, rows=rows, **result)
                 chosen = rows[start : start + self.batch_size]
-                self._batch(problem, goes[number], chosen, result, progress)
+                go = goes[number]
+                self._batch(problem, go, draws, chosen, result, progress)
             at, rows = 0, None
         if checkpoint:
             checkpoint.save(
@@ -128,10 +131,8 @@ class SurvivorAttack(Attack):
             "clean": clean,
         }
 
-    def _batch(self, problem, go, rows, result, progress):
+    def _batch(self, problem, go, draws, rows, result, progress):
         loop = self._compiled(problem, go)
-        # Anew for each batch: the stream skips to the rows it is asked for.
-        draws = RowDraws(self.seed, *go)
         size = len(rows)
         inputs = self._inputs(problem, go, rows, result["clean"])
         inputs.update(self.begin(problem, go, draws, rows, inputs))

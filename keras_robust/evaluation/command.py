@@ -50,7 +50,8 @@ def evaluate_saved(
     network = keras.saving.load_model(model, compile=False)
     x, y = load(dataset).test
     x, y = x[:examples], y[:examples]
-    shape = tuple(network.input_shape[1:])
+    # A subclassed model does not tell.
+    shape = tuple(getattr(network, "input_shape", (None, None))[1:])
     if shape != x.shape[1:] and None not in shape:
         raise ValueError(
             f"The model must take images of shape {x.shape[1:]} for "
