@@ -6,6 +6,7 @@
     done
     KERAS_BACKEND=torch python benchmarks/autoattack_agreement.py --peer
     python benchmarks/autoattack_agreement.py --table
+    python benchmarks/autoattack_agreement.py --flags --images 300
 
 The same weights, the first 1,000 test images of Fashion-MNIST, the same steps
 and queries for both (torchattacks' AutoAttack has 10 steps where the official
@@ -45,6 +46,7 @@ def arguments():
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--peer", action="store_true", help="torchattacks")
     parser.add_argument("--table", action="store_true", help="print results")
+    parser.add_argument("--flags", action="store_true", help="print flags")
     return parser.parse_args()
 
 
@@ -110,6 +112,9 @@ def main():
         for name in options.only:
             path = pathlib.Path(options.models) / f"{name}.keras"
             model = keras.saving.load_model(path)
+            if options.flags:
+                flags(name, model, x, y, norm, options)
+                continue
             for part in options.parts:
                 cell = folder / f"{norm}-{name}-{part}-{who}.json"
                 if cell.exists():
@@ -130,6 +135,25 @@ def main():
                 }
                 cell.write_text(json.dumps(result))
                 print(cell.stem, result, flush=True)
+
+
+def flags(name, model, x, y, norm, options):
+    """Prints the flags of an evaluation by AutoAttack."""
+    attack = kr.AutoAttack(
+        norm,
+        RADII[norm],
+        steps=options.steps,
+        queries=options.queries,
+        seed=0,
+        batch_size=250,
+    )
+    report = kr.evaluate_robustness(
+        model, (x, y), {"autoattack": attack}, verbose=0
+    )
+    print(name, norm, report.accuracy, report.stages["autoattack"])
+    for flag in report.flags:
+        print("   ", flag)
+    print("    ", len(report.flags), "flags", flush=True)
 
 
 def table(folder):
