@@ -56,13 +56,15 @@ def step_to_hyperplane(norm, x, normal, offset, value_range):
 
 def _grow(weight, speed, room, gap):
     """`min(r speed, room)` with the r where its weighted sum is `gap`."""
-    r = ops.zeros_like(gap)
-    for _ in range(_NEWTON_STEPS):
+
+    def newton(_, r):
         size = ops.minimum(r * speed, room)
         free = r * speed < room
         slope = _sum(ops.where(free, weight * speed, 0.0))
         missing = ops.maximum(gap - _sum(weight * size), 0.0)
-        r = r + missing / ops.where(slope > 0, slope, 1.0)
+        return r + missing / ops.where(slope > 0, slope, 1.0)
+
+    r = ops.fori_loop(0, _NEWTON_STEPS, newton, ops.zeros_like(gap))
     return ops.minimum(r * speed, room)
 
 

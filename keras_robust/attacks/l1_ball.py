@@ -43,13 +43,14 @@ def soft_threshold_into(delta, epsilon, room=None):
     def total(theta):
         return ops.sum(cut(theta), axis=axes, keepdims=True)
 
-    low = ops.zeros_like(epsilon)
-    high = linf_norm(delta, keepdims=True)
-    for _ in range(_HALVINGS):
+    def halve(_, bracket):
+        low, high = bracket
         middle = (low + high) / 2
         outside = total(middle) > epsilon
-        low = ops.where(outside, middle, low)
-        high = ops.where(outside, high, middle)
+        return ops.where(outside, middle, low), ops.where(outside, high, middle)
+
+    bracket = ops.zeros_like(epsilon), linf_norm(delta, keepdims=True)
+    low, high = ops.fori_loop(0, _HALVINGS, halve, bracket)
     # Entries strictly between 0 and their room at both ends share the rest.
     sloped = ops.logical_and(size > low, size - low < room)
     slope = ops.sum(ops.cast(sloped, delta.dtype), axis=axes, keepdims=True)
