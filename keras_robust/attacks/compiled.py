@@ -9,6 +9,9 @@ from keras_robust import backend
 STEPS_PER_LOOK = 10
 # A batch is made smaller once this share of it, or less, still moves.
 WORTH_SHRINKING = 0.75
+# Where each size is compiled, batches are not made smaller than this: the
+# compilation would cost more than the rows.
+HANDFUL = 32
 
 
 def rows_of(tree, rows):
@@ -54,9 +57,9 @@ class _Moving:
             return state
         target = count
         if self.pads:
-            # Each new size is compiled: halves only, and not for a handful.
+            # Each new size is compiled: halves only.
             target = size
-            while target >= 2 * max(count, 8):
+            while target >= 2 * max(count, HANDFUL):
                 target = (target + 1) // 2
             if target == size:
                 return state

@@ -8,6 +8,7 @@ from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.batches import as_tensors
 from keras_robust.attacks.batches import fill
 from keras_robust.attacks.batches import like
+from keras_robust.attacks.compiled import HANDFUL
 from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.per_model import once_per_model
@@ -137,8 +138,7 @@ class SurvivorAttack(Attack):
         inputs = self._inputs(problem, go, rows, result["clean"])
         inputs.update(self.begin(problem, go, draws, rows, inputs))
         if loop.pads:
-            least = 8 if len(problem.x) <= self.batch_size else size
-            inputs = fill(inputs, padding(size, self.batch_size, least))
+            inputs = fill(inputs, padding(size, self.batch_size))
         reported = []
 
         def report(steps):
@@ -196,10 +196,10 @@ class SurvivorAttack(Attack):
         )
 
 
-def padding(size, batch_size, least):
+def padding(size, batch_size):
     """Rows to add, to the batch size or a half, quarter, ... of it."""
     padded = batch_size
-    while padded >= 2 * max(size, least):
+    while padded >= 2 * max(size, HANDFUL):
         padded = (padded + 1) // 2
     return padded - size
 
