@@ -95,11 +95,6 @@ class APGDAttack(SurvivorAttack):
             from_logits=from_logits,
             jit_compile=jit_compile,
         )
-        if epsilon is None:
-            raise ValueError(
-                "Argument `epsilon` must be a number >= 0, or one per example."
-                " Received: epsilon=None"
-            )
         self.loss = loss
         if loss not in _TO_TARGETS:
             get_loss(loss)

@@ -1,5 +1,7 @@
 """What every attack shares: configuration, checks, the call."""
 
+from abc import ABC
+from abc import abstractmethod
 from collections import namedtuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from keras_robust.attacks.per_model import count_classes
 Problem = namedtuple("Problem", ["model", "x", "y", "classes"])
 
 
-class Attack(ConfigMixin):
+class Attack(ConfigMixin, ABC):
     """Base of all attacks: moves inputs until a classifier errs.
 
     Args:
@@ -28,6 +30,9 @@ class Attack(ConfigMixin):
         jit_compile: `"auto"`, `True` or `False`.
     """
 
+    # Whether `epsilon=None` means the smallest perturbation, however large.
+    any_distance = False
+
     def __init__(
         self,
         epsilon,
@@ -38,6 +43,11 @@ class Attack(ConfigMixin):
         from_logits=None,
         jit_compile="auto",
     ):
+        if epsilon is None and not self.any_distance:
+            raise ValueError(
+                "Argument `epsilon` must be a number >= 0, or one per example."
+                " Received: epsilon=None"
+            )
         if epsilon is not None:
             epsilon = checks.check_non_negative(epsilon, "epsilon")
         self.epsilon = epsilon
@@ -104,9 +114,9 @@ class Attack(ConfigMixin):
             y = checks.check_labels(y, x.shape[0], classes)
         return Problem(model, x, y, classes)
 
+    @abstractmethod
     def attack(self, problem, verbose, scored, checkpoint):
         """What `run` returns, for a checked problem."""
-        raise NotImplementedError
 
     def per_example(self, name, value, examples):
         """`value` as float32 `(N,)`.

@@ -79,11 +79,6 @@ class AutoAttack(Attack):
             from_logits=from_logits,
             jit_compile=jit_compile,
         )
-        if epsilon is None:
-            raise ValueError(
-                "Argument `epsilon` must be a number >= 0, or one per example."
-                " Received: epsilon=None"
-            )
         if version not in VERSIONS:
             raise ValueError(
                 f"Argument `version` must be one of {tuple(VERSIONS)}. "

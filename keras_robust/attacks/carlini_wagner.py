@@ -39,6 +39,8 @@ class CarliniWagnerL2(SurvivorAttack):
     ```
     """
 
+    any_distance = True
+
     def __init__(
         self,
         epsilon=None,

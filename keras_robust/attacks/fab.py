@@ -51,6 +51,8 @@ class FABAttack(SurvivorAttack):
     ```
     """
 
+    any_distance = True
+
     def __init__(
         self,
         norm="l2",

@@ -49,11 +49,6 @@ class GradientAttack(Attack):
             *(epsilon, targeted, value_range, batch_size),
             *(seed, from_logits, jit_compile),
         )
-        if epsilon is None:
-            raise ValueError(
-                "Argument `epsilon` must be a number >= 0, or one per example."
-                " Received: epsilon=None"
-            )
         self.ball = get_ball(norm)
         self.norm = self.ball.name
         self.steps = checks.check_positive_integer(steps, "steps", least=0)

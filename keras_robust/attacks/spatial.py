@@ -44,6 +44,8 @@ class SpatialAttack(SurvivorAttack):
     ```
     """
 
+    any_distance = True
+
     def __init__(
         self,
         rotation=30.0,

@@ -86,11 +86,6 @@ class SquareAttack(SurvivorAttack):
             from_logits=from_logits,
             jit_compile=jit_compile,
         )
-        if epsilon is None:
-            raise ValueError(
-                "Argument `epsilon` must be a number >= 0, or one per example."
-                " Received: epsilon=None"
-            )
         if not 0 < share <= 1:
             raise ValueError(
                 f"Argument `share` must be in (0, 1]. Received: share={share}"
