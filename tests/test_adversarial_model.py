@@ -192,6 +192,7 @@ def test_save_load_and_go_on(digits, tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_inner_model_loads_without_this_package(digits, tmp_path):
     x = digits[0][:4]
     model = kr.models.small_cnn(filters=(4, 8))

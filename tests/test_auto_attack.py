@@ -64,6 +64,7 @@ def test_nobody_left_or_nobody_there(linear_problem):
     assert attack(model, x[:0], y[:0]).shape == (0, 4, 4, 1)
 
 
+@pytest.mark.slow_on_jax
 def test_batches_do_not_matter(varied):
     model, x, y = varied
     whole, split = (
@@ -84,6 +85,7 @@ def test_errors():
             kr.AutoAttack(**wrong)
 
 
+@pytest.mark.slow_on_jax
 def test_tensors_in_tensors_out(linear_problem):
     model, x, y = linear_problem
     attack = kr.AutoAttack("l2", 0.1, **FAST)

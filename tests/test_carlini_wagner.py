@@ -21,6 +21,7 @@ def test_exact_distance_to_a_linear_boundary(linear_problem):
     assert np.median(found[right] / exact[right]) < 1.03
 
 
+@pytest.mark.slow_on_jax
 def test_as_near_as_foolbox(varied):
     model, x, y = varied
     # From the edges of the box tanh space leads away at a snail's pace.

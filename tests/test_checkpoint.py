@@ -20,6 +20,7 @@ def attacks(**options):
     }
 
 
+@pytest.mark.slow_on_jax
 def test_a_stopped_evaluation_goes_on(linear_problem, tmp_path, monkeypatch):
     """Stopped after each of its batches in turn, it ends as if never."""
     model, x, y = linear_problem

@@ -84,6 +84,7 @@ def saved(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow_on_jax
 def test_evaluate(saved, tmp_path, capsys):
     arguments = [
         *("evaluate", str(saved), "--dataset", "digits", "--norm", "l2"),
@@ -122,6 +123,7 @@ def test_evaluate(saved, tmp_path, capsys):
     assert curve["accuracy"][2] == pytest.approx(robust)
 
 
+@pytest.mark.slow_on_jax
 def test_mistakes_of_evaluate(saved, tmp_path, capsys):
     begin = ["evaluate", str(saved), "--output", str(tmp_path)]
     assert cli.main([*begin, "--dataset", "digits", "--attack", "best"]) == 2

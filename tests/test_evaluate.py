@@ -117,6 +117,7 @@ def test_table_json_and_figure(tmp_path):
     assert (tmp_path / "report.png").read_bytes()[1:4] == b"PNG"
 
 
+@pytest.mark.slow_on_jax
 def test_an_evaluation_leaves_the_model_alone(cnn_data):
     model = make_cnn()
     before = model.get_weights()

@@ -47,6 +47,7 @@ def test_a_sound_model_has_none(linear_problem, varied):
     assert set(flags(model, x, y, attacks)) == {"few classes"}
 
 
+@pytest.mark.slow_on_jax
 def test_randomized(linear_problem):
     model, x, y = linear_problem
     found = flags(behind(Noise(), model, x.shape[1:]), x, y)
@@ -55,6 +56,7 @@ def test_randomized(linear_problem):
     assert evidence["largest difference"] > 0.01
 
 
+@pytest.mark.slow_on_jax
 def test_batch_norm_in_training_mode(linear_problem):
     model, x, y = linear_problem
 
@@ -71,6 +73,7 @@ def test_batch_norm_in_training_mode(linear_problem):
     assert "batch dependent" in flags(wrong, x, y)
 
 
+@pytest.mark.slow_on_jax
 def test_probabilities_as_logits(linear_problem):
     model, x, y = linear_problem
     inputs = keras.Input(x.shape[1:])
@@ -82,6 +85,7 @@ def test_probabilities_as_logits(linear_problem):
     assert not flags(hidden, x, y, {"pgd": attack})
 
 
+@pytest.mark.slow_on_jax
 def test_masked_gradients(linear_problem):
     """Rounded pixels: no gradient, so search and noise do better."""
     model, x, y = linear_problem
@@ -152,6 +156,7 @@ def test_a_larger_radius_that_leaves_more(linear_problem):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_few_classes(linear_problem):
     model, x, y = linear_problem
     attack = kr.AutoAttack("linf", 0.01, steps=3, queries=3)

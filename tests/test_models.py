@@ -19,12 +19,14 @@ def test_parameters_of_he_et_al(depth, width, parameters):
     assert trainable(models.cifar_resnet(depth, width)) == parameters
 
 
+@pytest.mark.slow_on_jax
 def test_wide_network_and_representation():
     model = models.cifar_resnet(depth=20, width=64)
     assert model.get_layer("representation").output.shape == (None, 256)
     assert model.output_shape == (None, 10)
 
 
+@pytest.mark.slow_on_jax
 def test_parameters_of_resnet50():
     """23,520,842 is torch's count for the same network."""
     model = models.resnet50()
@@ -66,6 +68,7 @@ def test_depth_must_fit():
         models.cifar_resnet(depth=18)
 
 
+@pytest.mark.slow_on_jax
 def test_save_and_load(tmp_path, rng):
     model = models.cifar_resnet(8, 4, input_shape=(8, 8, 3))
     model.save(tmp_path / "model.keras")

@@ -2,10 +2,12 @@ import re
 from pathlib import Path
 
 import keras
+import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
+@pytest.mark.slow_on_jax
 def test_the_example_runs(tmp_path, monkeypatch):
     code, evaluation = re.findall(
         r"```python\n(.*?)```", README, flags=re.DOTALL

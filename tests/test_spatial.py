@@ -46,6 +46,7 @@ def test_nothing_to_do_leaves_images_alone(varied):
     np.testing.assert_allclose(attack(model, x, y), x, atol=1e-6)
 
 
+@pytest.mark.slow_on_jax
 def test_the_worst_of_the_grid(varied):
     """Against the grid by hand, one transformation at a time."""
     model, x, y = varied

@@ -69,6 +69,7 @@ def test_promises(varied, norm, epsilon):
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.slow_on_jax
 def test_every_query_only_raises_the_loss(varied, norm):
     model, x, y = varied
     attack = kr.SquareAttack(norm, 0.2, queries=30, early_stop=False, seed=0)

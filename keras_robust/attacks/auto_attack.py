@@ -9,6 +9,7 @@ from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.fab import FABAttack
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.objectives import LEAST_CLASSES
+from keras_robust.attacks.per_model import is_randomized
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.attacks.survivor_attack import finished
 
@@ -90,11 +91,12 @@ class AutoAttack(Attack):
         self.queries = checks.check_positive_integer(queries, "queries")
         self.targets = checks.check_positive_integer(targets, "targets")
 
-    def parts(self, classes):
+    def parts(self, classes, randomized=False):
         """The attacks, in their order.
 
         Args:
             classes: C.
+            randomized: Whether outputs of the model change from call to call.
 
         Returns:
             Dictionary of attacks by name.
@@ -111,20 +113,21 @@ class AutoAttack(Attack):
         }
         steps = {**shared, "steps": self.steps}
         restarts = _PLUS_RESTARTS if self.version == "plus" else 1
-        apgd = {**steps, "restarts": restarts}
+        # The first draw of a randomized model that errs may be a lucky one.
+        apgd = {**steps, "early_stop": not randomized}
         if self.version == "rand":
             apgd["eot"] = _RAND_EOT
-        to_targets = {**steps, "targets": self.targets}
+        to_targets = {"targets": self.targets}
         few = classes < LEAST_CLASSES["dlr"]
         few_targets = classes < LEAST_CLASSES["targeted_dlr"]
         dlr = "margin" if few else "dlr"
         targeted = "targeted_margin" if few_targets else "targeted_dlr"
         made = {
-            "apgd-ce": lambda: APGDAttack(**apgd),
-            "apgd-dlr": lambda: APGDAttack(loss=dlr, **apgd),
-            "apgd-t": lambda: APGDAttack(loss=targeted, **to_targets),
+            "apgd-ce": lambda: APGDAttack(restarts=restarts, **apgd),
+            "apgd-dlr": lambda: APGDAttack(loss=dlr, restarts=restarts, **apgd),
+            "apgd-t": lambda: APGDAttack(loss=targeted, **to_targets, **apgd),
             "fab": lambda: FABAttack(restarts=restarts, **steps),
-            "fab-t": lambda: FABAttack(**to_targets),
+            "fab-t": lambda: FABAttack(**to_targets, **steps),
             "square": lambda: SquareAttack(
                 queries=self.queries, edges=False, **shared
             ),
@@ -139,7 +142,8 @@ class AutoAttack(Attack):
         """
         broken_by = np.full(problem.x.shape[0], -1, "int32")
         result = None
-        parts = self.parts(problem.classes)
+        randomized = is_randomized(problem.model, problem.x, self.from_logits)
+        parts = self.parts(problem.classes, randomized)
         for number, (name, part) in enumerate(parts.items(), 1):
             section = checkpoint.section(name) if checkpoint else None
             result = part.search(problem, verbose, section, begun=result)

@@ -12,6 +12,8 @@ from keras_robust.models.parts import representation_view
 
 # No attack looks at this draw of a randomized model.
 PREDICTION_DRAW = 1_000_000
+# Relative difference of logits that is rounding.
+ROUNDING = 1e-3
 
 # model -> {key: what was made for it}; dropped with the model.
 _MADE = weakref.WeakKeyDictionary()
@@ -119,3 +121,27 @@ def predict_logits(model, x, batch_size, from_logits, draw=PREDICTION_DRAW):
         outputs = predict({"x": ops.convert_to_tensor(batch), "draw": number})
         logits.append(ops.convert_to_numpy(outputs)[: len(x) - start])
     return np.concatenate(logits)
+
+
+def is_randomized(model, x, from_logits):
+    """Whether two draws of a model's noise differ, found out once.
+
+    Args:
+        model: A built Keras classifier.
+        x: Images, shape `(N, ...)`, N >= 1.
+        from_logits: As in `PGDAttack`.
+
+    Returns:
+        Bool.
+    """
+
+    def look():
+        few = ops.convert_to_numpy(x[:8])
+        first, second = (
+            predict_logits(model, few, 8, from_logits, PREDICTION_DRAW + draw)
+            for draw in (0, 1)
+        )
+        spread = np.abs(first).max()
+        return bool(np.abs(first - second).max() > ROUNDING * spread)
+
+    return once_per_model(model, ("randomized", from_logits), look)

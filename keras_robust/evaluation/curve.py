@@ -1,7 +1,5 @@
 """Accuracy over radii."""
 
-import json
-
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
@@ -9,9 +7,10 @@ from keras_robust.evaluation.evaluate import check_data
 from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.evaluation.named_attacks import get_attack
 from keras_robust.evaluation.report import wilson_interval
+from keras_robust.evaluation.result import Result
 
 
-class RobustnessCurve:
+class RobustnessCurve(Result):
     """Accuracy at each radius, with intervals.
 
     Args:
@@ -71,40 +70,19 @@ class RobustnessCurve:
         (console or Console()).print(table)
         return table
 
-    def to_json(self, path=None):
-        """The numbers as JSON.
+    def numbers(self):
+        """See `Result`."""
+        return {
+            "attack": self.attack,
+            "norm": self.norm,
+            "examples": self.correct.shape[1],
+            "epsilons": self.epsilons.tolist(),
+            "accuracy": self.accuracy.tolist(),
+            "intervals": self.intervals.tolist(),
+        }
 
-        Args:
-            path: Where to write them as well, or `None`.
-
-        Returns:
-            String.
-        """
-        text = json.dumps(
-            {
-                "attack": self.attack,
-                "norm": self.norm,
-                "examples": self.correct.shape[1],
-                "epsilons": self.epsilons.tolist(),
-                "accuracy": self.accuracy.tolist(),
-                "intervals": self.intervals.tolist(),
-            },
-            indent=2,
-        )
-        if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-        return text
-
-    def figure(self, path=None):
-        """Accuracy over radius, with the band of the intervals.
-
-        Args:
-            path: Where to save it (the suffix says the format), or `None`.
-
-        Returns:
-            The `matplotlib.figure.Figure`.
-        """
+    def draw(self):
+        """Accuracy over radius, with the band of the intervals."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(4.5, 3.5))
@@ -114,9 +92,6 @@ class RobustnessCurve:
         axes.set_xlabel(f"{self.norm} radius")
         axes.set_ylabel("accuracy, %")
         axes.set_ylim(0, 100)
-        figure.tight_layout()
-        if path is not None:
-            figure.savefig(path)
         return figure
 
 

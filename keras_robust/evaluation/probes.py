@@ -8,14 +8,13 @@ from keras_robust.attacks import PGDAttack
 from keras_robust.attacks import SquareAttack
 from keras_robust.attacks.objectives import log_odds
 from keras_robust.attacks.per_model import PREDICTION_DRAW
+from keras_robust.attacks.per_model import ROUNDING
 from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.attacks.per_model import once_per_model
 from keras_robust.attacks.per_model import predict_logits
 from keras_robust.progress import Progress
 
 EXAMPLES = 100
-# Relative difference of logits that is rounding.
-_ROUNDING = 1e-3
 # Share of the examples below which a count is no evidence.
 _SHARE = 0.02
 _NOISE_DRAWS = 10
@@ -96,7 +95,7 @@ class Probes:
         other = self.logits(draw=PREDICTION_DRAW + 1000)
         difference = max(np.abs(first - z).max() for z in (again, other))
         changed = (first.argmax(-1) != other.argmax(-1)).mean()
-        if difference <= _ROUNDING * self.spread:
+        if difference <= ROUNDING * self.spread:
             return None
         return (
             "randomized",
@@ -116,7 +115,7 @@ class Probes:
         mixed = np.concatenate([self.x[:half], self.x[:1].repeat(half, 0)])
         alone = self.logits(self.x[: 2 * half])[:half]
         difference = np.abs(self.logits(mixed)[:half] - alone).max()
-        if difference <= _ROUNDING * self.spread or self.randomized():
+        if difference <= ROUNDING * self.spread or self.randomized():
             return None
         return (
             "batch dependent",

@@ -1,9 +1,10 @@
 """What an evaluation found."""
 
 import dataclasses
-import json
 
 import numpy as np
+
+from keras_robust.evaluation.result import Result
 
 
 def wilson_interval(rows):
@@ -22,7 +23,7 @@ def wilson_interval(rows):
     return float(interval.low), float(interval.high)
 
 
-class RobustnessReport:
+class RobustnessReport(Result):
     """Accuracy per attack with intervals, and the per-example worst case.
 
     Args:
@@ -85,39 +86,18 @@ class RobustnessReport:
             console.print(f"[bold]Flag[/bold] {escape(str(flag))}")
         return table
 
-    def to_json(self, path=None):
-        """The numbers as JSON.
+    def numbers(self):
+        """See `Result`."""
+        return {
+            "examples": self.examples,
+            "accuracy": self.accuracy,
+            "intervals": self.intervals,
+            "stages": self.stages,
+            "flags": [dataclasses.asdict(flag) for flag in self.flags],
+        }
 
-        Args:
-            path: Where to write them as well, or `None`.
-
-        Returns:
-            String.
-        """
-        text = json.dumps(
-            {
-                "examples": self.examples,
-                "accuracy": self.accuracy,
-                "intervals": self.intervals,
-                "stages": self.stages,
-                "flags": [dataclasses.asdict(flag) for flag in self.flags],
-            },
-            indent=2,
-        )
-        if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-        return text
-
-    def figure(self, path=None):
-        """Bars of accuracy with their intervals.
-
-        Args:
-            path: Where to save it (the suffix says the format), or `None`.
-
-        Returns:
-            The `matplotlib.figure.Figure`.
-        """
+    def draw(self):
+        """Bars of accuracy with their intervals."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(1.5 + 0.9 * len(self.accuracy), 3.5))
@@ -129,7 +109,4 @@ class RobustnessReport:
         axes.set_ylabel("accuracy, %")
         axes.set_ylim(0, 100)
         axes.tick_params(axis="x", rotation=30)
-        figure.tight_layout()
-        if path is not None:
-            figure.savefig(path)
         return figure

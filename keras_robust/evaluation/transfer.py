@@ -1,17 +1,16 @@
 """Whether adversarial examples for one model fool another."""
 
-import json
-
 import numpy as np
 
 from keras_robust.attacks.randomness import generator
 from keras_robust.evaluation.evaluate import check_data
 from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.evaluation.result import Result
 
 _TARGET_STREAM = 101
 
 
-class TransferMatrix:
+class TransferMatrix(Result):
     """Rates of transfer between models.
 
     Args:
@@ -64,39 +63,18 @@ class TransferMatrix:
             tables.append(table)
         return tables
 
-    def to_json(self, path=None):
-        """The numbers as JSON.
-
-        Args:
-            path: Where to write them as well, or `None`.
-
-        Returns:
-            String.
-        """
+    def numbers(self):
+        """See `Result`."""
         rates = {kind: rate.tolist() for kind, rate in self._rates().items()}
-        text = json.dumps(
-            {
-                "sources": self.sources,
-                "targets": self.targets,
-                "examples": self.examples.tolist(),
-                **rates,
-            },
-            indent=2,
-        )
-        if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-        return text
+        return {
+            "sources": self.sources,
+            "targets": self.targets,
+            "examples": self.examples.tolist(),
+            **rates,
+        }
 
-    def figure(self, path=None):
-        """A heat map for each kind.
-
-        Args:
-            path: Where to save it (the suffix says the format), or `None`.
-
-        Returns:
-            The `matplotlib.figure.Figure`.
-        """
+    def draw(self):
+        """A heat map for each kind."""
         from matplotlib.figure import Figure
 
         kinds = self._rates()
@@ -113,9 +91,6 @@ class TransferMatrix:
                 dark = "white" if rate > 0.5 else "black"
                 label = f"{100 * rate:.0f}"
                 axes.text(column, row, label, ha="center", color=dark)
-        figure.tight_layout()
-        if path is not None:
-            figure.savefig(path)
         return figure
 
 
@@ -156,27 +131,9 @@ def transfer_matrix(
             "Argument `attack` must be untargeted; the targeted one is made "
             f"from it. Received: {attack!r}"
         )
-    aimed = None
-    if targeted:
-        config = {**attack.get_config(), "targeted": True}
-        if "targeted" not in attack.get_config():
-            raise ValueError(
-                "Argument `attack` must be able to aim for targeted=True. "
-                f"Received: {attack!r}"
-            )
-        aimed = type(attack).from_config(config)
+    aimed = _aimed(attack) if targeted else None
+    _check_models(sources, targets)
     everyone = {**sources, **targets}
-    if not sources or not targets:
-        raise ValueError(
-            "Arguments `sources` and `targets` must hold models. "
-            f"Received: {len(sources)} and {len(targets)}"
-        )
-    for name in sources.keys() & targets.keys():
-        if sources[name] is not targets[name]:
-            raise ValueError(
-                "A name in `sources` and `targets` must mean the same model. "
-                f"Received: two models {name!r}"
-            )
     from_logits = attack.from_logits
     right = {}
     for name, model in everyone.items():
@@ -212,3 +169,28 @@ def transfer_matrix(
         *(sources, targets, untargeted),
         *(aims if targeted else None, examples),
     )
+
+
+def _aimed(attack):
+    """The same attack towards labels."""
+    config = attack.get_config()
+    if "targeted" not in config:
+        raise ValueError(
+            "Argument `attack` must be able to aim for targeted=True. "
+            f"Received: {attack!r}"
+        )
+    return type(attack).from_config({**config, "targeted": True})
+
+
+def _check_models(sources, targets):
+    if not sources or not targets:
+        raise ValueError(
+            "Arguments `sources` and `targets` must hold models. "
+            f"Received: {len(sources)} and {len(targets)}"
+        )
+    for name in sources.keys() & targets.keys():
+        if sources[name] is not targets[name]:
+            raise ValueError(
+                "A name in `sources` and `targets` must mean the same model. "
+                f"Received: two models {name!r}"
+            )
