@@ -23,7 +23,7 @@ class Progress:
             verbose=verbose,
             unit_name=unit_name,
             # Shown as it is, where other values are averaged.
-            stateful_metrics=["survivors"],
+            stateful_metrics=["survivors", "images/s"],
         )
         self._done = 0
         self._start = time.monotonic()
@@ -34,8 +34,8 @@ class Progress:
 
         Args:
             n: Int.
-            values: List of `(name, value)` to average and show; `survivors` is
-                shown as it is.
+            values: List of `(name, value)` to average and show; `survivors` and
+                `images/s` are shown as they are.
         """
         self._done += n
         waited = time.monotonic() - self._start

@@ -40,6 +40,8 @@ def test_versions():
         assert list(parts) == expected
         for part in parts.values():
             assert part.early_stop and part.epsilon == 0.5
+    randomized = kr.AutoAttack("l2", 0.5).parts(10, randomized=True)
+    assert not randomized["apgd-ce"].early_stop
     standard = kr.AutoAttack("l2", 0.5).parts(10)
     assert standard["apgd-t"].targets == standard["fab-t"].targets == 9
     assert standard["square"].queries == 5000

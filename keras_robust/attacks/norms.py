@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+from keras import ops
+
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.l1_ball import L1Ball
@@ -43,3 +46,20 @@ def get_ball(norm, norms=("l1", "l2", "linf")):
             + f". Received: norm={norm!r}"
         )
     return _BALLS[key]
+
+
+def distances(x, y, norm):
+    """How far apart examples are.
+
+    Args:
+        x: Array or tensor of shape `(N, ...)`.
+        y: The same.
+        norm: `"l1"`, `"l2"` or `"linf"`.
+
+    Returns:
+        NumPy array `(N,)`.
+    """
+    step = ops.convert_to_numpy(x) - ops.convert_to_numpy(y)
+    order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
+    flat = step.reshape(len(step), math.prod(step.shape[1:]))
+    return np.linalg.norm(flat, ord=order, axis=1)

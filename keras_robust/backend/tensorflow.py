@@ -1,5 +1,7 @@
 """TensorFlow: graph mode on CPU, XLA with the loop inside on accelerators."""
 
+import functools
+
 import tensorflow as tf
 
 from keras_robust.backend.common import EagerStyleTrainer
@@ -72,10 +74,10 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
         nonlocal compiled
         if compiled is None:
             # A batch dimension of None: one trace serves every batch size. A
-            # function of its own: TensorFlow warns of traces per function,
-            # and takes the methods of all loops for one.
+            # partial: TensorFlow counts traces by code, and would take the
+            # loops of all models for one that is traced again and again.
             compiled = tf.function(
-                lambda *args: function(*args),
+                functools.partial(function),
                 input_signature=tf.nest.map_structure(relaxed, args),
                 jit_compile=_uses_xla(jit_compile),
                 autograph=False,

@@ -16,6 +16,9 @@ FASHION_CLASSES = (
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 
+# Of the sets whose TFDS names for them are shorter or differ.
+CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "fashion_mnist": FASHION_CLASSES}
+
 
 @dataclass(frozen=True)
 class ImageDataset:
@@ -63,10 +66,8 @@ def load(name):
     """
     if name == "digits":
         return _digits()
-    if name == "cifar10":
-        return _from_tfds(name, CIFAR10_CLASSES)
-    if name == "fashion_mnist":
-        return _from_tfds(name, FASHION_CLASSES)
+    if name in CLASS_NAMES:
+        return _from_tfds(name, CLASS_NAMES[name])
     if name == "restricted_imagenet":
         train, test = restricted_imagenet.load()
         return ImageDataset(train, test, restricted_imagenet.CLASS_NAMES)

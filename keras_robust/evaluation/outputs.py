@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_robust.attacks.norms import distances
+
 # Relative excess of a radius that is rounding.
 _ROUNDING = 1e-5
 
@@ -33,9 +35,7 @@ def inspect_output(attack, x, attacked):
     norm = getattr(attack, "norm", None)
     if attack.epsilon is None or norm is None:
         return found
-    step = flat - x.reshape(len(x), -1)
-    order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
-    distance = np.linalg.norm(step, ord=order, axis=1)
+    distance = distances(flat, x.reshape(len(x), -1), norm)
     epsilon = np.broadcast_to(attack.epsilon, (len(x),)).astype("float64")
     excess = (distance - epsilon) / np.where(epsilon > 0, epsilon, high - low)
     found["outside_ball"] = int((excess[~bad] > _ROUNDING).sum())

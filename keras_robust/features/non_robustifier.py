@@ -8,13 +8,16 @@ from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
+from keras_robust.attacks.norms import distances
 from keras_robust.attacks.per_model import count_classes
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.randomness import generator
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
+from keras_robust.datasets.mapped import mapped
 
-TARGETS = ("random", "deterministic", "other")
+CONFIG_NAMES = {"random": "rand", "deterministic": "det", "other": "other"}
+TARGETS = tuple(CONFIG_NAMES)
 # Streams 0 and up of a seed belong to the attack's restarts.
 _TARGET_STREAM = 1_000_000
 
@@ -129,28 +132,96 @@ class NonRobustifier(ConfigMixin):
         )
         if not return_details:
             return result["x"], targets
-        step = ops.convert_to_numpy(result["x"]) - ops.convert_to_numpy(x)
-        order = 2 if self.norm == "l2" else np.inf
-        flat = step.reshape(len(step), -1)
         details = {
             "success": np.asarray(result["success"]),
-            "distance": np.linalg.norm(flat, ord=order, axis=1),
+            "distance": distances(result["x"], x, self.norm),
             "original_label": y,
         }
         return result["x"], targets, details
 
-    def draw_targets(self, y, num_classes):
+    @property
+    def config_name(self):
+        """Name of the data set: `"rand"`, `"det"` or `"other"`."""
+        return CONFIG_NAMES[self.target]
+
+    def plan(self, labels, num_classes):
+        """What is drawn for a whole data set; see `datasets.generate`.
+
+        Args:
+            labels: Int array `(N,)`.
+            num_classes: C.
+
+        Returns:
+            Dictionary of int arrays `(N,)`: the new `label`, and `start_id`,
+            here -1.
+        """
+        targets = self.draw_targets(labels, num_classes)
+        return {"label": targets, "start_id": np.full(len(labels), -1)}
+
+    def make(self, x, labels, start=None, rows=None):
+        """One batch of a generated data set; see `datasets.generate`.
+
+        Args:
+            x: Float array `(N, ...)` in `value_range`.
+            labels: Int array `(N,)`, the targets.
+            start: Not used.
+            rows: Not used.
+
+        Returns:
+            Dictionary of arrays: `x`, `distance` in the attack's norm, and
+            `success`, whether the source model says the target.
+        """
+        del start, rows
+        checks.check_images(x, self.value_range)
+        result = self.attack.run(self.model, x, labels, verbose=0, scored=True)
+        return {
+            "x": result["x"],
+            "distance": distances(result["x"], x, self.norm),
+            "success": np.asarray(result["success"]),
+        }
+
+    def map(self, dataset, return_details=False):
+        """A `tf.data.Dataset` of generated batches.
+
+        The next batch computes while the last one is used. With a seed, every
+        pass gives the same as one call on all of the data.
+
+        Args:
+            dataset: `tf.data.Dataset` of `(x, y)` batches.
+            return_details: Whether a dictionary as of `__call__` follows.
+
+        Returns:
+            `tf.data.Dataset` of `(x_n, t)` batches.
+        """
+
+        def batches(items):
+            random = generator(self.seed, _TARGET_STREAM)
+            for x, y in items:
+                checks.check_images(x, self.value_range)
+                classes = count_classes(
+                    inner_model(self.model), x, self.from_logits
+                )
+                y = checks.check_labels(y, len(x), classes)
+                t = self.draw_targets(y, classes, random)
+                made = self.make(x, t)
+                x = made.pop("x")
+                yield x, t, {**made, "original_label": y}
+
+        return mapped(dataset, batches, return_details)
+
+    def draw_targets(self, y, num_classes, random=None):
         """The labels to reach.
 
         Args:
             y: Int array `(N,)`, true labels.
             num_classes: C.
+            random: A `numpy.random.Generator` to go on with, or `None`.
 
         Returns:
             Int32 array `(N,)`.
         """
         y = np.asarray(y)
-        random = generator(self.seed, _TARGET_STREAM)
+        random = random or generator(self.seed, _TARGET_STREAM)
         if self.target == "random":
             t = random.integers(0, num_classes, y.shape)
         elif self.target == "deterministic":

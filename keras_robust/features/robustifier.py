@@ -4,42 +4,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust import backend
 from keras_robust.attacks import checks
-from keras_robust.attacks.balls import L2Ball
-from keras_robust.attacks.balls import l2_norm
-from keras_robust.attacks.batches import map_batches
-from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.config import ConfigMixin
-from keras_robust.attacks.frozen import FrozenModel
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
-from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.per_model import once_per_model
 from keras_robust.attacks.randomness import generator
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
+from keras_robust.datasets.mapped import mapped
+from keras_robust.features.inversion import inverted
 from keras_robust.models.parts import fake_relu_copy
 from keras_robust.models.parts import representation_view
-
-
-class RepresentationObjective:
-    """Closeness to a target representation.
-
-    Args:
-        represent: `x -> (N, ...)` representation of a frozen model.
-    """
-
-    def __init__(self, represent):
-        self.represent = represent
-
-    def __call__(self, inputs, x):
-        """Minus the squared distance, `(N,)`; there is no success."""
-        # The square has the direction of the distance, and a gradient at 0.
-        difference = ops.cast(self.represent(x), "float32") - inputs["target"]
-        axes = tuple(range(1, len(difference.shape)))
-        values = -ops.sum(ops.square(difference), axis=axes)
-        return values, ops.zeros_like(values, dtype="bool")
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -171,16 +147,120 @@ class Robustifier(ConfigMixin):
             `(start, index)`: an array like `x`, and the rows it came from
             (`None` for noise).
         """
+        if self.start == "noise":
+            return self.draw_noise(np.arange(x.shape[0]), x.shape[1:]), None
+        index = self.draw_index(x.shape[0])
+        if isinstance(x, np.ndarray):
+            return x[index], index
+        return ops.take(x, index, axis=0), index
+
+    def draw_index(self, examples):
+        """Rows of the start images, `(examples,)`, with replacement."""
         random = generator(self.seed, 0)
-        if self.start == "image":
-            index = random.integers(0, max(x.shape[0], 1), x.shape[0])
-            if isinstance(x, np.ndarray):
-                return x[index], index
-            return ops.take(x, index, axis=0), index
+        return random.integers(0, max(examples, 1), examples)
+
+    def draw_noise(self, rows, shape):
+        """Start images of noise, float32 `(len(rows), *shape)`.
+
+        Args:
+            rows: Int array: each row has its own noise, whoever else is drawn.
+            shape: Shape of an image.
+        """
         low, high = self.value_range
-        noise = random.standard_normal(tuple(x.shape)) * (high - low) / 10
-        noise = np.clip(noise + (low + high) / 2, low, high)
-        return noise.astype("float32"), None
+        noise = np.stack(
+            [
+                generator(self.seed, 1, row).standard_normal(tuple(shape))
+                for row in rows
+            ]
+            or [np.zeros(shape)]
+        )[: len(rows)]
+        noise = noise * (high - low) / 10 + (low + high) / 2
+        return np.clip(noise, low, high).astype("float32")
+
+    @property
+    def config_name(self):
+        """Name of the data set of a robust model; of a standard one it is
+        `"non_robust"`, which the caller has to say.
+        """
+        return "robust"
+
+    def plan(self, labels, num_classes):
+        """What is drawn for a whole data set; see `datasets.generate`.
+
+        Args:
+            labels: Int array `(N,)`.
+            num_classes: Not used.
+
+        Returns:
+            Dictionary of int arrays `(N,)`: the `label`, unchanged, and
+            `start_id`, the row of the start image or -1 for noise.
+        """
+        del num_classes
+        start_id = np.full(len(labels), -1)
+        if self.start == "image":
+            start_id = self.draw_index(len(labels))
+        return {"label": np.asarray(labels), "start_id": start_id}
+
+    def make(self, x, labels, start=None, rows=None):
+        """One batch of a generated data set; see `datasets.generate`.
+
+        Args:
+            x: Float array `(N, ...)` in `value_range`.
+            labels: Not used.
+            start: Array like `x`, or `None` for noise.
+            rows: Int array `(N,)`, rows of the data set, for the noise.
+
+        Returns:
+            Dictionary of arrays: `x`, `distance` between the representations,
+            and `success`, whether it is at most half of what it was at the
+            start.
+        """
+        del labels
+        checks.check_images(x, self.value_range)
+        if start is None:
+            start = self.draw_noise(rows, x.shape[1:])
+        made = self._run(x, start, verbose=0)
+        before, after = (
+            np.asarray(made[f"distance_{when}"]) for when in ("before", "after")
+        )
+        return {
+            "x": made["x"],
+            "distance": after,
+            "success": after <= before / 2,
+        }
+
+    def map(self, dataset, return_details=False, buffer_size=10_000):
+        """A `tf.data.Dataset` of generated batches.
+
+        Start images are those of a second, shuffled pass over the data set.
+        The next batch computes while the last one is used.
+
+        Args:
+            dataset: `tf.data.Dataset` of `(x, y)` batches, finite where
+                `start="image"`.
+            return_details: Whether a dictionary of `distance`, `success` (see
+                `make`) and `original_label` follows.
+            buffer_size: Int >= 1, how many images the shuffling holds.
+
+        Returns:
+            `tf.data.Dataset` of `(x_r, y)` batches.
+        """
+        starts = None
+        if self.start == "image":
+            images = dataset.map(lambda x, y: x).unbatch()
+            starts = images.shuffle(buffer_size, seed=self.seed)
+
+        def batches(items):
+            at = 0
+            others = starts and starts.as_numpy_iterator()
+            for x, y in items:
+                rows = np.arange(at, at + x.shape[0])
+                start = others and np.stack([next(others) for _ in rows])
+                made = self.make(x, y, start, rows)
+                at += len(rows)
+                yield made.pop("x"), y, {**made, "original_label": y}
+
+        return mapped(dataset, batches, return_details)
 
     def _run(self, x, start, verbose):
         if x.shape[0] == 0:
@@ -189,57 +269,10 @@ class Robustifier(ConfigMixin):
             # The model may have been trained since the copy was made.
             weights = inner_model(self.model).get_weights()
             self._source.set_weights(weights)
-        represent, distance, loop = self._compiled(x)
-        inputs = {
-            "start": start,
-            "step_size": np.full(x.shape[0], self.step_size, "float32"),
-        }
-
-        def invert_batch(batch, report):
-            image = batch.pop("center")
-            batch["target"] = target = represent({"x": image})
-            begun = {"x": batch["start"], "target": target}
-            x = loop(batch, self.steps, report)["x"]
-            return {
-                "x": x,
-                "distance_before": distance(begun),
-                "distance_after": distance({"x": x, "target": target}),
-            }
-
-        return map_batches(
-            invert_batch,
-            x,
-            inputs,
+        return inverted(
+            *(self._view, x, start, self.step_size, self.steps),
             value_range=self.value_range,
             batch_size=self.batch_size,
-            pads=loop.pads,
-            steps=self.steps,
+            jit_compile=self.jit_compile,
             verbose=verbose,
         )
-
-    def _compiled(self, x):
-        key = ("inversion", self.value_range, self.jit_compile)
-
-        def make():
-            frozen = FrozenModel(self._view)
-            loop = GradientLoop(
-                RepresentationObjective(frozen),
-                L2Ball,
-                self.value_range,
-                inside_ball=False,
-            )
-
-            def represent(inputs):
-                return ops.cast(frozen(inputs["x"]), "float32")
-
-            def distance(inputs):
-                return l2_norm(represent(inputs) - inputs["target"])
-
-            variables = self._view.variables
-            return (
-                backend.compile(represent, variables, self.jit_compile),
-                backend.compile(distance, variables, self.jit_compile),
-                CompiledLoop(loop, variables, self.jit_compile),
-            )
-
-        return once_per_model(self._view, (*key, tuple(x.shape[1:])), make)

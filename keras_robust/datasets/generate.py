@@ -1,0 +1,100 @@
+"""One call from a transform to a TFDS data set."""
+
+from keras_robust.datasets.generation import Generation
+
+
+def generate(
+    transform,
+    source,
+    directory,
+    config=None,
+    name=None,
+    split="train",
+    examples=None,
+    dtype="float32",
+    file_format="tfrecord",
+    shard_size=512,
+    num_workers=1,
+    worker=0,
+    verbose=1,
+):
+    """Writes a generated data set that TFDS reads without this package.
+
+    It appears as `directory/name/config/1.0.0`, one record per source image,
+    in source order: `id`, `image`, `label`, `original_label`, `start_id` (row
+    of the start image, -1 for none), `distance` and `success` as the
+    transform tells them. Interrupted at any moment, the same call goes on
+    after the last whole shard, and the result is byte for byte that of an
+    uninterrupted one. Images are read and records written while the next
+    batch computes; memory does not grow with the number of images.
+
+    Args:
+        transform: A `Robustifier`, `NonRobustifier`, `Shortcut` or `Mixture`
+            with a seed.
+        source: Name of a TFDS image classification set, or `"digits"`;
+            `(x, y)` arrays; or a `tf.data.Dataset` of `(x, y)` batches, which
+            is first written to a scratch file, as TFDS's are.
+        directory: TFDS data folder.
+        config: Name of the data set's configuration; by default what the
+            transform makes: `"robust"`, `"rand"`, `"det"`, `"other"`, ...
+        name: Name of the data set; `"constructed_"` and the source's name by
+            default.
+        split: Split of the source, and name of the split that is written.
+        examples: Int, only the first so many; `None` for all.
+        dtype: `"float32"`, exact; or `"uint8"`: what an image file stores, as
+            in the released sets.
+        file_format: `"tfrecord"`, or `"array_record"` for random access with
+            `tfds.data_source`.
+        shard_size: Int >= 1, images per file: what a stop can cost.
+        num_workers: Int >= 1, how many processes share the shards, each with
+            a fixed slice. With more than one, finish by
+            `Generation(...).finalize()` or `keras-robust generate --finalize`.
+        worker: Int in [0, num_workers), which one this is.
+        verbose: 0 for no progress bar.
+
+    Returns:
+        Dictionary: `directory` of the data set, `finished`, and of the work
+        of this call `images`, `seconds`, `images_per_second` and `busy`, the
+        share of the time in which the transform ran.
+
+    Raises:
+        ValueError: If the folder belongs to another configuration.
+        RuntimeError: If another process is at work there.
+        OSError: If the disk is full; finished shards are intact.
+
+    Example:
+
+    ```python
+    to_rand = keras_robust.NonRobustifier(standard, target="random", seed=0)
+    keras_robust.datasets.generate(to_rand, "cifar10", "data")
+    tfds.load("constructed_cifar10/rand", data_dir="data", as_supervised=True)
+    ```
+    """
+    if not 0 <= worker < num_workers:
+        raise ValueError(
+            "Argument `worker` must lie in [0, num_workers). "
+            f"Received: worker={worker}, num_workers={num_workers}"
+        )
+    generation = Generation(
+        transform,
+        source,
+        directory,
+        config=config,
+        name=name,
+        split=split,
+        examples=examples,
+        dtype=dtype,
+        file_format=file_format,
+        shard_size=shard_size,
+    )
+    alone = num_workers == 1
+    who = None if alone else f"{worker} of {num_workers}"
+    with generation.shards.lock(who):
+        if alone:
+            generation.shards.sweep()
+        done = generation.make(
+            generation.missing(worker, num_workers), verbose=verbose
+        )
+        if alone:
+            generation.finalize()
+    return {"directory": generation.folder, "finished": alone, **done}

@@ -1,0 +1,266 @@
+"""Generated data sets on disk, shard by shard."""
+
+import importlib.metadata
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_robust.datasets import records
+from keras_robust.datasets.indexed_source import IndexedSource
+from keras_robust.datasets.shard_folder import ShardFolder
+from keras_robust.datasets.shard_folder import write_json
+from keras_robust.datasets.shard_writer import ShardWriter
+from keras_robust.datasets.statistics import merged
+from keras_robust.datasets.threads import Behind
+from keras_robust.datasets.threads import ahead
+from keras_robust.models.fingerprint import weights_sha256
+from keras_robust.progress import Progress
+from keras_robust.version import __version__
+
+# Of the data sets, as TFDS counts: raised where their content changes.
+DATA_VERSION = "1.0.0"
+_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
+
+
+class Generation:
+    """A transform, a source and a folder: one data set in the making.
+
+    The shards can be made in any order, by any process; each is a function of
+    its number alone.
+
+    Args:
+        transform: See `generate`.
+        source: See `generate`.
+        directory: See `generate`.
+        config: See `generate`.
+        name: See `generate`.
+        split: See `generate`.
+        examples: See `generate`.
+        dtype: See `generate`.
+        file_format: See `generate`.
+        shard_size: See `generate`.
+    """
+
+    def __init__(
+        self,
+        transform,
+        source,
+        directory,
+        config=None,
+        name=None,
+        split="train",
+        examples=None,
+        dtype="float32",
+        file_format="tfrecord",
+        shard_size=512,
+    ):
+        if transform.seed is None:
+            raise ValueError(
+                "The transform must have a seed, so that an interrupted "
+                "generation can go on. Received: seed=None"
+            )
+        for key, value, known in (
+            ("dtype", dtype, records.DTYPES),
+            ("file_format", file_format, records.FILE_FORMATS),
+        ):
+            if value not in known:
+                raise ValueError(
+                    f"Argument `{key}` must be one of {known}. "
+                    f"Received: {key}={value!r}"
+                )
+        if int(shard_size) != shard_size or shard_size < 1:
+            raise ValueError(
+                "Argument `shard_size` must be an integer >= 1. "
+                f"Received: shard_size={shard_size!r}"
+            )
+        self.transform = transform
+        self.dtype = dtype
+        self.file_format = file_format
+        self.shard_size = shard_size
+        self.config = config or transform.config_name
+        label = source if isinstance(source, str) else "images"
+        self.name = name or f"constructed_{label}"
+        self.folder = Path(directory) / self.name / self.config / DATA_VERSION
+        self.source = IndexedSource.open(
+            *(source, self.folder / "generation" / "source"),
+            split=split,
+            examples=examples,
+            value_range=transform.value_range,
+        )
+        count = -(-len(self.source) // shard_size)
+        file_names = [
+            f"{self.name}-{split}.{file_format}-{shard:05d}-of-{count:05d}"
+            for shard in range(count)
+        ]
+        self.shards = ShardFolder(self.folder, file_names, self.configuration())
+        self.feature = records.features(
+            *(self.source[np.arange(1)].shape[1:], self.source.class_names),
+            dtype,
+        )
+        self.plan = transform.plan(
+            self.source.labels, len(self.source.class_names)
+        )
+        self._busy = 0.0
+
+    def configuration(self):
+        """All that the bytes depend on, as plain values."""
+        config = self.transform.get_config()
+        model = getattr(self.transform, "model", None)
+        if model is not None:
+            config["model"] = {
+                "name": model.name,
+                "parameters": model.count_params(),
+                "weights_sha256": weights_sha256(model),
+            }
+        return {
+            "name": self.name,
+            "config": self.config,
+            "transform": type(self.transform).__name__,
+            "arguments": config,
+            "source": self.source.description(),
+            "dtype": self.dtype,
+            "file_format": self.file_format,
+            "shard_size": self.shard_size,
+            "backend": keras.backend.backend(),
+            "versions": {"keras_robust": __version__, **_versions()},
+        }
+
+    def missing(self, worker=0, num_workers=1):
+        """Numbers of the shards that are not finished.
+
+        Args:
+            worker: Int, which worker's.
+            num_workers: Int >= 1, how many share the shards.
+        """
+        mine = range(worker, len(self.shards), num_workers)
+        return [shard for shard in mine if self.shards.entry(shard) is None]
+
+    def rows(self, shard):
+        """Rows of the source that a shard holds."""
+        start = shard * self.shard_size
+        return np.arange(start, min(start + self.shard_size, len(self.source)))
+
+    def make(self, shards, verbose=1):
+        """Makes the given shards.
+
+        Args:
+            shards: Their numbers.
+            verbose: 0 for no progress bar.
+
+        Returns:
+            Dictionary: `images`, `seconds`, `images_per_second` and `busy`,
+            the share of the time in which the transform ran.
+        """
+        images = sum(len(self.rows(shard)) for shard in shards)
+        progress = Progress(images, verbose, f"image, {self.config}")
+        begun, done = time.monotonic(), 0
+        self._busy = 0.0
+        writer = Behind(ShardWriter(self))
+        try:
+            for shard, rows, inputs in ahead(self._batches(shards)):
+                writer.put((shard, rows, self._transformed(rows, inputs)))
+                done += len(rows)
+                rate = done / (time.monotonic() - begun)
+                progress.add(len(rows), [("images/s", rate)])
+            writer.close()
+        finally:
+            writer.stop()
+            self.shards.discard()
+        seconds = time.monotonic() - begun
+        return {
+            "images": images,
+            "seconds": seconds,
+            "images_per_second": images / seconds if images else 0.0,
+            "busy": self._busy / seconds if images else 0.0,
+        }
+
+    def _batches(self, shards):
+        size = self.transform.batch_size
+        start_id = self.plan["start_id"]
+        for shard in shards:
+            rows = self.rows(shard)
+            for first in range(0, len(rows), size):
+                chosen = rows[first : first + size]
+                starts = start_id[chosen]
+                start = self.source[starts] if starts[0] >= 0 else None
+                yield shard, chosen, (self.source[chosen], start)
+
+    def _transformed(self, rows, inputs):
+        """What the transform makes of a batch, always of one size."""
+        begun = time.monotonic()
+        whole = min(self.transform.batch_size, self.shard_size)
+        missing = max(whole - len(rows), 0)
+        padded = np.concatenate([rows, rows[:1].repeat(missing)])
+        x, start = (
+            None
+            if images is None
+            else np.concatenate([images, images[:1].repeat(missing, 0)])
+            for images in inputs
+        )
+        labels = self.plan["label"][padded]
+        made = self.transform.make(x, labels, start=start, rows=padded)
+        self._busy += time.monotonic() - begun
+        return {key: value[: len(rows)] for key, value in made.items()}
+
+    def finalize(self):
+        """Writes the description and TFDS's metadata, once all is made.
+
+        Returns:
+            Folder of the data set.
+
+        Raises:
+            ValueError: If shards are missing.
+        """
+        entries = [
+            self.shards.entry(shard) for shard in range(len(self.shards))
+        ]
+        missing = [i for i, entry in enumerate(entries) if entry is None]
+        if missing:
+            raise ValueError(
+                "All shards must be made before the data set is finalized. "
+                f"Received: {len(missing)} of {len(entries)} missing, the "
+                f"first {missing[0]}"
+            )
+        files = [
+            {
+                "file": name,
+                **{k: entry[k] for k in ("sha256", "bytes", "examples")},
+            }
+            for name, entry in zip(self.shards.file_names, entries, strict=True)
+        ]
+        found = merged([entry["statistics"] for entry in entries])
+        write_json(
+            self.folder / "description.json",
+            {
+                **self.shards.config,
+                "class_names": self.source.class_names,
+                "statistics": found,
+                "shards": files,
+            },
+        )
+        records.write_metadata(
+            *(self.folder, self.file_format, self.shards.file_names),
+            *(entries, self.feature, self._text()),
+        )
+        self.source.close()
+        return self.folder
+
+    def _text(self):
+        return (
+            f"{self.config}: {len(self.source)} images of {self.source.name} "
+            f"({self.source.split}) by keras_robust's "
+            f"{type(self.transform).__name__}; see description.json. After "
+            "Ilyas et al. 2019, arXiv:1905.02175."
+        )
+
+
+def _versions():
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

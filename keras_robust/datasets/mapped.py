@@ -1,0 +1,71 @@
+"""Generated batches as a tf.data.Dataset."""
+
+import numpy as np
+from keras import ops
+
+from keras_robust.datasets.threads import ahead
+
+# What a transform may tell of each example.
+_DETAILS = {
+    "distance": "float32",
+    "success": "bool",
+    "original_label": "int32",
+}
+
+
+def mapped(dataset, batches, return_details):
+    """Runs a transform behind `tf.data`, on any backend.
+
+    A thread reads ahead and brings images to the device; the transform runs
+    in the one that fills the data set's prefetch buffer, so that its next
+    batch computes while the consumer uses the last one.
+
+    Args:
+        dataset: `tf.data.Dataset` of `(x, y)` batches.
+        batches: Function from an iterable of `(images as a tensor, labels as
+            an array)` to an iterable of `(x, y, details)`.
+        return_details: Whether details are part of the elements.
+
+    Returns:
+        `tf.data.Dataset`.
+
+    Raises:
+        ValueError: If the elements are not batches `(x, y)`.
+    """
+    import tensorflow as tf
+
+    spec = getattr(dataset, "element_spec", None)
+    if not isinstance(spec, tuple) or len(spec) != 2 or spec[0].shape.rank < 2:
+        raise ValueError(
+            "Argument `dataset` must be a tf.data.Dataset of (x, y) batches. "
+            f"Received: elements {spec}"
+        )
+
+    def loaded():
+        for x, y in dataset.as_numpy_iterator():
+            yield ops.convert_to_tensor(np.asarray(x, "float32")), y
+
+    def generate():
+        for x, y, details in batches(ahead(loaded())):
+            x = ops.convert_to_numpy(x)
+            chosen = {
+                key: np.asarray(details[key], dtype)
+                for key, dtype in _DETAILS.items()
+            }
+            yield (x, y, chosen) if return_details else (x, y)
+
+    image = tf.TensorSpec([None, *spec[0].shape[1:]], "float32")
+    signature = (image, tf.TensorSpec([None], "int32"))
+    if return_details:
+        column = {
+            key: tf.TensorSpec([None], dtype) for key, dtype in _DETAILS.items()
+        }
+        signature = (*signature, column)
+    result = tf.data.Dataset.from_generator(
+        generate, output_signature=signature
+    )
+    cardinality = dataset.cardinality()
+    if cardinality != tf.data.UNKNOWN_CARDINALITY:
+        known = tf.data.experimental.assert_cardinality(cardinality)
+        result = result.apply(known)
+    return result.prefetch(1)

@@ -1,0 +1,66 @@
+"""Images on disk, read row by row."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+class RowFile:
+    """Rows of one shape and dtype in a plain file.
+
+    Random access to more images than fit into memory: a read touches only the
+    rows that it asks for, and nothing stays mapped.
+
+    Args:
+        path: The file.
+        shape: Shape of one row.
+        dtype: NumPy dtype of the entries.
+    """
+
+    def __init__(self, path, shape, dtype):
+        self.path = Path(path)
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
+        self._bytes = int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __len__(self):
+        return self.path.stat().st_size // self._bytes
+
+    def __getitem__(self, rows):
+        """The given rows, `(len(rows), *shape)`."""
+        rows = np.asarray(rows)
+        out = np.empty((len(rows), *self.shape), self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            for place, row in enumerate(rows):
+                file.seek(int(row) * self._bytes)
+                if file.readinto(out[place].data) != self._bytes:
+                    raise OSError(
+                        f"{self.path} must hold row {row}. "
+                        f"Received: a file of {len(self)} rows"
+                    )
+        return out
+
+    @classmethod
+    def write(cls, path, batches):
+        """Writes all rows; the file appears when it is whole.
+
+        Args:
+            path: The file.
+            batches: Iterable of arrays `(n, *shape)`, at least one.
+
+        Returns:
+            `RowFile`.
+        """
+        part = Path(f"{path}.part-{os.getpid()}")
+        shape = dtype = None
+        try:
+            with open(part, "wb") as file:
+                for batch in batches:
+                    batch = np.ascontiguousarray(batch)
+                    shape, dtype = batch.shape[1:], batch.dtype
+                    file.write(batch.data)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        return cls(path, shape, dtype)

@@ -1,0 +1,64 @@
+"""From generated batches to finished shards."""
+
+import numpy as np
+
+from keras_robust.datasets import records
+from keras_robust.datasets.statistics import merged
+from keras_robust.datasets.statistics import statistics_of
+
+
+class ShardWriter:
+    """Collects the batches of a shard, writes it and makes it count.
+
+    Args:
+        generation: A `Generation`.
+    """
+
+    def __init__(self, generation):
+        self._generation = generation
+        self._batches = []
+
+    def __call__(self, item):
+        """Takes the next batch: `(shard, rows, made)`."""
+        shard, rows, made = item
+        self._batches.append((rows, made))
+        if rows[-1] == self._generation.rows(shard)[-1]:
+            batches, self._batches = self._batches, []
+            self._write(shard, batches)
+
+    def _write(self, shard, batches):
+        generation = self._generation
+        path = generation.shards.temporary(shard)
+        writer = records.RecordWriter(path, generation.file_format)
+        try:
+            parts = [self._write_batch(writer, *batch) for batch in batches]
+        finally:
+            writer.close()
+        found = merged(parts)
+        generation.shards.commit(shard, found["examples"], found)
+
+    def _write_batch(self, writer, rows, made):
+        generation = self._generation
+        images = self._stored(made["x"])
+        columns = {
+            "id": rows,
+            "label": generation.plan["label"][rows],
+            "original_label": generation.source.labels[rows],
+            "start_id": generation.plan["start_id"][rows],
+            "distance": made["distance"],
+            "success": made["success"],
+        }
+        for i, image in enumerate(images):
+            example = {key: column[i] for key, column in columns.items()}
+            example["image"] = image
+            writer.write(records.serialize(generation.feature, example))
+        classes = len(generation.source.class_names)
+        return statistics_of(columns, images, classes)
+
+    def _stored(self, images):
+        images = np.asarray(images, "float32")
+        if self._generation.dtype == "float32":
+            return images
+        low, high = self._generation.transform.value_range
+        scaled = 255 * (images - low) / (high - low)
+        return np.uint8(np.clip(np.round(scaled), 0, 255))
