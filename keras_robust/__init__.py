@@ -19,7 +19,9 @@ from keras_robust.evaluation import TransferMatrix as TransferMatrix
 from keras_robust.evaluation import evaluate_robustness as evaluate_robustness
 from keras_robust.evaluation import robustness_curve as robustness_curve
 from keras_robust.evaluation import transfer_matrix as transfer_matrix
+from keras_robust.features import Mixture as Mixture
 from keras_robust.features import NonRobustifier as NonRobustifier
 from keras_robust.features import Robustifier as Robustifier
+from keras_robust.features import Shortcut as Shortcut
 from keras_robust.training import AdversarialModel as AdversarialModel
 from keras_robust.version import __version__ as __version__

@@ -102,6 +102,8 @@ class Generation:
         self.plan = transform.plan(
             self.source.labels, len(self.source.class_names)
         )
+        # Where a transform does not know them, they are those of the source.
+        self.plan.setdefault("original_label", self.source.labels)
         self._busy = 0.0
 
     def configuration(self):
@@ -200,7 +202,9 @@ class Generation:
             for images in inputs
         )
         labels = self.plan["label"][padded]
-        made = self.transform.make(x, labels, start=start, rows=padded)
+        made = self.transform.make(
+            x, labels, start, padded, self.source.labels[padded]
+        )
         self._busy += time.monotonic() - begun
         return {key: value[: len(rows)] for key, value in made.items()}
 

@@ -137,6 +137,20 @@ class IndexedSource:
         )
 
 
+def class_count(name):
+    """How many classes a named source has.
+
+    Args:
+        name: `"digits"` or the name of a TFDS data set.
+    """
+    if name == "digits":
+        return 10
+    import tensorflow_datasets as tfds
+
+    info = tfds.builder(name).info
+    return info.features[info.supervised_keys[1]].num_classes
+
+
 def _from_tfds(cls, name, scratch, examples, options):
     import tensorflow_datasets as tfds
 

@@ -43,7 +43,7 @@ class ShardWriter:
         columns = {
             "id": rows,
             "label": generation.plan["label"][rows],
-            "original_label": generation.source.labels[rows],
+            "original_label": generation.plan["original_label"][rows],
             "start_id": generation.plan["start_id"][rows],
             "distance": made["distance"],
             "success": made["success"],

@@ -1,6 +1,8 @@
 """The data sets of robust and of non-robust features."""
 
+from keras_robust.features.mixture import Mixture as Mixture
 from keras_robust.features.non_robustifier import (
     NonRobustifier as NonRobustifier,
 )
 from keras_robust.features.robustifier import Robustifier as Robustifier
+from keras_robust.features.shortcut import Shortcut as Shortcut

@@ -5,25 +5,19 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
-from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
 from keras_robust.attacks.norms import distances
 from keras_robust.attacks.per_model import count_classes
 from keras_robust.attacks.pgd import PGDAttack
-from keras_robust.attacks.randomness import generator
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
-from keras_robust.datasets.mapped import mapped
-
-CONFIG_NAMES = {"random": "rand", "deterministic": "det", "other": "other"}
-TARGETS = tuple(CONFIG_NAMES)
-# Streams 0 and up of a seed belong to the attack's restarts.
-_TARGET_STREAM = 1_000_000
+from keras_robust.features.relabelling import Relabelling
+from keras_robust.features.relabelling import check_target
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class NonRobustifier(ConfigMixin):
+class NonRobustifier(Relabelling):
     """Images that look like `x` and carry the non-robust features of `t`.
 
     Ilyas et al. 2019 (arXiv:1905.02175), section 3.2 and appendix C.5:
@@ -69,14 +63,9 @@ class NonRobustifier(ConfigMixin):
         from_logits=None,
         jit_compile="auto",
     ):
-        if target not in TARGETS:
-            raise ValueError(
-                f"Argument `target` must be one of {TARGETS}. "
-                f"Received: target={target!r}"
-            )
+        self.target = check_target(target)
         check_built(inner_model(model))
         self.model = model
-        self.target = target
         self.attack = PGDAttack(
             norm=norm,
             epsilon=epsilon,
@@ -123,8 +112,7 @@ class NonRobustifier(ConfigMixin):
         checks.check_images(x, self.value_range)
         classes = 2
         if x.shape[0]:
-            model = inner_model(self.model)
-            classes = count_classes(model, x, self.from_logits)
+            classes = self.count_classes(x)
         y = checks.check_labels(y, x.shape[0], classes)
         targets = self.draw_targets(y, classes)
         result = self.attack.run(
@@ -139,26 +127,7 @@ class NonRobustifier(ConfigMixin):
         }
         return result["x"], targets, details
 
-    @property
-    def config_name(self):
-        """Name of the data set: `"rand"`, `"det"` or `"other"`."""
-        return CONFIG_NAMES[self.target]
-
-    def plan(self, labels, num_classes):
-        """What is drawn for a whole data set; see `datasets.generate`.
-
-        Args:
-            labels: Int array `(N,)`.
-            num_classes: C.
-
-        Returns:
-            Dictionary of int arrays `(N,)`: the new `label`, and `start_id`,
-            here -1.
-        """
-        targets = self.draw_targets(labels, num_classes)
-        return {"label": targets, "start_id": np.full(len(labels), -1)}
-
-    def make(self, x, labels, start=None, rows=None):
+    def make(self, x, labels, start=None, rows=None, original=None):
         """One batch of a generated data set; see `datasets.generate`.
 
         Args:
@@ -166,12 +135,13 @@ class NonRobustifier(ConfigMixin):
             labels: Int array `(N,)`, the targets.
             start: Not used.
             rows: Not used.
+            original: Not used.
 
         Returns:
             Dictionary of arrays: `x`, `distance` in the attack's norm, and
             `success`, whether the source model says the target.
         """
-        del start, rows
+        del start, rows, original
         checks.check_images(x, self.value_range)
         result = self.attack.run(self.model, x, labels, verbose=0, scored=True)
         return {
@@ -180,52 +150,6 @@ class NonRobustifier(ConfigMixin):
             "success": np.asarray(result["success"]),
         }
 
-    def map(self, dataset, return_details=False):
-        """A `tf.data.Dataset` of generated batches.
-
-        The next batch computes while the last one is used. With a seed, every
-        pass gives the same as one call on all of the data.
-
-        Args:
-            dataset: `tf.data.Dataset` of `(x, y)` batches.
-            return_details: Whether a dictionary as of `__call__` follows.
-
-        Returns:
-            `tf.data.Dataset` of `(x_n, t)` batches.
-        """
-
-        def batches(items):
-            random = generator(self.seed, _TARGET_STREAM)
-            for x, y in items:
-                checks.check_images(x, self.value_range)
-                classes = count_classes(
-                    inner_model(self.model), x, self.from_logits
-                )
-                y = checks.check_labels(y, len(x), classes)
-                t = self.draw_targets(y, classes, random)
-                made = self.make(x, t)
-                x = made.pop("x")
-                yield x, t, {**made, "original_label": y}
-
-        return mapped(dataset, batches, return_details)
-
-    def draw_targets(self, y, num_classes, random=None):
-        """The labels to reach.
-
-        Args:
-            y: Int array `(N,)`, true labels.
-            num_classes: C.
-            random: A `numpy.random.Generator` to go on with, or `None`.
-
-        Returns:
-            Int32 array `(N,)`.
-        """
-        y = np.asarray(y)
-        random = random or generator(self.seed, _TARGET_STREAM)
-        if self.target == "random":
-            t = random.integers(0, num_classes, y.shape)
-        elif self.target == "deterministic":
-            t = (y + 1) % num_classes
-        else:
-            t = (y + random.integers(1, num_classes, y.shape)) % num_classes
-        return t.astype("int32")
+    def count_classes(self, x):
+        """How many classes the source model tells apart."""
+        return count_classes(inner_model(self.model), x, self.from_logits)

@@ -201,7 +201,7 @@ class Robustifier(ConfigMixin):
             start_id = self.draw_index(len(labels))
         return {"label": np.asarray(labels), "start_id": start_id}
 
-    def make(self, x, labels, start=None, rows=None):
+    def make(self, x, labels, start=None, rows=None, original=None):
         """One batch of a generated data set; see `datasets.generate`.
 
         Args:
@@ -209,13 +209,14 @@ class Robustifier(ConfigMixin):
             labels: Not used.
             start: Array like `x`, or `None` for noise.
             rows: Int array `(N,)`, rows of the data set, for the noise.
+            original: Not used.
 
         Returns:
             Dictionary of arrays: `x`, `distance` between the representations,
             and `success`, whether it is at most half of what it was at the
             start.
         """
-        del labels
+        del labels, original
         checks.check_images(x, self.value_range)
         if start is None:
             start = self.draw_noise(rows, x.shape[1:])
@@ -245,22 +246,27 @@ class Robustifier(ConfigMixin):
         Returns:
             `tf.data.Dataset` of `(x_r, y)` batches.
         """
+        batches = self.batches(dataset, buffer_size, self.make)
+        return mapped(dataset, batches, return_details)
+
+    def batches(self, dataset, buffer_size, make):
+        """What `mapped` runs: `make` on each batch with its start images."""
         starts = None
         if self.start == "image":
             images = dataset.map(lambda x, y: x).unbatch()
             starts = images.shuffle(buffer_size, seed=self.seed)
 
-        def batches(items):
+        def run(items):
             at = 0
             others = starts and starts.as_numpy_iterator()
             for x, y in items:
                 rows = np.arange(at, at + x.shape[0])
                 start = others and np.stack([next(others) for _ in rows])
-                made = self.make(x, y, start, rows)
+                made = make(x, y, start, rows)
                 at += len(rows)
                 yield made.pop("x"), y, {**made, "original_label": y}
 
-        return mapped(dataset, batches, return_details)
+        return run
 
     def _run(self, x, start, verbose):
         if x.shape[0] == 0:

@@ -1,0 +1,115 @@
+"""The data sets that Ilyas et al. released, as TFDS data sets."""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_robust.datasets.generate import generate
+from keras_robust.datasets.indexed_source import IndexedSource
+from keras_robust.datasets.sources import CIFAR10_CLASSES
+
+# MadryLab/constructed-datasets: folders as in the archive, as in its README.
+FOLDERS = {
+    "robust": ("d_robust_CIFAR", "robust_CIFAR"),
+    "non_robust": ("d_non_robust_CIFAR", "non_robust_CIFAR"),
+    "rand": ("drand_CIFAR",),
+    "det": ("ddet_CIFAR",),
+}
+
+
+class ReleasedTensors:
+    """Released images as they are; a transform for `generate`.
+
+    Args:
+        config_name: `"robust"`, `"non_robust"`, `"rand"` or `"det"`.
+    """
+
+    value_range = (0.0, 1.0)
+    batch_size = 512
+    # Nothing is drawn.
+    seed = 0
+
+    def __init__(self, config_name):
+        self.config_name = config_name
+
+    def get_config(self):
+        """Which set it is."""
+        return {"config_name": self.config_name}
+
+    def plan(self, labels, num_classes):
+        """Labels as released, and the original ones as far as known."""
+        labels = np.asarray(labels)
+        original = {
+            "rand": np.full(len(labels), -1),
+            "det": (labels - 1) % num_classes,
+        }.get(self.config_name, labels)
+        unknown = np.full(len(labels), -1)
+        return {
+            "label": labels,
+            "original_label": original,
+            "start_id": unknown,
+        }
+
+    def make(self, x, labels, start=None, rows=None, original=None):
+        """The images; how far they moved is not known and stored as -1."""
+        del labels, start, rows, original
+        unknown = np.full(len(x), -1.0, "float32")
+        return {"x": x, "distance": unknown, "success": unknown > 0}
+
+
+def import_released(released, directory, verbose=1, **options):
+    """Turns the released torch files into TFDS data sets.
+
+    `CIFAR_ims` and `CIFAR_lab` are lists of tensors, `(n, 3, 32, 32)` in
+    [0, 1] and `(n,)`.
+
+    Args:
+        released: Folder that holds `d_robust_CIFAR/`, `d_non_robust_CIFAR/`,
+            `drand_CIFAR/`, `ddet_CIFAR/`, or some of them.
+        directory: TFDS data folder; the sets appear in it as
+            `released_cifar10/robust`, `non_robust`, `rand`, `det`.
+        verbose: 0 for no progress bars.
+        **options: `dtype`, `file_format`, `shard_size` of `generate`.
+
+    Returns:
+        Dictionary of folders by configuration.
+
+    Raises:
+        FileNotFoundError: If none of the four is there.
+        ImportError: If PyTorch, which reads the files, is not installed.
+    """
+    made = {}
+    for config, names in FOLDERS.items():
+        for name in names:
+            folder = Path(released) / name
+            if config in made or not (folder / "CIFAR_ims").exists():
+                continue
+            images = _read(folder / "CIFAR_ims")
+            labels = _read(folder / "CIFAR_lab")
+            source = IndexedSource(
+                *(np.moveaxis(images, 1, -1), labels, CIFAR10_CLASSES),
+                name=name,
+                version="MadryLab/constructed-datasets",
+            )
+            made[config] = generate(
+                *(ReleasedTensors(config), source, directory),
+                name="released_cifar10",
+                verbose=verbose,
+                **options,
+            )["directory"]
+    if not made:
+        wanted = ", ".join(names[0] for names in FOLDERS.values())
+        raise FileNotFoundError(
+            f"The folder must hold {wanted}, or some of them, each with "
+            f"CIFAR_ims and CIFAR_lab. Received: {str(released)!r}"
+        )
+    return made
+
+
+def _read(path):
+    import torch
+
+    value = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(value, (list, tuple)):
+        value = torch.cat(list(value))
+    return value.numpy()

@@ -1,0 +1,74 @@
+"""D_mix: images between a data set and its robust version."""
+
+import keras
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.attacks.config import ConfigMixin
+from keras_robust.datasets.mapped import mapped
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class Mixture(ConfigMixin):
+    """Images `alpha * x_r + (1 - alpha) * x`, with the label of both.
+
+    D_mix(alpha) of Wang et al. 2020 (arXiv:2004.01903): with alpha from 0 to 1
+    a network trained on it trades clean accuracy (94.8 to 84.8 % there) for
+    robustness at L2 0.25 (7 to 46 %).
+
+    Args:
+        transform: A `Robustifier`, which makes x_r.
+        alpha: Float in [0, 1], the share of x_r.
+
+    Example:
+
+    ```python
+    to_robust = keras_robust.Robustifier(robust.model, seed=0)
+    x_mix = keras_robust.Mixture(to_robust, alpha=0.9)(x)
+    ```
+    """
+
+    def __init__(self, transform, alpha):
+        self.transform = transform
+        if not 0 <= alpha <= 1:
+            raise ValueError(
+                f"Argument `alpha` must lie in [0, 1]. Received: alpha={alpha}"
+            )
+        self.alpha = checks.check_non_negative(alpha, "alpha")
+        self.model = transform.model
+        self.seed = transform.seed
+        self.value_range = transform.value_range
+        self.batch_size = transform.batch_size
+
+    def __call__(self, x, start=None, verbose=1):
+        """Mixed images like `x`.
+
+        Args:
+            x: Float array or tensor `(N, ...)` in `value_range`.
+            start: As in `Robustifier`.
+            verbose: 0 for no progress bar.
+        """
+        return self._mixed(x, self.transform(x, start, verbose=verbose))
+
+    @property
+    def config_name(self):
+        """Name of the data set, such as `"mix_90"` for alpha=0.9."""
+        return f"mix_{100 * self.alpha:g}".replace(".", "_")
+
+    def plan(self, labels, num_classes):
+        """As in `Robustifier`."""
+        return self.transform.plan(labels, num_classes)
+
+    def make(self, x, labels, start=None, rows=None, original=None):
+        """As in `Robustifier`, whose `distance` and `success` it keeps."""
+        made = self.transform.make(x, labels, start, rows, original)
+        return {**made, "x": self._mixed(x, made["x"])}
+
+    def map(self, dataset, return_details=False, buffer_size=10_000):
+        """A `tf.data.Dataset` of mixed batches; see `Robustifier.map`."""
+        batches = self.transform.batches(dataset, buffer_size, self.make)
+        return mapped(dataset, batches, return_details)
+
+    def _mixed(self, x, x_r):
+        x = x if ops.is_tensor(x_r) else ops.convert_to_numpy(x)
+        return self.alpha * x_r + (1 - self.alpha) * x
