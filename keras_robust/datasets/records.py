@@ -19,11 +19,11 @@ def features(shape, class_names, dtype):
     """
     import tensorflow_datasets as tfds
 
-    if dtype == "uint8":
+    if dtype == "uint8" and len(shape) == 3 and shape[-1] in (1, 3, 4):
         image = tfds.features.Image(shape=shape, encoding_format="png")
     else:
         image = tfds.features.Tensor(
-            shape=shape, dtype=np.float32, encoding="bytes"
+            shape=shape, dtype=np.dtype(dtype).type, encoding="bytes"
         )
     return tfds.features.FeaturesDict(
         {

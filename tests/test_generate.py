@@ -1,0 +1,344 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_cnn
+
+import keras_robust as kr
+from keras_robust import backend
+from keras_robust.datasets import Generation
+from keras_robust.datasets import generate
+
+READ = """
+import json, sys
+import numpy as np
+import tensorflow_datasets as tfds
+directory, name = sys.argv[1:]
+data = tfds.load(name, data_dir=directory, split="train", as_supervised=True)
+images, labels = zip(*data.as_numpy_iterator())
+np.savez(directory + "/read.npz", images=images, labels=labels)
+assert not any(key.startswith("keras_robust") for key in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def source():
+    random = np.random.default_rng(7)
+    x = random.random((50, 6, 6, 2), dtype="float32")
+    return x, np.arange(50, dtype="int32") % 3
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_cnn()
+
+
+def to_rand(model, **options):
+    return kr.NonRobustifier(
+        model, steps=3, **{"seed": 5, "batch_size": 8, **options}
+    )
+
+
+def contents(folder):
+    """All that a reader sees, byte for byte."""
+    return {
+        path.name: path.read_bytes()
+        for path in Path(folder).iterdir()
+        if path.is_file()
+    }
+
+
+def records(directory, name):
+    import tensorflow_datasets as tfds
+
+    data = tfds.load(name, data_dir=directory, split="train")
+    return list(data.as_numpy_iterator())
+
+
+def test_it_is_what_the_transform_gives(model, source, tmp_path):
+    x, y = source
+    done = generate(to_rand(model), source, tmp_path, shard_size=20, verbose=0)
+    assert done["finished"] and done["images"] == 50
+    x_n, t, details = to_rand(model)(x, y, verbose=0, return_details=True)
+    read = records(tmp_path, "constructed_images/rand")
+    for key, column in {
+        "id": np.arange(50),
+        "image": x_n,
+        "label": t,
+        "original_label": y,
+        "start_id": np.full(50, -1),
+        "distance": details["distance"],
+        "success": details["success"],
+    }.items():
+        made = np.array([example[key] for example in read])
+        np.testing.assert_allclose(made, column, atol=1e-6, err_msg=key)
+    found = json.loads((done["directory"] / "description.json").read_text())
+    assert found["statistics"]["class_counts"] == np.bincount(t).tolist()
+    assert found["statistics"]["label_is_original"] == (t == y).sum()
+    assert found["backend"] == backend.name
+    assert [shard["examples"] for shard in found["shards"]] == [20, 20, 10]
+
+
+@pytest.mark.parametrize("start", ["image", "noise"])
+def test_robust_ones_know_their_start(model, source, tmp_path, start):
+    x, y = source
+    options = {"steps": 3, "seed": 5, "start": start, "batch_size": 8}
+    transform = kr.Robustifier(model, **options)
+    generate(transform, source, tmp_path, shard_size=25, verbose=0)
+    read = records(tmp_path, "constructed_images/robust")
+    images = np.array([example["image"] for example in read])
+    np.testing.assert_allclose(images, transform(x, verbose=0), atol=1e-6)
+    ids = np.array([example["start_id"] for example in read])
+    expected = np.full(50, -1)
+    if start == "image":
+        expected = transform.draw_index(50)
+    np.testing.assert_array_equal(ids, expected)
+
+
+def test_read_without_this_package(model, source, tmp_path):
+    generate(
+        to_rand(model), source, tmp_path, dtype="uint8", name="mine", verbose=0
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", READ, str(tmp_path), "mine/rand"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    read = np.load(tmp_path / "read.npz")
+    x_n, t = to_rand(model)(*source, verbose=0)
+    np.testing.assert_array_equal(read["labels"], t)
+    expected = np.round(255 * x_n)
+    # Rounding a half depends on the last bit.
+    assert read["images"].dtype == np.uint8
+    assert np.abs(read["images"] - expected).max() <= 1
+    assert (read["images"] == expected).mean() > 0.999
+
+
+def test_array_records_are_read_at_random(model, source, tmp_path):
+    import tensorflow_datasets as tfds
+
+    generate(
+        *(to_rand(model), source, tmp_path),
+        file_format="array_record",
+        shard_size=20,
+        verbose=0,
+    )
+    data = tfds.data_source(
+        "constructed_images/rand", data_dir=tmp_path, split="train"
+    )
+    x_n, t = to_rand(model)(*source, verbose=0)
+    for row in (49, 0, 23):
+        np.testing.assert_allclose(data[row]["image"], x_n[row], atol=1e-6)
+        assert data[row]["label"] == t[row] and data[row]["id"] == row
+
+
+@pytest.mark.slow_on_jax
+def test_batches_and_shards_do_not_matter(model, source, tmp_path):
+    images = []
+    for batch_size, shard_size in ((8, 20), (50, 50), (3, 7)):
+        folder = tmp_path / f"{batch_size}"
+        generate(
+            *(to_rand(model, batch_size=batch_size), source, folder),
+            shard_size=shard_size,
+            verbose=0,
+        )
+        read = records(folder, "constructed_images/rand")
+        images.append([example["image"] for example in read])
+    np.testing.assert_allclose(images[1], images[0], atol=1e-5)
+    np.testing.assert_allclose(images[2], images[0], atol=1e-5)
+
+
+def test_a_damaged_or_missing_shard_is_made_again(model, source, tmp_path):
+    def run():
+        return generate(
+            to_rand(model), source, tmp_path, shard_size=10, verbose=0
+        )
+
+    folder = run()["directory"]
+    whole = contents(folder)
+    shards = sorted(folder.glob("*.tfrecord-*"))
+    cut = shards[1].read_bytes()
+    shards[1].write_bytes(cut[:-5])
+    altered = bytearray(shards[2].read_bytes())
+    altered[len(altered) // 2] ^= 1
+    shards[2].write_bytes(altered)
+    shards[4].unlink()
+    assert run()["images"] == 30
+    assert contents(folder) == whole
+    assert run()["images"] == 0
+
+
+def test_another_configuration_is_refused(model, source, tmp_path):
+    generate(to_rand(model), source, tmp_path, verbose=0)
+    with pytest.raises(ValueError, match=r"arguments.epsilon was 0.5 and is 1"):
+        generate(to_rand(model, epsilon=1.0), source, tmp_path, verbose=0)
+    other = (source[0][::-1], source[1])
+    with pytest.raises(ValueError, match=r"source.sha256 was"):
+        generate(to_rand(model), other, tmp_path, verbose=0)
+    with pytest.raises(ValueError, match=r"dtype was 'float32' and is 'uint8'"):
+        generate(to_rand(model), source, tmp_path, dtype="uint8", verbose=0)
+    changed = make_cnn()
+    changed.variables[0].assign(changed.variables[0] + 1)
+    with pytest.raises(ValueError, match=r"weights_sha256 was"):
+        generate(to_rand(changed), source, tmp_path, verbose=0)
+
+
+def test_two_processes_on_one_folder(model, source, tmp_path):
+    generation = Generation(to_rand(model), source, tmp_path, shard_size=10)
+    with generation.shards.lock():
+        with pytest.raises(RuntimeError, match="in use by another process"):
+            generate(to_rand(model), source, tmp_path, shard_size=10, verbose=0)
+    with generation.shards.lock("0 of 2"):
+        with generation.shards.lock("1 of 2"):
+            pass
+        with pytest.raises(RuntimeError, match="in use"):
+            with generation.shards.lock("0 of 2"):
+                pass
+        with pytest.raises(RuntimeError, match="in use"):
+            with generation.shards.lock():
+                pass
+
+
+def test_workers_share_the_shards(model, source, tmp_path):
+    alone = generate(
+        to_rand(model), source, tmp_path / "a", shard_size=10, verbose=0
+    )["directory"]
+    options = {"shard_size": 10, "num_workers": 2, "verbose": 0}
+    first = generate(
+        to_rand(model), source, tmp_path / "b", worker=0, **options
+    )
+    assert first["images"] == 30 and not first["finished"]
+    generation = Generation(
+        to_rand(model), source, tmp_path / "b", shard_size=10
+    )
+    with pytest.raises(ValueError, match="2 of 5 missing, the first 1"):
+        generation.finalize()
+    generate(to_rand(model), source, tmp_path / "b", worker=1, **options)
+    assert contents(generation.finalize()) == contents(alone)
+    with pytest.raises(ValueError, match="worker=2, num_workers=2"):
+        generate(
+            to_rand(model), source, tmp_path / "c", worker=2, num_workers=2
+        )
+
+
+def test_a_full_disk(model, source, tmp_path, monkeypatch):
+    """A limit on the size of files stands for the disk."""
+    import resource
+
+    options = {"shard_size": 10, "verbose": 0}
+    whole = generate(to_rand(model), source, tmp_path / "whole", **options)[
+        "directory"
+    ]
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    small = min(path.stat().st_size for path in whole.glob("*.tfrecord-*"))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (small - 100, hard))
+        with pytest.raises(OSError, match="Shards that are finished are"):
+            generate(to_rand(model), source, tmp_path / "full", **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    state = tmp_path / "full" / "constructed_images/rand/1.0.0/generation"
+    assert not list(state.glob("part-*"))
+    folder = generate(to_rand(model), source, tmp_path / "full", **options)
+    assert contents(folder["directory"]) == contents(whole)
+
+
+def test_sources(model, source, tmp_path):
+    import tensorflow as tf
+
+    x, y = source
+    dataset = tf.data.Dataset.from_tensor_slices((np.uint8(255 * x), y))
+    done = generate(
+        to_rand(model), dataset.batch(16), tmp_path, examples=30, verbose=0
+    )
+    x_n, _ = to_rand(model)(
+        np.float32(np.uint8(255 * x)[:30]) / 255, y[:30], verbose=0
+    )
+    read = records(tmp_path, "constructed_images/rand")
+    np.testing.assert_allclose(
+        [example["image"] for example in read], x_n, atol=1e-6
+    )
+    # What was written to be read by row is gone.
+    assert not (done["directory"] / "generation" / "source").exists()
+
+
+def test_errors(model, source, tmp_path):
+    with pytest.raises(ValueError, match="seed=None"):
+        generate(to_rand(model, seed=None), source, tmp_path)
+    with pytest.raises(ValueError, match="dtype='float16'"):
+        generate(to_rand(model), source, tmp_path, dtype="float16")
+    with pytest.raises(ValueError, match="file_format='csv'"):
+        generate(to_rand(model), source, tmp_path, file_format="csv")
+    with pytest.raises(ValueError, match="shard_size=0"):
+        generate(to_rand(model), source, tmp_path, shard_size=0)
+    with pytest.raises(ValueError, match="50 images and 49 labels"):
+        generate(to_rand(model), (source[0], source[1][1:]), tmp_path)
+    with pytest.raises(ValueError, match="value_range"):
+        generate(to_rand(model), (source[0] + 1, source[1]), tmp_path)
+    assert not list(tmp_path.rglob("dataset_info.json"))
+
+
+def command(folder, model):
+    return [
+        *(sys.executable, "-m", "keras_robust.cli", "generate", "rand"),
+        *("--source", "digits", "--model", str(model), "--steps", "20"),
+        *("--output", str(folder), "--shard-size", "100"),
+        *("--examples", "1000", "--batch-size", "50"),
+    ]
+
+
+def test_killed_at_any_moment_nothing_is_lost(tmp_path):
+    path = tmp_path / "model.keras"
+    kr.models.small_cnn((8, 8, 1), filters=(4,)).save(path)
+    done = subprocess.run(
+        command(tmp_path / "whole", path), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    where = "constructed_digits/rand/1.0.0"
+    folder = tmp_path / "killed" / where
+    for finished, wait in ((1, 0.0), (3, 0.05), (6, 0.2)):
+        process = subprocess.Popen(
+            command(tmp_path / "killed", path), stderr=subprocess.DEVNULL
+        )
+        while len(list(folder.glob("generation/shard-*.json"))) < finished:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(wait)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    left = len(list(folder.glob("*.tfrecord-*")))
+    done = subprocess.run(
+        command(tmp_path / "killed", path), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    # It went on where it was.
+    assert f"{1000 - 100 * left} images in" in done.stdout
+    assert contents(folder) == contents(tmp_path / "whole" / where)
+    assert not list(folder.glob("generation/part-*"))
+
+
+def test_interrupted_by_hand(tmp_path):
+    path = tmp_path / "model.keras"
+    kr.models.small_cnn((8, 8, 1), filters=(4,)).save(path)
+    process = subprocess.Popen(
+        command(tmp_path, path), stderr=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "constructed_digits/rand/1.0.0"
+    while not list(folder.glob("generation/shard-*.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert not list(folder.glob("generation/part-*"))

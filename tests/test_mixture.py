@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+import keras_robust as kr
+from keras_robust.datasets import generate
+
+
+def test_between_an_image_and_its_inversion(cnn, cnn_data, tmp_path):
+    x, y = cnn_data
+    to_robust = kr.Robustifier(cnn, steps=3, seed=2, batch_size=8)
+    x_r = to_robust(x, verbose=0)
+    for alpha in (0.0, 0.25, 1.0):
+        mixed = kr.Mixture(to_robust, alpha)(x, verbose=0)
+        expected = alpha * x_r + (1 - alpha) * x
+        np.testing.assert_allclose(mixed, expected, atol=1e-6)
+    mixture = kr.Mixture(to_robust, 0.9)
+    folder = generate(mixture, (x, y), tmp_path, verbose=0)["directory"]
+    assert folder.parent.name == mixture.config_name == "mix_90"
+
+
+def test_map(cnn, cnn_data):
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(cnn_data).batch(8)
+    options = {"steps": 2, "start": "noise", "seed": 2, "batch_size": 8}
+    mixture = kr.Mixture(kr.Robustifier(cnn, **options), 0.5)
+    made = [x for x, _ in mixture.map(dataset).as_numpy_iterator()]
+    expected = mixture(cnn_data[0], verbose=0)
+    np.testing.assert_allclose(np.concatenate(made), expected, atol=1e-6)
+
+
+def test_errors(cnn):
+    with pytest.raises(ValueError, match="alpha=1.5"):
+        kr.Mixture(kr.Robustifier(cnn, steps=1), 1.5)
