@@ -1,5 +1,6 @@
-"""Run as a process: adversarial training on one device and on two."""
+"""Run as a process: training and generation on one device and on two."""
 
+import contextlib
 import os
 import sys
 
@@ -18,6 +19,22 @@ if BACKEND == "tensorflow":
     )
 
 import keras_robust as kr  # noqa: E402
+from keras_robust import backend  # noqa: E402
+
+STRATEGY = None
+RUNS = []
+if BACKEND == "tensorflow" and DEVICES > 1:
+
+    class Strategy(tf.distribute.MirroredStrategy):
+        """Counts what it runs."""
+
+        def run(self, function, args=(), kwargs=None, options=None):
+            """As ever."""
+            RUNS.append(function)
+            return super().run(function, args, kwargs, options)
+
+    STRATEGY = Strategy([f"CPU:{i}" for i in range(DEVICES)])
+    assert STRATEGY.num_replicas_in_sync == DEVICES
 
 
 def build():
@@ -44,12 +61,8 @@ def train():
     """Weights and logs after two epochs."""
     (x, y), _ = kr.datasets.load("digits")
     x, y = x[:256], y[:256]
-    if BACKEND == "tensorflow" and DEVICES > 1:
-        strategy = tf.distribute.MirroredStrategy(
-            [f"CPU:{i}" for i in range(DEVICES)]
-        )
-        assert strategy.num_replicas_in_sync == DEVICES
-        with strategy.scope():
+    if STRATEGY:
+        with STRATEGY.scope():
             robust = build()
     else:
         if DEVICES > 1:
@@ -66,7 +79,27 @@ def train():
         validation_data=(x, y),
     ).history
     values = [np.asarray(logs[key]) for key in sorted(logs)]
-    return robust.get_weights() + values
+    return robust.get_weights() + values + generated(robust.model, x, y)
+
+
+def generated(model, x, y):
+    """Images of two transforms; every device has a part of each batch."""
+    options = {"seed": 0, "batch_size": 64, "steps": 4}
+    transforms = (
+        kr.Robustifier(model, **options),
+        kr.NonRobustifier(model, **options),
+    )
+    if BACKEND == "jax":
+        batch = backend.spread(keras.ops.convert_to_tensor(x[:64]))
+        assert len(batch.sharding.device_set) == DEVICES
+    made, before = [], len(RUNS)
+    scope = STRATEGY.scope() if STRATEGY else contextlib.nullcontext()
+    with scope:
+        # The last batch is a partial one.
+        made.append(transforms[0](x[:150], verbose=0))
+        made.append(transforms[1](x[:150], y[:150], verbose=0)[0])
+    assert not STRATEGY or RUNS[before:]
+    return made
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from keras_robust import backend
 @pytest.mark.skipif(
     backend.name == "torch", reason="Keras distributes TensorFlow and JAX only"
 )
-def test_two_devices_train_like_one(tmp_path):
+def test_two_devices_train_and_generate_like_one(tmp_path):
     """MirroredStrategy on TensorFlow, DataParallel on JAX."""
 
     def train(devices):
@@ -23,6 +23,6 @@ def test_two_devices_train_like_one(tmp_path):
 
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(train, (1, 2)))
-    assert len(results[0]) == len(results[1]) == 9
+    assert len(results[0]) == len(results[1]) == 11
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(two, one, atol=2e-5)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust import backend
 from keras_robust.progress import Progress
 
 
@@ -39,7 +40,7 @@ def map_batches(
             key: value[start:stop]
             for key, value in {"center": x, **inputs}.items()
         }
-        batch = fill(as_tensors(batch), missing)
+        batch = backend.spread(fill(as_tensors(batch), missing))
         done = []
 
         def report(n, done=done):

@@ -14,6 +14,8 @@ signature of a train step; each module here gives the same names:
   steps in which a long loop is run; `unrolls` says whether steps are simple
   enough to compile several as one.
 * `needs_padding(jit_compile)`: whether a new batch size costs a compilation.
+* `spread(tensors)`: a batch, laid out over the devices of a Keras or
+  TensorFlow distribution where there is one.
 * `is_traced(x)`: whether `x` is symbolic, so that its values cannot be read.
 * `Trainer`: the train and test steps of `AdversarialModel`.
 
@@ -43,4 +45,5 @@ compile = _module.compile
 is_traced = _module.is_traced
 iterate = _module.iterate
 needs_padding = _module.needs_padding
+spread = _module.spread
 value_and_gradient = _module.value_and_gradient

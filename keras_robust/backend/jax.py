@@ -78,6 +78,26 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
+def spread(tensors):
+    """Puts each example on one device of a `keras.distribution`.
+
+    The compiled functions then run on all of them. A batch that does not
+    divide evenly stays whole.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return tensors
+
+    def place(tensor):
+        layout = distribution.get_data_layout(tensor.shape)
+        try:
+            return keras.distribution.distribute_tensor(tensor, layout)
+        except ValueError:
+            return tensor
+
+    return jax.tree.map(place, tensors)
+
+
 def chunks(steps, jit_compile="auto", most=None, unrolls=True):
     """One unrolled piece on CPU, single steps beyond the unrolling limit."""
     if not _static_steps(jit_compile):

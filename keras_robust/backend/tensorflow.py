@@ -70,8 +70,12 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
             [None, *value.shape[1:]][: value.ndim], value.dtype
         )
 
+    replicated = functools.cache(_replicated)
+
     def call(*args):
         nonlocal compiled
+        if _splits(args):
+            return replicated(function, tf.distribute.get_strategy())(*args)
         if compiled is None:
             # A batch dimension of None: one trace serves every batch size. A
             # partial: TensorFlow counts traces by code, and would take the
@@ -85,6 +89,59 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
         return compiled(*args)
 
     return call
+
+
+def _splits(args):
+    """Whether replicas of a strategy in scope share the examples evenly."""
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1 or not tf.distribute.in_cross_replica_context():
+        return False
+    return all(
+        len(value) % replicas == 0
+        for value in map(tf.convert_to_tensor, tf.nest.flatten(args))
+        if value.ndim
+    )
+
+
+def _replicated(function, strategy):
+    """`function` of nested tensors, each replica on its part of the examples.
+
+    Scalars are the same for all; results are put together in order.
+    """
+    replicas = strategy.num_replicas_in_sync
+    run = tf.function(
+        functools.partial(strategy.run, function),
+        autograph=False,
+        reduce_retracing=True,
+    )
+
+    def part_of(args, i):
+        def take(value):
+            value = tf.convert_to_tensor(value)
+            return tf.split(value, replicas)[i] if value.ndim else value
+
+        return tf.nest.map_structure(take, args)
+
+    def join(parts):
+        return tf.concat(parts, 0) if parts[0].shape.rank else parts[0]
+
+    def call(*args):
+        parts = [part_of(args, i) for i in range(replicas)]
+        values = strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
+        return tf.nest.map_structure(
+            lambda leaf: join(strategy.experimental_local_results(leaf)),
+            run(args=values),
+        )
+
+    return call
+
+
+def spread(tensors):
+    """Tensors stay where they are: `compile` shares them out."""
+    return tensors
 
 
 def chunks(steps, jit_compile="auto", most=None, unrolls=True):

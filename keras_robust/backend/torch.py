@@ -56,6 +56,11 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
+def spread(tensors):
+    """Tensors stay where they are: Keras does not distribute PyTorch."""
+    return tensors
+
+
 def chunks(steps, jit_compile="auto", most=None, unrolls=True):
     """Splits `steps` so that a long loop can report its progress."""
     del jit_compile, unrolls
