@@ -98,6 +98,12 @@ def _add_generate_arguments(parser):
         action="store_true",
         help="finish what several workers have made",
     )
+    parser.add_argument(
+        "--beam",
+        metavar="FLAGS",
+        help="run on Apache Beam with these flags, such as "
+        "'--runner=FlinkRunner'; needs the extra `beam`",
+    )
     parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
 
 

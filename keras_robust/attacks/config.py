@@ -35,6 +35,14 @@ class ConfigMixin:
             }
         )
 
+    def __reduce__(self):
+        """Pickled as its arguments: compiled functions are made anew."""
+        names = inspect.signature(type(self).__init__).parameters
+        arguments = {
+            name: getattr(self, name) for name in names if name != "self"
+        }
+        return _made, (type(self), arguments)
+
     def __repr__(self):
         arguments = [
             f"{key}={value!r}"
@@ -42,3 +50,7 @@ class ConfigMixin:
             if not isinstance(value, dict)
         ]
         return f"{type(self).__name__}({', '.join(arguments)})"
+
+
+def _made(kind, arguments):
+    return kind(**arguments)

@@ -1,5 +1,8 @@
 """Generated batches as a tf.data.Dataset."""
 
+import contextlib
+
+import keras
 import numpy as np
 from keras import ops
 
@@ -45,7 +48,19 @@ def mapped(dataset, batches, return_details):
         for x, y in dataset.as_numpy_iterator():
             yield ops.convert_to_tensor(np.asarray(x, "float32")), y
 
+    # Both belong to this thread; the transform runs in another one.
+    distribution = keras.distribution.distribution()
+    strategy = tf.distribute.get_strategy()
+
     def generate():
+        keras.distribution.set_distribution(distribution)
+        scope = contextlib.nullcontext()
+        if strategy.num_replicas_in_sync > 1:
+            scope = strategy.scope()
+        with scope:
+            yield from made()
+
+    def made():
         for x, y, details in batches(ahead(loaded())):
             x = ops.convert_to_numpy(x)
             chosen = {

@@ -1,6 +1,7 @@
 """Images on disk, read row by row."""
 
 import os
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ class RowFile:
         Returns:
             `RowFile`.
         """
-        part = Path(f"{path}.part-{os.getpid()}")
+        part = Path(f"{path}.part-{uuid.uuid4().hex}")
         shape = dtype = None
         try:
             with open(part, "wb") as file:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import socket
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class ShardFolder:
         self.folder = Path(folder)
         self.state = self.folder / "generation"
         self.file_names = list(file_names)
+        # Not the name of another process or machine on the same folder.
+        self._mine = uuid.uuid4().hex
         self.config = json.loads(json.dumps(config))
         self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / "config.json"
@@ -88,8 +90,7 @@ class ShardFolder:
         Returns:
             Path with the same suffixes.
         """
-        mine = f"{socket.gethostname()}-{os.getpid()}"
-        return self.state / f"part-{mine}-{self.file_names[shard]}"
+        return self.state / f"part-{self._mine}-{self.file_names[shard]}"
 
     def commit(self, shard, examples, statistics):
         """Makes a written shard count.
@@ -112,9 +113,8 @@ class ShardFolder:
         write_json(self._description(shard), entry)
 
     def discard(self):
-        """Deletes what this process has begun and not finished."""
-        mine = f"part-{socket.gethostname()}-{os.getpid()}-*"
-        for path in self.state.glob(mine):
+        """Deletes what this object has begun and not finished."""
+        for path in self.state.glob(f"part-{self._mine}-*"):
             path.unlink(missing_ok=True)
 
     def sweep(self):
@@ -166,7 +166,7 @@ def sha256(path):
 
 def write_json(path, value):
     """Writes JSON that appears under its name when it is whole."""
-    part = Path(f"{path}.part-{socket.gethostname()}-{os.getpid()}")
+    part = Path(f"{path}.part-{uuid.uuid4().hex}")
     try:
         with open(part, "w", encoding="utf-8") as file:
             file.write(json.dumps(value, indent=2) + "\n")

@@ -1,5 +1,6 @@
 """What `keras-robust generate`, `inspect` and `import-released` do."""
 
+import shlex
 from pathlib import Path
 
 import keras
@@ -73,6 +74,7 @@ def generate_saved(
     num_workers=1,
     worker=0,
     finalize=False,
+    beam=None,
     verbose=1,
     **options,
 ):
@@ -94,11 +96,13 @@ def generate_saved(
         num_workers: As in `datasets.generate`.
         worker: As in `datasets.generate`.
         finalize: Whether to do nothing but finish what workers have made.
+        beam: Flags of an Apache Beam pipeline to run it on, as text.
         verbose: 0 for silence.
         **options: See `transform_of`.
 
     Returns:
-        What `datasets.generate` returns, or for `finalize` the folder.
+        What `datasets.generate` returns, or for `finalize` and `beam` the
+        folder.
     """
     if model is None and not kind.startswith("shortcut_"):
         raise ValueError(
@@ -125,6 +129,14 @@ def generate_saved(
         generation = datasets.Generation(transform, source, output, **shared)
         with generation.shards.lock():
             folder = generation.finalize()
+        print(f"Finished: {folder}")
+        return folder
+    if beam is not None:
+        from keras_robust.datasets.beam import generate_on_beam
+
+        folder = generate_on_beam(
+            *(transform, source, output, shlex.split(beam)), **shared
+        )
         print(f"Finished: {folder}")
         return folder
     done = datasets.generate(
