@@ -21,12 +21,19 @@ def test_all_stages_and_their_files(smoke_run):
     assert {"clean", "pgd-l2-0.25", "pgd-l2-0.5", "y + 1"} <= columns
     assert sum(name.startswith("pgd-linf") for name in columns) == 2
     assert sum(name.startswith("fgsm") for name in columns) == 1
-    assert results["runs"]["3"]["generated"]["D_det"]["labels_right"] == 0
+    generated = results["runs"]["3"]["generated"]
+    for name in ("D_det", "D_det_robust", "D_det_shortcut"):
+        assert generated[name]["labels_right"] == 0
+        assert results["summary"][name]["right labels"]["mean"] == 0
+    # A control has the targets of what it controls.
+    share = generated["D_rand"]["labels_right"]
+    assert 0 < share == generated["D_rand_shortcut"]["labels_right"] < 0.3
+    assert results["summary"]["D_R"]["right labels"]["mean"] == 100
     for name in ("results.json", "table.md", "bars.png", "images.png"):
         assert (folder / name).stat().st_size > 0
     assert {"recipe", "seeds", "versions", "machine", "backend"} <= set(results)
     stages = results["seconds_by_seed_and_stage"]["3"]
-    assert len(stages) == 6 + 4 + 6 and min(stages.values()) >= 0
+    assert len(stages) == 10 + 8 + 10 and min(stages.values()) >= 0
     table = (folder / "table.md").read_text()
     assert all(f"| {name} |" in table for name in study.MODELS)
 

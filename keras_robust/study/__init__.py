@@ -3,5 +3,5 @@
 from keras_robust.study.recipes import Recipe as Recipe
 from keras_robust.study.recipes import get_recipe as get_recipe
 from keras_robust.study.replicate import replicate as replicate
-from keras_robust.study.replication import MODELS as MODELS
 from keras_robust.study.replication import Replication as Replication
+from keras_robust.study.training_sets import MODELS as MODELS

@@ -5,8 +5,8 @@ from importlib import resources
 
 import numpy as np
 
-from keras_robust.study.replication import GENERATED
-from keras_robust.study.replication import MODELS
+from keras_robust.study.training_sets import GENERATED
+from keras_robust.study.training_sets import MODELS
 
 
 def reference(dataset):
@@ -79,7 +79,7 @@ def print_table(results):
     # A log has no width of its own; the table must not be cut there.
     console = Console()
     if not console.is_terminal:
-        console = Console(width=140)
+        console = Console(width=160)
     console.print(table)
 
 
@@ -109,7 +109,7 @@ def draw_bars(results, path):
 
     summary = results["summary"]
     radii = [f"pgd-l2-{r:g}" for r in results["recipe"]["radii"]]
-    figure = Figure(figsize=(8, 3.6))
+    figure = Figure(figsize=(10, 4))
     axes = figure.subplots()
     width = 0.8 / (1 + len(radii))
     for i, attack in enumerate(["clean", *radii]):
@@ -123,7 +123,9 @@ def draw_bars(results, path):
             label=attack.replace("pgd-l2-", "PGD, L2 "),
             color=("#4477aa", "#ee6677", "#aa3377")[i % 3],
         )
-    axes.set_xticks(range(len(MODELS)), list(MODELS))
+    labels = [name.replace("_robust", "\nrobust source") for name in MODELS]
+    labels = [label.replace("_shortcut", "\nshortcut") for label in labels]
+    axes.set_xticks(range(len(MODELS)), labels, fontsize=8)
     axes.set_xlabel("trained on")
     axes.set_ylabel("test accuracy, %")
     axes.set_ylim(0, 100)

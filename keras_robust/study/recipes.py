@@ -72,7 +72,7 @@ class Recipe:
     evaluation_steps: int = 20
 
     def training_of(self, model):
-        """The training of one of the six models.
+        """The training of a model.
 
         Args:
             model: A name in `MODELS`.

@@ -13,9 +13,9 @@ import numpy as np
 from keras_robust import backend
 from keras_robust.study import outputs
 from keras_robust.study.recipes import get_recipe
-from keras_robust.study.replication import GENERATED
-from keras_robust.study.replication import MODELS
 from keras_robust.study.replication import Replication
+from keras_robust.study.training_sets import GENERATED
+from keras_robust.study.training_sets import MODELS
 from keras_robust.version import __version__
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
@@ -29,7 +29,7 @@ def replicate(
     output="replication",
     verbose=1,
 ):
-    """Trains the six models of the paper, evaluates them, writes the results.
+    """Trains the paper's models and controls, evaluates, writes the results.
 
     Writes `results.json`, `table.md`, `bars.png` and `images.png` to
     `output`, and keeps finished stages in `output/stages`: a second run goes
@@ -131,4 +131,13 @@ def _summary(runs):
                 "mean": float(values.mean()),
                 "deviation": spread,
             }
+        # Which images are as they are in the world.
+        shares = [
+            run.get("generated", {}).get(model, {}).get("labels_right", 1.0)
+            for run in runs.values()
+        ]
+        summary[model]["right labels"] = {
+            "mean": 100 * float(np.mean(shares)),
+            "deviation": None,
+        }
     return summary

@@ -14,27 +14,20 @@ from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.radii import matched_epsilon
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import predict_labels
-from keras_robust.features import NonRobustifier
 from keras_robust.features import Robustifier
 from keras_robust.study.optimizers import make_optimizer
 from keras_robust.study.store import StageStore
+from keras_robust.study.training_sets import GENERATED
+from keras_robust.study.training_sets import MODELS
+from keras_robust.study.training_sets import STREAMS
+from keras_robust.study.training_sets import controlled
+from keras_robust.study.training_sets import transform_of
 from keras_robust.training import AdversarialModel
 from keras_robust.version import __version__
 
-# What each model is trained on.
-MODELS = {
-    "standard": "the data set",
-    "adversarial": "the data set, attacked at every step",
-    "D_R": "inversions of a robust representation, labels kept",
-    "D_NR": "inversions of a standard representation, labels kept",
-    "D_rand": "adversarial examples, labelled with their random target",
-    "D_det": "adversarial examples, labelled with their target y + 1",
-}
-GENERATED = ("D_R", "D_NR", "D_rand", "D_det")
-
 
 class Replication:
-    """Six models, four generated data sets, one evaluation, for one seed.
+    """Models, generated data sets, one evaluation, for one seed.
 
     Stages are kept in a folder and found again when nothing they depend on
     has changed: recipe, seed, backend, version of this package.
@@ -108,7 +101,7 @@ class Replication:
         """The generated data set of that name.
 
         Args:
-            name: `"D_R"`, `"D_NR"`, `"D_rand"` or `"D_det"`.
+            name: One of `GENERATED`.
 
         Returns:
             Dictionary of arrays: `x`, `y` and details of each example.
@@ -166,7 +159,7 @@ class Replication:
             x, y = generated["x"], generated["y"]
         began = self._begin(f"training {name} ({MODELS[name]})")
         recipe = self.recipe
-        training = recipe.training_of(name)
+        training = recipe.training_of(controlled(name))
         seed = self._seed(name)
         keras.utils.set_random_seed(seed)
         network = model = self.network()
@@ -203,33 +196,26 @@ class Replication:
         return network
 
     def _generate(self, name):
-        inversion = name in ("D_R", "D_NR")
-        source = self.model("adversarial" if name == "D_R" else "standard")
+        robust = name == "D_R" or name.endswith("_robust")
+        source = None
+        if not name.endswith("_shortcut"):
+            source = self.model("adversarial" if robust else "standard")
         began = self._begin(f"generating {name}")
-        recipe = self.recipe
         x, y = self.data.train
-        if inversion:
-            transform = Robustifier(
-                source,
-                step_size=recipe.inversion_step_size,
-                steps=recipe.inversion_steps,
-                seed=self._seed(name),
-            )
+        transform = transform_of(
+            *(name, self.recipe, source, len(self.data.class_names)),
+            # A control has the targets of what it controls.
+            self._seed(controlled(name)),
+        )
+        if isinstance(transform, Robustifier):
+            labels = y
             images, details = transform(
                 x, verbose=self.verbose, return_details=True
             )
-            labels = y
         else:
-            transform = NonRobustifier(
-                source,
-                target="random" if name == "D_rand" else "deterministic",
-                epsilon=recipe.relabel_epsilon,
-                step_size=recipe.relabel_step_size,
-                steps=recipe.relabel_steps,
-                seed=self._seed(name),
-            )
+            options = {} if source is None else {"verbose": self.verbose}
             images, labels, details = transform(
-                x, y, verbose=self.verbose, return_details=True
+                x, y, return_details=True, **options
             )
         self._end(began, f"generating-{name}")
         return {"x": images, "y": labels, **details}
@@ -258,7 +244,7 @@ class Replication:
 
     def _seed(self, name):
         """Another stream for every model and data set."""
-        return 1000 * self.seed + list(MODELS).index(name)
+        return 1000 * self.seed + STREAMS.index(name)
 
     @property
     def _fit_verbose(self):
