@@ -157,7 +157,12 @@ def _from_tfds(cls, name, scratch, examples, options):
     builder = tfds.builder(name)
     builder.download_and_prepare()
     info = builder.info
-    dataset = builder.as_dataset(split=options["split"], as_supervised=True)
+    dataset = builder.as_dataset(
+        split=options["split"],
+        as_supervised=True,
+        # Read once: nothing is to stay in memory.
+        read_config=tfds.ReadConfig(try_autocache=False),
+    )
     label = info.features[info.supervised_keys[1]]
     options = {
         **options,
