@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -101,6 +100,7 @@ def test_robust_ones_know_their_start(model, source, tmp_path, start):
     np.testing.assert_array_equal(ids, expected)
 
 
+@pytest.mark.slow_on_jax
 def test_read_without_this_package(model, source, tmp_path):
     generate(
         to_rand(model), source, tmp_path, dtype="uint8", name="mine", verbose=0
@@ -296,49 +296,46 @@ def command(folder, model):
     ]
 
 
-def test_killed_at_any_moment_nothing_is_lost(tmp_path):
-    path = tmp_path / "model.keras"
-    kr.models.small_cnn((8, 8, 1), filters=(4,)).save(path)
-    done = subprocess.run(
-        command(tmp_path / "whole", path), capture_output=True, text=True
+def stopped(folder, model, finished, wait, how):
+    """Runs the command, stops it a moment after so many shards are done."""
+    process = subprocess.Popen(
+        command(folder.parents[2], model), stderr=subprocess.PIPE, text=True
     )
-    assert done.returncode == 0, done.stderr
-    where = "constructed_digits/rand/1.0.0"
-    folder = tmp_path / "killed" / where
-    for finished, wait in ((1, 0.0), (3, 0.05), (6, 0.2)):
-        process = subprocess.Popen(
-            command(tmp_path / "killed", path), stderr=subprocess.DEVNULL
-        )
-        while len(list(folder.glob("generation/shard-*.json"))) < finished:
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(wait)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    while len(list(folder.glob("generation/shard-*.json"))) < finished:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(wait)
+    process.send_signal(how)
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+@pytest.mark.slow_on_jax
+def test_stopped_at_any_moment_nothing_is_lost(tmp_path):
+    path = tmp_path / "model.keras"
+    model = kr.models.small_cnn((8, 8, 1), filters=(4,))
+    model.save(path)
+    folder = tmp_path / "stopped" / "constructed_digits/rand/1.0.0"
+    status, errors = stopped(folder, path, 1, 0.0, signal.SIGINT)
+    assert status == 130 and "the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert not list(folder.glob("generation/part-*"))
+    for finished, wait in ((3, 0.0), (6, 0.08)):
+        status, _ = stopped(folder, path, finished, wait, signal.SIGKILL)
+        assert status == -signal.SIGKILL
     left = len(list(folder.glob("*.tfrecord-*")))
     done = subprocess.run(
-        command(tmp_path / "killed", path), capture_output=True, text=True
+        command(tmp_path / "stopped", path), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     # It went on where it was.
     assert f"{1000 - 100 * left} images in" in done.stdout
-    assert contents(folder) == contents(tmp_path / "whole" / where)
     assert not list(folder.glob("generation/part-*"))
-
-
-def test_interrupted_by_hand(tmp_path):
-    path = tmp_path / "model.keras"
-    kr.models.small_cnn((8, 8, 1), filters=(4,)).save(path)
-    process = subprocess.Popen(
-        command(tmp_path, path), stderr=subprocess.PIPE, text=True
-    )
-    folder = tmp_path / "constructed_digits/rand/1.0.0"
-    while not list(folder.glob("generation/shard-*.json")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130
-    assert "the same command goes on" in errors
-    assert "Traceback" not in errors
-    assert not list(folder.glob("generation/part-*"))
+    whole = generate(
+        kr.NonRobustifier(model, steps=20, batch_size=50, seed=0),
+        *("digits", tmp_path / "whole"),
+        shard_size=100,
+        examples=1000,
+        verbose=0,
+    )["directory"]
+    assert contents(folder) == contents(whole)

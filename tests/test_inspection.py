@@ -83,6 +83,22 @@ def test_ball_box_and_files(made):
     assert shard.name in inspect(made, verbose=0)[1]["files"][1]
 
 
+def test_the_ball_from_the_source_itself(tmp_path):
+    """What is recorded is not believed where the source can be read."""
+    model = kr.models.small_cnn((8, 8, 1), filters=(4,))
+    transform = kr.NonRobustifier(model, steps=2, epsilon=0.2, seed=1)
+    folder = generate(transform, "digits", tmp_path, examples=80, verbose=0)
+    folder = folder["directory"]
+    passed, found = inspect(folder, verbose=0)[1]["ball"]
+    assert passed and "from the source" in found
+    x, y = kr.datasets.load("digits").train
+    x_n = transform(x[:80], y[:80], verbose=0)[0]
+    largest = np.linalg.norm((x_n - x[:80]).reshape(80, -1), axis=1).max()
+    assert f"{largest:.6g}"[:6] in found
+    edit(folder, lambda d: d["source"].update(sha256="0" * 64))
+    assert "as recorded" in inspect(folder, verbose=0)[1]["ball"][1]
+
+
 def test_command(made, capsys):
     assert main(["inspect", str(made)]) == 0
     assert (made / "images.png").stat().st_size > 0

@@ -34,7 +34,7 @@ def test_sets_of_tfds_in_their_shapes():
         assert len(data.class_names) == 10
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_cifar10_itself():
     """The real one, where it is prepared."""
     try:

@@ -1,5 +1,8 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +12,7 @@ from keras_robust.study import outputs
 from keras_robust.study.replicate import _summary
 from keras_robust.study.store import StageStore
 
-# One smoke run serves both files: they go to the same process.
-pytestmark = pytest.mark.xdist_group("smoke")
+ROOT = Path(__file__).parent.parent
 
 
 def test_all_stages_and_their_files(smoke_run):
@@ -47,6 +49,27 @@ def test_a_second_run_finds_every_stage(smoke_run, monkeypatch):
     assert again["summary"] == first["summary"]
     timed = "seconds_by_seed_and_stage"
     assert list(again[timed].values()) == list(first[timed].values())
+
+
+def test_replicate_as_a_process(smoke_run):
+    folder, printed = smoke_run
+    assert "D_NR" in printed and "pgd-l2-0.5" in printed
+    results = json.loads((folder / "results.json").read_text())
+    assert results["seeds"] == [3]
+    # The example runs the same study and finds its stages there.
+    example = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "examples" / "cifar_replication.py")),
+            *("--dataset", "digits", "--preset", "smoke"),
+            *("--output", str(folder), "--seed", "3"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert example.returncode == 0, example.stderr
+    assert "training" not in example.stdout
+    again = json.loads((folder / "results.json").read_text())
+    assert again["summary"] == results["summary"]
 
 
 def test_mean_and_spread_over_seeds():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_robust.datasets.moved import largest_move
 from keras_robust.datasets.shard_folder import sha256
 
 # Below this probability a distribution is not the one that it should be.
@@ -54,7 +55,7 @@ def inspect(directory, images=None, verbose=1):
     facts = _facts(description)
     checks = {
         "files": _check_files(folder, description),
-        **_check_records(records, description),
+        **_check_records(folder, records, description),
     }
     if images is not None:
         draw_grid(records, description, images)
@@ -63,21 +64,22 @@ def inspect(directory, images=None, verbose=1):
     return facts, checks
 
 
-def _records(folder, description):
-    """Columns of all records, and the first few images."""
+def _examples(folder, description):
     import tensorflow_datasets as tfds
 
     split = description["source"]["split"]
+    builder = tfds.builder_from_directory(folder)
     if description["file_format"] == "array_record":
-        builder = tfds.builder_from_directory(folder)
-        examples = builder.as_data_source(split=split)
-    else:
-        builder = tfds.builder_from_directory(folder)
-        examples = builder.as_dataset(split=split).as_numpy_iterator()
+        return iter(builder.as_data_source(split=split))
+    return builder.as_dataset(split=split).as_numpy_iterator()
+
+
+def _records(folder, description):
+    """Columns of all records, and the first few images."""
     keys = ("id", "label", "original_label", "start_id", "distance")
     columns = {key: [] for key in (*keys, "success")}
     low, high, shown = np.inf, -np.inf, []
-    for example in examples:
+    for example in _examples(folder, description):
         for key, column in columns.items():
             column.append(example[key])
         image = example["image"]
@@ -132,7 +134,7 @@ def _check_files(folder, description):
     return not wrong, found
 
 
-def _check_records(records, description):
+def _check_records(folder, records, description):
     arguments = description["arguments"]
     checks = {
         "order": (
@@ -149,11 +151,17 @@ def _check_records(records, description):
     checks["box"] = (bool(inside), found)
     epsilon = arguments.get("epsilon")
     if epsilon is not None:
-        largest = float(records["distance"].max())
-        most = epsilon * (1 + _ROUNDING)
+        largest, how = float(records["distance"].max()), "as recorded"
+        if description["dtype"] == "float32":
+            images = (
+                example["image"] for example in _examples(folder, description)
+            )
+            moved = largest_move(images, description)
+            if moved is not None:
+                largest, how = moved, "from the source"
         checks["ball"] = (
-            largest <= most,
-            f"{arguments['norm']} {largest:.6g} of {epsilon:g}",
+            largest <= epsilon * (1 + _ROUNDING),
+            f"{arguments['norm']} {largest:.6g} of {epsilon:g}, {how}",
         )
     checks["labels"] = _check_labels(records, description)
     return checks

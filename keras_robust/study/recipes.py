@@ -132,8 +132,8 @@ RECIPES = {
     ("digits", "cpu"): _DIGITS,
     ("digits", "smoke"): replace(
         _DIGITS,
-        training=replace(_DIGITS.training, epochs=3),
-        train_images=300,
+        training=replace(_DIGITS.training, epochs=2),
+        train_images=200,
         test_images=100,
         inversion_steps=20,
         relabel_steps=10,
