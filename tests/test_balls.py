@@ -61,8 +61,9 @@ def test_shrink_clips_and_does_not_normalize(rng):
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.floats(-3, 3, width=32),
-    st.floats(-1, 1, width=32),
+    # Frameworks take subnormal numbers for zero.
+    st.floats(-3, 3, width=32, allow_subnormal=False),
+    st.floats(-1, 1, width=32, allow_subnormal=False),
     st.integers(-12, 0),
 )
 @example(center=2.6334372397243942e-20, delta=0.25, exponent=-12)
