@@ -191,8 +191,17 @@ def test_another_configuration_is_refused(model, source, tmp_path):
 
 
 def test_two_processes_on_one_folder(model, source, tmp_path):
-    generation = Generation(to_rand(model), source, tmp_path, shard_size=10)
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(source).batch(16)
+    generation = Generation(to_rand(model), dataset, tmp_path, shard_size=10)
+    images = generation.source[np.arange(50)]
     with generation.shards.lock():
+        other = tf.data.Dataset.from_tensors((source[0][::-1], source[1]))
+        with pytest.raises(ValueError, match="sha256"):
+            generate(to_rand(model), other, tmp_path, shard_size=10, verbose=0)
+        # What the first one reads is still its own.
+        np.testing.assert_array_equal(generation.source[np.arange(50)], images)
         with pytest.raises(RuntimeError, match="in use by another process"):
             generate(to_rand(model), source, tmp_path, shard_size=10, verbose=0)
     with generation.shards.lock("0 of 2"):
@@ -268,7 +277,7 @@ def test_sources(model, source, tmp_path):
         [example["image"] for example in read], x_n, atol=1e-6
     )
     # What was written to be read by row is gone.
-    assert not (done["directory"] / "generation" / "source").exists()
+    assert not list((done["directory"] / "generation").glob("source-*"))
 
 
 def test_errors(model, source, tmp_path):

@@ -49,7 +49,9 @@ def generate_on_beam(
                 | beam.Reshuffle()
                 | beam.ParDo(_MakeShard(arguments, options))
             )
+    generation.close()
     with generation.shards.lock():
+        generation.shards.sweep()
         return generation.finalize()
 
 
@@ -64,6 +66,11 @@ class _MakeShard(beam.DoFn):
     def setup(self):
         """Once per worker: the model, the source."""
         self._generation = Generation(*self._arguments, **self._options)
+
+    def teardown(self):
+        """At the end of the worker."""
+        if self._generation is not None:
+            self._generation.close()
 
     def process(self, shard):
         """Makes one shard, unless an earlier try has."""

@@ -89,12 +89,15 @@ def generate(
     )
     alone = num_workers == 1
     who = None if alone else f"{worker} of {num_workers}"
-    with generation.shards.lock(who):
-        if alone:
-            generation.shards.sweep()
-        done = generation.make(
-            generation.missing(worker, num_workers), verbose=verbose
-        )
-        if alone:
-            generation.finalize()
+    try:
+        with generation.shards.lock(who):
+            if alone:
+                generation.shards.sweep(but=generation.source.scratch)
+            done = generation.make(
+                generation.missing(worker, num_workers), verbose=verbose
+            )
+            if alone:
+                generation.finalize()
+    finally:
+        generation.close()
     return {"directory": generation.folder, "finished": alone, **done}

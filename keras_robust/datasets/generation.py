@@ -1,7 +1,7 @@
 """Generated data sets on disk, shard by shard."""
 
-import importlib.metadata
 import time
+import uuid
 from pathlib import Path
 
 import keras
@@ -15,13 +15,12 @@ from keras_robust.datasets.shard_writer import ShardWriter
 from keras_robust.datasets.statistics import merged
 from keras_robust.datasets.threads import Behind
 from keras_robust.datasets.threads import ahead
+from keras_robust.environment import installed_versions
 from keras_robust.models.fingerprint import weights_sha256
 from keras_robust.progress import Progress
-from keras_robust.version import __version__
 
 # Of the data sets, as TFDS counts: raised where their content changes.
 DATA_VERSION = "1.0.0"
-_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
 class Generation:
@@ -84,27 +83,36 @@ class Generation:
         self.name = name or f"constructed_{label}"
         self.folder = Path(directory) / self.name / self.config / DATA_VERSION
         self.source = IndexedSource.open(
-            *(source, self.folder / "generation" / "source"),
+            # Its own: another process may be at work on the same folder.
+            source,
+            self.folder / "generation" / f"source-{uuid.uuid4().hex}",
             split=split,
             examples=examples,
             value_range=transform.value_range,
         )
-        count = -(-len(self.source) // shard_size)
+        try:
+            self._begin(split)
+        except BaseException:
+            self.close()
+            raise
+        self._busy = 0.0
+
+    def _begin(self, split):
+        count = -(-len(self.source) // self.shard_size)
         file_names = [
-            f"{self.name}-{split}.{file_format}-{shard:05d}-of-{count:05d}"
+            f"{self.name}-{split}.{self.file_format}-{shard:05d}-of-{count:05d}"
             for shard in range(count)
         ]
         self.shards = ShardFolder(self.folder, file_names, self.configuration())
         self.feature = records.features(
             *(self.source[np.arange(1)].shape[1:], self.source.class_names),
-            dtype,
+            self.dtype,
         )
-        self.plan = transform.plan(
+        self.plan = self.transform.plan(
             self.source.labels, len(self.source.class_names)
         )
         # Where a transform does not know them, they are those of the source.
         self.plan.setdefault("original_label", self.source.labels)
-        self._busy = 0.0
 
     def configuration(self):
         """All that the bytes depend on, as plain values."""
@@ -126,7 +134,7 @@ class Generation:
             "file_format": self.file_format,
             "shard_size": self.shard_size,
             "backend": keras.backend.backend(),
-            "versions": {"keras_robust": __version__, **_versions()},
+            "versions": installed_versions(),
         }
 
     def missing(self, worker=0, num_workers=1):
@@ -248,8 +256,11 @@ class Generation:
             *(self.folder, self.file_format, self.shards.file_names),
             *(entries, self.feature, self._text()),
         )
-        self.source.close()
         return self.folder
+
+    def close(self):
+        """Deletes what was written only to read the source by row."""
+        self.source.close()
 
     def _text(self):
         return (
@@ -258,13 +269,3 @@ class Generation:
             f"{type(self.transform).__name__}; see description.json. After "
             "Ilyas et al. 2019, arXiv:1905.02175."
         )
-
-
-def _versions():
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -59,7 +59,7 @@ class IndexedSource:
         self.version = version
         self.split = split
         self.value_range = tuple(value_range)
-        self._scratch = scratch
+        self.scratch = scratch
 
     def __len__(self):
         return len(self.labels)
@@ -89,8 +89,8 @@ class IndexedSource:
 
     def close(self):
         """Deletes what was written to read by row."""
-        if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     @classmethod
     def open(

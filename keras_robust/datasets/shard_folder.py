@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,10 +118,17 @@ class ShardFolder:
         for path in self.state.glob(f"part-{self._mine}-*"):
             path.unlink(missing_ok=True)
 
-    def sweep(self):
-        """Deletes what killed processes have begun; only under the lock."""
+    def sweep(self, but=None):
+        """Deletes what killed processes have left; only under the lock.
+
+        Args:
+            but: Folder of decoded images that is in use, or `None`.
+        """
         for path in self.state.glob("part-*"):
             path.unlink(missing_ok=True)
+        for path in self.state.glob("source-*"):
+            if path != but:
+                shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def lock(self, worker=None):

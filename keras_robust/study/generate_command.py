@@ -127,7 +127,9 @@ def generate_saved(
     }
     if finalize:
         generation = datasets.Generation(transform, source, output, **shared)
+        generation.close()
         with generation.shards.lock():
+            generation.shards.sweep()
             folder = generation.finalize()
         print(f"Finished: {folder}")
         return folder

@@ -1,6 +1,5 @@
 """The replication as one call: all seeds, table, figures, results.json."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -11,14 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_robust import backend
+from keras_robust.environment import installed_versions
 from keras_robust.study import outputs
 from keras_robust.study.recipes import get_recipe
 from keras_robust.study.replication import Replication
 from keras_robust.study.training_sets import GENERATED
 from keras_robust.study.training_sets import MODELS
-from keras_robust.version import __version__
-
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
 def replicate(
@@ -65,7 +62,10 @@ def replicate(
         "seconds_by_seed_and_stage": seconds,
         "machine": _machine(),
         "backend": backend.name,
-        "versions": _versions(),
+        "versions": {
+            "python": platform.python_version(),
+            **installed_versions(),
+        },
         "summary": _summary(runs),
         "runs": runs,
     }
@@ -90,19 +90,6 @@ def _machine():
     if names:
         processor = names[0].split(":", 1)[1].strip()
     return f"{os.cpu_count()} x {processor}"
-
-
-def _versions():
-    versions = {
-        "keras_robust": __version__,
-        "python": platform.python_version(),
-    }
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def _describe(generated):
