@@ -1,0 +1,66 @@
+import json
+
+import numpy as np
+import pytest
+
+import keras_robust as kr
+from keras_robust.cli import KINDS
+from keras_robust.cli import main
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    kr.models.small_cnn((8, 8, 1), filters=(4,)).save(path)
+    return path
+
+
+def generate(kind, output, *more):
+    return main(
+        [
+            *("generate", kind, "--source", "digits", "--steps", "2"),
+            *("--output", str(output), "--examples", "60", "--seed", "3"),
+            *("--verbose", "0", *more),
+        ]
+    )
+
+
+@pytest.mark.slow_on_jax
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind(saved, tmp_path, kind):
+    model = [] if kind.startswith("shortcut") else ["--model", str(saved)]
+    assert generate(kind, tmp_path, *model) == 0
+    config = "mix_90" if kind == "mix" else kind
+    folder = tmp_path / "constructed_digits" / config / "1.0.0"
+    found = json.loads((folder / "description.json").read_text())
+    assert found["config"] == config
+    assert found["statistics"]["examples"] == 60
+    assert main(["inspect", str(tmp_path), "--verbose", "0"]) == 0
+
+
+@pytest.mark.slow_on_jax
+def test_scaling_is_part_of_the_model(saved, tmp_path):
+    """A model that wants [-1, 1] sees other pixels than one of [0, 1]."""
+    import tensorflow_datasets as tfds
+
+    made = {}
+    for scaling in ("unit", "symmetric"):
+        more = ["--model", str(saved), "--scaling", scaling, "--name", scaling]
+        assert generate("robust", tmp_path, *more) == 0
+        data = tfds.load(f"{scaling}/robust", data_dir=tmp_path, split="train")
+        made[scaling] = np.array([e["image"] for e in data.as_numpy_iterator()])
+    assert made["symmetric"].min() >= 0 and made["symmetric"].max() <= 1
+    assert np.abs(made["symmetric"] - made["unit"]).max() > 1e-3
+
+
+def test_mistakes(saved, tmp_path, capsys):
+    assert generate("rand", tmp_path) == 2
+    assert "--model MODEL.keras" in capsys.readouterr().err
+    nowhere = ["--model", str(tmp_path / "no.keras")]
+    assert generate("rand", tmp_path, *nowhere) == 2
+    assert "no.keras" in capsys.readouterr().err
+    assert generate("shortcut_rand", tmp_path, "--epsilon", "0.25") == 0
+    assert generate("shortcut_rand", tmp_path, "--epsilon", "0.5") == 2
+    assert "epsilon was 0.25 and is 0.5" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["generate", "D_rand"])
