@@ -4,15 +4,9 @@ from conftest import make_cnn
 from test_generate import contents
 from test_generate import to_rand
 
-from keras_robust import backend
 from keras_robust.datasets import generate
 
-pytest.importorskip("apache_beam")
 
-
-@pytest.mark.skipif(
-    backend.name == "torch", reason="none of it depends on the backend"
-)
 @pytest.mark.slow_on_jax
 def test_two_workers_write_the_same_bytes(tmp_path):
     from keras_robust.datasets.beam import generate_on_beam

@@ -15,7 +15,7 @@ from keras_robust.datasets import Generation
 from keras_robust.datasets import generate
 
 READ = """
-import json, sys
+import sys
 import numpy as np
 import tensorflow_datasets as tfds
 directory, name = sys.argv[1:]
