@@ -1,9 +1,11 @@
+import keras
 import numpy as np
 import pytest
 from conftest import norms
 from keras import ops
 
 import keras_robust as kr
+from keras_robust.attacks.per_model import is_randomized
 
 FAST = {"steps": 6, "queries": 10, "seed": 0}
 
@@ -96,3 +98,24 @@ def test_tensors_in_tensors_out(linear_problem):
     np.testing.assert_allclose(
         ops.convert_to_numpy(out), attack(model, x, y), atol=1e-6
     )
+
+
+class Noisy(keras.layers.Layer):
+    """Noise at inference too."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, inputs):
+        """`inputs` and noise."""
+        shape = ops.shape(inputs)
+        return inputs + keras.random.normal(shape, seed=self.seed_generator)
+
+
+def test_a_randomized_model_is_found_out(varied):
+    model, x, _ = varied
+    inputs = keras.Input(x.shape[1:])
+    noisy = keras.Model(inputs, model(Noisy()(inputs)))
+    assert is_randomized(noisy, x, None)
+    assert not is_randomized(model, x, None)
