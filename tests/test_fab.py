@@ -60,7 +60,28 @@ def test_promises(varied, norm):
     failed = ~result["success"]
     np.testing.assert_array_equal(x_adv[failed], x[failed])
     again = kr.FABAttack(norm, epsilon, batch_size=4, **options)(model, x, y)
-    np.testing.assert_allclose(again, x_adv, atol=1e-4)
+    steady = ~moved_by_rounding(kr.FABAttack(norm, epsilon, **options), varied)
+    assert steady.mean() > 0.9
+    np.testing.assert_allclose(again[steady], x_adv[steady], atol=1e-5)
+
+
+def moved_by_rounding(attack, varied):
+    """Examples at which rounding of the weights decides between branches.
+
+    Batches of another size round differently too, so no promise holds there.
+    """
+    model, x, y = varied
+    weights = model.get_weights()
+    before = attack(model, x, y)
+    moved = np.zeros(len(x), bool)
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        noise = [1 + 1e-7 * random.normal(size=w.shape) for w in weights]
+        rounded = [w * n for w, n in zip(weights, noise, strict=True)]
+        model.set_weights(rounded)
+        moved |= norms(attack(model, x, y) - before, "linf") > 1e-5
+    model.set_weights(weights)
+    return moved
 
 
 def test_any_distance_is_farther_than_the_radius_or_the_same(varied):

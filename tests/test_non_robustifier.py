@@ -78,6 +78,19 @@ def test_seed_and_batch_split(source):
     assert (drawn(source, "random", 2)[1] != drawn(source, "random")[1]).any()
 
 
+def test_early_stop_stays_nearer(source):
+    model, x, y = source
+    moved = {}
+    for stops in (False, True):
+        made_by = kr.NonRobustifier(model, steps=30, seed=1, early_stop=stops)
+        x_n, t, details = made_by(x, y, return_details=True)
+        says = ops.convert_to_numpy(model(x_n, training=False)).argmax(-1)
+        np.testing.assert_array_equal(says == t, details["success"])
+        moved[stops] = details
+    assert moved[True]["success"].sum() >= moved[False]["success"].sum()
+    assert moved[True]["distance"].mean() < moved[False]["distance"].mean()
+
+
 def test_data_sets(source):
     model, x, y = source
     transform = kr.NonRobustifier(model, steps=3, seed=1)

@@ -82,6 +82,40 @@ def test_seed_and_batch_split(model, images):
     assert np.abs(other - whole).max() > 0.1
 
 
+def test_polyak_steps_end_closer_than_steps_of_one_length(model, images):
+    x, _ = images
+    left = {}
+    for optimizer in ("gradient_descent", "polyak"):
+        made_by = kr.Robustifier(model, optimizer=optimizer, steps=60, seed=0)
+        x_r, details = made_by(x, return_details=True)
+        assert x_r.min() >= 0 and x_r.max() <= 1
+        left[optimizer] = details["distance_after"].mean()
+    assert left["polyak"] < left["gradient_descent"] / 2
+    with pytest.raises(ValueError, match="optimizer.*Received"):
+        kr.Robustifier(model, optimizer="adam")
+
+
+def test_one_polyak_step_of_a_linear_representation(rng):
+    """`m = min(0.1 r / ||grad r||, step_size)` along minus the gradient."""
+    weights = rng.normal(size=(6, 4)).astype("float32")
+    inputs = keras.Input((6,))
+    h = keras.layers.Dense(4, use_bias=False)(inputs)
+    linear = keras.Model(inputs, keras.layers.Dense(2)(h))
+    linear.layers[1].set_weights([weights])
+    x, start = rng.uniform(0.4, 0.6, (2, 3, 6)).astype("float32")
+    difference = (start - x) @ weights
+    r = np.linalg.norm(difference, axis=-1, keepdims=True)
+    gradient = difference @ weights.T / r
+    size = np.linalg.norm(gradient, axis=-1, keepdims=True)
+    for most in (10.0, 1e-3):
+        length = np.minimum(0.1 * r / size, most)
+        expected = start - length * gradient / size
+        moved = kr.Robustifier(
+            linear, optimizer="polyak", steps=1, step_size=most
+        )(x, start)
+        np.testing.assert_allclose(moved, expected, atol=1e-6)
+
+
 def test_noise_start(model, images):
     x, _ = images
     transform = kr.Robustifier(model, start="noise", steps=0, seed=0)
@@ -135,9 +169,12 @@ def test_errors(model, images):
 
 
 def test_configuration(model):
-    transform = kr.Robustifier(model, steps=7, start="noise", seed=1)
+    transform = kr.Robustifier(
+        model, steps=7, start="noise", seed=1, optimizer="polyak"
+    )
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(transform)
     )
     assert (again.steps, again.start, again.seed) == (7, "noise", 1)
+    assert again.optimizer == "polyak"
     assert again.model.count_params() == model.count_params()

@@ -146,7 +146,7 @@ class APGDAttack(SurvivorAttack):
 
     def loop_key(self, go):
         """What the compiled loop depends on."""
-        return (self.loss, self.random_start, self.eot)
+        return (self.loss, self.random_start, self.eot, self.steps)
 
     def loop(self, problem, go):
         """One loop for all goes."""

@@ -13,7 +13,11 @@ from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
 from keras_robust.attacks.per_model import count_classes
 
-Problem = namedtuple("Problem", ["model", "x", "y", "classes"])
+# `begun`: `None`, or what is known of the examples (`survivor_attack.begin`),
+# for attacks that leave out what is broken already.
+Problem = namedtuple(
+    "Problem", ["model", "x", "y", "classes", "begun"], defaults=[None]
+)
 
 
 class Attack(ConfigMixin, ABC):
@@ -81,7 +85,16 @@ class Attack(ConfigMixin, ABC):
         """
         return self.run(model, x, y, verbose=verbose)["x"]
 
-    def run(self, model, x, y, verbose=1, scored=False, checkpoint=None):
+    def run(
+        self,
+        model,
+        x,
+        y,
+        verbose=1,
+        scored=False,
+        checkpoint=None,
+        begun=None,
+    ):
         """As the call, with more to tell.
 
         Args:
@@ -91,6 +104,8 @@ class Attack(ConfigMixin, ABC):
             verbose: As in the call.
             scored: Whether to tell `loss` and `success` as well.
             checkpoint: A `Checkpoint` for attacks that can resume, or `None`.
+            begun: What is known of the examples before, or `None`; see
+                `Problem`.
 
         Returns:
             Dictionary: `x` as the call returns it; where `scored`, NumPy
@@ -100,6 +115,7 @@ class Attack(ConfigMixin, ABC):
         if problem.x.shape[0] == 0:
             empty = {"loss": np.zeros(0), "success": np.zeros(0, bool)}
             return {"x": problem.x, **empty}
+        problem = problem._replace(begun=begun)
         return self.attack(problem, verbose, scored, checkpoint)
 
     def prepare(self, model, x, y):
@@ -113,6 +129,11 @@ class Attack(ConfigMixin, ABC):
             classes = count_classes(model, x, self.from_logits)
             y = checks.check_labels(y, x.shape[0], classes)
         return Problem(model, x, y, classes)
+
+    @property
+    def passes(self):
+        """Roughly how many input gradients one example costs."""
+        return 1
 
     @abstractmethod
     def attack(self, problem, verbose, scored, checkpoint):

@@ -134,6 +134,14 @@ class AutoAttack(Attack):
         }
         return {name: made[name]() for name in VERSIONS[self.version]}
 
+    @property
+    def passes(self):
+        """As of any attack: all parts, if nothing falls."""
+        # Of many classes, so that the targets are not cut.
+        return sum(
+            part.passes for part in self.parts(self.targets + 1).values()
+        )
+
     def attack(self, problem, verbose, scored, checkpoint):
         """See `Attack`; tells `broken_by` as well.
 
@@ -141,7 +149,7 @@ class AutoAttack(Attack):
         for one that the k-th part broke, -1 for a survivor.
         """
         broken_by = np.full(problem.x.shape[0], -1, "int32")
-        result = None
+        result = problem.begun
         randomized = is_randomized(problem.model, problem.x, self.from_logits)
         parts = self.parts(problem.classes, randomized)
         for number, (name, part) in enumerate(parts.items(), 1):

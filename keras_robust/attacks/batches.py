@@ -20,8 +20,8 @@ def map_batches(
         inputs: Dictionary of arrays of length N.
         value_range: `(low, high)` that holds `x` and the result.
         batch_size: Int >= 1.
-        pads: Whether to fill up a last partial batch, by repeating its first
-            example, so that nothing is compiled for its size.
+        pads: Whether to fill up partial batches, by repeating their first
+            example, so that few sizes are compiled: see `padding`.
         steps: Steps in one batch, for the progress bar.
         verbose: 0 for no progress bar.
 
@@ -32,10 +32,10 @@ def map_batches(
     examples = x.shape[0]
     starts = range(0, examples, batch_size)
     progress = Progress(len(starts) * max(steps, 1), verbose)
-    results = []
+    results = _Rows(examples)
     for start in starts:
         stop = min(start + batch_size, examples)
-        missing = batch_size - (stop - start) if pads and start else 0
+        missing = padding(stop - start, batch_size) if pads else 0
         batch = {
             key: value[start:stop]
             for key, value in {"center": x, **inputs}.items()
@@ -53,15 +53,60 @@ def map_batches(
         if missing:
             result = {key: value[:-missing] for key, value in result.items()}
         result["x"] = like(x[start:stop], result["x"], value_range)
-        results.append(
-            {
-                key: value if key == "x" else ops.convert_to_numpy(value)
-                for key, value in result.items()
-            }
-        )
-    if len(results) == 1:
-        return results[0]
-    return {key: _join([r[key] for r in results]) for key in results[0]}
+        results.add(start, stop, result)
+    return results.whole()
+
+
+class _Rows:
+    """Results of all batches; arrays are not held twice.
+
+    Args:
+        examples: N.
+    """
+
+    def __init__(self, examples):
+        self.examples = examples
+        self.arrays = {}
+
+    def add(self, start, stop, result):
+        """Keeps what a batch gave: tensors of `"x"`, otherwise arrays."""
+        for key, value in result.items():
+            if key == "x" and not isinstance(value, np.ndarray):
+                self.arrays.setdefault(key, []).append(value)
+                continue
+            value = ops.convert_to_numpy(value)
+            if key not in self.arrays:
+                shape = (self.examples, *value.shape[1:])
+                self.arrays[key] = np.empty(shape, value.dtype)
+            self.arrays[key][start:stop] = value
+
+    def whole(self):
+        """Dictionary of all rows."""
+        return {
+            key: value
+            if isinstance(value, np.ndarray)
+            else value[0]
+            if len(value) == 1
+            else ops.concatenate(value)
+            for key, value in self.arrays.items()
+        }
+
+
+def padding(size, batch_size, least=1):
+    """Rows to add, to the batch size or a half, quarter, ... of it.
+
+    Args:
+        size: Int >= 1, rows there are.
+        batch_size: Int >= size.
+        least: Int >= 1, no smaller batches than this.
+
+    Returns:
+        Int >= 0.
+    """
+    padded = batch_size
+    while padded > 1 and (padded + 1) // 2 >= max(size, least):
+        padded = (padded + 1) // 2
+    return padded - size
 
 
 def as_tensors(arrays):
@@ -132,9 +177,3 @@ def like(x, result, value_range):
     step = result - rounded
     step = step.astype(x.dtype) if xp is np else ops.cast(step, "float64")
     return xp.clip(x + step, *value_range)
-
-
-def _join(values):
-    if isinstance(values[0], np.ndarray):
-        return np.concatenate(values)
-    return ops.concatenate(values)

@@ -93,7 +93,10 @@ class CarliniWagnerL2(SurvivorAttack):
 
     def loop_key(self, go):
         """What the compiled loop depends on."""
-        return (self.learning_rate, self.first_constant, self.confidence)
+        return (
+            *(self.learning_rate, self.first_constant, self.confidence),
+            self.steps,
+        )
 
     def loop(self, problem, go):
         """The only loop."""

@@ -4,8 +4,10 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.batches import padding
 
-# Steps between two looks at which examples have stopped.
+# Steps between two looks at which examples have stopped: as many as before,
+# since most fall in the first few, up to this.
 STEPS_PER_LOOK = 10
 # A batch is made smaller once this share of it, or less, still moves.
 WORTH_SHRINKING = 0.75
@@ -58,9 +60,7 @@ class _Moving:
         target = count
         if self.pads:
             # Each new size is compiled: halves only.
-            target = size
-            while target >= 2 * max(count, HANDFUL):
-                target = (target + 1) // 2
+            target = count + padding(count, size, HANDFUL)
             if target == size:
                 return state
         _write_rows(self.last, self.rows, state)
@@ -104,6 +104,8 @@ class CompiledLoop:
         self.loop = loop
         self.jit_compile = jit_compile
         self.pads = backend.needs_padding(jit_compile)
+        # Looks are of several lengths: compiled one by one, each would cost.
+        self._unrolls = loop.unrolls and not loop.early_stop
         options = {"variables": variables, "jit_compile": jit_compile}
         self._init = backend.compile(loop.init, **options)
         self._advance = backend.compile(
@@ -126,20 +128,26 @@ class CompiledLoop:
         begun = ("noise", "start")
         inputs = {k: v for k, v in inputs.items() if k not in begun}
         moving = _Moving(inputs, self.pads)
-        most = STEPS_PER_LOOK if self.loop.early_stop else None
-        unseen = 0
-        pieces = backend.chunks(
-            steps, self.jit_compile, most, self.loop.unrolls
-        )
-        for piece in pieces:
-            state = self._advance(moving.moving_inputs, state, piece)
-            unseen += piece
-            if report is not None:
-                report(piece)
-            if self.loop.early_stop and unseen >= STEPS_PER_LOOK:
-                unseen = 0
+        done = 0
+        for look in self._looks(steps):
+            for piece in backend.chunks(look, self.jit_compile, self._unrolls):
+                state = self._advance(moving.moving_inputs, state, piece)
+                if report is not None:
+                    report(piece)
+            done += look
+            if self.loop.early_stop and done < steps:
                 active = ops.convert_to_numpy(state["active"])
                 if not active.any():
                     break
                 state = moving.shrink(state, active)
         return self._finish(inputs, moving.whole(state))
+
+    def _looks(self, steps):
+        """Steps up to each look at which examples have stopped."""
+        done = 0
+        while done < steps:
+            look = steps - done
+            if self.loop.early_stop:
+                look = min(max(done, 1), STEPS_PER_LOOK, look)
+            yield look
+            done += look

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 import keras
 from keras import ops
 
+from keras_robust import backend
+from keras_robust.models.folded import folded
+
 
 def inner_model(model):
     """The plain model inside an `AdversarialModel`; other models unchanged."""
@@ -33,7 +36,7 @@ def check_built(model):
         )
 
 
-def call_frozen(model, x, draw=None):
+def call_frozen(model, x, draw=None, twin=None):
     """`model(x)` in inference mode, with every state update thrown away.
 
     `training=False` is explicit, since a model called inside another one's
@@ -46,6 +49,7 @@ def call_frozen(model, x, draw=None):
         draw: `None`, or an int (tensor) that is added to the counter of each
             `keras.random.SeedGenerator`: which draw of its noise a randomized
             model makes, since what it draws does not advance the counter.
+        twin: A model to call in its place, of the same weights (`folded`).
 
     Returns:
         The output of the model.
@@ -58,7 +62,7 @@ def call_frozen(model, x, draw=None):
             value = value + ops.cast(step, variable.dtype)
         mapping.append((variable, value))
     with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
-        return model(x, training=False)
+        return (twin or model)(x, training=False)
 
 
 # Random numbers that one call of a layer may take before draws overlap.
@@ -75,10 +79,11 @@ class FrozenModel:
 
     def __init__(self, model):
         self._model = weakref.ref(model)
+        self._twin = folded(model) if backend.folds_batch_norm else None
 
     def __call__(self, x, draw=None):
         """The output of the model at `x`, in inference mode."""
-        return call_frozen(self._model(), x, draw)
+        return call_frozen(self._model(), x, draw, self._twin)
 
 
 class FrozenLogits(FrozenModel):

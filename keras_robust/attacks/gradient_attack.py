@@ -1,16 +1,13 @@
-"""Attacks by normalized gradient steps, all restarts on all examples."""
+"""Attacks by normalized gradient steps."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.batches import map_batches
 from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import keep_better
-from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.per_model import frozen_layer
@@ -18,10 +15,17 @@ from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.attacks.per_model import once_per_model
 from keras_robust.attacks.randomness import in_graph_draws
 from keras_robust.attacks.randomness import stream_draws
+from keras_robust.attacks.survivor_attack import SurvivorAttack
 
 
-class GradientAttack(Attack):
-    """Base of PGD and FGSM; see `PGDAttack` for the arguments."""
+class GradientAttack(SurvivorAttack):
+    """Base of PGD and FGSM; see `PGDAttack` for the arguments.
+
+    All restarts go over all examples, also those that are wrong from the
+    start; with `early_stop` only over what still stands.
+    """
+
+    least_steps = 0
 
     def __init__(
         self,
@@ -46,12 +50,14 @@ class GradientAttack(Attack):
         layer=None,
     ):
         super().__init__(
-            *(epsilon, targeted, value_range, batch_size),
-            *(seed, from_logits, jit_compile),
+            *(norm, epsilon, steps, restarts, early_stop, mask),
+            targeted=targeted,
+            value_range=value_range,
+            batch_size=batch_size,
+            seed=seed,
+            from_logits=from_logits,
+            jit_compile=jit_compile,
         )
-        self.ball = get_ball(norm)
-        self.norm = self.ball.name
-        self.steps = checks.check_positive_integer(steps, "steps", least=0)
         scheduled = isinstance(
             step_size, keras.optimizers.schedules.LearningRateSchedule
         )
@@ -59,13 +65,10 @@ class GradientAttack(Attack):
             step_size = checks.check_non_negative(step_size, "step_size")
         self.step_size = step_size
         self.random_start = bool(random_start)
-        self.restarts = checks.check_positive_integer(restarts, "restarts")
         self.loss = loss
         get_loss(loss)
         self.layer = layer
         self.keep_best = bool(keep_best)
-        self.early_stop = bool(early_stop)
-        self.mask = None if mask is None else np.asarray(mask, "float32")
         self.momentum = checks.check_non_negative(momentum, "momentum")
         self.eot = checks.check_positive_integer(eot, "eot")
         if self.restarts > 1 and not self.random_start:
@@ -82,11 +85,12 @@ class GradientAttack(Attack):
 
     def attack(self, problem, verbose, scored, checkpoint):
         """See `Attack`."""
-        del checkpoint  # One pass over the examples: nothing to resume.
-        model, x, y, _ = problem
-        inputs = {"y": y, **self._inputs(x.shape)}
+        if self.early_stop:
+            return super().attack(problem, verbose, scored, checkpoint)
+        model, x, y = problem[:3]
+        inputs = {"y": y, **self._constants(x.shape)}
         draws = [stream_draws(self.seed, r) for r in range(self.restarts)]
-        loop = self._compiled(model, x, scored or self.restarts > 1)
+        loop = self._compiled_loop(model, x, scored or self.restarts > 1)
 
         def attack_batch(batch, report):
             return self._best_of(
@@ -103,6 +107,23 @@ class GradientAttack(Attack):
             steps=self.steps * self.restarts,
             verbose=verbose,
         )
+
+    def goes(self, classes):
+        """One go per restart."""
+        return [(restart,) for restart in range(self.restarts)]
+
+    def extra(self, problem, go, rows, clean):
+        """The length of the steps."""
+        examples = len(problem.x)
+        step_size = self.effective_step_size()
+        step_size = self.per_example("step_size", step_size, examples)
+        return {"step_size": step_size[rows]}
+
+    def begin(self, problem, go, draws, rows, inputs):
+        """A random point, or the image."""
+        if not self.random_start:
+            return {}
+        return super().begin(problem, go, draws, rows, inputs)
 
     def effective_step_size(self):
         """`step_size`, or where it is `None`, `2.5 * epsilon / steps`.
@@ -158,6 +179,18 @@ class GradientAttack(Attack):
             best = result if best is None else keep_better(best, result)
         return best
 
+    def loop_key(self, go):
+        """What the compiled loop depends on."""
+        return (
+            *(self.loss, self.keep_best, self.random_start, self.momentum),
+            *(self.eot, self.layer),
+            self.step_size if callable(self.step_size) else None,
+        )
+
+    def loop(self, problem, go):
+        """One loop for all goes."""
+        return self._loop(problem.model, scored=True)
+
     def _loop(self, model, scored):
         outputs = frozen_layer(model, self.layer) if self.layer else None
         objective = LabelObjective(
@@ -178,23 +211,15 @@ class GradientAttack(Attack):
             eot=self.eot,
         )
 
-    def _compiled(self, model, x, scored):
-        key = (
-            *("attack", self.norm, self.targeted, self.value_range),
-            *(self.loss, self.keep_best, self.early_stop, scored),
-            *(self.mask is None, self.random_start, self.momentum),
-            *(self.eot, self.layer, self.from_logits, self.jit_compile),
-            self.step_size if callable(self.step_size) else None,
-            tuple(x.shape[1:]),
-        )
-
+    def _compiled_loop(self, model, x, scored):
         def make():
             loop = self._loop(model, scored)
             return CompiledLoop(loop, model.variables, self.jit_compile)
 
+        key = (self.key(x.shape, self.loop_key(None)), scored)
         return once_per_model(model, key, make)
 
-    def _inputs(self, shape):
+    def _constants(self, shape):
         """`epsilon`, `step_size` and `mask`, one row per example."""
         values = {
             "epsilon": self.epsilon,

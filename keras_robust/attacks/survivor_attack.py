@@ -8,6 +8,7 @@ from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.batches import as_tensors
 from keras_robust.attacks.batches import fill
 from keras_robust.attacks.batches import like
+from keras_robust.attacks.batches import padding
 from keras_robust.attacks.compiled import HANDFUL
 from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.norms import get_ball
@@ -30,6 +31,7 @@ class SurvivorAttack(Attack):
     """
 
     norms = ("l1", "l2", "linf")
+    least_steps = 1
 
     def __init__(
         self,
@@ -44,7 +46,9 @@ class SurvivorAttack(Attack):
         super().__init__(epsilon, **options)
         self.ball = get_ball(norm, self.norms)
         self.norm = self.ball.name
-        self.steps = checks.check_positive_integer(steps, "steps")
+        self.steps = checks.check_positive_integer(
+            steps, "steps", least=self.least_steps
+        )
         self.restarts = checks.check_positive_integer(restarts, "restarts")
         self.early_stop = bool(early_stop)
         self.mask = None if mask is None else np.asarray(mask, "float32")
@@ -62,7 +66,7 @@ class SurvivorAttack(Attack):
             verbose: 0 for no progress bars.
             checkpoint: A `Checkpoint` or `None`.
             begun: What the `search` of another attack returned, to go on with
-                its survivors; or `None`.
+                its survivors; or `None`, then `problem.begun` counts.
 
         Returns:
             Dictionary of NumPy arrays of length N: `x`, `loss`, `success`;
@@ -72,6 +76,7 @@ class SurvivorAttack(Attack):
         problem = problem._replace(
             x=np.asarray(ops.convert_to_numpy(problem.x))
         )
+        begun = problem.begun if begun is None else begun
         result = self._begin(problem) if begun is None else begun
         result = {key: np.array(value) for key, value in result.items()}
         result["loss"][~result["success"]] = -1e30
@@ -114,6 +119,12 @@ class SurvivorAttack(Attack):
         """Steps of one go."""
         return self.steps
 
+    @property
+    def passes(self):
+        """As of any attack, if nothing falls."""
+        goes = self.restarts * (getattr(self, "targets", None) or 1)
+        return self.loop_steps * goes * getattr(self, "eot", 1)
+
     def check(self, problem):
         """Raises where the problem is none for this attack."""
 
@@ -123,14 +134,7 @@ class SurvivorAttack(Attack):
             *(problem.model, x, self.batch_size, self.from_logits)
         )
         right = clean.argmax(-1) == y
-        reached = right if self.targeted else ~right
-        return {
-            "x": np.array(x, "float32"),
-            "loss": np.full(len(x), -1e30, "float32"),
-            "success": reached,
-            "wrong": reached,
-            "clean": clean,
-        }
+        return begin(x, clean, right if self.targeted else ~right)
 
     def _batch(self, problem, go, draws, rows, result, progress):
         loop = self._compiled(problem, go)
@@ -138,7 +142,7 @@ class SurvivorAttack(Attack):
         inputs = self._inputs(problem, go, rows, result["clean"])
         inputs.update(self.begin(problem, go, draws, rows, inputs))
         if loop.pads:
-            inputs = fill(inputs, padding(size, self.batch_size))
+            inputs = fill(inputs, padding(size, self.batch_size, HANDFUL))
         reported = []
 
         def report(steps):
@@ -178,30 +182,50 @@ class SurvivorAttack(Attack):
         shape = inputs["center"].shape
         return {"noise": self.ball.noise(draws.for_rows(rows), shape)}
 
-    def _compiled(self, problem, go):
-        model, x = problem.model, problem.x
-        key = (
-            *(type(self).__name__, self.norm, self.value_range, self.steps),
+    def key(self, shape, more):
+        """What compiled loops of this kind depend on.
+
+        Args:
+            shape: Shape of the images, `(N, ...)`.
+            more: Tuple of what else they depend on.
+        """
+        return (
+            *(type(self).__name__, self.norm, self.value_range),
             *(self.targeted, self.early_stop, self.mask is None),
             *(self.epsilon is None, self.from_logits, self.jit_compile),
-            *self.loop_key(go),
-            tuple(x.shape[1:]),
+            *(more, tuple(shape[1:])),
         )
+
+    def _compiled(self, problem, go):
         return once_per_model(
-            model,
-            key,
+            problem.model,
+            self.key(problem.x.shape, self.loop_key(go)),
             lambda: CompiledLoop(
-                self.loop(problem, go), model.variables, self.jit_compile
+                *(self.loop(problem, go), problem.model.variables),
+                self.jit_compile,
             ),
         )
 
 
-def padding(size, batch_size):
-    """Rows to add, to the batch size or a half, quarter, ... of it."""
-    padded = batch_size
-    while padded >= 2 * max(size, HANDFUL):
-        padded = (padded + 1) // 2
-    return padded - size
+def begin(x, clean, reached):
+    """What a `search` goes on from.
+
+    Args:
+        x: NumPy array `(N, ...)`.
+        clean: Logits at `x`, `(N, C)`.
+        reached: Bool array `(N,)`, which examples are not attacked: they are
+            wrong as they are, or what broke them is known.
+
+    Returns:
+        Dictionary of NumPy arrays, as `search` returns it.
+    """
+    return {
+        "x": np.array(x, "float32"),
+        "loss": np.full(len(x), -1e30, "float32"),
+        "success": reached,
+        "wrong": reached,
+        "clean": clean,
+    }
 
 
 def keep(best, rows, found):

@@ -10,12 +10,13 @@ signature of a train step; each module here gives the same names:
 * `iterate(step, running, state, steps)`: `state = step(state)`, `steps` times
   or until `running(state)` is false; inside a trace or not.
 * `compile(function, variables, jit_compile, takes_steps)`: a compiled callable.
-* `chunks(steps, jit_compile, most, unrolls)`: the pieces of at most `most`
-  steps in which a long loop is run; `unrolls` says whether steps are simple
-  enough to compile several as one.
+* `chunks(steps, jit_compile, unrolls)`: the pieces in which a long loop is
+  run; `unrolls` says whether it is worth compiling several steps as one.
 * `needs_padding(jit_compile)`: whether a new batch size costs a compilation.
 * `spread(tensors)`: a batch, laid out over the devices of a Keras or
   TensorFlow distribution where there is one.
+* `folds_batch_norm`: whether a frozen model's BatchNorm is worth folding into
+  its convolutions by hand; XLA does as well by itself.
 * `is_traced(x)`: whether `x` is symbolic, so that its values cannot be read.
 * `Trainer`: the train and test steps of `AdversarialModel`.
 
@@ -42,6 +43,7 @@ _module = import_module(f"keras_robust.backend.{name}")
 Trainer = _module.Trainer
 chunks = _module.chunks
 compile = _module.compile
+folds_batch_norm = _module.folds_batch_norm
 is_traced = _module.is_traced
 iterate = _module.iterate
 needs_padding = _module.needs_padding

@@ -6,11 +6,10 @@ import keras
 STEPS_PER_REPORT = 50
 
 
-def equal_chunks(steps, most=None):
-    """Splits `steps` into pieces of at most `most` or `STEPS_PER_REPORT`."""
-    most = most or STEPS_PER_REPORT
-    whole, rest = divmod(steps, most)
-    return [most] * whole + ([rest] if rest else [])
+def equal_chunks(steps):
+    """Splits `steps` into pieces of at most `STEPS_PER_REPORT`."""
+    whole, rest = divmod(steps, STEPS_PER_REPORT)
+    return [STEPS_PER_REPORT] * whole + ([rest] if rest else [])
 
 
 class EagerStyleTrainer:

@@ -6,6 +6,7 @@ from jax import numpy as jnp
 
 from keras_robust.backend.common import equal_chunks
 
+folds_batch_norm = False
 # Unrolled loops of up to this many steps compile in seconds.
 UNROLL_LIMIT = 8
 
@@ -98,10 +99,10 @@ def spread(tensors):
     return jax.tree.map(place, tensors)
 
 
-def chunks(steps, jit_compile="auto", most=None, unrolls=True):
+def chunks(steps, jit_compile="auto", unrolls=True):
     """One unrolled piece on CPU, single steps beyond the unrolling limit."""
     if not _static_steps(jit_compile):
-        return equal_chunks(steps, most)
+        return equal_chunks(steps)
     if unrolls and steps <= UNROLL_LIMIT:
         return [steps]
     return [1] * steps

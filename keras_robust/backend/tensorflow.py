@@ -8,6 +8,7 @@ from keras_robust.backend.common import EagerStyleTrainer
 from keras_robust.backend.common import equal_chunks
 
 Trainer = EagerStyleTrainer
+folds_batch_norm = True
 
 
 def value_and_gradient(function, x):
@@ -144,10 +145,10 @@ def spread(tensors):
     return tensors
 
 
-def chunks(steps, jit_compile="auto", most=None, unrolls=True):
+def chunks(steps, jit_compile="auto", unrolls=True):
     """Splits `steps` so that a long loop can report its progress."""
     del jit_compile, unrolls
-    return equal_chunks(steps, most)
+    return equal_chunks(steps)
 
 
 def needs_padding(jit_compile="auto"):

@@ -91,7 +91,7 @@ class Section:
         self._saved_at = now
 
 
-def fingerprint(model, x, y, attacks):
+def fingerprint(model, x, y, attacks, survivors_only=True):
     """A hash of all that an evaluation's result depends on.
 
     Args:
@@ -99,11 +99,12 @@ def fingerprint(model, x, y, attacks):
         x: NumPy array.
         y: NumPy array.
         attacks: Dictionary of attacks by name.
+        survivors_only: As in `evaluate_robustness`.
 
     Returns:
         String.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"survivors only {survivors_only}".encode())
     for array in (x, y, *model.get_weights()):
         array = np.ascontiguousarray(array)
         digest.update(str((array.shape, array.dtype)).encode())

@@ -1,13 +1,18 @@
 """Accuracy over radii."""
 
 import numpy as np
+from keras import ops
 
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.per_model import is_randomized
+from keras_robust.attacks.per_model import predict_logits
+from keras_robust.attacks.survivor_attack import begin
 from keras_robust.evaluation.evaluate import check_data
 from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.evaluation.named_attacks import get_attack
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import Result
+from keras_robust.evaluation.standing import stopping
 
 
 class RobustnessCurve(Result):
@@ -159,13 +164,18 @@ def robustness_curve(
             )
     from_logits = attacks[0].from_logits if attacks else None
     model, x, y = check_data(model, data, from_logits)
-    right = predict_labels(model, x, batch_size, from_logits) == y
+    logits = predict_logits(model, x, batch_size, from_logits)
+    right = logits.argmax(-1) == y
     correct = [right]
+    if not is_randomized(model, x, from_logits):
+        attacks = [stopping(made) for made in attacks]
     for made in attacks:
         right = right.copy()
         rows = np.flatnonzero(right)
         if len(rows):
-            attacked = made(model, x[rows], y[rows], verbose=verbose)
+            begun = begin(x, logits, ~right)
+            found = made.run(model, x, y, verbose=verbose, begun=begun)["x"]
+            attacked = np.asarray(ops.convert_to_numpy(found))[rows]
             labels = predict_labels(model, attacked, batch_size, from_logits)
             right[rows] = labels == y[rows]
         correct.append(right)

@@ -5,10 +5,14 @@ from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.auto_attack import AutoAttack
 from keras_robust.attacks.frozen import check_built
 from keras_robust.attacks.frozen import inner_model
 from keras_robust.attacks.per_model import count_classes
+from keras_robust.attacks.per_model import is_randomized
 from keras_robust.attacks.per_model import predict_logits
+from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.attacks.survivor_attack import begin
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
 from keras_robust.evaluation.checkpoint import Checkpoint
@@ -17,6 +21,9 @@ from keras_robust.evaluation.flags import find_flags
 from keras_robust.evaluation.named_attacks import get_attack
 from keras_robust.evaluation.outputs import inspect_output
 from keras_robust.evaluation.report import RobustnessReport
+from keras_robust.evaluation.standing import Standing
+from keras_robust.evaluation.standing import by_cost
+from keras_robust.evaluation.standing import stopping
 
 
 def predict_labels(model, x, batch_size=128, from_logits=None):
@@ -47,12 +54,21 @@ def evaluate_robustness(
     epsilon=None,
     probe=True,
     state_path=None,
+    survivors_only=True,
 ):
     """Accuracy on clean data, under each attack, and in the worst case.
 
-    Robust accuracy is counted on true labels: an example counts as right
-    under an attack if the model is right on the attack's output, and in the
-    worst case if it is right on the clean image and on every attack's output.
+    Robust accuracy is counted on true labels. An example that is wrong as it
+    is, or at any point that a restart or a step has come to, is broken and
+    attacked no more; nor is it by a later attack whose ball holds that point.
+    So the cost grows with what survives, and the accuracy under an attack is
+    what it and the cheaper ones in the same or a smaller ball have left: the
+    cheapest attack comes first, and attacks of a single step count for
+    themselves. With `survivors_only=False` every attack goes at every example
+    in full, and an example is right if the model is right on the output.
+
+    Of models whose outputs change from call to call nothing is left out: a
+    lucky draw would end the search.
 
     The report's `flags` say what speaks against the numbers: see
     `find_flags`.
@@ -72,6 +88,7 @@ def evaluate_robustness(
             passes: on up to 100 examples.
         state_path: `None`, or a folder in which the state is kept, so that
             the same call goes on where it was stopped.
+        survivors_only: Whether to attack only what still stands.
 
     Returns:
         `RobustnessReport`.
@@ -92,27 +109,46 @@ def evaluate_robustness(
     first = next(iter(attacks.values()), None)
     from_logits = first.from_logits if first else None
     model, x, y = check_data(model, data, from_logits)
-    clean = predict_labels(model, x, batch_size, from_logits) == y
-    correct, stages, findings = {"clean": clean}, {}, {}
+    logits = predict_logits(model, x, batch_size, from_logits)
+    clean = logits.argmax(-1) == y
+    if survivors_only:
+        survivors_only = not is_randomized(model, x, from_logits)
+    standing = Standing(clean) if survivors_only else None
+    stages, findings = {}, {}
+    own, correct = {"clean": clean}, {"clean": clean}
     checkpoint = None
     if state_path is not None:
-        checkpoint = Checkpoint(state_path, fingerprint(model, x, y, attacks))
-    for name, attack in attacks.items():
+        what = fingerprint(model, x, y, attacks, survivors_only)
+        checkpoint = Checkpoint(state_path, what)
+    for name in by_cost(attacks):
+        attack = attacks[name]
         section = checkpoint.section(name) if checkpoint else None
         done = section.section("done") if section else None
         found = done.restore() if done else None
         if found is None:
-            found = _attacked(model, x, y, attack, section, verbose, batch_size)
+            begun = None
+            if standing:
+                attack = stopping(attack)
+                begun = begin(x, logits, standing.skipped(attack))
+            found = _attacked(
+                model, x, y, attack, section, verbose, batch_size, begun
+            )
             if done:
                 done.save(force=True, **found)
-        correct[name] = found.pop("correct")
+        own[name] = found.pop("correct")
+        correct[name] = own[name]
+        if standing:
+            correct[name] = standing.after(attacks[name], ~own[name])
         if "broken_by" in found:
             parts = attack.parts(count_classes(model, x, from_logits))
             stages[name] = _stages(found.pop("broken_by"), parts)
         findings[name] = found
+    if standing and len(attacks) > 1:
+        own = {key: rows[standing.witnesses] for key, rows in own.items()}
     flags = find_flags(
-        model, x, y, attacks, correct, stages, findings, probe, verbose
+        *(model, x, y, clean, attacks, own, stages, findings, probe, verbose)
     )
+    correct = {key: correct[key] for key in ("clean", *attacks)}
     return RobustnessReport(correct, flags, stages)
 
 
@@ -166,14 +202,24 @@ def check_data(model, data, from_logits):
     return model, x, checks.check_labels(y, len(x), classes)
 
 
-def _attacked(model, x, y, attack, section, verbose, batch_size):
+def _attacked(model, x, y, attack, section, verbose, batch_size, begun):
     """One attack's outcome as arrays, and what is wrong with its output."""
     result = attack.run(
-        model, x, y, verbose=verbose, scored=True, checkpoint=section
+        *(model, x, y, verbose),
+        scored=True,
+        checkpoint=section,
+        begun=begun,
     )
     attacked = np.asarray(ops.convert_to_numpy(result["x"]))
-    labels = predict_labels(model, attacked, batch_size, attack.from_logits)
-    found = {"correct": labels == y, **inspect_output(attack, x, attacked)}
+    found = inspect_output(attack, x, attacked)
+    if begun is not None and isinstance(attack, (SurvivorAttack, AutoAttack)):
+        # It has looked at its output itself.
+        right = begun["clean"].argmax(-1) == y
+        skipped = begun["success"] & right
+        found["correct"] = ~result["success"] | skipped
+    else:
+        labels = predict_labels(model, attacked, batch_size, attack.from_logits)
+        found["correct"] = labels == y
     if "broken_by" in result:
         found["broken_by"] = result["broken_by"]
     return found

@@ -34,7 +34,7 @@ class Flag:
 
 
 def find_flags(
-    model, x, y, attacks, correct, stages, findings, probe, verbose=0
+    model, x, y, clean, attacks, correct, stages, findings, probe, verbose=0
 ):
     """Every doubt about an evaluation.
 
@@ -49,8 +49,10 @@ def find_flags(
         model: A built Keras classifier.
         x: NumPy array `(N, ...)`.
         y: Int array `(N,)`.
+        clean: Bool array `(N,)`, which examples are right unperturbed.
         attacks: Dictionary of attacks by name.
-        correct: Dictionary of bool arrays `(N,)` by attack, and `"clean"`.
+        correct: Dictionary of bool arrays by attack: which of some examples,
+            the same for all, each attack has left by itself.
         stages: Dictionary by attack of accuracies after each part.
         findings: Dictionary by attack of what `inspect_output` counted.
         probe: Whether to run the model for those that need it.
@@ -66,7 +68,7 @@ def find_flags(
         classes = count_classes(model, x, attack.from_logits)
         flags += _class_flags(attacks, classes)
     if attacks and probe:
-        probes = Probes(model, x, y, correct["clean"], attacks, verbose)
+        probes = Probes(model, x, y, clean, attacks, verbose)
         flags += [Flag(*found) for found in probes.run()]
     return flags
 

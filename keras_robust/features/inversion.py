@@ -11,6 +11,9 @@ from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.frozen import FrozenModel
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.per_model import once_per_model
+from keras_robust.features.polyak import PolyakLoop
+
+OPTIMIZERS = {"gradient_descent": GradientLoop, "polyak": PolyakLoop}
 
 
 class RepresentationObjective:
@@ -42,6 +45,7 @@ def inverted(
     batch_size,
     jit_compile,
     verbose,
+    optimizer="gradient_descent",
 ):
     """Images in the box whose representations come close to those of `x`.
 
@@ -55,13 +59,14 @@ def inverted(
         batch_size: Int >= 1.
         jit_compile: As in `PGDAttack`.
         verbose: 0 for no progress bar.
+        optimizer: A key of `OPTIMIZERS`.
 
     Returns:
         Dictionary: `x`, and arrays `(N,)`, `distance_before` and
         `distance_after` between representations.
     """
     represent, distance, loop = _compiled(
-        view, value_range, jit_compile, tuple(x.shape[1:])
+        view, value_range, jit_compile, tuple(x.shape[1:]), optimizer
     )
     inputs = {
         "start": start,
@@ -91,10 +96,10 @@ def inverted(
     )
 
 
-def _compiled(view, value_range, jit_compile, shape):
+def _compiled(view, value_range, jit_compile, shape, optimizer):
     def make():
         frozen = FrozenModel(view)
-        loop = GradientLoop(
+        loop = OPTIMIZERS[optimizer](
             RepresentationObjective(frozen),
             L2Ball,
             value_range,
@@ -114,5 +119,5 @@ def _compiled(view, value_range, jit_compile, shape):
             CompiledLoop(loop, variables, jit_compile),
         )
 
-    key = ("inversion", value_range, jit_compile, shape)
+    key = ("inversion", value_range, jit_compile, shape, optimizer)
     return once_per_model(view, key, make)

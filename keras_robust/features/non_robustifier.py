@@ -40,6 +40,8 @@ class NonRobustifier(Relabelling):
         seed: Int for the same targets in every call; `None` for fresh ones.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        early_stop: Whether an image is done once the source model says t;
+            the paper's definition goes on to the lowest loss.
 
     Example:
 
@@ -62,6 +64,7 @@ class NonRobustifier(Relabelling):
         seed=None,
         from_logits=None,
         jit_compile="auto",
+        early_stop=False,
     ):
         self.target = check_target(target)
         check_built(inner_model(model))
@@ -77,10 +80,12 @@ class NonRobustifier(Relabelling):
             seed=seed,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            early_stop=early_stop,
         )
         for name in (
             *("norm", "epsilon", "step_size", "steps", "value_range"),
             *("batch_size", "seed", "from_logits", "jit_compile"),
+            "early_stop",
         ):
             setattr(self, name, getattr(self.attack, name))
 

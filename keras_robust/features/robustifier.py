@@ -13,6 +13,7 @@ from keras_robust.attacks.randomness import generator
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
 from keras_robust.datasets.mapped import mapped
+from keras_robust.features.inversion import OPTIMIZERS
 from keras_robust.features.inversion import inverted
 from keras_robust.models.parts import fake_relu_copy
 from keras_robust.models.parts import representation_view
@@ -30,7 +31,8 @@ class Robustifier(ConfigMixin):
 
     Args:
         model: A built Keras model, the source of the features.
-        step_size: L2 length of a step, in units of `value_range`.
+        step_size: L2 length of a step, in units of `value_range`; with
+            `optimizer="polyak"` the most that one gradient adds to a step.
         steps: Int, gradient steps. Defaults are those of the paper's Table 5.
         layer: `None` for the input of the last `Dense` layer, or the name of
             a layer whose output is the representation g.
@@ -44,6 +46,10 @@ class Robustifier(ConfigMixin):
         batch_size: Int >= 1, how many images are made at once.
         seed: Int for the same starts in every call; `None` for fresh ones.
         jit_compile: As in `PGDAttack`.
+        optimizer: `"gradient_descent"`, normalized steps of one length, which
+            is the paper's; or `"polyak"`, steps as long as the distance left
+            asks for, with momentum (see `PolyakLoop`): as close in about an
+            eighth of the steps (`benchmarks/inversion_optimizers.py`).
 
     Example:
 
@@ -65,7 +71,13 @@ class Robustifier(ConfigMixin):
         batch_size=128,
         seed=None,
         jit_compile="auto",
+        optimizer="gradient_descent",
     ):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"Argument `optimizer` must be one of {tuple(OPTIMIZERS)}. "
+                f"Received: optimizer={optimizer!r}"
+            )
         if start not in ("image", "noise"):
             raise ValueError(
                 "Argument `start` must be 'image' or 'noise'. "
@@ -84,6 +96,7 @@ class Robustifier(ConfigMixin):
         )
         self.seed = seed
         self.jit_compile = jit_compile
+        self.optimizer = optimizer
         self._source = inner_model(model)
         if self.fake_relu:
             self._source = fake_relu_copy(self._source)
@@ -281,4 +294,5 @@ class Robustifier(ConfigMixin):
             batch_size=self.batch_size,
             jit_compile=self.jit_compile,
             verbose=verbose,
+            optimizer=self.optimizer,
         )

@@ -150,20 +150,32 @@ class ResidualBlock(keras.layers.Layer):
 
     def call(self, x, training=None):
         """The block's output, `(N, H / strides, W / strides, channels)`."""
-        h = x
-        for i, layer in enumerate(self.branch):
-            norm = i % 2 == 1
-            h = layer(h, training=training) if norm else layer(h)
-            if norm and i < len(self.branch) - 1:
-                h = ops.relu(h)
-        return self.last_relu(h + self._skip(x, training))
+        return self.run(
+            x, lambda layer, norm, h: norm(layer(h), training=training)
+        )
 
-    def _skip(self, x, training):
+    def run(self, x, unit):
+        """The block, made of `unit(convolution, norm, x)`.
+
+        Args:
+            x: Tensor `(N, H, W, C)`.
+            unit: What to do for a convolution and the BatchNorm behind it.
+
+        Returns:
+            Tensor.
+        """
+        h = x
+        pairs = list(zip(self.branch[::2], self.branch[1::2], strict=True))
+        for layer, norm in pairs[:-1]:
+            h = ops.relu(unit(layer, norm, h))
+        h = unit(*pairs[-1], h)
+        return self.last_relu(h + self._skip(x, unit))
+
+    def _skip(self, x, unit):
         if not self.changes:
             return x
         if self.projection:
-            layer, norm = self.projection
-            return norm(layer(x), training=training)
+            return unit(*self.projection, x)
         x = x[:, :: self.strides, :: self.strides]
         more = self.channels - x.shape[-1]
         return ops.pad(

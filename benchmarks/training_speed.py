@@ -1,0 +1,84 @@
+"""What a step of adversarial training costs beyond its parts.
+
+    for backend in tensorflow jax torch; do
+      KERAS_BACKEND=$backend python benchmarks/training_speed.py
+    done
+
+ResNet-20, batches of 128, PGD-L2 with 7 steps, `fit` on random images. A step
+should cost 7 input gradients and one plain training step of the same model:
+"of parts" is the time of the one over the time of the other, median over
+turns, each of `--steps` steps in one process. The first `fit`, which compiles,
+is left out. The bare gradients are those of a user: no BatchNorm is folded.
+
+Results: see `results/training-*.json` and the README.
+"""
+
+import argparse
+
+import keras
+import measure
+import numpy as np
+from keras import ops
+
+import keras_robust as kr
+
+BATCH, ATTACK_STEPS = 128, 7
+
+
+def main():
+    """Three ways in turns."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=5)
+    options = parser.parse_args()
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    count = BATCH * options.steps
+    x = random.random((count, 32, 32, 3), dtype="float32")
+    y = random.integers(0, 10, count).astype("int32")
+    attack = kr.PGDAttack(epsilon=0.5, step_size=0.1, steps=ATTACK_STEPS)
+    plain = kr.models.cifar_resnet()
+    robust = kr.AdversarialModel(kr.models.cifar_resnet(), attack)
+
+    def fitting(model):
+        model.compile(
+            keras.optimizers.SGD(0.01, momentum=0.9),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        return lambda: model.fit(
+            x, y, batch_size=BATCH, shuffle=False, verbose=0
+        )
+
+    gradient = measure.bare_gradient(kr.models.cifar_resnet())
+    inputs = {
+        "x": ops.convert_to_tensor(x[:BATCH]),
+        "y": ops.convert_to_tensor(y[:BATCH]),
+    }
+
+    def gradients():
+        for _ in range(options.steps * ATTACK_STEPS):
+            g = gradient(inputs)
+        ops.convert_to_numpy(g)
+
+    ways = {
+        "adversarial fit": fitting(robust),
+        "plain fit": fitting(plain),
+        "gradients": gradients,
+    }
+    times = measure.take_turns(ways, options.repeats)
+    parts = np.add(times["plain fit"], times["gradients"])
+    of_parts = float(np.median(times["adversarial fit"] / parts))
+    results = {
+        "of_parts": of_parts,
+        "of": {
+            name: measure.summary(taken, count) for name, taken in times.items()
+        },
+    }
+    for name, line in results["of"].items():
+        print(f"{name:16} {line['per_second']:8.0f} images/s")
+    print(f"adversarial fit takes {of_parts:.3f} of the time of its parts")
+    measure.save(f"training-{keras.backend.backend()}", results)
+
+
+if __name__ == "__main__":
+    main()
