@@ -140,13 +140,24 @@ def channels_first(model):
     """A torch module around a Keras model on the torch backend."""
     import torch
 
+    class Layout(torch.autograd.Function):
+        """Channels last, with a gradient that torchattacks can `view`."""
+
+        @staticmethod
+        def forward(context, images):
+            return images.permute(0, 2, 3, 1)
+
+        @staticmethod
+        def backward(context, gradient):
+            return gradient.permute(0, 3, 1, 2).contiguous()
+
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.inner = model
 
         def forward(self, images):
-            return self.inner(images.permute(0, 2, 3, 1), training=False)
+            return self.inner(Layout.apply(images), training=False)
 
     return Network().eval()
 

@@ -6,6 +6,7 @@ from keras_robust import backend
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import other_axes
+from keras_robust.attacks.frozen import prepared
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import nearest_within
 from keras_robust.attacks.loop import select
@@ -65,6 +66,10 @@ class CarliniWagnerLoop(GradientLoop):
         low, high = self.value_range
         inside = (2 * x - (high + low)) / (high - low)
         return ops.arctanh(_INSIDE * inside)
+
+    def prepared(self):
+        """A context for many looks at the same weights."""
+        return prepared(self.logits)
 
     def init(self, inputs):
         """State before the first step."""

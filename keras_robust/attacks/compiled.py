@@ -1,4 +1,4 @@
-"""A loop compiled piece by piece; between pieces finished examples leave."""
+"""A compiled loop: as a whole, or in pieces between which examples leave."""
 
 import numpy as np
 from keras import ops
@@ -90,7 +90,10 @@ def _as_tensors(tree):
 
 
 class CompiledLoop:
-    """A loop (`GradientLoop` or alike) compiled as init, advance, finish.
+    """A loop (`GradientLoop` or alike), compiled.
+
+    A short one is compiled as a whole; a long one as init, advance and finish,
+    so that progress shows and examples that have stopped can leave.
 
     Args:
         loop: The loop: `init`, `advance`, `finish`, `early_stop`, `unrolls`.
@@ -107,6 +110,7 @@ class CompiledLoop:
         # Looks are of several lengths: compiled one by one, each would cost.
         self._unrolls = loop.unrolls and not loop.early_stop
         options = {"variables": variables, "jit_compile": jit_compile}
+        self._run = backend.compile(loop.run, takes_steps=True, **options)
         self._init = backend.compile(loop.init, **options)
         self._advance = backend.compile(
             loop.advance, takes_steps=True, **options
@@ -124,6 +128,13 @@ class CompiledLoop:
         Returns:
             Dictionary with `x`, and where scored `loss` and `success`.
         """
+        pieces = backend.chunks(steps, self.jit_compile, self._unrolls)
+        if len(pieces) == 1 and not self.loop.early_stop:
+            # One call instead of three: a third of the time of a small model.
+            result = self._run(inputs, steps)
+            if report is not None:
+                report(steps)
+            return result
         state = self._init(inputs)
         begun = ("noise", "start")
         inputs = {k: v for k, v in inputs.items() if k not in begun}

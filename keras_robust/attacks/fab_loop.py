@@ -7,6 +7,7 @@ from keras_robust.attacks.balls import l1_norm
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.frozen import prepared
 from keras_robust.attacks.hyperplane import step_to_hyperplane
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import nearest_within
@@ -62,6 +63,10 @@ class FABLoop(GradientLoop):
         self.mix = mix
         self.overshoot = overshoot
         self.shrink_back = shrink_back
+
+    def prepared(self):
+        """A context for many looks at the same weights."""
+        return prepared(self.logits)
 
     def init(self, inputs):
         """State before the first step."""

@@ -1,13 +1,15 @@
 """Models as frozen functions: inference mode, nothing in them moves."""
 
+import threading
 import weakref
 from contextlib import contextmanager
+from contextlib import nullcontext
 
 import keras
 from keras import ops
 
 from keras_robust import backend
-from keras_robust.models.folded import folded
+from keras_robust.models.folding import folded
 
 
 def inner_model(model):
@@ -36,7 +38,7 @@ def check_built(model):
         )
 
 
-def call_frozen(model, x, draw=None, twin=None):
+def call_frozen(model, x, draw=None):
     """`model(x)` in inference mode, with every state update thrown away.
 
     `training=False` is explicit, since a model called inside another one's
@@ -49,11 +51,16 @@ def call_frozen(model, x, draw=None, twin=None):
         draw: `None`, or an int (tensor) that is added to the counter of each
             `keras.random.SeedGenerator`: which draw of its noise a randomized
             model makes, since what it draws does not advance the counter.
-        twin: A model to call in its place, of the same weights (`folded`).
 
     Returns:
         The output of the model.
     """
+    with _frozen(model, draw):
+        return model(x, training=False)
+
+
+def _frozen(model, draw):
+    """A scope in which the model's variables do not change."""
     mapping = []
     for variable in model.variables:
         value = variable.value
@@ -61,8 +68,17 @@ def call_frozen(model, x, draw=None, twin=None):
             step = ops.stack([0, STRIDE * ops.cast(draw, "int32")])
             value = value + ops.cast(step, variable.dtype)
         mapping.append((variable, value))
-    with keras.StatelessScope(state_mapping=mapping, collect_losses=True):
-        return (twin or model)(x, training=False)
+    return keras.StatelessScope(state_mapping=mapping, collect_losses=True)
+
+
+def prepared(function):
+    """A context in which frozen functions share work between their calls.
+
+    Args:
+        function: A `FrozenModel` or something made of one; for others nothing
+            happens.
+    """
+    return getattr(function, "prepared", nullcontext)()
 
 
 # Random numbers that one call of a layer may take before draws overlap.
@@ -79,11 +95,29 @@ class FrozenModel:
 
     def __init__(self, model):
         self._model = weakref.ref(model)
-        self._twin = folded(model) if backend.folds_batch_norm else None
+        self._folded = folded(model) if backend.folds_batch_norm else None
+        # Threads attack the same model.
+        self._here = threading.local()
 
     def __call__(self, x, draw=None):
         """The output of the model at `x`, in inference mode."""
-        return call_frozen(self._model(), x, draw, self._twin)
+        if self._folded is None:
+            return call_frozen(self._model(), x, draw)
+        weights = getattr(self._here, "weights", None)
+        if self._folded.pure:
+            return self._folded(x, weights)
+        with _frozen(self._model(), draw):
+            return self._folded(x, weights)
+
+    @contextmanager
+    def prepared(self):
+        """Calls inside share what depends on the weights alone."""
+        if self._folded is not None:
+            self._here.weights = self._folded.weights()
+        try:
+            yield
+        finally:
+            self._here.weights = None
 
 
 class FrozenLogits(FrozenModel):

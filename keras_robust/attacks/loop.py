@@ -6,6 +6,7 @@ from keras_robust import backend
 from keras_robust.attacks.balls import add_towards
 from keras_robust.attacks.balls import l1_norm
 from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.frozen import prepared
 
 
 def keep_better(first, second):
@@ -215,9 +216,15 @@ class GradientLoop:
 
     def advance(self, inputs, state, steps):
         """`steps` steps, or fewer where every example has stopped."""
-        return backend.iterate(
-            lambda state: self.step(inputs, state), self.running, state, steps
-        )
+        with self.prepared():
+            return backend.iterate(
+                lambda state: self.step(inputs, state),
+                *(self.running, state, steps),
+            )
+
+    def prepared(self):
+        """A context for many looks at the same weights."""
+        return prepared(self.objective)
 
     def running(self, state):
         """Whether any example is still moving."""

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_robust.attacks.frozen import prepared
+
 # Stands for minus infinity where the label's own logit is left out.
 _LEFT_OUT = -1e30
 
@@ -155,6 +157,10 @@ class LabelObjective:
         self.targeted = targeted
         self.outputs = outputs
 
+    def prepared(self):
+        """See `frozen.prepared`."""
+        return prepared(self.logits)
+
     def __call__(self, inputs, x):
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y, draw = inputs["y"], inputs.get("draw")
@@ -178,6 +184,10 @@ class AwayToTarget:
     def __init__(self, logits, loss):
         self.logits = logits
         self.loss = loss
+
+    def prepared(self):
+        """See `frozen.prepared`."""
+        return prepared(self.logits)
 
     def __call__(self, inputs, x):
         """Values `(N,)` to increase at `x`, and where the goal is reached."""

@@ -9,6 +9,7 @@ from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.batches import map_batches
 from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.frozen import FrozenModel
+from keras_robust.attacks.frozen import prepared
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.per_model import once_per_model
 from keras_robust.features.polyak import PolyakLoop
@@ -25,6 +26,10 @@ class RepresentationObjective:
 
     def __init__(self, represent):
         self.represent = represent
+
+    def prepared(self):
+        """See `frozen.prepared`."""
+        return prepared(self.represent)
 
     def __call__(self, inputs, x):
         """Minus the squared distance, `(N,)`; there is no success."""

@@ -140,8 +140,11 @@ class ResidualBlock(keras.layers.Layer):
         self.built = True
 
     def _add(self, where, shape, filters, size, strides):
-        layer = convolution(filters, size, strides, self.weight_decay)
-        norm = batch_norm(self.weight_decay)
+        dtype = self.dtype_policy
+        layer = convolution(
+            filters, size, strides, self.weight_decay, dtype=dtype
+        )
+        norm = batch_norm(self.weight_decay, dtype=dtype)
         layer.build(shape)
         shape = layer.compute_output_shape(shape)
         norm.build(shape)
@@ -165,11 +168,15 @@ class ResidualBlock(keras.layers.Layer):
             Tensor.
         """
         h = x
-        pairs = list(zip(self.branch[::2], self.branch[1::2], strict=True))
-        for layer, norm in pairs[:-1]:
+        *first, last = _pairs(self.branch)
+        for layer, norm in first:
             h = ops.relu(unit(layer, norm, h))
-        h = unit(*pairs[-1], h)
-        return self.last_relu(h + self._skip(x, unit))
+        return self.last_relu(unit(*last, h) + self._skip(x, unit))
+
+    @property
+    def pairs(self):
+        """Each convolution with the BatchNorm behind it."""
+        return [*_pairs(self.branch), *_pairs(self.projection)]
 
     def _skip(self, x, unit):
         if not self.changes:
@@ -202,6 +209,10 @@ class ResidualBlock(keras.layers.Layer):
             "activation": self.activation,
             "weight_decay": self.weight_decay,
         }
+
+
+def _pairs(where):
+    return list(zip(where[::2], where[1::2], strict=True))
 
 
 def _check_choice(name, value, choices):

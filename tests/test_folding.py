@@ -5,7 +5,7 @@ from keras import layers
 from keras import ops
 
 import keras_robust as kr
-from keras_robust.models.folded import folded
+from keras_robust.models.folding import folded
 
 
 def randomize(model, seed=0):
@@ -58,26 +58,40 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# Convolutions with BatchNorm in each, where these are not two.
+PAIRS = {"sequential": 1, "behind a layer": 1, "resnet": 7, "bottleneck": 53}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow_on_jax]
+            * (name in ("resnet", "bottleneck")),
+        )
+        for name in NETWORKS
+    ],
+)
 def test_same_outputs_without_batch_norm(name, rng):
     model = randomize(NETWORKS[name]())
     twin = folded(model)
-    x = rng.random((5, 8, 8, 3)).astype("float32")
-    expected, found = (
-        ops.convert_to_numpy(m(x, training=False)) for m in (model, twin)
-    )
+    x = ops.convert_to_tensor(rng.random((5, 8, 8, 3)), "float32")
+    expected = ops.convert_to_numpy(model(x, training=False))
     tolerance = 2e-2 if name == "bfloat16" else 1e-5
-    assert abs(expected - found).max() < tolerance * abs(expected).max()
-    assert not twin.variables
+    for weights in (None, twin.weights()):
+        found = ops.convert_to_numpy(twin(x, weights))
+        assert abs(expected - found).max() < tolerance * abs(expected).max()
+    assert len(twin.pairs) == PAIRS.get(name, 2)
 
 
 def test_weights_are_read_at_every_call(rng):
     model = randomize(sequential())
     twin = folded(model)
     x = rng.random((5, 8, 8, 3)).astype("float32")
-    before = ops.convert_to_numpy(twin(x, training=False))
+    before = ops.convert_to_numpy(twin(x))
     randomize(model, seed=1)
-    after = ops.convert_to_numpy(twin(x, training=False))
+    after = ops.convert_to_numpy(twin(x))
     expected = ops.convert_to_numpy(model(x, training=False))
     assert abs(before - after).max() > 0.1
     np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-4)
@@ -93,25 +107,38 @@ def test_other_readers_of_a_convolution_keep_it(rng):
     model = randomize(keras.Model(inputs, outputs))
     x = rng.random((5, 8, 8, 3)).astype("float32")
     expected = ops.convert_to_numpy(model(x, training=False))
-    found = ops.convert_to_numpy(folded(model)(x, training=False))
+    twin = folded(model)
+    (folded_one,) = [layer for layer, _ in twin.pairs]
+    assert folded_one.output is second
+    found = ops.convert_to_numpy(twin(x))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    # The model's own output counts as a reader too.
-    view = keras.Model(inputs, [raw, layers.BatchNormalization()(raw)])
-    assert folded(view) is None
+    # Nor is it folded away where its own output is wanted.
+    view = folded(keras.Model(inputs, raw))
+    np.testing.assert_allclose(
+        *(ops.convert_to_numpy(m(x)) for m in (view, keras.Model(inputs, raw))),
+        atol=1e-5,
+    )
 
 
 def test_what_cannot_be_folded_is_left_alone():
     inputs = keras.Input((8, 8, 3))
+    for layer, norm in (
+        (layers.Conv2D(3, 3, activation="relu"), layers.BatchNormalization()),
+        (layers.Conv2D(3, 3), layers.BatchNormalization(axis=1)),
+        (layers.DepthwiseConv2D(3), layers.BatchNormalization()),
+    ):
+        assert not folded(keras.Model(inputs, norm(layer(inputs)))).pairs
+
+
+def test_graphs_that_do_not_show():
+    inputs = keras.Input((8, 8, 3))
     shared = layers.Conv2D(3, 3, padding="same")
     norm = layers.BatchNormalization()
-    twice = keras.Model(inputs, norm(shared(shared(inputs))))
-    assert folded(twice) is None
-    activated = layers.Conv2D(3, 3, activation="relu")(inputs)
-    activated = layers.BatchNormalization()(activated)
-    assert folded(keras.Model(inputs, activated)) is None
-    across = layers.Conv2D(3, 3)(inputs)
-    across = layers.BatchNormalization(axis=1)(across)
-    assert folded(keras.Model(inputs, across)) is None
+    assert folded(keras.Model(inputs, norm(shared(shared(inputs))))) is None
+    assert folded(keras.Model(inputs, norm(inputs) * 2.0)) is None
+    other = keras.Input((8, 8, 3))
+    two = keras.Model([inputs, other], layers.Add()([inputs, other]))
+    assert folded(two) is None
 
     class Own(keras.Model):
         def call(self, x):
@@ -122,11 +149,48 @@ def test_what_cannot_be_folded_is_left_alone():
     assert folded(model) is None
 
 
+def test_layers_with_a_state_are_called_in_inference_mode(rng):
+    @keras.saving.register_keras_serializable("tests")
+    class Scale(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+
+        def call(self, x, training=None):
+            return x * self.scale * (2.0 if training else 1.0)
+
+    model = keras.Sequential([keras.Input((8,)), Scale(), layers.Dense(3)])
+    twin = folded(model)
+    assert not twin.pure
+    x = ops.convert_to_tensor(rng.random((5, 8)), "float32")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(twin(x)),
+        ops.convert_to_numpy(model(x, training=False)),
+        atol=1e-6,
+    )
+
+
+def test_work_is_shared_inside_prepared_only(rng):
+    from keras_robust.attacks.frozen import FrozenModel
+
+    model = randomize(sequential())
+    frozen = FrozenModel(model)
+    x = ops.convert_to_tensor(rng.random((5, 8, 8, 3)), "float32")
+    before = ops.convert_to_numpy(frozen(x))
+    with frozen.prepared():
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(frozen(x)), before, atol=1e-6
+        )
+        randomize(model, seed=1)
+    expected = ops.convert_to_numpy(model(x, training=False))
+    found = ops.convert_to_numpy(frozen(x))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_model_itself_stays_as_it_was(rng):
     model = randomize(plain())
     before = model.get_weights()
     output = model.layers[-1].output
-    folded(model)(rng.random((2, 8, 8, 3)).astype("float32"), training=False)
+    folded(model)(rng.random((2, 8, 8, 3)).astype("float32"))
     assert model.layers[-1].output is output
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
