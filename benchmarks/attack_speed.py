@@ -2,26 +2,21 @@
 
     for backend in tensorflow jax torch; do
       KERAS_BACKEND=$backend python benchmarks/attack_speed.py
-      KERAS_BACKEND=$backend python benchmarks/attack_speed.py --curves
     done
-    python benchmarks/attack_speed.py --memory
     python benchmarks/figures.py
 
 7 steps of 0.1 inside radius 0.5, random weights (of trained ones the speed is
 the same): ResNet-20 on 32x32 images in batches of 128, and a CNN of 93,000
 parameters on 8x8 images in batches of 100. All take turns in one process;
-tracing and compilation are excluded; ratios are medians over the turns. "Of
-peak" is the share of the FLOP/s of a square matrix product of the same
-framework. `peers.py` says how the peers are installed and called.
+tracing and compilation are excluded; ratios are medians over the turns. The
+FLOP/s of a square matrix product are measured too: `figures.py` prints which
+share of the best of the three frameworks a line reaches. `peers.py` says how
+the peers are installed and called.
 
 Results: see `results/attack-*.json` and the README.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 
 import keras
 import measure
@@ -30,6 +25,9 @@ import peers
 from keras import ops
 
 import keras_robust as kr
+from keras_robust import backend
+from keras_robust.attacks.objectives import log_odds
+from keras_robust.attacks.per_model import frozen_logits
 
 STEPS = 7
 BATCHES = {"resnet20": 128, "digits": 100}
@@ -94,12 +92,10 @@ def with_peers(name, repeats):
     lines = {}
     for way, taken in times.items():
         line = measure.summary(taken, len(x) * STEPS)
-        line["of_peak"] = line["per_second"] * flops / peak
         line["ours_is_faster_by"] = measure.ratio(times, "keras_robust", way)
         lines[way] = line
         print(
             f"{name} {way:18} {line['per_second']:9.0f} image-steps/s, "
-            f"{100 * line['of_peak']:5.1f} % of peak, "
             f"ours x {line['ours_is_faster_by']:.2f}",
             flush=True,
         )
@@ -126,6 +122,55 @@ def overhead_of(name, repeats):
     more = 1000 * float(np.median(more))
     print(f"{name}: {more:.2f} ms of overhead at batch 1", flush=True)
     return more
+
+
+def profile(name, repeats):
+    """Where the time of a call goes: milliseconds, as a chain of parts.
+
+    Each part contains the one before it: the folded network forward, its
+    gradient, the compiled loop of all steps, the call.
+    """
+    model, shape = network(name)
+    x, y = images(BATCHES[name], shape)
+    logits = frozen_logits(model, None)
+    inputs = {"x": ops.convert_to_tensor(x), "y": ops.convert_to_tensor(y)}
+
+    def many(function):
+        def run():
+            for _ in range(STEPS):
+                result = compiled(inputs)
+            ops.convert_to_numpy(result)
+
+        compiled = backend.compile(function, model.variables)
+        return run
+
+    def gradient(inputs):
+        return backend.value_and_gradient(
+            lambda x: (log_odds(inputs["y"], logits(x)), 0), inputs["x"]
+        )[1]
+
+    attack = kr.PGDAttack(
+        epsilon=peers.EPSILON,
+        step_size=peers.STEP_SIZE,
+        steps=STEPS,
+        batch_size=len(x),
+    )
+    loop = attack._compiled_loop(model, x, False)
+    batch = {"center": x, "y": y, **attack._constants(x.shape)}
+    batch = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
+    times = measure.take_turns(
+        {
+            "forward": many(lambda inputs: logits(inputs["x"])),
+            "gradients": many(gradient),
+            "loop": lambda: ops.convert_to_numpy(loop(batch, STEPS)["x"]),
+            "call": lambda: attack(model, x, y, verbose=0),
+        },
+        repeats,
+    )
+    found = {part: 1000 * float(np.median(t)) for part, t in times.items()}
+    cells = ", ".join(f"{part} {ms:.1f} ms" for part, ms in found.items())
+    print(f"{name}, {STEPS} steps: {cells}", flush=True)
+    return found
 
 
 def half_precision(repeats):
@@ -160,104 +205,16 @@ def with_policy(model, policy):
     return copy
 
 
-def curve(points, make, repeats=3):
-    """Rates over something: `make(point) -> (function, image-steps)`."""
-    rates = {}
-    for point in points:
-        run, work = make(point)
-        times = measure.take_turns({"": run}, repeats, warm=1)[""]
-        rates[str(point)] = measure.summary(times, work)
-        print(point, f"{rates[str(point)]['per_second']:.0f}", flush=True)
-    return rates
-
-
-def curves():
-    """Rates over batch, steps, images, depth and width."""
-
-    def over_batch(name):
-        model, shape = network(name)
-
-        def make(batch):
-            x, y = images(batch, shape)
-            return ours(model, x, y), batch * STEPS
-
-        return make
-
-    model, shape = network("digits")
-
-    def over_steps(steps):
-        x, y = images(100, shape)
-        return ours(model, x, y, steps), 100 * steps
-
-    def over_images(count):
-        x, y = images(count, shape)
-        return ours(model, x, y, batch_size=100), count * STEPS
-
-    def over_size(depth, width):
-        model, shape = network("resnet20", depth, width)
-        x, y = images(64, shape)
-        return ours(model, x, y), 64 * STEPS
-
-    batches = [2**k for k in range(12)]
-    return {
-        "resnet20 over batch": curve(batches, over_batch("resnet20")),
-        "digits over batch": curve(batches, over_batch("digits")),
-        "digits over steps": curve([1, 10, 100, 1000], over_steps),
-        "digits over images": curve([10**k for k in (2, 3, 4, 5)], over_images),
-        "depth of width 16": curve(
-            [8, 20, 56, 110], lambda depth: over_size(depth, 16)
-        ),
-        "width of depth 20": curve(
-            [8, 16, 32, 64], lambda width: over_size(20, width)
-        ),
-    }
-
-
-def memory_of(count):
-    """MiB of this process at its peak, beyond the arrays in and out."""
-    keras.utils.set_random_seed(0)
-    model = kr.models.small_cnn((32, 32, 3), filters=(8, 16))
-    x, y = images(count, (32, 32, 3))
-    attacked = ours(model, x, y, steps=1, batch_size=128)()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return peak - (x.nbytes + attacked.nbytes) / 2**20
-
-
-def memory():
-    """`memory_of` in a process for each number of images."""
-    found = {}
-    for count in (1000, 10_000, 50_000):
-        command = [sys.executable, __file__, "--memory-of", str(count)]
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True
-        )
-        found[str(count)] = float(done.stdout.splitlines()[-1])
-        print(count, "images:", round(found[str(count)]), "MiB", flush=True)
-    return found
-
-
 def main():
-    """What was asked for, written to `results/`."""
+    """Everything, written to `results/`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--curves", action="store_true")
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    name = keras.backend.backend()
-    if options.memory_of:
-        print(json.dumps(memory_of(options.memory_of)))
-    elif options.memory:
-        measure.save(f"attack-memory-{name}", {"MiB": memory()})
-    elif options.curves:
-        measure.save(f"attack-curves-{name}", {"curves": curves()})
-    else:
-        results = {key: with_peers(key, options.repeats) for key in BATCHES}
-        results["overhead_ms"] = {
-            key: overhead_of(key, options.repeats) for key in BATCHES
-        }
-        results["mixed_bfloat16"] = half_precision(options.repeats)
-        measure.save(f"attack-{name}", results)
+    repeats = parser.parse_args().repeats
+    results = {key: with_peers(key, repeats) for key in BATCHES}
+    results["overhead_ms"] = {key: overhead_of(key, repeats) for key in BATCHES}
+    results["profile_ms"] = {key: profile(key, repeats) for key in BATCHES}
+    results["mixed_bfloat16"] = half_precision(repeats)
+    measure.save(f"attack-{keras.backend.backend()}", results)
 
 
 if __name__ == "__main__":

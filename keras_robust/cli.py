@@ -84,6 +84,17 @@ def _add_generate_arguments(parser):
     parser.add_argument("--start", default="image", choices=("image", "noise"))
     parser.add_argument("--layer", help="layer of the representation")
     parser.add_argument(
+        "--optimizer",
+        default="gradient_descent",
+        choices=("gradient_descent", "polyak"),
+        help="of robust, non_robust and mix; the first is the paper's",
+    )
+    parser.add_argument(
+        "--early-stop",
+        action="store_true",
+        help="rand, det, other: an image is done once the model says t",
+    )
+    parser.add_argument(
         "--alpha", type=float, default=0.9, help="share of D_R in mix"
     )
     parser.add_argument("--batch-size", type=int, default=128)

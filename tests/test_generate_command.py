@@ -39,6 +39,21 @@ def test_every_kind(saved, tmp_path, kind):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.parametrize(
+    "kind, options, key, value",
+    [
+        ("robust", ["--optimizer", "polyak"], "optimizer", "polyak"),
+        ("rand", ["--early-stop"], "early_stop", True),
+    ],
+)
+def test_faster_ways(saved, tmp_path, kind, options, key, value):
+    assert generate(kind, tmp_path, "--model", str(saved), *options) == 0
+    folder = tmp_path / "constructed_digits" / kind / "1.0.0"
+    found = json.loads((folder / "description.json").read_text())
+    assert found["arguments"][key] == value
+
+
+@pytest.mark.slow_on_jax
 def test_scaling_is_part_of_the_model(saved, tmp_path):
     """A model that wants [-1, 1] sees other pixels than one of [0, 1]."""
     import tensorflow_datasets as tfds

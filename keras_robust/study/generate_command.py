@@ -28,7 +28,7 @@ def transform_of(kind, model, num_classes, options):
         model: A Keras model, or `None` for shortcuts.
         num_classes: C.
         options: Dictionary: `norm`, `epsilon`, `step_size`, `steps`, `start`,
-            `alpha`, `layer`, `batch_size`, `seed`.
+            `alpha`, `layer`, `optimizer`, `early_stop`, `batch_size`, `seed`.
 
     Returns:
         A transform for `datasets.generate`.
@@ -42,7 +42,12 @@ def transform_of(kind, model, num_classes, options):
     if kind in TARGETS:
         steps = 100 if options["steps"] is None else options["steps"]
         return NonRobustifier(
-            *(model, TARGETS[kind]), steps=steps, **ball, **step, **shared
+            *(model, TARGETS[kind]),
+            steps=steps,
+            early_stop=options["early_stop"],
+            **ball,
+            **step,
+            **shared,
         )
     steps = 1000 if options["steps"] is None else options["steps"]
     inversion = Robustifier(
@@ -50,6 +55,7 @@ def transform_of(kind, model, num_classes, options):
         steps=steps,
         start=options["start"],
         layer=options["layer"],
+        optimizer=options["optimizer"],
         **step,
         **shared,
     )
