@@ -7,7 +7,8 @@
 PGD-L2 with 40 steps and 5 restarts, the best point kept, on a standard and an
 adversarially trained network (`networks.py`): in full
 (`survivors_only=False`) and on the survivors, in turns; probes are off. Then a
-list of attacks in one call. Robust accuracies are printed beside the ratio: of
+list of attacks in one call; and the robust accuracy of the same weights in
+`mixed_bfloat16`. Robust accuracies are printed beside the ratio: of
 one attack they must be the same to the example.
 
 Results: see `results/evaluation-*.json` and the README.
@@ -17,10 +18,14 @@ import argparse
 
 import keras
 import measure
+from attack_speed import with_policy
 from networks import SETTINGS
 from networks import network
 
 import keras_robust as kr
+
+# A point is ten of them.
+HALF_IMAGES = 1000
 
 
 def one_attack(epsilon):
@@ -103,6 +108,22 @@ def compare(model, data, attacks, repeats):
     return result
 
 
+def in_half_precision(model, data, epsilon):
+    """Accuracies of the network in float32 and in `mixed_bfloat16`."""
+    attacks = {"pgd": kr.PGDAttack("l2", epsilon, steps=20, keep_best=True)}
+    found = {}
+    for policy in ("float32", "mixed_bfloat16"):
+        copy = with_policy(model, policy)
+        report = kr.evaluate_robustness(
+            copy, data, attacks, verbose=0, probe=False
+        )
+        found[policy] = report.accuracy
+    difference = abs(found["float32"]["pgd"] - found["mixed_bfloat16"]["pgd"])
+    found["points_apart"] = 100 * difference
+    print(f"mixed_bfloat16: {found}", flush=True)
+    return found
+
+
 def main():
     """Both networks, both lists."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -117,6 +138,9 @@ def main():
     results = {"images": len(data[0]), "epsilon": epsilon}
     for kind in ("standard", "adversarial"):
         model = network(options.networks, options.dataset, kind != "standard")
+        results[f"{kind}, mixed_bfloat16"] = in_half_precision(
+            *(model, (x[:HALF_IMAGES], y[:HALF_IMAGES]), epsilon)
+        )
         for attacks in (one_attack, several_attacks):
             print(kind, attacks.__name__, flush=True)
             results[f"{kind}, {attacks.__name__}"] = compare(

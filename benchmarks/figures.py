@@ -189,10 +189,12 @@ def other_tables():
         if found:
             share = found["of_parts"]
             line("training step / its parts", backend, f"{share:.3f}")
-        found = measure.load(f"generation-{backend}")
-        for way in ("map", "generate") if found else ():
-            share = found[way]["of_bare"]
-            line(f"{way} / bare transform", backend, f"{share:.3f}")
+        for steps in (20, 100):
+            found = measure.load(f"generation-{steps}-steps-{backend}")
+            for way in ("map", "generate") if found else ():
+                share = found[way]["of_bare"]
+                what = f"{way} / bare transform, {steps} steps"
+                line(what, backend, f"{share:.3f}")
         found = measure.load(f"attack-memory-{backend}")
         for count, mebibytes in (found or {}).get("MiB", {}).items():
             what = f"memory beyond the arrays, {count} images"

@@ -1,12 +1,13 @@
 """Speed, busy share and peak memory of generated data sets.
 
     python benchmarks/generation_speed.py
+    python benchmarks/generation_speed.py --steps 20
     python benchmarks/generation_speed.py --memory 5000 50000
 
-D_rand of CIFAR-10 training images, 20 steps, by a small network with random
-weights, through `map` and through `datasets.generate`, in turns with the bare
-compiled loop on a batch in memory: "of bare" is the share of its speed, median
-over the turns; reading, targets, distances, compression, checksums and writing
+D_rand of CIFAR-10 training images, the paper's 100 steps, by a small network
+with random weights, through `map` and through `datasets.generate`, in turns
+with the bare compiled loop on a batch in memory: "of bare" is the share of its
+speed, median over the turns; reading, targets, distances, compression, checksums and writing
 are what may be lost. For `--memory` each size is a process of its own, one
 step, so that its peak memory is its own.
 
@@ -107,7 +108,7 @@ def main():
     """What was asked for, written to `results/`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=20 * BATCH)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory", type=int, nargs="+")
     parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
@@ -127,7 +128,7 @@ def main():
         measure.save(f"generation-memory-{name}", {"sizes": found})
     else:
         results = speed(options.examples, options.steps, options.repeats)
-        measure.save(f"generation-{name}", results)
+        measure.save(f"generation-{options.steps}-steps-{name}", results)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ class PGDAttack(GradientAttack):
             and for every batch size; `None` for fresh ones.
         keep_best: Whether to return the best iterate by (success, loss)
             instead of the last.
-        early_stop: Whether an example stops at its first success.
+        early_stop: Whether an example stops at its first success: one that
+            is wrong from the start stays as it is, and later restarts see
+            only what still stands.
         mask: `None`, or numbers that broadcast to `x`: 0 where it must not
             move. Applied before the norm.
         batch_size: Int >= 1, how many examples are attacked at once.

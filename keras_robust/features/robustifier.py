@@ -48,8 +48,8 @@ class Robustifier(ConfigMixin):
         jit_compile: As in `PGDAttack`.
         optimizer: `"gradient_descent"`, normalized steps of one length, which
             is the paper's; or `"polyak"`, steps as long as the distance left
-            asks for, with momentum (see `PolyakLoop`): as close in about an
-            eighth of the steps (`benchmarks/inversion_optimizers.py`).
+            asks for, with momentum (see `PolyakLoop`): as close in about a
+            quarter of the steps (`benchmarks/inversion_optimizers.py`).
 
     Example:
 
