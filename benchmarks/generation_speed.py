@@ -7,9 +7,9 @@
 D_rand of CIFAR-10 training images, the paper's 100 steps, by a small network
 with random weights, through `map` and through `datasets.generate`, in turns
 with the bare compiled loop on a batch in memory: "of bare" is the share of its
-speed, median over the turns; reading, targets, distances, compression, checksums and writing
-are what may be lost. For `--memory` each size is a process of its own, one
-step, so that its peak memory is its own.
+speed, median over the turns; reading, targets, distances, compression,
+checksums and writing are what may be lost. For `--memory` each size is a
+process of its own, one step, so that its peak memory is its own.
 
 Results: see `results/generation-*.json` and the README.
 """
