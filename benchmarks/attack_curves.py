@@ -19,8 +19,6 @@ Results: see `results/attack-curves-*.json`, `results/curves.png`.
 import argparse
 import json
 import resource
-import subprocess
-import sys
 
 import keras
 import measure
@@ -30,6 +28,9 @@ from attack_speed import network
 from attack_speed import ours
 
 import keras_robust as kr
+
+# Images whose memory is measured.
+COUNTS = (1000, 10_000, 50_000)
 
 
 def curve(points, make, repeats=3):
@@ -107,19 +108,6 @@ def memory_of(count):
     return peak - (x.nbytes + attacked.nbytes) / 2**20
 
 
-def memory():
-    """`memory_of` in a process for each number of images."""
-    found = {}
-    for count in (1000, 10_000, 50_000):
-        command = [sys.executable, __file__, "--memory-of", str(count)]
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True
-        )
-        found[str(count)] = float(done.stdout.splitlines()[-1])
-        print(count, "images:", round(found[str(count)]), "MiB", flush=True)
-    return found
-
-
 def main():
     """What was asked for, written to `results/`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -131,7 +119,9 @@ def main():
     if options.memory_of:
         print(json.dumps(memory_of(options.memory_of)))
     elif options.memory:
-        measure.save(f"attack-memory-{name}", {"MiB": memory()})
+        found = measure.in_processes("--memory-of", COUNTS)
+        found = dict(zip(map(str, COUNTS), found, strict=True))
+        measure.save(f"attack-memory-{name}", {"MiB": found})
     else:
         found = {"curves": curves(options.only)}
         measure.save(f"attack-curves-{name}", found)

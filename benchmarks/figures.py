@@ -64,7 +64,7 @@ def attack_figure():
         ax.set_xticks(ticks, [f"{t}x" for t in ticks])
         ax.minorticks_off()
         ax.tick_params(labelsize=7)
-        ax.set_title(f"keras_robust faster by: {title}", fontsize=8)
+        ax.set_title(f"faster by, {title}", fontsize=8)
     figure.savefig(measure.RESULTS / "attack.png", dpi=120)
 
 
@@ -91,8 +91,12 @@ def curves_figure():
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_title(name, fontsize=8)
-        ax.tick_params(labelsize=7)
-    figure.axes[0].legend(fontsize=7)
+        ax.tick_params(which="both", labelsize=7)
+        if max(len(f.get(name, {})) for f in found.values()) == 4:
+            points = [int(p) for p in found["tensorflow"][name]]
+            ax.set_xticks(points, [f"{p:,}" for p in points])
+            ax.minorticks_off()
+    figure.axes[1].legend(fontsize=7)
     figure.supylabel("image-steps/s", fontsize=8)
     figure.savefig(measure.RESULTS / "curves.png", dpi=120)
 

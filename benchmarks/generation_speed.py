@@ -17,8 +17,6 @@ Results: see `results/generation-*.json` and the README.
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 
 import keras
@@ -117,14 +115,7 @@ def main():
     if options.memory_of:
         print(json.dumps(memory_of(options.memory_of)))
     elif options.memory:
-        found = []
-        for examples in options.memory:
-            command = [sys.executable, __file__, "--memory-of", str(examples)]
-            done = subprocess.run(
-                command, check=True, capture_output=True, text=True
-            )
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-            print(found[-1], flush=True)
+        found = measure.in_processes("--memory-of", options.memory)
         measure.save(f"generation-memory-{name}", {"sizes": found})
     else:
         results = speed(options.examples, options.steps, options.repeats)

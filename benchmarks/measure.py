@@ -5,6 +5,8 @@ import os
 import pathlib
 import platform
 import statistics
+import subprocess
+import sys
 import time
 
 import keras
@@ -128,6 +130,29 @@ def bare_gradient(model):
         lambda inputs: gradient_of(model, inputs["y"], inputs["x"]),
         model.variables,
     )
+
+
+def in_processes(flag, values):
+    """Runs the script again for each value, in a process of its own.
+
+    Args:
+        flag: Option with which the script prints JSON as its last line.
+        values: What to give it.
+
+    Returns:
+        List of what was printed.
+    """
+    found = []
+    for value in values:
+        done = subprocess.run(
+            [sys.executable, sys.argv[0], flag, str(value)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+        print(value, found[-1], flush=True)
+    return found
 
 
 def machine():
