@@ -6,7 +6,8 @@ Real images through TFDS: CIFAR-10 (ResNet-20, all 50,000 images; the
 adversarial one at PGD-L2 0.5) and Fashion-MNIST (a CNN of four layers, 10,000
 images, PGD-L2 1.0), 7 steps of epsilon / 5 each, six and twelve epochs.
 Finished networks are kept and an interrupted training goes on after its last
-epoch. On two cores the CIFAR-10 ones take about 5 and 30 minutes.
+epoch. On two cores, with other work beside it, the CIFAR-10 ones took about 10
+and 40 minutes.
 """
 
 import argparse

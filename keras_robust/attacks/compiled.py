@@ -130,7 +130,7 @@ class CompiledLoop:
         """
         pieces = backend.chunks(steps, self.jit_compile, self._unrolls)
         if len(pieces) == 1 and not self.loop.early_stop:
-            # One call instead of three: a fifth of the time of a small model.
+            # One call instead of three, which a small model feels.
             result = self._run(inputs, steps)
             if report is not None:
                 report(steps)
