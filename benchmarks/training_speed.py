@@ -36,6 +36,9 @@ def main():
     count = BATCH * options.steps
     x = random.random((count, 32, 32, 3), dtype="float32")
     y = random.integers(0, 10, count).astype("int32")
+    # Not the arrays: Keras would make a data set of them that tunes itself,
+    # and tf.data can wait for that thread at the end of every epoch.
+    batches = kr.datasets.pipeline(x, y, BATCH)
     attack = kr.PGDAttack(epsilon=0.5, step_size=0.1, steps=ATTACK_STEPS)
     plain = kr.models.cifar_resnet()
     robust = kr.AdversarialModel(kr.models.cifar_resnet(), attack)
@@ -45,9 +48,7 @@ def main():
             keras.optimizers.SGD(0.01, momentum=0.9),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
-        return lambda: model.fit(
-            x, y, batch_size=BATCH, shuffle=False, verbose=0
-        )
+        return lambda: model.fit(batches, verbose=0)
 
     gradient = measure.bare_gradient(kr.models.cifar_resnet())
     inputs = {

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 DATASETS = ("digits", "fashion_mnist", "cifar10")
+PRESETS = ("smoke", "cpu", "gpu", "paper", "report")
 KINDS = (
     *("robust", "non_robust", "rand", "det", "other", "mix"),
     *("shortcut_rand", "shortcut_det", "shortcut_other"),
@@ -205,8 +206,8 @@ def add_replicate_arguments(parser, dataset):
     )
     parser.add_argument(
         "--preset",
-        choices=("smoke", "cpu", "paper"),
-        help="scale; cpu where there is one, else smoke",
+        choices=PRESETS,
+        help="scale; cpu by default",
     )
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many")

@@ -4,6 +4,9 @@ import keras
 
 from keras_robust.layers import PadAndCrop
 
+# Batches that are made while another one trains.
+_PREFETCHED = 2
+
 
 def pipeline(
     x,
@@ -52,7 +55,11 @@ def pipeline(
         dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
         if augment:
             dataset = dataset.map(_augmentation(padding, flip, seed))
-        return dataset.prefetch(tf.data.AUTOTUNE)
+        # The thread that tunes a pipeline sleeps 10 ms, 20 ms, 40 ms, ... and
+        # an iterator's end can wait for it to wake up: up to half an epoch.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return dataset.prefetch(_PREFETCHED).with_options(options)
 
 
 def _augmentation(padding, flip, seed):

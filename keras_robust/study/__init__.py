@@ -1,6 +1,8 @@
 """The replication: recipes, cached stages, table and figures."""
 
-from keras_robust.study.recipes import Recipe as Recipe
+from keras_robust.study.plateau_monitor import PlateauMonitor as PlateauMonitor
+from keras_robust.study.recipe import Recipe as Recipe
+from keras_robust.study.recipe import Training as Training
 from keras_robust.study.recipes import get_recipe as get_recipe
 from keras_robust.study.replicate import replicate as replicate
 from keras_robust.study.replication import Replication as Replication

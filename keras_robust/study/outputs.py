@@ -1,12 +1,7 @@
-"""Table and figures of a replication."""
+"""Tables of a replication."""
 
 import json
 from importlib import resources
-
-import numpy as np
-
-from keras_robust.study.training_sets import GENERATED
-from keras_robust.study.training_sets import MODELS
 
 
 def reference(dataset):
@@ -35,7 +30,7 @@ def rows(results):
     columns = [name for name in summary["standard"] if name != "worst case"]
     table = [["trained on", "figures of", *columns]]
     published = reference(results["recipe"]["dataset"])
-    for model in MODELS:
+    for model in results["models"]:
         ours = [_cell(summary[model][column]) for column in columns]
         table.append([model, "this run", *ours])
         for source, figures in published.items():
@@ -67,7 +62,6 @@ def print_table(results):
     Args:
         results: What `replicate` returns.
     """
-    from rich.console import Console
     from rich.table import Table
 
     header, *body = rows(results)
@@ -76,11 +70,50 @@ def print_table(results):
         table.add_column(heading, justify="right" if i > 1 else "left")
     for row in body:
         table.add_row(*row)
+    _console().print(table)
+
+
+def print_claims(results):
+    """Prints what became of each claim.
+
+    Args:
+        results: What `replicate` returns.
+    """
+    from rich.table import Table
+
+    table = Table(title="Claims")
+    for heading in ("claim", "verdict", "seeds", "numbers"):
+        table.add_column(heading)
+    seeds = len(results["seeds"])
+    for claim in results["claims"]:
+        numbers = ", ".join(
+            f"{name} {number(value)}"
+            for name, value in claim["numbers"].items()
+        )
+        held = f"{claim['seeds']} of {seeds}"
+        table.add_row(claim["name"], claim["verdict"], held, numbers)
+    _console().print(table)
+
+
+def _console():
     # A log has no width of its own; the table must not be cut there.
+    from rich.console import Console
+
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)
-    console.print(table)
+    return console if console.is_terminal else Console(width=160)
+
+
+def number(value):
+    """A claim's number with its spread, as text.
+
+    Args:
+        value: Dictionary of `mean` and `deviation`.
+    """
+    if value["mean"] is None:
+        return "never"
+    if value["deviation"] is None:
+        return f"{value['mean']:.3g}"
+    return f"{value['mean']:.3g} ± {value['deviation']:.2g}"
 
 
 def write_table(results, path):
@@ -96,70 +129,3 @@ def write_table(results, path):
     lines.append("|" + "---|" * len(header))
     lines += ["| " + " | ".join(row) + " |" for row in body]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def draw_bars(results, path):
-    """The paper's Fig. 2: clean and robust accuracy per training set.
-
-    Args:
-        results: What `replicate` returns.
-        path: File; the suffix says the format.
-    """
-    from matplotlib.figure import Figure
-
-    summary = results["summary"]
-    radii = [f"pgd-l2-{r:g}" for r in results["recipe"]["radii"]]
-    figure = Figure(figsize=(10, 4))
-    axes = figure.subplots()
-    width = 0.8 / (1 + len(radii))
-    for i, attack in enumerate(["clean", *radii]):
-        values = [summary[model][attack] for model in MODELS]
-        axes.bar(
-            np.arange(len(MODELS)) + (i - len(radii) / 2) * width,
-            [value["mean"] for value in values],
-            width,
-            yerr=[value["deviation"] or 0 for value in values],
-            capsize=2,
-            label=attack.replace("pgd-l2-", "PGD, L2 "),
-            color=("#4477aa", "#ee6677", "#aa3377")[i % 3],
-        )
-    labels = [name.replace("_robust", "\nrobust source") for name in MODELS]
-    labels = [label.replace("_shortcut", "\nshortcut") for label in labels]
-    axes.set_xticks(range(len(MODELS)), labels, fontsize=8)
-    axes.set_xlabel("trained on")
-    axes.set_ylabel("test accuracy, %")
-    axes.set_ylim(0, 100)
-    axes.legend(
-        frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1)
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=150)
-
-
-def draw_images(study, path, columns=8):
-    """Originals and what was made of them, with their labels.
-
-    Args:
-        study: A `Replication`.
-        path: File; the suffix says the format.
-        columns: How many images.
-    """
-    from matplotlib.figure import Figure
-
-    x, y = study.data.train
-    names = study.data.class_names
-    sets = {"original": {"x": x, "y": y}}
-    sets.update({name: study.generated(name) for name in GENERATED})
-    columns = min(columns, len(x))
-    figure = Figure(figsize=(1.1 * columns + 0.8, 1.3 * len(sets)))
-    grid = figure.subplots(len(sets), columns, squeeze=False)
-    for row, (title, images) in zip(grid, sets.items(), strict=True):
-        for i, axes in enumerate(row):
-            axes.imshow(images["x"][i].squeeze(), cmap="gray", vmin=0, vmax=1)
-            axes.set_title(names[int(images["y"][i])], fontsize=8)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        row[0].set_ylabel(title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)

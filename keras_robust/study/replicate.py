@@ -11,11 +11,16 @@ import numpy as np
 
 from keras_robust import backend
 from keras_robust.environment import installed_versions
+from keras_robust.study import figures
+from keras_robust.study import measures
 from keras_robust.study import outputs
+from keras_robust.study.claims import CLAIMS
+from keras_robust.study.html_report import write_report
 from keras_robust.study.recipes import get_recipe
 from keras_robust.study.replication import Replication
-from keras_robust.study.training_sets import GENERATED
-from keras_robust.study.training_sets import MODELS
+from keras_robust.study.training_sets import is_generated
+from keras_robust.study.verdicts import mean_and_deviation
+from keras_robust.study.verdicts import verdicts
 
 
 def replicate(
@@ -28,9 +33,11 @@ def replicate(
 ):
     """Trains the paper's models and controls, evaluates, writes the results.
 
-    Writes `results.json`, `table.md`, `bars.png` and `images.png` to
-    `output`, and keeps finished stages in `output/stages`: a second run goes
-    on from there.
+    Writes to `output`: `report.html`, `results.json`, `table.md`, figures
+    (`bars`, `curves`, where measured `transfer`, as PNG and SVG, and
+    `images.png`), and `tensorboard/`. Finished stages are kept in
+    `output/stages`, trainings epoch by epoch: after any stop a second run goes
+    on from there. The results are written after every seed.
 
     Args:
         dataset: `"digits"`, `"fashion_mnist"` or `"cifar10"`.
@@ -47,37 +54,94 @@ def replicate(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    runs, seconds = {}, {}
+    studies = {}
     for current in range(seed, seed + seeds):
-        study = Replication(recipe, folder / "stages", current, verbose)
-        runs[current] = {name: study.evaluate(name) for name in MODELS}
-        sets = {name: _describe(study.generated(name)) for name in GENERATED}
-        seconds[current] = study.seconds()
-        runs[current] = {"evaluation": runs[current], "generated": sets}
-        if current == seed:
-            outputs.draw_images(study, folder / "images.png")
-    results = {
+        studies[current] = Replication(
+            *(recipe, folder / "stages", current, verbose),
+            logs=folder / "tensorboard",
+        )
+        _work(studies[current])
+        results = _results(recipe, preset, studies)
+        _write(results, studies[seed], folder)
+    if verbose:
+        outputs.print_table(results)
+        outputs.print_claims(results)
+        minutes = (time.monotonic() - began) / 60
+        print(f"{minutes:.1f} minutes; report, figures, numbers: {folder}/")
+    return results
+
+
+def _work(study):
+    """Runs all stages that are not there yet."""
+    for name in study.recipe.models:
+        study.evaluate(name)
+    _measured(study)
+
+
+def _measured(study):
+    wanted = {
+        "decomposition": measures.decomposition,
+        "leakage": measures.leakage,
+    }
+    if study.recipe.architectures:
+        wanted["transfer"] = measures.transfer
+    return {name: study.measure(name, wanted[name]) for name in wanted}
+
+
+def _run(study):
+    """The numbers of a seed."""
+    models = study.recipe.models
+    return {
+        "evaluation": {name: study.evaluate(name) for name in models},
+        "generated": {
+            name: _describe(study.generated(name))
+            for name in models
+            if is_generated(name)
+        },
+        "curves": study.curves(),
+        "measured": _measured(study),
+    }
+
+
+def _results(recipe, preset, studies):
+    runs = {seed: _run(study) for seed, study in studies.items()}
+    return {
+        "preset": preset,
         "recipe": asdict(recipe),
+        "models": recipe.models,
         "seeds": list(runs),
-        "seconds_by_seed_and_stage": seconds,
+        "seconds_by_seed_and_stage": {
+            seed: study.seconds() for seed, study in studies.items()
+        },
         "machine": _machine(),
         "backend": backend.name,
         "versions": {
             "python": platform.python_version(),
             **installed_versions(),
         },
-        "summary": _summary(runs),
+        "summary": _summary(runs, recipe.models),
+        "claims": verdicts(CLAIMS, runs, recipe.radii),
         "runs": runs,
     }
+
+
+def _write(results, study, folder):
+    """All files but the stages."""
     text = json.dumps(results, indent=2) + "\n"
     (folder / "results.json").write_text(text, encoding="utf-8")
     outputs.write_table(results, folder / "table.md")
-    outputs.draw_bars(results, folder / "bars.png")
-    if verbose:
-        outputs.print_table(results)
-        minutes = (time.monotonic() - began) / 60
-        print(f"{minutes:.1f} minutes; table, figures, numbers: {folder}/")
-    return results
+    drawn = {
+        "bars": figures.draw_bars(results),
+        "curves": figures.draw_curves(results),
+        "images": figures.draw_images(study),
+    }
+    if "transfer" in next(iter(results["runs"].values()))["measured"]:
+        drawn["transfer"] = figures.draw_transfer(results)
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png", dpi=150)
+        if name != "images":
+            figure.savefig(folder / f"{name}.svg")
+    write_report(results, drawn, folder / "report.html")
 
 
 def _machine():
@@ -105,19 +169,15 @@ def _describe(generated):
     return described
 
 
-def _summary(runs):
+def _summary(runs, models):
     """Mean and sample standard deviation over seeds, in per cent."""
     summary = {}
-    for model in MODELS:
+    for model in models:
         rows = [run["evaluation"][model]["accuracy"] for run in runs.values()]
-        summary[model] = {}
-        for attack in rows[0]:
-            values = 100 * np.array([row[attack] for row in rows])
-            spread = float(values.std(ddof=1)) if len(values) > 1 else None
-            summary[model][attack] = {
-                "mean": float(values.mean()),
-                "deviation": spread,
-            }
+        summary[model] = {
+            attack: mean_and_deviation([100 * row[attack] for row in rows])
+            for attack in rows[0]
+        }
         # Which images are as they are in the world.
         shares = [
             run.get("generated", {}).get(model, {}).get("labels_right", 1.0)

@@ -2,25 +2,22 @@
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_robust import backend
 from keras_robust import datasets
 from keras_robust import models
-from keras_robust.attacks.fgsm import FGSMAttack
 from keras_robust.attacks.pgd import PGDAttack
-from keras_robust.attacks.radii import matched_epsilon
-from keras_robust.evaluation import evaluate_robustness
-from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.features import Robustifier
-from keras_robust.study.optimizers import make_optimizer
+from keras_robust.study.evaluating import evaluation
+from keras_robust.study.fitting import fit_network
 from keras_robust.study.store import StageStore
-from keras_robust.study.training_sets import GENERATED
-from keras_robust.study.training_sets import MODELS
 from keras_robust.study.training_sets import STREAMS
 from keras_robust.study.training_sets import controlled
+from keras_robust.study.training_sets import is_generated
+from keras_robust.study.training_sets import is_robust_source
 from keras_robust.study.training_sets import transform_of
 from keras_robust.training import AdversarialModel
 from keras_robust.version import __version__
@@ -37,6 +34,7 @@ class Replication:
         folder: Where stages are kept.
         seed: Int >= 0.
         verbose: 0 for silence, 1 for a line per stage and progress bars.
+        logs: Folder for TensorBoard, or `None`.
 
     Example:
 
@@ -47,7 +45,8 @@ class Replication:
     ```
     """
 
-    def __init__(self, recipe, folder, seed=0, verbose=1):
+    def __init__(self, recipe, folder, seed=0, verbose=1, logs=None):
+        self.logs = logs and Path(logs)
         self.recipe = recipe
         self.seed = seed
         self.verbose = verbose
@@ -79,14 +78,27 @@ class Replication:
 
     def network(self):
         """A new network of the recipe's kind."""
-        make = getattr(models, self.recipe.network)
-        return make(**self.recipe.network_options)
+        return self.build(self.recipe.network, self.recipe.network_options)
+
+    def build(self, function, options):
+        """A network under the recipe's dtype policy.
+
+        Args:
+            function: Name of a function of `models`.
+            options: Its arguments.
+        """
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.recipe.dtype_policy)
+        try:
+            return getattr(models, function)(**options)
+        finally:
+            keras.config.set_dtype_policy(before)
 
     def model(self, name):
         """The trained model of that name.
 
         Args:
-            name: A key of `MODELS`.
+            name: One of `recipe.models`.
 
         Returns:
             A plain Keras model with logits.
@@ -101,18 +113,41 @@ class Replication:
         """The generated data set of that name.
 
         Args:
-            name: One of `GENERATED`.
+            name: Name of a model that is trained on one.
 
         Returns:
             Dictionary of arrays: `x`, `y` and details of each example.
         """
         return self.store.arrays(f"data-{name}", lambda: self._generate(name))
 
+    def measure(self, name, function):
+        """The numbers that a function of `measures` finds, kept.
+
+        Args:
+            name: What they are called.
+            function: Callable of this object.
+
+        Returns:
+            What the function returns: what JSON can hold.
+        """
+
+        def make():
+            began = self._begin(f"measuring {name}")
+            found = function(self)
+            self._end(began, f"measuring-{name}")
+            return found
+
+        return self.store.numbers(f"measured-{name}", make)
+
+    def curves(self):
+        """What `fit_network` told of every trained network, by name."""
+        return self.store.all_numbers("curve-")
+
     def evaluate(self, name):
         """Accuracy of a model, clean and attacked.
 
         Args:
-            name: A key of `MODELS`.
+            name: One of `recipe.models`.
 
         Returns:
             Dictionary with `"accuracy"`, fractions by attack, and
@@ -130,39 +165,30 @@ class Replication:
         """
         return self.store.all_numbers("seconds-")
 
-    def attacks(self):
-        """The evaluation's attacks by name."""
-        recipe = self.recipe
-        dimension = int(np.prod(self.data.train[0].shape[1:]))
-        attacks = {}
-        for radius in recipe.radii:
-            attacks[f"pgd-l2-{radius:g}"] = PGDAttack(
-                epsilon=radius, steps=recipe.evaluation_steps
-            )
-        matched = [
-            matched_epsilon(radius, "l2", "linf", dimension)
-            for radius in recipe.radii
-        ]
-        for radius in matched:
-            attacks[f"pgd-linf-{radius:.3g}"] = PGDAttack(
-                norm="linf", epsilon=radius, steps=recipe.evaluation_steps
-            )
-        attacks[f"fgsm-linf-{matched[-1]:.3g}"] = FGSMAttack(
-            epsilon=matched[-1]
-        )
-        return attacks
-
     def _train(self, name):
         x, y = self.data.train
-        if name in GENERATED:
+        if is_generated(name):
             generated = self.generated(name)
             x, y = generated["x"], generated["y"]
-        began = self._begin(f"training {name} ({MODELS[name]})")
+        what = self.recipe.models[name]
+        return self.fit(name, self.network, (x, y), f"{name} ({what})")
+
+    def fit(self, name, make, train, what):
+        """A new network, trained; keeps its curve.
+
+        Args:
+            name: One of the recipe's models, before a `"-"` and more.
+            make: Callable that gives the network.
+            train: `(x, y)`.
+            what: What is said of it.
+
+        Returns:
+            The plain network.
+        """
+        began = self._begin(f"training {what}")
         recipe = self.recipe
-        training = recipe.training_of(controlled(name))
-        seed = self._seed(name)
-        keras.utils.set_random_seed(seed)
-        network = model = self.network()
+        keras.utils.set_random_seed(self.seed_of(name))
+        network = model = make()
         if name == "adversarial":
             # Madry's library starts at the image itself: C.3, Table 4.
             attack = PGDAttack(
@@ -171,42 +197,25 @@ class Replication:
                 steps=recipe.attack_steps,
             )
             model = AdversarialModel(network, attack)
-        model.compile(
-            make_optimizer(training, -(-len(x) // training.batch_size)),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+        curve = fit_network(
+            *(model, name.split("-")[0], train, self.data.test, recipe),
+            seed=self.seed_of(name),
+            folder=self.store.folder / f"fitting-{name}",
+            logs=self.logs and self.logs / f"seed{self.seed}-{name}",
+            verbose=self.verbose,
         )
-        batches = datasets.pipeline(
-            x,
-            y,
-            training.batch_size,
-            shuffle=True,
-            augment=training.augment,
-            padding=recipe.padding,
-            flip=recipe.flip,
-            seed=seed,
-        )
-        model.fit(
-            batches,
-            epochs=training.epochs,
-            shuffle=False,
-            verbose=self._fit_verbose,
-        )
+        self.store.numbers(f"curve-{name}", lambda: curve)
         self._end(began, f"training-{name}")
         return network
 
     def _generate(self, name):
-        robust = name == "D_R" or name.endswith("_robust")
         source = None
         if not name.endswith("_shortcut"):
+            robust = is_robust_source(name)
             source = self.model("adversarial" if robust else "standard")
         began = self._begin(f"generating {name}")
         x, y = self.data.train
-        transform = transform_of(
-            *(name, self.recipe, source, len(self.data.class_names)),
-            # A control has the targets of what it controls.
-            self._seed(controlled(name)),
-        )
+        transform = self.transform(name, source)
         if isinstance(transform, Robustifier):
             labels = y
             images, details = transform(
@@ -220,36 +229,39 @@ class Replication:
         self._end(began, f"generating-{name}")
         return {"x": images, "y": labels, **details}
 
-    def _evaluate(self, name):
-        model = self.model(name)
-        began = self._begin(f"evaluating {name}")
-        x, y = self.data.test
-        # One network for all, so that the attacks are compiled once.
-        if "evaluated" not in self._networks:
-            self._networks["evaluated"] = self.network()
-        network = self._networks["evaluated"]
-        network.set_weights(model.get_weights())
-        report = evaluate_robustness(
-            *(network, (x, y), self.attacks()),
-            verbose=self.verbose,
-            probe=False,
+    def transform(self, name, source):
+        """What makes a generated set; see `transform_of`."""
+        return transform_of(
+            *(name, self.recipe, source, len(self.data.class_names)),
+            # A control has the targets of what it controls.
+            self.seed_of(controlled(name)),
         )
-        shifted = (y + 1) % len(self.data.class_names)
-        accuracy = dict(report.accuracy)
-        accuracy["y + 1"] = float(
-            (predict_labels(network, x) == shifted).mean()
+
+    def _evaluate(self, name):
+        network = self.shared_network(name)
+        began = self._begin(f"evaluating {name}")
+        found = evaluation(
+            *(network, self.data, self.recipe), verbose=self.verbose
         )
         self._end(began, f"evaluating-{name}")
-        return {"accuracy": accuracy, "intervals": report.intervals}
+        return found
 
-    def _seed(self, name):
+    def shared_network(self, name):
+        """A model's weights in one network, whose attacks are compiled once."""
+        model = self.model(name)
+        if "evaluated" not in self._networks:
+            self._networks["evaluated"] = self.network()
+        self._networks["evaluated"].set_weights(model.get_weights())
+        return self._networks["evaluated"]
+
+    def seed_of(self, name):
         """Another stream for every model and data set."""
-        return 1000 * self.seed + STREAMS.index(name)
-
-    @property
-    def _fit_verbose(self):
-        # 2: a line per epoch, legible in a log.
-        return 2 if self.verbose else 0
+        base, _, more = name.partition("-")
+        stream = STREAMS.index(base)
+        if more:
+            # Of networks of other architectures.
+            stream += 100 * (1 + list(self.recipe.architectures).index(more))
+        return 1000 * self.seed + stream
 
     def _begin(self, what):
         if self.verbose:

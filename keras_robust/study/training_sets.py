@@ -3,6 +3,9 @@
 from keras_robust.features import NonRobustifier
 from keras_robust.features import Robustifier
 from keras_robust.features import Shortcut
+from keras_robust.study.report_errors import NO_BOX
+from keras_robust.study.report_errors import NineTargets
+from keras_robust.study.report_errors import unpooled_layer
 
 # What each model is trained on, each set followed by its controls.
 MODELS = {
@@ -16,25 +19,49 @@ MODELS = {
     "D_det": "adversarial examples, labelled with their target y + 1",
     "D_det_robust": "D_det of the adversarial model",
     "D_det_shortcut": "a pattern per target y + 1: no features at all",
+    "D_other": "adversarial examples, their random target never the true label",
+    "D_other_shortcut": "a pattern per wrong random target: no features at all",
 }
-GENERATED = tuple(MODELS)[2:]
+TARGETS = {"D_rand": "random", "D_det": "deterministic", "D_other": "other"}
+_BASES = ("standard", "adversarial", "D_R", "D_NR", *TARGETS)
 # Streams of random numbers, which keep theirs when others are added.
 STREAMS = (
     *("standard", "adversarial", "D_R", "D_NR", "D_rand", "D_det"),
     *("D_rand_robust", "D_det_robust", "D_rand_shortcut", "D_det_shortcut"),
+    *("D_other", "D_other_shortcut", "standard_frozen_flips", "D_R_unpooled"),
+    *("D_rand_nine_targets", "D_rand_no_box", "leakage"),
 )
 
 
 def controlled(name):
-    """The set that a control is one of; others unchanged."""
-    return name.removesuffix("_robust").removesuffix("_shortcut")
+    """The set that a control or an error is one of; others unchanged.
+
+    Args:
+        name: Such as `"D_rand_shortcut"`, of `"D_rand"`.
+    """
+    for base in _BASES:
+        if name == base or name.startswith(f"{base}_"):
+            return base
+    raise ValueError(
+        f"A model must be one of {_BASES}, or a variant. Received: {name!r}"
+    )
+
+
+def is_generated(name):
+    """Whether a model is trained on images that are made."""
+    return name.startswith("D_")
+
+
+def is_robust_source(name):
+    """Whether a generated set takes the features of the adversarial model."""
+    return controlled(name) == "D_R" or name.endswith("_robust")
 
 
 def transform_of(name, recipe, source, num_classes, seed):
     """What makes a generated set.
 
     Args:
-        name: One of `GENERATED`.
+        name: Name of a model that is trained on one.
         recipe: A `Recipe`.
         source: The model whose features it takes, `None` for a shortcut.
         num_classes: C.
@@ -49,17 +76,20 @@ def transform_of(name, recipe, source, num_classes, seed):
             source,
             step_size=recipe.inversion_step_size,
             steps=recipe.inversion_steps,
+            optimizer=recipe.inversion_optimizer,
+            layer=unpooled_layer(source) if "unpooled" in name else None,
             seed=seed,
         )
-    target = "random" if base == "D_rand" else "deterministic"
-    epsilon = recipe.relabel_epsilon
+    shared = {"epsilon": recipe.relabel_epsilon, "seed": seed}
     if source is None:
-        return Shortcut(num_classes, target, epsilon=epsilon, seed=seed)
-    return NonRobustifier(
+        return Shortcut(num_classes, TARGETS[base], **shared)
+    if name.endswith("_no_box"):
+        shared["value_range"] = NO_BOX
+    make = NineTargets if name.endswith("_nine_targets") else NonRobustifier
+    return make(
         source,
-        target=target,
-        epsilon=epsilon,
+        target=TARGETS[base],
         step_size=recipe.relabel_step_size,
         steps=recipe.relabel_steps,
-        seed=seed,
+        **shared,
     )

@@ -1,0 +1,72 @@
+"""How each model of a study is evaluated."""
+
+import numpy as np
+
+from keras_robust.attacks.fgsm import FGSMAttack
+from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.attacks.radii import matched_epsilon
+from keras_robust.evaluation import evaluate_robustness
+from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.study.report_errors import broken_linf
+
+# Radii at which the AM207 report ran its L-infinity attack.
+BROKEN_RADII = (0.25, 0.5)
+
+
+def attacks_of(recipe, dimension):
+    """The attacks on every model, by name.
+
+    Args:
+        recipe: A `Recipe`.
+        dimension: Int, numbers in an image.
+
+    Returns:
+        Dictionary: PGD at the recipe's L2 radii, at the L-infinity radii of
+        equal volume and at its own; FGSM at the largest of equal volume.
+    """
+    attacks = {
+        f"pgd-l2-{radius:g}": PGDAttack(
+            epsilon=radius, steps=recipe.evaluation_steps
+        )
+        for radius in recipe.radii
+    }
+    matched = [
+        matched_epsilon(radius, "l2", "linf", dimension)
+        for radius in recipe.radii
+    ]
+    for radius in (*matched, *recipe.linf_radii):
+        attacks[f"pgd-linf-{radius:.3g}"] = PGDAttack(
+            norm="linf", epsilon=radius, steps=recipe.evaluation_steps
+        )
+    attacks[f"fgsm-linf-{matched[-1]:.3g}"] = FGSMAttack(epsilon=matched[-1])
+    return attacks
+
+
+def evaluation(network, data, recipe, verbose=1):
+    """Accuracy of a network, clean and attacked, on y and on y + 1.
+
+    Args:
+        network: A built Keras classifier.
+        data: An `ImageDataset`.
+        recipe: A `Recipe`.
+        verbose: 0 for no progress bars.
+
+    Returns:
+        Dictionary of `accuracy`, fractions by attack, and `intervals`, 95 %
+        Wilson intervals.
+    """
+    x, y = data.test
+    report = evaluate_robustness(
+        *(network, (x, y), attacks_of(recipe, int(np.prod(x.shape[1:])))),
+        verbose=verbose,
+        probe=False,
+    )
+    accuracy = dict(report.accuracy)
+    shifted = (y + 1) % len(data.class_names)
+    accuracy["y + 1"] = float((predict_labels(network, x) == shifted).mean())
+    if "broken_linf" in recipe.errors:
+        for radius in BROKEN_RADII:
+            moved = broken_linf(network, x, y, radius, verbose=verbose)
+            right = predict_labels(network, moved) == y
+            accuracy[f"broken-linf-{radius:g}"] = float(right.mean())
+    return {"accuracy": accuracy, "intervals": report.intervals}

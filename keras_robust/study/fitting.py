@@ -1,0 +1,91 @@
+"""One network of a study trained, such that it can stop and go on."""
+
+import shutil
+from pathlib import Path
+
+import keras
+
+from keras_robust import datasets
+from keras_robust.study.optimizers import make_optimizer
+from keras_robust.study.plateau_monitor import PlateauMonitor
+from keras_robust.study.report_errors import enlarged_and_cropped
+
+# Test images on which the curve of a training is drawn.
+VALIDATED = 1000
+
+
+def fit_network(
+    model, name, train, test, recipe, seed, folder, logs=None, verbose=1
+):
+    """Trains a model as its recipe says, epoch by epoch.
+
+    What is needed to go on after a stop is kept in `folder` until the end. A
+    run that goes on shuffles and augments anew.
+
+    Args:
+        model: A built Keras classifier with logits, or an `AdversarialModel`.
+        name: One of `recipe.models`.
+        train: `(x, y)` to train on.
+        test: `(x, y)`; the first 1,000 make the curve, and no choice is made
+            by them.
+        recipe: A `Recipe`.
+        seed: Int.
+        folder: Where the backup is.
+        logs: Folder for TensorBoard, or `None`.
+        verbose: 0 for silence, else a line per epoch.
+
+    Returns:
+        Dictionary: `curve`, lists by metric; `chance`; `escape_epoch`;
+        `outcome`; see `PlateauMonitor`.
+    """
+    training = recipe.training_of(name)
+    x, y = train
+    model.compile(
+        make_optimizer(training, -(-len(x) // training.batch_size)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    backup = Path(folder) / f"backup-{name}"
+    backup.mkdir(parents=True, exist_ok=True)
+    monitor = PlateauMonitor(
+        1 / model.compute_output_shape(x.shape)[-1], path=backup / "curve.json"
+    )
+    callbacks = [keras.callbacks.BackupAndRestore(backup / "state"), monitor]
+    if logs is not None:
+        callbacks.append(
+            keras.callbacks.TensorBoard(
+                logs, write_graph=False, profile_batch=0
+            )
+        )
+    model.fit(
+        _batches(name, x, y, training, recipe, seed),
+        validation_data=datasets.pipeline(
+            *(part[:VALIDATED] for part in test), training.batch_size
+        ),
+        epochs=training.epochs,
+        shuffle=False,
+        # A line per epoch is legible in a log.
+        verbose=2 if verbose else 0,
+        callbacks=callbacks,
+    )
+    shutil.rmtree(backup)
+    return {
+        "curve": monitor.curve,
+        "chance": monitor.chance,
+        "escape_epoch": monitor.escape_epoch,
+        "outcome": monitor.outcome,
+    }
+
+
+def _batches(name, x, y, training, recipe, seed):
+    options = {"shuffle": True, "seed": seed}
+    if name.endswith("_frozen_flips"):
+        batches = datasets.pipeline(x, y, training.batch_size, **options)
+        return batches.map(enlarged_and_cropped(x.shape[1:], seed))
+    return datasets.pipeline(
+        *(x, y, training.batch_size),
+        augment=training.augment,
+        padding=recipe.padding,
+        flip=recipe.flip,
+        **options,
+    )

@@ -1,0 +1,166 @@
+"""What a study measures beside the accuracy of each model."""
+
+import keras
+import numpy as np
+
+from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.evaluation import evaluate_robustness
+from keras_robust.evaluation import transfer_matrix
+from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.training import AdversarialModel
+
+# Test images whose perturbations are shown to every other network.
+TRANSFERRED = 500
+_LEAKAGE_EPOCHS = 10
+
+
+def decomposition(study):
+    """Robust accuracy of the D_R model on D_R, on D_R of test images, on test.
+
+    Ilyas et al. 2019, appendix D.3, Table 8: what is lost between training
+    and test images is generalization, what is lost between D_R of the test
+    images and the test images is the distance between the two kinds.
+
+    Args:
+        study: A `Replication`.
+
+    Returns:
+        Dictionary of accuracies at the first radius: `D_R train`, `D_R test`,
+        `test`.
+    """
+    made = study.generated("D_R")
+    x, y = study.data.test
+    transform = study.transform("D_R", study.model("adversarial"))
+    kinds = {
+        "D_R train": (made["x"][: len(x)], made["y"][: len(x)]),
+        "D_R test": (transform(x, verbose=study.verbose), y),
+        "test": (x, y),
+    }
+    recipe = study.recipe
+    attack = PGDAttack(epsilon=recipe.radii[0], steps=recipe.evaluation_steps)
+    network = study.shared_network("D_R")
+    found = {}
+    for kind, data in kinds.items():
+        report = evaluate_robustness(
+            *(network, data, {"pgd": attack}),
+            verbose=study.verbose,
+            probe=False,
+        )
+        found[kind] = report.accuracy["pgd"]
+    return found
+
+
+def leakage(study):
+    """Accuracy on test images from robust linear features of relabelled sets.
+
+    Goh 2019 (comment on Ilyas et al. 2019, "Robust feature leakage"): the ten
+    outputs of a linear classifier that was trained against an L2 attack are
+    robust features. What a linear model of them learns from D_rand is no
+    evidence for non-robust ones; from D_det it learns less than nothing.
+
+    Args:
+        study: A `Replication`.
+
+    Returns:
+        Dictionary of accuracies by set, with `robust linear`, that of the
+        linear classifier itself on the true labels, and `chance`.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = study.data.train
+    x_test, y_test = study.data.test
+    keras.utils.set_random_seed(study.seed_of("leakage"))
+    linear = keras.Sequential(
+        [
+            keras.Input(x.shape[1:]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(len(study.data.class_names)),
+        ]
+    )
+    attack = PGDAttack(epsilon=study.recipe.leakage_epsilon, steps=7)
+    robust = AdversarialModel(linear, attack)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    robust.compile(keras.optimizers.Adam(1e-3), loss)
+    robust.fit(
+        *(x, y),
+        batch_size=128,
+        epochs=_LEAKAGE_EPOCHS,
+        verbose=2 if study.verbose else 0,
+    )
+    accuracy = (predict_labels(linear, x_test) == y_test).mean()
+    found = {
+        "robust linear": float(accuracy),
+        "chance": 1 / len(study.data.class_names),
+    }
+    for name in ("D_rand", "D_det", "D_other"):
+        made = study.generated(name)
+        features = linear.predict(made["x"], verbose=0)
+        probe = LogisticRegression(max_iter=1000).fit(features, made["y"])
+        labels = probe.predict(linear.predict(x_test, verbose=0))
+        found[name] = float((labels == y_test).mean())
+    return found
+
+
+def transfer(study):
+    """Transfer between architectures, and what each learns from D_det.
+
+    Ilyas et al. 2019, section 3.3, Fig. 3: networks that learn more from the
+    perturbations made for a source are fooled more often by them.
+
+    Args:
+        study: A `Replication` whose recipe has `architectures`.
+
+    Returns:
+        Dictionary: `names`; `untargeted` and `targeted`, rates from row to
+        column; `D_det`, accuracy of each when trained on D_det;
+        `correlation` between that and the rates from the first.
+    """
+    recipe = study.recipe
+    made = study.generated("D_det")
+    networks = {recipe.network: study.model("standard")}
+    x, y = study.data.test
+    accuracy = {recipe.network: study.evaluate("D_det")["accuracy"]["clean"]}
+    sets = {
+        "standard": study.data.train,
+        "D_det": (made["x"], made["y"]),
+    }
+    for name, kind in recipe.architectures.items():
+        for base, train in sets.items():
+            network = _architecture(study, f"{base}-{name}", train, kind)
+            if base == "standard":
+                networks[name] = network
+            else:
+                right = predict_labels(network, x) == y
+                accuracy[name] = float(right.mean())
+    some = x[:TRANSFERRED], y[:TRANSFERRED]
+    attack = PGDAttack(
+        epsilon=recipe.relabel_epsilon,
+        steps=recipe.evaluation_steps,
+        seed=study.seed,
+    )
+    matrix = transfer_matrix(
+        *(networks, networks, some, attack), verbose=study.verbose
+    )
+    found = matrix.numbers()
+    return {
+        "names": found["targets"],
+        "untargeted": found["untargeted"],
+        "targeted": found["targeted"],
+        "D_det": accuracy,
+        "correlation": {
+            kind: _correlation(list(accuracy.values()), found[kind][0])
+            for kind in ("untargeted", "targeted")
+        },
+    }
+
+
+def _architecture(study, name, train, kind):
+    """A trained network of another architecture, kept."""
+    return study.store.model(
+        f"model-{name}",
+        lambda: study.fit(name, lambda: study.build(*kind), train, name),
+    )
+
+
+def _correlation(first, second):
+    return float(np.corrcoef(first, second)[0, 1])

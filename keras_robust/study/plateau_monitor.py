@@ -1,0 +1,144 @@
+"""When a training run leaves chance, and what becomes of it."""
+
+import json
+import os
+from pathlib import Path
+
+import keras
+
+OUTCOMES = ("stuck", "memorized", "generalized")
+
+
+class PlateauMonitor(keras.callbacks.Callback):
+    """Finds the end of a plateau at chance and names a run's outcome.
+
+    Networks trained on D_rand can sit at chance for many epochs and then jump
+    (Ilyas et al. 2019, Fig. 10: past epoch 31 with SGD). Where they land
+    differs: *stuck* at chance to the end; *memorized*, right on what they were
+    trained on and at chance elsewhere; or *generalized* (Jordan's runs show
+    all three).
+
+    Works in any `fit`. With a `path` the curve is kept in a file, so that a
+    run that is stopped and goes on (`keras.callbacks.BackupAndRestore`) has a
+    whole one.
+
+    Args:
+        chance: Accuracy of guessing, a fraction: 0.1 for ten equal classes.
+        margin: How far above chance an accuracy has left it, a fraction.
+        metric: Name of the training accuracy in the logs.
+        validation_metric: Name of the one that tells memorized from
+            generalized, on clean data; may be missing in the logs.
+        path: `None`, or where the curve is kept, as JSON.
+
+    Attributes:
+        curve: Dictionary of lists, one number per epoch: `metric`,
+            `validation_metric` (where logged) and `loss`.
+
+    Example:
+
+    ```python
+    monitor = keras_robust.study.PlateauMonitor(chance=0.1)
+    model.fit(x, t, validation_data=clean, epochs=30, callbacks=[monitor])
+    monitor.outcome, monitor.escape_epoch
+    ```
+
+    Raises:
+        ValueError: If chance and margin are no fractions.
+    """
+
+    def __init__(
+        self,
+        chance,
+        margin=0.03,
+        metric="accuracy",
+        validation_metric="val_accuracy",
+        path=None,
+    ):
+        super().__init__()
+        if not (0 <= chance < 1 and 0 <= margin < 1 - chance):
+            raise ValueError(
+                "Arguments `chance` and `margin` must be >= 0 with a sum "
+                f"below 1. Received: chance={chance}, margin={margin}"
+            )
+        self.chance = chance
+        self.margin = margin
+        self.metric = metric
+        self.validation_metric = validation_metric
+        self.path = None if path is None else Path(path)
+        self.curve = {}
+
+    def on_train_begin(self, logs=None):
+        """Starts a curve, or takes up the one in the file."""
+        self.curve = {}
+        if self.path is not None and self.path.exists():
+            self.curve = json.loads(self.path.read_text(encoding="utf-8"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds an epoch to the curve."""
+        logs = logs or {}
+        if self.metric not in logs:
+            raise ValueError(
+                f"The logs of `fit` must have {self.metric!r}: compile the "
+                "model with that metric, or name another one by `metric=`. "
+                f"Received: {sorted(logs)}"
+            )
+        for name in (self.metric, self.validation_metric, "loss"):
+            if name in logs:
+                # An epoch that is run again takes the place of its first run.
+                values = self.curve.get(name, [])[:epoch]
+                self.curve[name] = [*values, float(logs[name])]
+        if self.path is not None:
+            part = self.path.with_suffix(".part")
+            part.write_text(json.dumps(self.curve), encoding="utf-8")
+            os.replace(part, self.path)
+
+    @property
+    def escape_epoch(self):
+        """First epoch, from 1, after which training stays above chance."""
+        return escape_epoch(
+            self.curve.get(self.metric, []), self.chance, self.margin
+        )
+
+    @property
+    def memorization_gap(self):
+        """Training minus validation accuracy at the end, or `None`."""
+        validation = self.curve.get(self.validation_metric)
+        if not validation:
+            return None
+        return self.curve[self.metric][-1] - validation[-1]
+
+    @property
+    def outcome(self):
+        """`"stuck"`, `"memorized"` or `"generalized"`, or `None`.
+
+        Of the last epoch (the paper's D.4: a split of such data cannot pick
+        the stopping time); `None` where nothing was validated and the run is
+        not stuck.
+        """
+        if self.escape_epoch is None:
+            return OUTCOMES[0]
+        validation = self.curve.get(self.validation_metric)
+        if not validation:
+            return None
+        left = validation[-1] > self.chance + self.margin
+        return OUTCOMES[1 + int(left)]
+
+
+def escape_epoch(accuracy, chance, margin=0.03):
+    """First epoch, from 1, from which on an accuracy is above chance.
+
+    Args:
+        accuracy: Sequence of fractions, one per epoch.
+        chance: Fraction.
+        margin: How far above chance an accuracy has left it.
+
+    Returns:
+        Int, or `None` if it ends at chance.
+    """
+    first = None
+    for epoch, value in enumerate(accuracy, 1):
+        if value <= chance + margin:
+            first = None
+        elif first is None:
+            first = epoch
+    return first

@@ -1,0 +1,121 @@
+"""What a replication is made of, as plain numbers."""
+
+from dataclasses import dataclass
+from dataclasses import field
+from dataclasses import replace
+
+from keras_robust.study.report_errors import REPORT_ERRORS
+from keras_robust.study.training_sets import MODELS
+from keras_robust.study.training_sets import controlled
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one network is trained.
+
+    Attributes:
+        epochs: Int.
+        learning_rate: Peak learning rate.
+        optimizer: `"sgd"` (momentum 0.9), `"nesterov"` or `"adam"`.
+        schedule: `"one_cycle"`: warm-up over a fifth of the steps, then a
+            cosine to zero; `"drops"`: a tenth after each third;
+            `"late_drops"`: a tenth after 60 and after 80 % of the steps;
+            `"constant"`.
+        batch_size: Int.
+        augment: Whether to shift, and flip where the recipe flips.
+    """
+
+    epochs: int
+    learning_rate: float
+    optimizer: str = "sgd"
+    schedule: str = "one_cycle"
+    batch_size: int = 128
+    augment: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that the replication's results depend on, but the seed.
+
+    Radii and steps are L2, in units of images in [0, 1].
+
+    Attributes:
+        dataset: Name for `datasets.load`.
+        network: Name of a function of `models`.
+        network_options: Its arguments.
+        training: Training of the standard model.
+        overrides: Other values of `training` by model; controls have those of
+            what they control.
+        train_images: How many training images are used, `None` for all.
+        test_images: How many test images are used, `None` for all.
+        padding: Pixels of shift in the augmentation.
+        flip: Whether images may be mirrored.
+        epsilon: Radius of adversarial training.
+        attack_steps: Steps of adversarial training, each of epsilon / 5.
+        inversion_steps: Gradient steps for D_R and D_NR.
+        inversion_step_size: Length of each.
+        inversion_optimizer: As `optimizer` of `Robustifier`.
+        relabel_epsilon: Radius of D_rand, D_det and D_other.
+        relabel_steps: Gradient steps for them.
+        relabel_step_size: Length of each.
+        radii: L2 radii of the evaluation; the L-infinity radii are those of
+            equal volume.
+        linf_radii: More L-infinity radii: 8/255, the usual one, and 1/4 and
+            1/2, at which the AM207 report attacked: there every image can be
+            turned into grey, or into any other one.
+        evaluation_steps: Steps of its attacks, each of 2.5 radius / steps.
+        leakage_epsilon: Radius at which a linear model is trained for the
+            leakage of robust linear features.
+        architectures: Dictionary of `[function, options]` by name, networks
+            between which transfer is measured; none are trained if empty.
+        errors: Names in `REPORT_ERRORS`: errors of the AM207 report, each of
+            which is shown.
+        dtype_policy: Keras's, for all networks.
+    """
+
+    dataset: str
+    network: str
+    training: Training
+    network_options: dict = field(default_factory=dict)
+    overrides: dict = field(default_factory=dict)
+    train_images: int | None = None
+    test_images: int | None = None
+    padding: int = 4
+    flip: bool = True
+    epsilon: float = 0.5
+    attack_steps: int = 7
+    inversion_steps: int = 1000
+    inversion_step_size: float = 0.1
+    inversion_optimizer: str = "gradient_descent"
+    relabel_epsilon: float = 0.5
+    relabel_steps: int = 100
+    relabel_step_size: float = 0.1
+    radii: tuple = (0.25, 0.5)
+    linf_radii: tuple = (8 / 255, 0.25, 0.5)
+    evaluation_steps: int = 20
+    leakage_epsilon: float = 0.25
+    architectures: dict = field(default_factory=dict)
+    errors: tuple = ()
+    dtype_policy: str = "float32"
+
+    def training_of(self, model):
+        """The training of a model.
+
+        Args:
+            model: One of `models`.
+        """
+        changed = {
+            **self.overrides.get(controlled(model), {}),
+            **self.overrides.get(model, {}),
+        }
+        return replace(self.training, **changed)
+
+    @property
+    def models(self):
+        """Names of all models, with what they are trained on."""
+        models = dict(MODELS)
+        for error in self.errors:
+            base, what = REPORT_ERRORS[error]
+            if base is not None:
+                models[f"{base}_{error}"] = what
+        return models
