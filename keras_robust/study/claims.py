@@ -115,7 +115,7 @@ CLAIMS = (
         "Robust features in L-infinity",
         "The robustness of D_R is not one of L2 alone.",
         "attacked above standard, at the L-infinity radius of equal volume",
-        "Wang et al. 2020 (read off a figure): 12 to 43 at 2/255; AM207 report: "
+        "Wang et al. 2020 (read off a plot): 12 to 43 at 2/255; AM207 report: "
         "0 for all, by an attack that leaves ball and box",
         _kept_set("D_R", Run.robust_linf),
         lambda n: n["D_R, attacked"] > n["standard, attacked"],

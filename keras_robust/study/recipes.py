@@ -129,8 +129,22 @@ RECIPES = {
         relabel_epsilon=1.0,
     ),
     ("cifar10", "smoke"): _SMOKE,
+    ("cifar10", "gpu"): _GPU,
     ("cifar10", "paper"): _PAPER,
+    ("cifar10", "report"): _REPORT,
 }
+
+
+def default_preset(dataset):
+    """The preset that is meant where none is named.
+
+    Args:
+        dataset: Name.
+
+    Returns:
+        `"cpu"` where there is such a recipe, else `"smoke"`.
+    """
+    return "cpu" if (dataset, "cpu") in RECIPES else "smoke"
 
 
 def get_recipe(dataset, preset=None):
@@ -138,8 +152,8 @@ def get_recipe(dataset, preset=None):
 
     Args:
         dataset: `"digits"`, `"fashion_mnist"` or `"cifar10"`.
-        preset: `"smoke"`, `"cpu"` or `"paper"`; `None` for `"cpu"` where
-            there is one, else `"smoke"`.
+        preset: `"paper"`, `"report"`, `"gpu"`, `"cpu"` or `"smoke"`; `None`
+            for `default_preset`.
 
     Returns:
         `Recipe`.
@@ -147,8 +161,7 @@ def get_recipe(dataset, preset=None):
     Raises:
         ValueError: If there is none; says which there are.
     """
-    if preset is None:
-        preset = "cpu" if (dataset, "cpu") in RECIPES else "smoke"
+    preset = preset or default_preset(dataset)
     if (dataset, preset) not in RECIPES:
         known = ", ".join("/".join(key) for key in RECIPES)
         raise ValueError(

@@ -16,6 +16,7 @@ from keras_robust.study import measures
 from keras_robust.study import outputs
 from keras_robust.study.claims import CLAIMS
 from keras_robust.study.html_report import write_report
+from keras_robust.study.recipes import default_preset
 from keras_robust.study.recipes import get_recipe
 from keras_robust.study.replication import Replication
 from keras_robust.study.training_sets import is_generated
@@ -50,6 +51,7 @@ def replicate(
     Returns:
         The dictionary that `results.json` holds.
     """
+    preset = preset or default_preset(dataset)
     recipe = get_recipe(dataset, preset)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)

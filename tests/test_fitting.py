@@ -1,0 +1,105 @@
+import json
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+import keras_robust as kr
+from keras_robust import datasets
+from keras_robust.study import fitting
+from keras_robust.study.fitting import fit_network
+from keras_robust.study.recipes import get_recipe
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    recipe = get_recipe("digits", "smoke")
+    return replace(recipe, training=replace(recipe.training, epochs=4))
+
+
+@pytest.fixture(scope="module")
+def data():
+    data = datasets.load("digits")
+    return tuple((x[:96], y[:96]) for x, y in data)
+
+
+def network(adversarial=False):
+    keras.utils.set_random_seed(0)
+    model = kr.models.small_cnn(filters=(8, 8))
+    if adversarial:
+        return kr.AdversarialModel(model, kr.PGDAttack(steps=2))
+    return model
+
+
+class Power(Exception):
+    pass
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_a_training_goes_on_where_it_was_stopped(
+    tmp_path, recipe, data, monkeypatch, adversarial
+):
+    def run(model, cut=False):
+        make = fitting.PlateauMonitor
+        begun = []
+
+        class Monitor(make):
+            def on_epoch_begin(self, epoch, logs=None):
+                begun.append(epoch)
+                if cut and epoch == 2:
+                    raise Power
+
+        monkeypatch.setattr(fitting, "PlateauMonitor", Monitor)
+        try:
+            found = fit_network(
+                *(model, "standard", *data, recipe, 0, tmp_path), verbose=0
+            )
+        finally:
+            monkeypatch.setattr(fitting, "PlateauMonitor", make)
+        return found, begun
+
+    with pytest.raises(Power):
+        run(network(adversarial), cut=True)
+    first = json.loads(
+        (tmp_path / "backup-standard" / "curve.json").read_text()
+    )
+    assert len(first["accuracy"]) == 2
+    model = network(adversarial)
+    found, begun = run(model)
+    assert begun == [2, 3]
+    # The schedule goes on, too.
+    assert int(model.optimizer.iterations) == 4
+    curve = found["curve"]
+    assert len(curve["accuracy"]) == len(curve["val_accuracy"]) == 4
+    assert curve["accuracy"][:2] == first["accuracy"]
+    assert found["chance"] == pytest.approx(0.1)
+    assert found["outcome"] in ("stuck", "memorized", "generalized")
+    # Nothing is left behind.
+    assert not list(tmp_path.iterdir())
+
+
+def test_logs_for_tensorboard(tmp_path, recipe, data):
+    fit_network(
+        *(network(), "D_det", *data, recipe, 0, tmp_path / "work"),
+        logs=tmp_path / "logs",
+        verbose=0,
+    )
+    assert list((tmp_path / "logs").rglob("*tfevents*"))
+
+
+def test_overrides_decide_what_is_trained(tmp_path, recipe, data):
+    changed = replace(
+        recipe,
+        overrides={
+            "D_rand": {"optimizer": "adam", "learning_rate": 0.001},
+            "D_rand_robust": {"epochs": 1},
+        },
+    )
+    model = network()
+    found = fit_network(
+        *(model, "D_rand_robust", *data, changed, 0, tmp_path), verbose=0
+    )
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    assert len(found["curve"]["accuracy"]) == 1
+    assert np.isfinite(found["curve"]["loss"]).all()
