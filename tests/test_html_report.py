@@ -40,7 +40,7 @@ def test_one_file_without_a_network(smoke_run):
     page = Outline(text)
     assert not page.open
     embedded = [link for link in page.links if link.startswith("data:")]
-    assert len(embedded) == len(page.images) == 3
+    assert len(embedded) == len(page.images) == 4
     # All that is left is a link that a reader may follow.
     assert set(page.links) - set(embedded) == {
         "https://arxiv.org/abs/1905.02175"

@@ -34,6 +34,14 @@ def test_parameters_of_resnet50():
     assert model.get_layer("representation").output.shape == (None, 2048)
 
 
+def test_resnet9():
+    """6.57 M parameters, as Page's network has without its last scaling."""
+    model = models.resnet9()
+    assert trainable(model) == pytest.approx(6.57e6, rel=0.01)
+    assert model.get_layer("representation").output.shape == (None, 512)
+    assert model.output_shape == (None, 10)
+
+
 def test_weight_decay_is_l2_in_the_loss():
     """The gradient of the penalty is weight_decay times the weight."""
     model = models.small_cnn(weight_decay=5e-4)

@@ -21,7 +21,7 @@ def test_all_stages_and_their_files(smoke_run):
     assert list(results["summary"]) == list(study.MODELS)
     columns = set(results["summary"]["D_det"])
     assert {"clean", "pgd-l2-0.25", "pgd-l2-0.5", "y + 1"} <= columns
-    assert sum(name.startswith("pgd-linf") for name in columns) == 2
+    assert sum(name.startswith("pgd-linf") for name in columns) == 5
     assert sum(name.startswith("fgsm") for name in columns) == 1
     generated = results["runs"]["3"]["generated"]
     for name in ("D_det", "D_det_robust", "D_det_shortcut"):
@@ -31,11 +31,21 @@ def test_all_stages_and_their_files(smoke_run):
     share = generated["D_rand"]["labels_right"]
     assert 0 < share == generated["D_rand_shortcut"]["labels_right"] < 0.3
     assert results["summary"]["D_R"]["right labels"]["mean"] == 100
-    for name in ("results.json", "table.md", "bars.png", "images.png"):
+    for name in ("results.json", "table.md", "report.html", "images.png"):
         assert (folder / name).stat().st_size > 0
+    for name in ("bars", "curves", "transfer"):
+        assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert "<svg" in (folder / f"{name}.svg").read_text()
+    assert list((folder / "tensorboard").rglob("*tfevents*"))
+    assert len(results["claims"]) == 14
+    assert "not run" not in [claim["verdict"] for claim in results["claims"]]
     assert {"recipe", "seeds", "versions", "machine", "backend"} <= set(results)
     stages = results["seconds_by_seed_and_stage"]["3"]
-    assert len(stages) == 10 + 8 + 10 and min(stages.values()) >= 0
+    # Trainings, two of another architecture; sets; evaluations; measures.
+    assert len(stages) == 14 + 10 + 12 + 3 and min(stages.values()) >= 0
+    curves = results["runs"]["3"]["curves"]
+    assert {*study.MODELS, "D_det-narrow"} < set(curves)
+    assert len(curves["D_rand"]["curve"]["val_accuracy"]) == 2
     table = (folder / "table.md").read_text()
     assert all(f"| {name} |" in table for name in study.MODELS)
 
@@ -67,7 +77,7 @@ def test_replicate_as_a_process(smoke_run):
         text=True,
     )
     assert example.returncode == 0, example.stderr
-    assert "training" not in example.stdout
+    assert "] training" not in example.stdout
     again = json.loads((folder / "results.json").read_text())
     assert again["summary"] == results["summary"]
 
@@ -77,10 +87,12 @@ def test_mean_and_spread_over_seeds():
         row = {"accuracy": {"clean": accuracy}}
         return {"evaluation": {model: row for model in study.MODELS}}
 
-    summary = _summary({0: run(0.5), 1: run(0.7)})["D_R"]["clean"]
+    runs = {0: run(0.5), 1: run(0.7)}
+    summary = _summary(runs, study.MODELS)["D_R"]["clean"]
     assert summary["mean"] == pytest.approx(60)
     assert summary["deviation"] == pytest.approx(14.1421, abs=1e-3)
-    assert _summary({0: run(0.5)})["D_R"]["clean"]["deviation"] is None
+    summary = _summary({0: run(0.5)}, study.MODELS)
+    assert summary["D_R"]["clean"]["deviation"] is None
 
 
 def test_changed_configuration_is_another_folder(tmp_path):
@@ -125,7 +137,7 @@ def test_recipe_of_the_paper():
 
 def test_unknown_recipe_says_which_there_are():
     with pytest.raises(ValueError, match="digits/cpu.*Received"):
-        study.get_recipe("digits", "paper")
+        study.get_recipe("digits", "gpu")
 
 
 def test_reference_stands_beside_ours():
@@ -134,6 +146,7 @@ def test_reference_stands_beside_ours():
     results = {
         "summary": {name: row for name in study.MODELS},
         "recipe": {"dataset": "cifar10"},
+        "models": study.MODELS,
     }
     rows = outputs.rows(results)
     assert ["standard", "paper", "95.25", "4.49"] in rows

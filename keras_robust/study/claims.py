@@ -90,6 +90,11 @@ def _plateau(run):
     }
 
 
+def _transfer(run):
+    found = run.run["measured"]["transfer"]["correlation"]
+    return {kind: np.nan if r is None else r for kind, r in found.items()}
+
+
 CLAIMS = (
     Claim(
         "Adversarial training",
@@ -215,7 +220,7 @@ CLAIMS = (
         "correlation above 0.7 over the architectures",
         "paper (Fig. 3, read off): 0.979 untargeted, 0.818 targeted, five "
         "architectures",
-        lambda run: run.run["measured"]["transfer"]["correlation"],
+        _transfer,
         lambda n: n["untargeted"] > 0.7,
     ),
 )

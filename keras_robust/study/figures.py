@@ -165,7 +165,7 @@ def draw_transfer(results):
             ("targeted", "s", RED),
         ):
             accuracy = [100 * found["D_det"][name] for name in found["names"]]
-            rates = [100 * rate for rate in found[kind][0]]
+            rates = 100 * np.array(found[kind][0], float)
             axes.plot(accuracy, rates, marker, color=color, label=kind)
             for name, *point in zip(
                 found["names"], accuracy, rates, strict=True

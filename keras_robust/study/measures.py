@@ -113,7 +113,8 @@ def transfer(study):
     Returns:
         Dictionary: `names`; `untargeted` and `targeted`, rates from row to
         column; `D_det`, accuracy of each when trained on D_det;
-        `correlation` between that and the rates from the first.
+        `correlation` between that and the rates from the first (`None` where
+        one of them does not vary).
     """
     recipe = study.recipe
     made = study.generated("D_det")
@@ -163,4 +164,8 @@ def _architecture(study, name, train, kind):
 
 
 def _correlation(first, second):
-    return float(np.corrcoef(first, second)[0, 1])
+    """Pearson's, or `None` where there is none."""
+    pairs = np.array([first, second], float)
+    if not np.isfinite(pairs).all() or (np.ptp(pairs, axis=1) == 0).any():
+        return None
+    return float(np.corrcoef(pairs)[0, 1])

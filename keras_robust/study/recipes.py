@@ -89,6 +89,14 @@ _DIGITS = Recipe(
     relabel_epsilon=1.5,
     relabel_steps=30,
     radii=(0.25, 0.5),
+    architectures={
+        "narrow": ("small_cnn", {"filters": (16, 32, 32)}),
+        "deep": ("small_cnn", {"filters": (32, 32, 64, 32)}),
+        "resnet8": (
+            "cifar_resnet",
+            {"depth": 8, "input_shape": (8, 8, 1), "mean": None, "std": None},
+        ),
+    },
 )
 
 # The whole pipeline on real images in minutes; too small for the paper's
@@ -116,6 +124,10 @@ RECIPES = {
         inversion_steps=20,
         relabel_steps=10,
         evaluation_steps=5,
+        architectures={"narrow": ("small_cnn", {"filters": (8, 8)})},
+    ),
+    ("digits", "report"): replace(
+        _DIGITS, architectures={}, errors=tuple(REPORT_ERRORS)
     ),
     ("fashion_mnist", "smoke"): replace(
         _SMOKE,

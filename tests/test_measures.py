@@ -1,0 +1,97 @@
+import types
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from keras_robust.datasets import ImageDataset
+from keras_robust.study import Replication
+from keras_robust.study import get_recipe
+from keras_robust.study import measures
+
+
+class Sets:
+    """A study of random images whose class is one pixel."""
+
+    seed = 0
+    verbose = 0
+
+    def __init__(self):
+        random = np.random.default_rng(0)
+        x = random.random((600, 2, 2, 1), dtype="float32")
+        y = (x[:, 0, 0, 0] > 0.5).astype("int32")
+        self.data = ImageDataset((x[:400], y[:400]), (x[400:], y[400:]), "ab")
+        self.recipe = types.SimpleNamespace(leakage_epsilon=0.05)
+
+    def seed_of(self, name):
+        return len(name)
+
+    def generated(self, name):
+        x, y = self.data.train
+        return {"x": x, "y": 1 - y if name == "D_det" else y}
+
+
+def test_leakage_is_what_robust_linear_features_tell():
+    found = measures.leakage(Sets())
+    assert found["chance"] == 0.5
+    # A linear rule of one pixel can be learned, and its opposite as well.
+    assert found["D_rand"] > 0.8 and found["D_other"] == found["D_rand"]
+    assert found["D_det"] < 0.2
+
+
+def test_no_correlation_where_nothing_varies():
+    assert measures._correlation([1, 2, 3], [0.2, 0.4, 0.6]) == 1
+    assert measures._correlation([1, 1], [0.2, 0.4]) is None
+    assert measures._correlation([1, 2], [0.2, None]) is None
+
+
+@pytest.fixture
+def study(tmp_path):
+    recipe = replace(
+        get_recipe("digits", "smoke"), train_images=64, test_images=32
+    )
+    return Replication(recipe, tmp_path, verbose=0)
+
+
+@pytest.mark.slow_on_jax
+def test_decomposition(study):
+    found = measures.decomposition(study)
+    assert list(found) == ["D_R train", "D_R test", "test"]
+    # The same figure as in the table.
+    accuracy = study.evaluate("D_R")["accuracy"]
+    assert found["test"] == pytest.approx(accuracy["pgd-l2-0.25"], abs=0.07)
+
+
+@pytest.mark.slow_on_jax
+def test_transfer_keeps_its_networks(study, monkeypatch):
+    found = study.measure("transfer", measures.transfer)
+    assert found["names"] == ["small_cnn", "narrow"]
+    assert np.shape(found["targeted"]) == (2, 2)
+    assert set(found["D_det"]) == set(found["names"])
+    monkeypatch.setattr(Replication, "fit", None)
+    again = Replication(study.recipe, study.store.folder.parent, verbose=0)
+    assert measures.transfer(again)["D_det"] == found["D_det"]
+
+
+def test_dtype_policy_of_a_recipe(tmp_path):
+    recipe = replace(
+        get_recipe("digits", "smoke"), dtype_policy="mixed_bfloat16"
+    )
+    network = Replication(recipe, tmp_path, verbose=0).network()
+    assert network.layers[1].compute_dtype == "bfloat16"
+    assert network.output.dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_one_network_serves_all_evaluations(tmp_path):
+    study = Replication(get_recipe("digits", "smoke"), tmp_path, verbose=0)
+    for name in ("standard", "D_NR"):
+        study._networks[name] = study.network()
+    first = study.shared_network("standard")
+    second = study.shared_network("D_NR")
+    assert first is second
+    for one, other in zip(
+        second.get_weights(), study.model("D_NR").get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
