@@ -35,6 +35,7 @@ def main():
         f"{options['output']}/stages",
         seed=options["seed"],
         verbose=options["verbose"],
+        logs=f"{options['output']}/tensorboard",
     )
     x, y = study.data.test
 

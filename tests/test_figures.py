@@ -1,0 +1,66 @@
+import json
+
+import numpy as np
+import pytest
+
+from keras_robust.study import figures
+
+
+@pytest.fixture(scope="module")
+def results(smoke_run):
+    folder, _ = smoke_run
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_bars_have_the_heights_of_the_table(results):
+    axes = figures.draw_bars(results).axes[0]
+    attacks = ["clean", "pgd-l2-0.25", "pgd-l2-0.5"]
+    bars = [c for c in axes.containers if hasattr(c, "patches")]
+    for bar, attack in zip(bars, attacks, strict=True):
+        heights = [patch.get_height() for patch in bar.patches]
+        expected = [
+            results["summary"][name][attack]["mean"]
+            for name in results["models"]
+        ]
+        np.testing.assert_allclose(heights, expected)
+
+
+def test_curves_mark_the_escape_from_chance(results):
+    run = next(iter(results["runs"].values()))
+    run["curves"]["D_rand"] = {
+        "curve": {
+            "accuracy": [0.1, 0.1, 0.6, 0.9],
+            "val_accuracy": [0.1, 0.1, 0.3, 0.4],
+        },
+        "chance": 0.1,
+        "escape_epoch": 3,
+    }
+    figure = figures.draw_curves(results)
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert len(panels) == len(results["models"])
+    marks = [
+        line.get_xdata()
+        for line in panels["D_rand"].get_lines()
+        if line.get_marker() == "^"
+    ]
+    assert marks == [[3]]
+    training = panels["D_rand"].get_lines()[0]
+    np.testing.assert_allclose(training.get_ydata(), [10, 10, 60, 90])
+
+
+def test_transfer_has_a_point_per_architecture(results):
+    axes = figures.draw_transfer(results).axes[0]
+    run = next(iter(results["runs"].values()))
+    found = run["measured"]["transfer"]
+    untargeted = axes.get_lines()[0]
+    np.testing.assert_allclose(
+        untargeted.get_xdata(),
+        [100 * found["D_det"][name] for name in found["names"]],
+    )
+
+
+def test_readable_names():
+    assert figures.readable("D_rand") == "D_rand"
+    assert figures.readable("D_rand_robust") == "D_rand\nrobust source"
+    assert figures.readable("standard_frozen_flips") == "standard\nfrozen flips"
+    assert figures.readable("D_R_unpooled") == "D_R\nunpooled"
