@@ -19,7 +19,8 @@ class Claim:
         name: Short.
         statement: A sentence.
         rule: What must hold in every seed, in words.
-        published: What others found, in words, with sources.
+        published: What others found on CIFAR-10, in words, with places for
+            the figures of `reference.json`.
         measure: Callable of a `Run`; returns numbers by name, and raises
             `KeyError` where something was not run.
         holds: Callable of those numbers.
@@ -100,7 +101,9 @@ CLAIMS = (
         "Adversarial training",
         "Adversarial training costs clean accuracy and buys robustness.",
         "clean lower; attacked at least 20 points higher",
-        "paper (Table 7): 95.25 to 90.83 clean, 4.49 to 82.48 at L2 0.25",
+        "paper: {paper[standard][clean]} to {paper[adversarial][clean]} clean, "
+        "{paper[standard][pgd-l2-0.25]} to {paper[adversarial][pgd-l2-0.25]} "
+        "at L2 0.25",
         _adversarial_training,
         lambda n: (
             n["adversarial, clean"] < n["standard, clean"]
@@ -111,8 +114,9 @@ CLAIMS = (
         "Robust features",
         "Plain training on D_R gives a robust network.",
         "attacked at least 20 points above standard",
-        "paper (Table 7): 4.49 to 48.20 at L2 0.25, clean 85.40; AM207 report: "
-        "2 to 37",
+        "paper: {paper[standard][pgd-l2-0.25]} to {paper[D_R][pgd-l2-0.25]} at "
+        "L2 0.25, clean {paper[D_R][clean]}; AM207 report: "
+        "{report[standard][pgd-l2-0.25]} to {report[D_R][pgd-l2-0.25]}",
         _kept_set("D_R", Run.robust),
         lambda n: n["D_R, attacked"] > n["standard, attacked"] + 20,
     ),
@@ -120,8 +124,10 @@ CLAIMS = (
         "Robust features in L-infinity",
         "The robustness of D_R is not one of L2 alone.",
         "attacked above standard, at the L-infinity radius of equal volume",
-        "Wang et al. 2020 (read off a plot): 12 to 43 at 2/255; AM207 report: "
-        "0 for all, by an attack that leaves ball and box",
+        "Wang et al. 2020: {Wang[standard][pgd-linf-2/255]} to "
+        "{Wang[D_R][pgd-linf-2/255]} at 2/255; AM207 report: "
+        "{report[D_R][broken-linf-0.25]} for all, by an attack that leaves "
+        "ball and box",
         _kept_set("D_R", Run.robust_linf),
         lambda n: n["D_R, attacked"] > n["standard, attacked"],
     ),
@@ -129,7 +135,8 @@ CLAIMS = (
         "Non-robust features",
         "D_NR teaches clean accuracy and no robustness.",
         "clean at least 30 %; attacked at most 3 points above standard",
-        "paper (Table 7): 87.68 clean, 0.82 at L2 0.25",
+        "paper: {paper[D_NR][clean]} clean, {paper[D_NR][pgd-l2-0.25]} at "
+        "L2 0.25",
         _kept_set("D_NR", Run.robust),
         lambda n: (
             n["D_NR, clean"] > 30
@@ -140,7 +147,9 @@ CLAIMS = (
         "Random targets",
         "D_rand, mislabelled to a human, teaches the classes of clean images.",
         "clean above 25 %; attacked below 5 %",
-        "paper (Table 1): 63.3, attacked 0; AM207 report: 24; Jordan: 83.9",
+        "paper: {paper[D_rand][clean]}, attacked {paper[D_rand][pgd-l2-0.25]}; "
+        "AM207 report: {report[D_rand][clean]}; Jordan: "
+        "{Jordan[D_rand][clean]}; Benz: {Benz[D_rand][clean]}",
         _random_targets,
         lambda n: n["D_rand, clean"] > 25 and n["D_rand, attacked"] < 5,
     ),
@@ -148,7 +157,8 @@ CLAIMS = (
         "The report's gap",
         "Nothing but training kept the report's 24 % from the paper's 63.3 %.",
         "clean at least 63.3 %",
-        "paper (Table 1): 63.3; AM207 report: 24; Jordan's ResNet-9: 83.9",
+        "paper: {paper[D_rand][clean]}; AM207 report: {report[D_rand][clean]}; "
+        "Jordan: {Jordan[D_rand][clean]}",
         lambda run: {"D_rand, clean": run.clean("D_rand")},
         lambda n: n["D_rand, clean"] >= 63.3,
     ),
@@ -156,7 +166,7 @@ CLAIMS = (
         "Shifted targets",
         "D_det teaches the true classes, though its labels are all y + 1.",
         "test images taken for y more often than for y + 1",
-        "paper (Table 10): 43.7 against 16.2",
+        "paper: {paper[D_det][clean]} against {paper[D_det][y + 1]}",
         _shifted_targets("D_det"),
         lambda n: n["y"] > n["y + 1"],
     ),
@@ -164,7 +174,8 @@ CLAIMS = (
         "Shifted targets, robust source",
         "With a robust source the labels win over what perturbations carry.",
         "test images taken for y + 1 more often than for y",
-        "paper (Table 10): 5.8 against 65.5",
+        "paper: {paper[D_det_robust][clean]} against "
+        "{paper[D_det_robust][y + 1]}",
         _shifted_targets("D_det_robust"),
         lambda n: n["y + 1"] > n["y"],
     ),
@@ -172,7 +183,7 @@ CLAIMS = (
         "Random targets, robust source",
         "A robust source destroys D_rand: it was the non-robust features.",
         "clean at least 5 points lower",
-        "paper (Table 9): 63.3 to 25.2",
+        "paper: {paper[D_rand][clean]} to {paper[D_rand_robust][clean]}",
         _robust_source,
         lambda n: n["robust source"] < n["standard source"] - 5,
     ),
@@ -180,8 +191,11 @@ CLAIMS = (
         "Beyond shortcuts",
         "Perturbations teach more than a fixed pattern per label would.",
         "each set's clean accuracy above that of its control",
-        "Jordan (ResNet-9, controls): 79.5, 32.3, 50.1 for targets random, "
-        "y + 1, other; the paper has none",
+        "Jordan: {Jordan[D_rand][clean]} against "
+        "{Jordan[D_rand_shortcut][clean]} (D_rand), {Jordan[D_det][clean]} "
+        "against {Jordan[D_det_shortcut][clean]} (D_det), "
+        "{Jordan[D_other][clean]} against {Jordan[D_other_shortcut][clean]} "
+        "(D_other); the paper has no such control",
         _beyond_shortcuts,
         lambda n: all(
             n[name] > n[f"{name}, shortcut"]
@@ -192,7 +206,9 @@ CLAIMS = (
         "Where robustness is lost",
         "The D_R network is most robust on D_R, and least on test images.",
         "D_R of training images > D_R of test images > test images",
-        "paper (Table 8): 77.33, 62.49, 48.27 at L2 0.25",
+        "paper: {paper[decomposition][D_R train]}, "
+        "{paper[decomposition][D_R test]}, {paper[decomposition][test]} at L2 "
+        "0.25",
         lambda run: run.measured("decomposition"),
         lambda n: n["D_R train"] > n["D_R test"] > n["test"],
     ),
@@ -200,7 +216,7 @@ CLAIMS = (
         "Robust leakage",
         "Robust linear features leak into D_rand, and mislead in D_det.",
         "linear model: above chance from D_rand, below it from D_det",
-        "Goh 2019: 23.5 and 6.81",
+        "Goh 2019: {Goh[leakage][D_rand]} and {Goh[leakage][D_det]}",
         lambda run: run.measured("leakage"),
         lambda n: n["D_rand"] > n["chance"] > n["D_det"],
     ),
@@ -209,8 +225,10 @@ CLAIMS = (
         "On D_rand a network sits at chance for epochs, and then jumps.",
         "training accuracy within 3 points of chance after the first epoch or "
         "longer, above it at the end",
-        "paper (Fig. 10, read off): epochs 31 to 41 of 200; AM207 notebook: "
-        "about epoch 15",
+        "paper: at chance to epoch {paper[plateau][last epoch at chance]} of "
+        "{paper[plateau][epochs]}, beyond at "
+        "{paper[plateau][first epoch beyond]}; AM207 notebook (Adam): beyond "
+        "at about {report[plateau][first epoch beyond]}",
         _plateau,
         lambda n: n["escape epoch"] >= 2,
     ),
@@ -218,8 +236,9 @@ CLAIMS = (
         "Transfer",
         "What learns more from D_det is fooled more by its source.",
         "correlation above 0.7 over the architectures",
-        "paper (Fig. 3, read off): 0.979 untargeted, 0.818 targeted, five "
-        "architectures",
+        "paper: {paper[transfer][untargeted]} untargeted, "
+        "{paper[transfer][targeted]} targeted, "
+        "{paper[transfer][architectures]} architectures",
         _transfer,
         lambda n: n["untargeted"] > 0.7,
     ),

@@ -4,6 +4,7 @@ import base64
 import io
 
 from keras_robust.study import outputs
+from keras_robust.study.reference import reference
 
 _SYMBOLS = {"shown": "✓", "not shown": "✗", "not run": "–"}
 # What a reader who does not see the figure is told.
@@ -54,7 +55,7 @@ def write_report(results, figures, path):
             }
             for name, figure in figures.items()
         },
-        published=outputs.reference(results["recipe"]["dataset"]),
+        published=reference(results["recipe"]["dataset"]),
         hours=_hours(results),
         slowest=_slowest(results),
     )

@@ -1,20 +1,6 @@
 """Tables of a replication."""
 
-import json
-from importlib import resources
-
-
-def reference(dataset):
-    """Published figures for a data set, in per cent.
-
-    Args:
-        dataset: Name.
-
-    Returns:
-        Dictionary by publication, empty where there is none.
-    """
-    path = resources.files("keras_robust.study") / "reference.json"
-    return json.loads(path.read_text(encoding="utf-8")).get(dataset, {})
+from keras_robust.study.reference import reference
 
 
 def rows(results):
@@ -36,8 +22,9 @@ def rows(results):
         for source, figures in published.items():
             if model in figures:
                 values = (figures[model].get(column) for column in columns)
-                cells = ("" if v is None else f"{v:g}" for v in values)
-                table.append([model, source, *cells])
+                cells = ["" if v is None else f"{v:g}" for v in values]
+                if any(cells):
+                    table.append([model, source, *cells])
     return table
 
 

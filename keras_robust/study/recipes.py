@@ -178,6 +178,7 @@ RECIPES = {
     ),
     ("cifar10", "smoke"): _SMOKE,
     ("fashion_mnist", "cpu"): _FASHION,
+    ("fashion_mnist", "report"): replace(_FASHION, errors=tuple(REPORT_ERRORS)),
     ("cifar10", "cpu"): _CPU,
     ("cifar10", "gpu"): _GPU,
     ("cifar10", "paper"): _PAPER,

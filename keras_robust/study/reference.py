@@ -1,0 +1,18 @@
+"""Published figures to compare with."""
+
+import json
+from importlib import resources
+
+
+def reference(dataset):
+    """Published figures for a data set, in per cent.
+
+    Args:
+        dataset: Name.
+
+    Returns:
+        Dictionary by publication, each with `source`; empty where there is
+        none.
+    """
+    path = resources.files("keras_robust.study") / "reference.json"
+    return json.loads(path.read_text(encoding="utf-8")).get(dataset, {})
