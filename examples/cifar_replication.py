@@ -14,7 +14,7 @@ figures and numbers to `--output`. `--dataset digits` needs no download.
 import argparse
 
 import keras_robust as kr
-from keras_robust.cli import add_replicate_arguments
+from keras_robust.cli_arguments import add_replicate_arguments
 
 
 def main():

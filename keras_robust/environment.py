@@ -1,6 +1,8 @@
-"""What is installed here."""
+"""Where results are made, and with what."""
 
 import importlib.metadata
+import os
+import platform
 
 from keras_robust.version import __version__
 
@@ -20,3 +22,20 @@ def installed_versions():
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def machine():
+    """Number and name of the processors.
+
+    Returns:
+        String.
+    """
+    processor = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    if names:
+        processor = names[0].split(":", 1)[1].strip()
+    return f"{os.cpu_count()} x {processor}"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import keras_robust as kr
-from keras_robust.cli import KINDS
 from keras_robust.cli import main
+from keras_robust.cli_arguments import KINDS
 
 
 @pytest.fixture(scope="module")

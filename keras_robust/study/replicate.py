@@ -1,7 +1,6 @@
 """The replication as one call: all seeds, table, figures, results.json."""
 
 import json
-import os
 import platform
 import time
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_robust import backend
 from keras_robust.environment import installed_versions
+from keras_robust.environment import machine
 from keras_robust.study import figures
 from keras_robust.study import measures
 from keras_robust.study import outputs
@@ -115,7 +115,7 @@ def _results(recipe, preset, studies):
         "seconds_by_seed_and_stage": {
             seed: study.seconds() for seed, study in studies.items()
         },
-        "machine": _machine(),
+        "machine": machine(),
         "backend": backend.name,
         "versions": {
             "python": platform.python_version(),
@@ -144,18 +144,6 @@ def _write(results, study, folder):
         if name != "images":
             figure.savefig(folder / f"{name}.svg")
     write_report(results, drawn, folder / "report.html")
-
-
-def _machine():
-    processor = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    if names:
-        processor = names[0].split(":", 1)[1].strip()
-    return f"{os.cpu_count()} x {processor}"
 
 
 def _describe(generated):

@@ -64,7 +64,8 @@ class StageStore:
         path = self.folder / name
         if not path.exists():
             value = make()
-            part = self.folder / f"part-{name}"
+            # Several processes may make the same.
+            part = self.folder / f"part-{os.getpid()}-{name}"
             write(part, value)
             os.replace(part, path)
             return value

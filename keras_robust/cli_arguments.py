@@ -1,0 +1,227 @@
+"""Arguments of the command `keras-robust`."""
+
+import argparse
+
+DATASETS = ("digits", "fashion_mnist", "cifar10")
+PRESETS = ("smoke", "cpu", "gpu", "paper", "report")
+KINDS = (
+    *("robust", "non_robust", "rand", "det", "other", "mix"),
+    *("shortcut_rand", "shortcut_det", "shortcut_other"),
+)
+
+
+def add_generate_arguments(parser):
+    """Adds those of `generate`."""
+    parser.add_argument(
+        "kind",
+        choices=KINDS,
+        help="robust: D_R, of a robust model; non_robust: D_NR, of a standard "
+        "one; rand, det, other: D_rand, D_det, D_other; mix: between D_R and "
+        "the source; shortcut_...: their controls, of no model",
+    )
+    parser.add_argument(
+        "--source", default="cifar10", help="TFDS data set, or digits"
+    )
+    parser.add_argument("--model", help="a saved Keras model, MODEL.keras")
+    parser.add_argument(
+        "--scaling",
+        choices=("unit", "byte", "symmetric"),
+        default="unit",
+        help="what pixels the model wants: [0, 1], [0, 255], [-1, 1]",
+    )
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--examples", type=int, help="only the first so many")
+    parser.add_argument("--norm", default="l2", choices=("l2", "linf"))
+    parser.add_argument("--epsilon", type=radius, default=0.5)
+    parser.add_argument("--step-size", type=radius, default=0.1)
+    parser.add_argument(
+        "--steps", type=int, help="1000 for robust, non_robust and mix, or 100"
+    )
+    parser.add_argument("--start", default="image", choices=("image", "noise"))
+    parser.add_argument("--layer", help="layer of the representation")
+    parser.add_argument(
+        "--optimizer",
+        default="gradient_descent",
+        choices=("gradient_descent", "polyak"),
+        help="of robust, non_robust and mix; the first is the paper's",
+    )
+    parser.add_argument(
+        "--early-stop",
+        action="store_true",
+        help="rand, det, other: an image is done once the model says t",
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=0.9, help="share of D_R in mix"
+    )
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", help="constructed_SOURCE by default")
+    parser.add_argument("--config", help="the kind by default")
+    add_storage_arguments(parser)
+    parser.add_argument("--num-workers", type=int, default=1)
+    parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument(
+        "--finalize",
+        action="store_true",
+        help="finish what several workers have made",
+    )
+    parser.add_argument(
+        "--beam",
+        metavar="FLAGS",
+        help="run on Apache Beam with these flags, such as "
+        "'--runner=FlinkRunner'; needs the extra `beam`",
+    )
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+
+
+def add_storage_arguments(parser):
+    """Adds those of `storage`."""
+    parser.add_argument("--output", default="data", help="TFDS data folder")
+    parser.add_argument(
+        "--dtype", default="float32", choices=("float32", "uint8")
+    )
+    parser.add_argument(
+        "--file-format",
+        default="tfrecord",
+        choices=("tfrecord", "array_record"),
+        help="array_record: random access with tfds.data_source",
+    )
+    parser.add_argument(
+        "--shard-size", type=int, default=512, help="images in a file"
+    )
+
+
+def add_evaluate_arguments(parser):
+    """Adds those of `evaluate`."""
+    parser.add_argument("model", help="a saved Keras model, MODEL.keras")
+    parser.add_argument("--dataset", default="cifar10", choices=DATASETS)
+    parser.add_argument("--norm", default="linf", choices=("l1", "l2", "linf"))
+    parser.add_argument(
+        "--epsilon",
+        type=radius,
+        nargs="+",
+        default=[8 / 255],
+        help="radii for pixels in [0, 1], such as 0.5 or 8/255; several make "
+        "a curve",
+    )
+    parser.add_argument("--attack", default="autoattack", help="its name")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument(
+        "--examples", type=int, help="how many test images; all by default"
+    )
+    parser.add_argument(
+        "--scaling",
+        choices=("unit", "byte", "symmetric", "standardized"),
+        help="what pixels the model wants; found by default",
+    )
+    parser.add_argument(
+        "--from-logits",
+        type=lambda text: {"true": True, "false": False}[text.lower()],
+        metavar="{true,false}",
+        help="whether the model gives logits; found by default",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default="evaluation", help="folder")
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+
+
+def add_sweep_arguments(parser):
+    """Adds those of `sweep`."""
+    parser.add_argument(
+        "source",
+        help=f"{', '.join(DATASETS)}, or the directory of a generated set",
+    )
+    parser.add_argument(
+        "--set",
+        dest="made",
+        default="D_rand",
+        choices=("D", "D_R", "D_NR", "D_rand", "D_det", "D_other"),
+        help="of a name, what is made of it; D is the data set itself",
+    )
+    parser.add_argument("--preset", choices=PRESETS, help="how it is made")
+    parser.add_argument(
+        "--tuner",
+        default="grid",
+        choices=("grid", "random", "hyperband", "bayesian"),
+    )
+    parser.add_argument(
+        "--trials", type=int, help="how many settings; a grid's are all"
+    )
+    parser.add_argument("--epochs", type=int, help="of the recipe by default")
+    parser.add_argument(
+        "--seeds", type=int, default=2, help="trainings of each setting"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--objective",
+        default="val_accuracy",
+        choices=("val_accuracy", "val_robust_accuracy"),
+    )
+    parser.add_argument(
+        "--epsilon", type=radius, help="L2 radius of val_robust_accuracy"
+    )
+    for name, kind, help_text in (
+        ("optimizers", str, "of sgd, sgdw, adam, adamw"),
+        ("schedules", str, "of one_cycle, drops, late_drops, constant"),
+        ("batch-sizes", int, None),
+        ("weight-decays", float, "in the loss; sgdw and adamw: decoupled"),
+        ("momenta", float, "of sgd and sgdw"),
+        ("nesterov", int, "of sgd and sgdw: 0, 1"),
+        ("augment", int, "0, 1"),
+        ("networks", str, "the recipe's own or one of its architectures"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            nargs="+",
+            help=help_text or "one or more",
+        )
+    parser.add_argument("--output", default="sweep", help="folder")
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1, 2))
+
+
+def radius(text):
+    """A radius as people write it.
+
+    Args:
+        text: Such as "0.5" or "8/255".
+
+    Returns:
+        Float >= 0.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is none.
+    """
+    try:
+        above, _, below = text.partition("/")
+        value = float(above) / float(below or 1)
+    except (ValueError, ZeroDivisionError):
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"must be a number >= 0 such as 0.5 or 8/255. Received: {text!r}"
+        )
+    return value
+
+
+def add_replicate_arguments(parser, dataset):
+    """Adds the arguments of a replication.
+
+    Args:
+        parser: An `argparse.ArgumentParser`.
+        dataset: Default data set.
+    """
+    parser.add_argument(
+        "--dataset",
+        default=dataset,
+        choices=DATASETS,
+    )
+    parser.add_argument(
+        "--preset",
+        choices=PRESETS,
+        help="scale; cpu by default",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="first seed")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--output", default="replication", help="folder")
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))

@@ -1,0 +1,219 @@
+"""The optimizer search as one call."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import keras_tuner
+
+from keras_robust import backend
+from keras_robust.environment import installed_versions
+from keras_robust.environment import machine
+from keras_robust.study import sweep_data
+from keras_robust.study import sweep_outputs
+from keras_robust.study import sweep_report
+from keras_robust.study.optimizer_search import OptimizerSearch
+from keras_robust.study.optimizer_space import OptimizerSpace
+from keras_robust.study.recipes import RECIPES
+from keras_robust.study.recipes import default_preset
+from keras_robust.study.recipes import get_recipe
+from keras_robust.study.replication import Replication
+from keras_robust.version import __version__
+
+TUNERS = ("grid", "random", "hyperband", "bayesian")
+# The largest number of settings of a grid.
+_EVERYTHING = 100_000
+
+
+def sweep(
+    source="digits",
+    made="D_rand",
+    output="sweep",
+    preset=None,
+    tuner="grid",
+    trials=None,
+    epochs=None,
+    seeds=2,
+    seed=0,
+    objective="val_accuracy",
+    epsilon=None,
+    verbose=1,
+    **choices,
+):
+    """Searches for what decides whether a network learns a data set.
+
+    Writes to `output`: `results.json`, `table.md` and figures; `runs/`, a file
+    for every training; KerasTuner's own state, TensorBoard logs with HParams,
+    and the stages of the data set. After any stop the same call goes on.
+
+    In several processes: KerasTuner's environment variables
+    `KERASTUNER_TUNER_ID` (`chief`, others), `KERASTUNER_ORACLE_IP` and
+    `KERASTUNER_ORACLE_PORT` make one of them the chief, which hands out
+    settings and writes the results, and the others workers.
+
+    Args:
+        source: `"digits"`, `"fashion_mnist"` or `"cifar10"`, whose set is then
+            made as in `replicate`; or the directory of a generated set.
+        made: For a name: `"D"`, the data set itself, or `"D_rand"`, ...
+        output: Folder, made if missing.
+        preset: For a name: see `get_recipe`.
+        tuner: One of `TUNERS`.
+        trials: How many settings; `None` for all of a grid, 20 of others.
+        epochs: Epochs of a training; `None` for those of the recipe.
+        seeds: Int >= 1, trainings of each setting.
+        seed: Int, of the data set and of the tuner.
+        objective: `"val_accuracy"` or `"val_robust_accuracy"`.
+        epsilon: See `OptimizerSearch`.
+        verbose: 0 for silence.
+        **choices: Fields of `OptimizerSpace` in place of its defaults; or
+            `optimizers`, names; `networks` are names: `recipe.network` or one
+            of `recipe.architectures`.
+
+    Returns:
+        The dictionary that `results.json` holds, or `None` in a worker.
+
+    Raises:
+        ValueError: If an argument is unknown, or the folder holds another
+            search.
+    """
+    if tuner not in TUNERS:
+        raise ValueError(
+            f"Argument `tuner` must be one of {TUNERS}. "
+            f"Received: tuner={tuner!r}"
+        )
+    if objective == "val_robust_accuracy" and epsilon is None:
+        raise ValueError(
+            "The objective 'val_robust_accuracy' must come with its radius, "
+            "`epsilon`. Received: epsilon=None"
+        )
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = source if (source, "smoke") in RECIPES else "cifar10"
+    preset = preset or default_preset(name)
+    recipe = get_recipe(name, preset)
+    if source in {dataset for dataset, _ in RECIPES}:
+        study = Replication(recipe, folder / "stages", seed, verbose)
+        data = sweep_data.of_study(study, made)
+    else:
+        data = sweep_data.of_directory(source)
+        recipe = get_recipe(data.description["name"])
+    space = _space(recipe, choices)
+    epochs = epochs or recipe.training.epochs
+    description = {
+        "data": data.description,
+        "space": asdict(space),
+        "tuner": tuner,
+        "trials": trials,
+        "epochs": epochs,
+        "seeds": seeds,
+        "seed": seed,
+        "objective": objective,
+        "epsilon": epsilon,
+        "backend": backend.name,
+        "version": __version__,
+    }
+    _check_same(description, folder / "search.json")
+    search = OptimizerSearch(
+        *(data.train, data.validation, data.test, space, folder),
+        epochs=epochs,
+        seeds=seeds,
+        epsilon=epsilon,
+        padding=recipe.padding,
+        flip=recipe.flip,
+        verbose=verbose,
+    )
+    began = time.monotonic()
+    _tuner(tuner, search, objective, trials, epochs, seed, folder).search(
+        callbacks=[keras.callbacks.TensorBoard(folder / "tensorboard")],
+        verbose=0,
+    )
+    if _is_worker():
+        return None
+    results = {
+        "search": description,
+        "machine": machine(),
+        "versions": installed_versions(),
+        "hours_of_this_call": round((time.monotonic() - began) / 3600, 3),
+        **sweep_report.summarize(search.runs()),
+    }
+    sweep_outputs.write(results, folder, verbose)
+    return results
+
+
+def _space(recipe, choices):
+    """The space of the choices that were made, of the others' defaults."""
+    chosen = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in choices.items()
+        if value is not None
+    }
+    networks = {
+        recipe.network: (recipe.network, recipe.network_options),
+        **recipe.architectures,
+    }
+    names = chosen.pop("networks", (recipe.network,))
+    if "optimizers" in chosen:
+        rates = OptimizerSpace(networks=networks).learning_rates
+        chosen["learning_rates"] = {
+            name: rates.get(name) for name in chosen.pop("optimizers")
+        }
+    if set(names) - set(networks):
+        raise ValueError(
+            f"Networks must be among {list(networks)}. Received: {names}"
+        )
+    return OptimizerSpace(
+        networks={name: networks[name] for name in names}, **chosen
+    )
+
+
+def _check_same(description, path):
+    """Refuses to mix two searches in one folder."""
+    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+    description = json.loads(text)
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differs = sorted(
+            key
+            for key in {*before, *description}
+            if before.get(key) != description.get(key)
+        )
+        if differs:
+            was = {key: before.get(key) for key in differs}
+            now = {key: description.get(key) for key in differs}
+            raise ValueError(
+                f"The folder {str(path.parent)!r} must hold the same search, "
+                f"or none. It differs in {differs}: {was}. Received: {now}"
+            )
+        return
+    part = path.with_suffix(f".part{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _tuner(name, search, objective, trials, epochs, seed, folder):
+    shared = {
+        "objective": keras_tuner.Objective(objective, "max"),
+        "directory": folder,
+        "project_name": "tuner",
+        "seed": seed,
+        # A trial that fails is an error, not a point that is tried again.
+        "max_consecutive_failed_trials": 1,
+    }
+    if name == "hyperband":
+        return keras_tuner.Hyperband(search, max_epochs=epochs, **shared)
+    kind = {
+        "grid": keras_tuner.GridSearch,
+        "random": keras_tuner.RandomSearch,
+        "bayesian": keras_tuner.BayesianOptimization,
+    }[name]
+    default = _EVERYTHING if name == "grid" else 20
+    return kind(search, max_trials=trials or default, **shared)
+
+
+def _is_worker():
+    """Whether another process is the chief of this search."""
+    tuner_id = os.environ.get("KERASTUNER_TUNER_ID", "")
+    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in tuner_id

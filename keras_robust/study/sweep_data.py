@@ -1,0 +1,89 @@
+"""The images of an optimizer search."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_robust import datasets
+
+# One in so many rows is held out: not trained on, its clean image validates.
+HELD_OUT = 10
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """What a search trains on, is judged by and reports.
+
+    Attributes:
+        train: `(x, t)`, images and labels to learn.
+        validation: `(x, y)`, the clean images of the rows held out.
+        test: `(x, y)`, clean test images.
+        description: Dictionary of plain values: what it is.
+    """
+
+    train: Any
+    validation: Any
+    test: Any
+    description: dict
+
+
+def of_study(study, made):
+    """The data of a set that a replication makes.
+
+    Args:
+        study: A `Replication`.
+        made: `"D"`, the data set itself, or a generated one such as
+            `"D_rand"`.
+
+    Returns:
+        `SweepData`.
+    """
+    clean = study.data.train
+    x, t = clean
+    if made != "D":
+        generated = study.generated(made)
+        x, t = generated["x"], generated["y"]
+    description = {"set": made, **study.description()}
+    return _split(x, t, clean, study.data.test, description)
+
+
+def of_directory(directory):
+    """The data of a generated set on disk.
+
+    Args:
+        directory: Of a TFDS data set that `datasets.generate` wrote from a
+            source which `datasets.load` knows.
+
+    Returns:
+        `SweepData`.
+
+    Raises:
+        ValueError: If the source is not known.
+    """
+    import tensorflow_datasets as tfds
+
+    text = (Path(directory) / "description.json").read_text(encoding="utf-8")
+    description = json.loads(text)
+    source = description["source"]["name"]
+    data = datasets.load(source)
+    builder = tfds.builder_from_directory(str(directory))
+    rows = tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
+    x = np.asarray(rows["image"], "float32")
+    if rows["image"].dtype == np.uint8:
+        x = x / 255
+    clean = tuple(part[rows["id"]] for part in data.train)
+    described = {"directory": str(directory), "name": source}
+    return _split(x, rows["label"], clean, data.test, described)
+
+
+def _split(x, t, clean, test, description):
+    held_out = np.arange(len(x)) % HELD_OUT == HELD_OUT - 1
+    return SweepData(
+        train=(x[~held_out], t[~held_out].astype("int32")),
+        validation=tuple(part[held_out] for part in clean),
+        test=test,
+        description=description,
+    )

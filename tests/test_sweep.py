@@ -1,0 +1,251 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+import pytest
+
+import keras_robust as kr
+from keras_robust.study import OptimizerSearch
+from keras_robust.study import OptimizerSpace
+from keras_robust.study import sweep
+from keras_robust.study import sweep_data
+
+SCRIPT = str(Path(__file__).with_name("run_sweep.py"))
+SETTINGS = {("sgd", 0.01), ("sgd", 1.0), ("adam", 1e-4), ("adam", 1e-2)}
+
+
+def settings(results):
+    return {
+        (run["optimizer"], round(run["learning_rate"], 6))
+        for run in results["runs"]
+    }
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A search that was killed in the middle and went on."""
+    folder = tmp_path_factory.mktemp("sweep")
+    process = subprocess.Popen([sys.executable, SCRIPT, str(folder), "100"])
+    runs = folder / "runs"
+    until = time.monotonic() + 240
+    while time.monotonic() < until and len(list(runs.glob("*.json"))) < 1:
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    assert len(kept) == 1
+    done = subprocess.run(
+        [sys.executable, SCRIPT, str(folder)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, kept, done.stdout
+
+
+@pytest.mark.slow_on_jax
+def test_it_goes_on_after_sigkill(swept):
+    folder, kept, _ = swept
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results["runs"]) == 8 and settings(results) == SETTINGS
+    # What was trained before was not trained again.
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for name in ("table.md", "accuracy.png", "accuracy.svg"):
+        assert (folder / name).stat().st_size
+    assert results["verdict"].startswith("Clean test accuracy")
+
+
+@pytest.mark.slow_on_jax
+def test_it_says_what_it_does(swept):
+    _, _, printed = swept
+    assert printed.count("seed 0:") + printed.count("seed 1:") == 7
+    assert "one_cycle batch 96" not in printed
+    assert "one_cycle batch 128 small_cnn" in printed
+
+
+@pytest.mark.slow_on_jax
+def test_hparams_for_tensorboard(swept):
+    folder, _, _ = swept
+    events = list((folder / "tensorboard").rglob("*tfevents*"))
+    assert events
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        assert any(b"_hparams_" in path.read_bytes() for path in events)
+
+
+@pytest.mark.slow_on_jax
+def test_another_search_is_refused_there(swept):
+    folder, _, _ = swept
+    with pytest.raises(ValueError, match=r"same search.*'epochs'.*Received"):
+        sweep("digits", output=folder, preset="smoke", epochs=2, verbose=0)
+
+
+@pytest.fixture
+def images(rng):
+    x = rng.random((60, 8, 8, 1), dtype="float32")
+    return x, rng.integers(0, 3, 60).astype("int32")
+
+
+def search(images, folder, **options):
+    space = OptimizerSpace(
+        learning_rates={"adam": (1e-3, 1e-2)},
+        learning_rate_factor=10,
+        networks={"small": ("small_cnn", {"filters": (4,), "num_classes": 3})},
+    )
+    return OptimizerSearch(
+        *(images, images, images, space, folder), verbose=0, **options
+    )
+
+
+def test_runs_of_one_seed_are_the_same(images, tmp_path):
+    setting = {
+        **{"optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.0},
+        **{"schedule": "constant", "batch_size": 20, "augment": True},
+        **{"network": "small"},
+    }
+    first = search(images, tmp_path / "a").run(setting, 2, seed=1)
+    second = search(images, tmp_path / "b", epsilon=0.5)
+    again = second.run(setting, 2, seed=1)
+    np.testing.assert_allclose(
+        again["curve"]["loss"], first["curve"]["loss"], rtol=1e-4
+    )
+    assert again["val_robust_accuracy"] <= again["val_accuracy"] + 1e-6
+    assert "val_robust_accuracy" not in first
+    other = second.run(setting, 2, seed=2)
+    assert other["curve"]["loss"] != again["curve"]["loss"]
+    assert len(second.runs()) == 2
+
+
+def test_the_last_epoch_is_what_counts(images, tmp_path, monkeypatch):
+    """Not the best one, which KerasTuner would take of a history."""
+    made = search(images, tmp_path, seeds=2)
+    values = iter([0.2, 0.6])
+    monkeypatch.setattr(
+        made, "run", lambda *args: {"val_accuracy": next(values)}
+    )
+    hp = keras_tuner.HyperParameters()
+    assert made.fit(hp, made.build(hp)) == {"val_accuracy": pytest.approx(0.4)}
+
+
+def test_a_trial_that_fails_raises(images, tmp_path, monkeypatch):
+    made = search(images, tmp_path)
+
+    def broken(*args):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(made, "run", broken)
+    tuner = keras_tuner.GridSearch(
+        made, keras_tuner.Objective("val_accuracy", "max"), directory=tmp_path
+    )
+    with pytest.raises(
+        keras_tuner.errors.FatalError, match="RuntimeError: out of memory"
+    ):
+        tuner.search(verbose=0)
+
+
+@pytest.mark.slow_on_jax
+@pytest.mark.parametrize("tuner", ["random", "hyperband", "bayesian"])
+def test_the_other_tuners(tmp_path, tuner):
+    results = sweep(
+        "digits",
+        made="D",
+        output=tmp_path,
+        preset="smoke",
+        tuner=tuner,
+        trials=2,
+        epochs=2,
+        seeds=1,
+        epsilon=0.25,
+        objective="val_robust_accuracy",
+        optimizers=("sgd",),
+        verbose=0,
+    )
+    assert results["runs"] and "robustness" in results
+    epochs = {run["epochs"] for run in results["runs"]}
+    assert epochs == ({1, 2} if tuner == "hyperband" else {2}) or epochs == {2}
+
+
+def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
+    from keras_robust.study import Replication
+    from keras_robust.study import get_recipe
+
+    study = Replication(get_recipe("digits", "smoke"), tmp_path, verbose=0)
+    x, y = study.data.train
+    study.store.arrays("data-D_rand", lambda: {"x": x / 2, "y": (y + 1) % 10})
+    data = sweep_data.of_study(study, "D_rand")
+    assert len(data.train[0]) + len(data.validation[0]) == len(x)
+    np.testing.assert_array_equal(data.validation[0], x[9::10])
+    np.testing.assert_array_equal(data.validation[1], y[9::10])
+    np.testing.assert_array_equal(data.train[1][:9], (y[:9] + 1) % 10)
+    assert data.train[0].max() <= 0.5
+    assert data.test[0] is study.data.test[0]
+
+
+@pytest.mark.slow_on_jax
+def test_data_of_a_directory(tmp_path):
+    shortcut = kr.Shortcut(10, target="deterministic", seed=0)
+    folder = kr.datasets.generate(
+        *(shortcut, "digits", tmp_path), examples=50, verbose=0
+    )
+    path = next(Path(tmp_path).rglob("description.json")).parent
+    data = sweep_data.of_directory(path)
+    x, y = kr.datasets.load("digits").train
+    np.testing.assert_array_equal(data.validation[0], x[9:50:10])
+    np.testing.assert_array_equal(data.validation[1], y[9:50:10])
+    kept = np.arange(50) % 10 != 9
+    np.testing.assert_array_equal(data.train[1], (y[:50][kept] + 1) % 10)
+    assert np.abs(data.train[0] - x[:50][kept]).max() > 0.01
+    assert folder is not None
+
+
+def test_errors(tmp_path):
+    with pytest.raises(ValueError, match="tuner='best'"):
+        sweep(output=tmp_path, tuner="best")
+    with pytest.raises(ValueError, match="epsilon=None"):
+        sweep(output=tmp_path, objective="val_robust_accuracy")
+
+
+@pytest.mark.slow
+def test_chief_and_two_workers(tmp_path):
+    """KerasTuner's own mode, over the loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "KERASTUNER_ORACLE_IP": "127.0.0.1",
+        "KERASTUNER_ORACLE_PORT": str(port),
+    }
+    # Made once, before several look for it.
+    from keras_robust.study import Replication
+    from keras_robust.study import get_recipe
+
+    recipe = get_recipe("digits", "smoke")
+    Replication(recipe, tmp_path / "stages", verbose=0).generated("D_rand")
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, SCRIPT, str(tmp_path)],
+            env={**environment, "KERASTUNER_TUNER_ID": name},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("chief", "tuner0", "tuner1")
+    }
+    printed = {
+        name: process.communicate(timeout=600)[0]
+        for name, process in processes.items()
+    }
+    assert all(process.returncode == 0 for process in processes.values())
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert len(results["runs"]) == 8 and settings(results) == SETTINGS
+    shares = [printed[f"tuner{i}"].count("seed 0:") for i in (0, 1)]
+    assert sum(shares) == 4 and min(shares) >= 1
+    assert "Table, figure" in printed["chief"]
+    assert "Table, figure" not in printed["tuner0"] + printed["tuner1"]
