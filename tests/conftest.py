@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if os.environ.get("KERAS_BACKEND") == "jax":
@@ -31,7 +32,13 @@ import pytest
 def pytest_collection_modifyitems(items):
     """Marks what is slow on JAX; the longest file comes first."""
     # Workers take whole files; one that is long and last leaves the other idle.
-    items.sort(key=lambda item: item.path.name != "test_study.py")
+    # Those that look at what it made come last, or they would wait.
+    place = {
+        "test_study.py": -1,
+        "test_figures.py": 1,
+        "test_html_report.py": 1,
+    }
+    items.sort(key=lambda item: place.get(item.path.name, 0))
     # On its CPU every program is compiled, about half a second each.
     if keras.backend.backend() == "jax":
         for item in items:
@@ -162,8 +169,21 @@ def exact_accuracy(model, x, y, norm, epsilon, box=(0.0, 1.0)):
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory):
-    """The command line's smoke run on digits: `(folder, what it printed)`."""
-    folder = tmp_path_factory.mktemp("smoke")
+    """The command line's smoke run on digits: `(folder, what it printed)`.
+
+    One for all processes of pytest-xdist: whoever needs it first makes it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, printed = root / "smoke", root / "smoke.txt"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        until = time.monotonic() + 300
+        while not printed.exists() and time.monotonic() < until:
+            time.sleep(0.5)
+        return folder, printed.read_text()
     done = subprocess.run(
         [
             *(sys.executable, "-m", "keras_robust.cli", "replicate"),
@@ -173,4 +193,5 @@ def smoke_run(tmp_path_factory):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    printed.write_text(done.stdout)
     return folder, done.stdout

@@ -10,6 +10,7 @@ import pytest
 
 import keras_robust as kr
 from keras_robust import cli
+from keras_robust import cli_arguments
 
 ROOT = Path(__file__).parent.parent
 
@@ -39,13 +40,13 @@ def test_console_script_is_installed():
     "text, value", [("8/255", 8 / 255), ("0.5", 0.5), ("1", 1.0), ("0", 0.0)]
 )
 def test_radius(text, value):
-    assert cli.radius(text) == value
+    assert cli_arguments.radius(text) == value
 
 
 @pytest.mark.parametrize("text", ["-1", "8/0", "much", "nan", "inf"])
 def test_no_radius(text):
     with pytest.raises(argparse.ArgumentTypeError, match="Received"):
-        cli.radius(text)
+        cli_arguments.radius(text)
 
 
 @pytest.fixture(scope="module")

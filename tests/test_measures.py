@@ -19,9 +19,11 @@ class Sets:
 
     def __init__(self):
         random = np.random.default_rng(0)
-        x = random.random((600, 2, 2, 1), dtype="float32")
+        x = random.random((4200, 2, 2, 1), dtype="float32")
         y = (x[:, 0, 0, 0] > 0.5).astype("int32")
-        self.data = ImageDataset((x[:400], y[:400]), (x[400:], y[400:]), "ab")
+        self.data = ImageDataset(
+            (x[:4000], y[:4000]), (x[4000:], y[4000:]), "ab"
+        )
         self.recipe = types.SimpleNamespace(leakage_epsilon=0.05)
 
     def seed_of(self, name):
