@@ -5,6 +5,7 @@ from keras_robust import datasets as datasets
 from keras_robust import layers as layers
 from keras_robust import models as models
 from keras_robust import study as study
+from keras_robust import theory as theory
 from keras_robust.attacks import APGDAttack as APGDAttack
 from keras_robust.attacks import AutoAttack as AutoAttack
 from keras_robust.attacks import CarliniWagnerL2 as CarliniWagnerL2
