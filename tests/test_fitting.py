@@ -53,7 +53,8 @@ def test_a_training_goes_on_where_it_was_stopped(
         monkeypatch.setattr(fitting, "PlateauMonitor", Monitor)
         try:
             found = fit_network(
-                *(model, "standard", *data, recipe, 0, tmp_path), verbose=0
+                *(model, "standard", *data, recipe, 0, tmp_path / "backup"),
+                verbose=0,
             )
         finally:
             monkeypatch.setattr(fitting, "PlateauMonitor", make)
@@ -61,9 +62,7 @@ def test_a_training_goes_on_where_it_was_stopped(
 
     with pytest.raises(Power):
         run(network(adversarial), cut=True)
-    first = json.loads(
-        (tmp_path / "backup-standard" / "curve.json").read_text()
-    )
+    first = json.loads((tmp_path / "backup" / "curve.json").read_text())
     assert len(first["accuracy"]) == 2
     model = network(adversarial)
     found, begun = run(model)
@@ -98,7 +97,8 @@ def test_overrides_decide_what_is_trained(tmp_path, recipe, data):
     )
     model = network()
     found = fit_network(
-        *(model, "D_rand_robust", *data, changed, 0, tmp_path), verbose=0
+        *(model, "D_rand_robust", *data, changed, 0, tmp_path / "backup"),
+        verbose=0,
     )
     assert isinstance(model.optimizer, keras.optimizers.Adam)
     assert len(found["curve"]["accuracy"]) == 1

@@ -19,8 +19,8 @@ def fit_network(
 ):
     """Trains a model as its recipe says, epoch by epoch.
 
-    What is needed to go on after a stop is kept in `folder` until the end. A
-    run that goes on shuffles and augments anew.
+    What is needed to go on after a stop is kept in `folder`, which is removed
+    at the end. A run that goes on shuffles and augments anew.
 
     Args:
         model: A built Keras classifier with logits, or an `AdversarialModel`.
@@ -30,7 +30,7 @@ def fit_network(
             by them.
         recipe: A `Recipe`.
         seed: Int.
-        folder: Where the backup is.
+        folder: Where the backup is; of this training alone.
         logs: Folder for TensorBoard, or `None`.
         verbose: 0 for silence, else a line per epoch.
 
@@ -45,7 +45,7 @@ def fit_network(
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    backup = Path(folder) / f"backup-{name}"
+    backup = Path(folder)
     backup.mkdir(parents=True, exist_ok=True)
     monitor = PlateauMonitor(
         1 / model.compute_output_shape(x.shape)[-1], path=backup / "curve.json"

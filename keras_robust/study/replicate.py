@@ -96,7 +96,10 @@ def _run(study):
     return {
         "evaluation": {name: study.evaluate(name) for name in models},
         "generated": {
-            name: _describe(study.generated(name))
+            name: study.store.numbers(
+                f"generated-{name}",
+                lambda name=name: _describe(study.generated(name)),
+            )
             for name in models
             if is_generated(name)
         },

@@ -200,7 +200,7 @@ class Replication:
         curve = fit_network(
             *(model, name.split("-")[0], train, self.data.test, recipe),
             seed=self.seed_of(name),
-            folder=self.store.folder / f"fitting-{name}",
+            folder=self.store.folder / f"backup-{name}",
             logs=self.logs and self.logs / f"seed{self.seed}-{name}",
             verbose=self.verbose,
         )
