@@ -1,8 +1,14 @@
 """The data sets of robust and of non-robust features."""
 
+from keras_robust.features.feature_usefulness import (
+    FeatureUsefulness as FeatureUsefulness,
+)
 from keras_robust.features.mixture import Mixture as Mixture
 from keras_robust.features.non_robustifier import (
     NonRobustifier as NonRobustifier,
 )
 from keras_robust.features.robustifier import Robustifier as Robustifier
 from keras_robust.features.shortcut import Shortcut as Shortcut
+from keras_robust.features.usefulness import (
+    feature_usefulness as feature_usefulness,
+)
