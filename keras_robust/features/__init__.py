@@ -3,6 +3,9 @@
 from keras_robust.features.feature_usefulness import (
     FeatureUsefulness as FeatureUsefulness,
 )
+from keras_robust.features.layer_robustness import (
+    layer_robustness as layer_robustness,
+)
 from keras_robust.features.mixture import Mixture as Mixture
 from keras_robust.features.non_robustifier import (
     NonRobustifier as NonRobustifier,

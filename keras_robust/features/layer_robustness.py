@@ -1,0 +1,114 @@
+"""How far a representation moves when its image is attacked."""
+
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks.batches import map_batches
+from keras_robust.attacks.compiled import CompiledLoop
+from keras_robust.attacks.frozen import FrozenModel
+from keras_robust.attacks.loop import GradientLoop
+from keras_robust.attacks.per_model import once_per_model
+from keras_robust.attacks.randomness import generator
+from keras_robust.attacks.randomness import stream_draws
+from keras_robust.evaluation.evaluate import check_data
+from keras_robust.features.inversion import RepresentationObjective
+from keras_robust.models.parts import representation_view
+
+_PAIRS_STREAM = 3_000_000
+
+
+class _Distance(RepresentationObjective):
+    """Distance from a representation, where the base class has closeness."""
+
+    def __call__(self, inputs, x):
+        values, success = super().__call__(inputs, x)
+        return -values, success
+
+
+def layer_robustness(model, data, attack, layer=None, verbose=1):
+    """Distance that an attack moves a representation, over that of two images.
+
+    `E max_d ||f(x + d) - f(x)|| / E ||f(x1) - f(x2)||`, as in the rebuttal of
+    Ilyas et al. (Distill 2019, response to Nakano): near 0, what a layer
+    tells survives the attack; near 1, an attacked image may look like any
+    other one. The maximum is found by the attack, so this is a lower bound.
+
+    Args:
+        model: A built Keras classifier.
+        data: `(x, y)` arrays, at least two images, or a data set of batches;
+            labels are not used.
+        attack: A `PGDAttack`: its ball, radius, steps and seed are taken. It
+            starts at random points, since at the image the gradient is 0.
+        layer: `None` for the input of the last `Dense` layer, or the name of
+            a layer.
+        verbose: 0 for no progress bar.
+
+    Returns:
+        Float >= 0.
+
+    Raises:
+        ValueError: If data and model do not fit.
+    """
+    inner, x, _ = check_data(model, data, attack.from_logits)
+    if len(x) < 2:
+        raise ValueError(
+            f"Argument `data` must hold two images or more. Received: {len(x)}"
+        )
+    view = once_per_model(
+        inner,
+        ("representation", layer),
+        lambda: representation_view(inner, layer),
+    )
+    attacked = _moved_most(view, x, attack, verbose)
+    here, there = (
+        view.predict(images, batch_size=attack.batch_size, verbose=0)
+        for images in (x, attacked)
+    )
+    # Each image and another one.
+    random = generator(attack.seed, _PAIRS_STREAM)
+    other = (np.arange(len(x)) + random.integers(1, len(x), len(x))) % len(x)
+    moved = _distance(there, here).mean()
+    return float(moved / max(_distance(here, here[other]).mean(), 1e-12))
+
+
+def _distance(first, second):
+    difference = (first - second).reshape(len(first), -1).astype("float64")
+    return np.linalg.norm(difference, axis=-1)
+
+
+def _moved_most(view, x, attack, verbose):
+    """The images, moved inside the ball such that what is seen moves."""
+
+    def make():
+        frozen = FrozenModel(view)
+        loop = GradientLoop(_Distance(frozen), attack.ball, attack.value_range)
+        return frozen, CompiledLoop(loop, view.variables, attack.jit_compile)
+
+    key = (
+        *("layer robustness", attack.norm, attack.value_range),
+        *(attack.jit_compile, x.shape[1:]),
+    )
+    frozen, loop = once_per_model(view, key, make)
+    draws = stream_draws(attack.seed, 0)
+    step_size = attack.effective_step_size()
+    inputs = {
+        "epsilon": np.full(len(x), attack.epsilon, "float32"),
+        "step_size": np.full(len(x), step_size, "float32"),
+    }
+
+    def move_batch(batch, report):
+        center = batch["center"]
+        batch["target"] = ops.cast(frozen(center), "float32")
+        batch["noise"] = attack.ball.noise(draws, ops.shape(center))
+        return {"x": loop(batch, attack.steps, report)["x"]}
+
+    return map_batches(
+        move_batch,
+        x,
+        inputs,
+        value_range=attack.value_range,
+        batch_size=attack.batch_size,
+        pads=loop.pads,
+        steps=attack.steps,
+        verbose=verbose,
+    )["x"]
