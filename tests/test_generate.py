@@ -299,7 +299,7 @@ def test_errors(model, source, tmp_path):
 def command(folder, model):
     return [
         *(sys.executable, "-m", "keras_robust.cli", "generate", "rand"),
-        *("--source", "digits", "--model", str(model), "--steps", "20"),
+        *("--source", "digits", "--model", str(model), "--steps", "150"),
         *("--output", str(folder), "--shard-size", "100"),
         *("--examples", "1000", "--batch-size", "50"),
     ]
@@ -341,7 +341,7 @@ def test_stopped_at_any_moment_nothing_is_lost(tmp_path):
     assert f"{1000 - 100 * left} images in" in done.stdout
     assert not list(folder.glob("generation/part-*"))
     whole = generate(
-        kr.NonRobustifier(model, steps=20, batch_size=50, seed=0),
+        kr.NonRobustifier(model, steps=150, batch_size=50, seed=0),
         *("digits", tmp_path / "whole"),
         shard_size=100,
         examples=1000,
