@@ -299,7 +299,7 @@ def test_errors(model, source, tmp_path):
 def command(folder, model):
     return [
         *(sys.executable, "-m", "keras_robust.cli", "generate", "rand"),
-        *("--source", "digits", "--model", str(model), "--steps", "150"),
+        *("--source", "digits", "--model", str(model), "--steps", "20"),
         *("--output", str(folder), "--shard-size", "100"),
         *("--examples", "1000", "--batch-size", "50"),
     ]
@@ -308,7 +308,11 @@ def command(folder, model):
 def stopped(folder, model, finished, wait, how):
     """Runs the command, stops it a moment after so many shards are done."""
     process = subprocess.Popen(
-        command(folder.parents[2], model), stderr=subprocess.PIPE, text=True
+        command(folder.parents[2], model),
+        stderr=subprocess.PIPE,
+        text=True,
+        # What a shell starts in the background ignores it, as do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while len(list(folder.glob("generation/shard-*.json"))) < finished:
         assert process.poll() is None
@@ -341,7 +345,7 @@ def test_stopped_at_any_moment_nothing_is_lost(tmp_path):
     assert f"{1000 - 100 * left} images in" in done.stdout
     assert not list(folder.glob("generation/part-*"))
     whole = generate(
-        kr.NonRobustifier(model, steps=150, batch_size=50, seed=0),
+        kr.NonRobustifier(model, steps=20, batch_size=50, seed=0),
         *("digits", tmp_path / "whole"),
         shard_size=100,
         examples=1000,
