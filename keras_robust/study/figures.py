@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from keras_robust.study.training_sets import is_generated
 
@@ -35,13 +36,14 @@ def draw_bars(results):
     figure = Figure(figsize=(0.85 * len(models) + 1, 4))
     axes = figure.subplots()
     width = 0.8 / (1 + len(radii))
+    several = len(results["seeds"]) > 1
     for i, attack in enumerate(["clean", *radii]):
         values = [summary[model][attack] for model in models]
         axes.bar(
             np.arange(len(models)) + (i - len(radii) / 2) * width,
             [value["mean"] for value in values],
             width,
-            yerr=[value["deviation"] or 0 for value in values],
+            yerr=[value["deviation"] for value in values] if several else None,
             capsize=2,
             label=attack.replace("pgd-l2-", "PGD, L2 "),
             color=(BLUE, RED, PURPLE)[i % 3],
@@ -85,6 +87,7 @@ def draw_curves(results, columns=4):
         axes.set_title(readable(model).replace("\n", ", "), fontsize=9)
         axes.set_ylim(0, 100)
         axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(models) :]:
         axes.set_visible(False)
