@@ -18,7 +18,6 @@ from keras_robust.study import sweep_report
 from keras_robust.study.optimizer_search import OptimizerSearch
 from keras_robust.study.optimizer_space import OptimizerSpace
 from keras_robust.study.recipes import RECIPES
-from keras_robust.study.recipes import default_preset
 from keras_robust.study.recipes import get_recipe
 from keras_robust.study.replication import Replication
 from keras_robust.version import __version__
@@ -91,10 +90,8 @@ def sweep(
         )
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    name = source if (source, "smoke") in RECIPES else "cifar10"
-    preset = preset or default_preset(name)
-    recipe = get_recipe(name, preset)
     if source in {dataset for dataset, _ in RECIPES}:
+        recipe = get_recipe(source, preset)
         study = Replication(recipe, folder / "stages", seed, verbose)
         data = sweep_data.of_study(study, made)
     else:
