@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from conftest import make_linear
 
 import keras_robust as kr
@@ -41,7 +40,6 @@ def test_unpooled_is_what_pooling_reads():
 
 
 def test_enlarged_images_have_no_zeros():
-    pytest.importorskip("tensorflow")
     augment = enlarged_and_cropped((32, 32, 3), seed=0)
     x = np.ones((5, 32, 32, 3), "float32") / 2
     moved, labels = augment(x, np.arange(5))

@@ -169,7 +169,8 @@ def test_the_other_tuners(tmp_path, tuner):
     )
     assert results["runs"] and "robustness" in results
     epochs = {run["epochs"] for run in results["runs"]}
-    assert epochs == ({1, 2} if tuner == "hyperband" else {2}) or epochs == {2}
+    # Hyperband trains some of them for less.
+    assert max(epochs) == 2 and (tuner == "hyperband" or epochs == {2})
 
 
 def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
@@ -191,7 +192,7 @@ def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
 @pytest.mark.slow_on_jax
 def test_data_of_a_directory(tmp_path):
     shortcut = kr.Shortcut(10, target="deterministic", seed=0)
-    folder = kr.datasets.generate(
+    kr.datasets.generate(
         *(shortcut, "digits", tmp_path), examples=50, verbose=0
     )
     path = next(Path(tmp_path).rglob("description.json")).parent
@@ -202,7 +203,6 @@ def test_data_of_a_directory(tmp_path):
     kept = np.arange(50) % 10 != 9
     np.testing.assert_array_equal(data.train[1], (y[:50][kept] + 1) % 10)
     assert np.abs(data.train[0] - x[:50][kept]).max() > 0.01
-    assert folder is not None
 
 
 def test_errors(tmp_path):
