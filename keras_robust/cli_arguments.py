@@ -176,6 +176,12 @@ def add_sweep_arguments(parser):
             nargs="+",
             help=help_text or "one or more",
         )
+    parser.add_argument(
+        "--learning-rate-factor",
+        type=float,
+        default=10**0.5,
+        help="between two neighbours, over two decades per optimizer",
+    )
     parser.add_argument("--output", default="sweep", help="folder")
     parser.add_argument("--verbose", type=int, default=1, choices=(0, 1, 2))
 

@@ -81,3 +81,8 @@ def test_no_nesterov_without_momentum():
 def test_unknown_optimizer():
     with pytest.raises(ValueError, match="adamw.*Received.*lion"):
         OptimizerSpace(learning_rates={"lion": (0, 1)}, networks=NETWORKS)
+
+
+def test_a_factor_that_goes_nowhere():
+    with pytest.raises(ValueError, match="> 1. Received.*=1"):
+        OptimizerSpace(learning_rate_factor=1, networks=NETWORKS)

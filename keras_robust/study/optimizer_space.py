@@ -56,6 +56,11 @@ class OptimizerSpace:
                 f"in {OPTIMIZERS}. Received: networks={list(self.networks)}, "
                 f"learning_rates={self.learning_rates}"
             )
+        if not self.learning_rate_factor > 1:
+            raise ValueError(
+                "Argument `learning_rate_factor` must be > 1. Received: "
+                f"learning_rate_factor={self.learning_rate_factor}"
+            )
 
     def choose(self, hp):
         """A setting.
