@@ -2,7 +2,7 @@
 
 import argparse
 
-DATASETS = ("digits", "fashion_mnist", "cifar10")
+DATASETS = ("planted", "digits", "fashion_mnist", "cifar10")
 PRESETS = ("smoke", "cpu", "gpu", "paper", "report")
 KINDS = (
     *("robust", "non_robust", "rand", "det", "other", "mix"),

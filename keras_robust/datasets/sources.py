@@ -1,11 +1,10 @@
 """Image data sets by name."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
 from keras_robust.datasets import restricted_imagenet
+from keras_robust.datasets.image_dataset import ImageDataset
+from keras_robust.datasets.planted import planted_features
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -20,33 +19,14 @@ FASHION_CLASSES = (
 CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "fashion_mnist": FASHION_CLASSES}
 
 
-@dataclass(frozen=True)
-class ImageDataset:
-    """Train and test images with labels; unpacks into the two.
-
-    Attributes:
-        train: `(x, y)`: float32 images `(N, H, W, C)` in [0, 1] and int32
-            labels `(N,)`; for `restricted_imagenet` a `tf.data.Dataset` of
-            such pairs, one by one.
-        test: The same.
-        class_names: Names of the classes, in order of their labels.
-    """
-
-    train: Any
-    test: Any
-    class_names: tuple
-
-    def __iter__(self):
-        return iter((self.train, self.test))
-
-
 def load(name):
     """Loads a data set.
 
     `digits` (1,797 8x8 images of handwritten digits, embedded in
     scikit-learn; the last 20 % of each class are the test set), `cifar10` and
-    `fashion_mnist` (through TFDS, in their official order), and
-    `restricted_imagenet` (TFDS `imagenet2012`, nine classes).
+    `fashion_mnist` (through TFDS, in their official order),
+    `restricted_imagenet` (TFDS `imagenet2012`, nine classes), and `planted`
+    (drawn, see `planted_features`).
 
     Args:
         name: One of these names.
@@ -66,14 +46,16 @@ def load(name):
     """
     if name == "digits":
         return _digits()
+    if name == "planted":
+        return planted_features()
     if name in CLASS_NAMES:
         return _from_tfds(name, CLASS_NAMES[name])
     if name == "restricted_imagenet":
         train, test = restricted_imagenet.load()
         return ImageDataset(train, test, restricted_imagenet.CLASS_NAMES)
     raise ValueError(
-        "Argument `name` must be 'digits', 'cifar10', 'fashion_mnist' or "
-        f"'restricted_imagenet'. Received: name={name!r}"
+        "Argument `name` must be 'planted', 'digits', 'cifar10', "
+        f"'fashion_mnist' or 'restricted_imagenet'. Received: name={name!r}"
     )
 
 

@@ -63,6 +63,20 @@ def head(h, num_classes, weight_decay):
         Keras tensor of shape `(N, num_classes)`, float32.
     """
     h = keras.layers.GlobalAveragePooling2D(name="representation")(h)
+    return logits(h, num_classes, weight_decay)
+
+
+def logits(h, num_classes, weight_decay):
+    """The last layer, in float32 under any dtype policy.
+
+    Args:
+        h: Keras tensor of shape `(N, D)`.
+        num_classes: Int.
+        weight_decay: Float >= 0.
+
+    Returns:
+        Keras tensor of shape `(N, num_classes)`.
+    """
     return keras.layers.Dense(
         num_classes,
         kernel_regularizer=l2_decay(weight_decay),

@@ -4,7 +4,6 @@ import base64
 import io
 
 from keras_robust.study import outputs
-from keras_robust.study.reference import reference
 
 _SYMBOLS = {"shown": "✓", "not shown": "✗", "not run": "–"}
 # What a reader who does not see the figure is told.
@@ -55,7 +54,7 @@ def write_report(results, figures, path):
             }
             for name, figure in figures.items()
         },
-        published=reference(results["recipe"]["dataset"]),
+        published=outputs.beside(results),
         hours=_hours(results),
         slowest=_slowest(results),
     )

@@ -15,17 +15,33 @@ def rows(results):
     summary = results["summary"]
     columns = [name for name in summary["standard"] if name != "worst case"]
     table = [["trained on", "figures of", *columns]]
-    published = reference(results["recipe"]["dataset"])
+    others = beside(results)
     for model in results["models"]:
         ours = [_cell(summary[model][column]) for column in columns]
         table.append([model, "this run", *ours])
-        for source, figures in published.items():
+        for source, figures in others.items():
             if model in figures:
                 values = (figures[model].get(column) for column in columns)
                 cells = ["" if v is None else f"{v:g}" for v in values]
                 if any(cells):
                     table.append([model, source, *cells])
     return table
+
+
+def beside(results):
+    """Figures to stand beside ours, by whose they are.
+
+    Args:
+        results: What `replicate` returns.
+
+    Returns:
+        Dictionary: those of `reference`, and `predicted` where the features
+        of the data set are planted.
+    """
+    found = reference(results["recipe"]["dataset"])
+    if results["predicted"]:
+        found = {**found, "predicted": results["predicted"]}
+    return found
 
 
 def _cell(value):

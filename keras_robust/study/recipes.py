@@ -150,7 +150,36 @@ _FASHION = replace(
     radii=(0.5, 1.0),
 )
 
+# Planted features: an MLP, since their pixels have no neighbourhood. The
+# radius is larger than a non-robust template and far below a robust one, which
+# adversarial training needs to get away from chance; that of the relabelled
+# sets is enough to replace a non-robust one (sqrt(2) times its norm).
+_PLANTED = Recipe(
+    dataset="planted",
+    network="mlp",
+    network_options={
+        "widths": (256, 32),
+        "weight_decay": 2e-3,
+        "mean": (0.5,),
+        "std": (0.1,),
+    },
+    training=Training(
+        epochs=10, learning_rate=1e-3, optimizer="adam", augment=False
+    ),
+    flip=False,
+    epsilon=0.25,
+    inversion_steps=50,
+    inversion_optimizer="polyak",
+    relabel_epsilon=0.4,
+    relabel_steps=20,
+    relabel_step_size=0.05,
+    radii=(0.25,),
+    linf_radii=(),
+    evaluation_steps=10,
+)
+
 RECIPES = {
+    ("planted", "cpu"): _PLANTED,
     ("digits", "cpu"): _DIGITS,
     ("digits", "smoke"): replace(
         _DIGITS,
@@ -202,7 +231,7 @@ def get_recipe(dataset, preset=None):
     """The recipe of a data set and a preset.
 
     Args:
-        dataset: `"digits"`, `"fashion_mnist"` or `"cifar10"`.
+        dataset: `"planted"`, `"digits"`, `"fashion_mnist"` or `"cifar10"`.
         preset: `"paper"`, `"report"`, `"gpu"`, `"cpu"` or `"smoke"`; `None`
             for `default_preset`.
 

@@ -16,6 +16,7 @@ from keras_robust.study import measures
 from keras_robust.study import outputs
 from keras_robust.study.claims import CLAIMS
 from keras_robust.study.html_report import write_report
+from keras_robust.study.predictions import predictions
 from keras_robust.study.recipes import default_preset
 from keras_robust.study.recipes import get_recipe
 from keras_robust.study.replication import Replication
@@ -41,7 +42,7 @@ def replicate(
     on from there. The results are written after every seed.
 
     Args:
-        dataset: `"digits"`, `"fashion_mnist"` or `"cifar10"`.
+        dataset: `"planted"`, `"digits"`, `"fashion_mnist"` or `"cifar10"`.
         preset: See `get_recipe`.
         seed: Int >= 0, the first seed.
         seeds: Int >= 1, how many seeds.
@@ -110,6 +111,7 @@ def _run(study):
 
 def _results(recipe, preset, studies):
     runs = {seed: _run(study) for seed, study in studies.items()}
+    data = next(iter(studies.values())).data
     return {
         "preset": preset,
         "recipe": asdict(recipe),
@@ -125,6 +127,7 @@ def _results(recipe, preset, studies):
             **installed_versions(),
         },
         "summary": _summary(runs, recipe.models),
+        "predicted": predictions(data, recipe),
         "claims": verdicts(CLAIMS, runs, recipe.radii),
         "runs": runs,
     }

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -69,10 +70,10 @@ class Replication:
         """The images that the recipe asks for, as `ImageDataset`."""
         if self._data is None:
             data = datasets.load(self.recipe.dataset)
-            self._data = datasets.ImageDataset(
-                _first(data.train, self.recipe.train_images),
-                _first(data.test, self.recipe.test_images),
-                data.class_names,
+            self._data = replace(
+                data,
+                train=_first(data.train, self.recipe.train_images),
+                test=_first(data.test, self.recipe.test_images),
             )
         return self._data
 

@@ -54,8 +54,9 @@ def sweep(
     settings and writes the results, and the others workers.
 
     Args:
-        source: `"digits"`, `"fashion_mnist"` or `"cifar10"`, whose set is then
-            made as in `replicate`; or the directory of a generated set.
+        source: `"planted"`, `"digits"`, `"fashion_mnist"` or `"cifar10"`,
+            whose set is then made as in `replicate`; or the directory of a
+            generated set.
         made: For a name: `"D"`, the data set itself, or `"D_rand"`, ...
         output: Folder, made if missing.
         preset: For a name: see `get_recipe`.

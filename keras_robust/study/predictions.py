@@ -1,0 +1,41 @@
+"""What planted features let one predict."""
+
+from keras_robust.datasets.planted import KINDS
+from keras_robust.datasets.planted import PlantedFeatures
+
+_SOURCE = (
+    "the best rule that reads one kind of template only, in closed form "
+    "(PlantedFeatures.accuracy): the kind that is most useful under attack for "
+    "adversarial training and D_R, the most useful one for the others"
+)
+
+
+def predictions(data, recipe):
+    """What each network should reach, if the paper is right.
+
+    Args:
+        data: An `ImageDataset`.
+        recipe: A `Recipe`.
+
+    Returns:
+        Dictionary like one of `reference`: accuracies in per cent by model
+        and column, and `source`; empty where no features were planted.
+    """
+    if not isinstance(data, PlantedFeatures):
+        return {}
+    useful = data.most_useful
+    robust = max(KINDS, key=lambda kind: data.accuracy(kind, recipe.epsilon))
+    # Not of controls and of robust sources: no features, or hardly any.
+    kinds = {
+        **dict.fromkeys(("adversarial", "D_R"), robust),
+        **dict.fromkeys(("standard", "D_NR"), useful),
+        **dict.fromkeys(("D_rand", "D_det", "D_other"), useful),
+    }
+    found = {"source": _SOURCE}
+    for model, kind in kinds.items():
+        figures = {"clean": 100 * data.accuracy(kind)}
+        for radius in recipe.radii:
+            attacked = 100 * data.accuracy(kind, radius)
+            figures[f"pgd-l2-{radius:g}"] = attacked
+        found[model] = {k: round(value, 1) for k, value in figures.items()}
+    return found
