@@ -80,3 +80,18 @@ def test_errors(members):
     soft = keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs))
     with pytest.raises(ValueError, match="logits.*Received"):
         kr.models.ensemble([members[0], soft])
+
+
+def test_members_of_one_name(rng):
+    """Networks of one kind have one name."""
+    members = [kr.models.small_cnn(filters=(2,)) for _ in range(2)]
+    x = rng.random((3, 8, 8, 1), dtype="float32")
+    each = [ops.convert_to_numpy(m(x)) for m in members]
+    both = kr.models.ensemble(members)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(both(x)), np.mean(each, axis=0), atol=1e-5
+    )
+    members[0].set_weights(members[1].get_weights())
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(both(x)), each[1], atol=1e-5
+    )

@@ -45,6 +45,12 @@ def ensemble(models, name="ensemble"):
                 "probabilities means nothing. "
                 f"Received: model {model.name!r} ending in {last.__name__}"
             )
+    if len({m.name for m in models}) < len(models):
+        # Two of one kind have one name, which Keras allows once in a model.
+        models = [
+            keras.Model(m.inputs, m.outputs[0], name=f"member_{i}")
+            for i, m in enumerate(models)
+        ]
     ((shape, (classes,)),) = shapes
     inputs = keras.Input(shape)
     rows = [keras.layers.Reshape((1, classes))(m(inputs)) for m in models]

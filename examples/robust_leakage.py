@@ -1,0 +1,59 @@
+"""How much robust features explain: Goh's comment on the paper.
+
+    python examples/robust_leakage.py
+
+D_rand and D_det are said to teach non-robust features only. Goh (Distill 2019,
+"Robust feature leakage") takes ten features that are robust for certain, the
+outputs of a linear classifier trained against attacks, and asks what a linear
+model of them learns: from D_rand more than chance, so a part of its accuracy
+says nothing of non-robust features; from D_det less than chance, so all of its
+accuracy does. D_other has no right label either.
+
+Models and sets are those of `keras-robust replicate`; with the same `--output`
+they are found there.
+"""
+
+import argparse
+from pathlib import Path
+
+from small_studies import tell
+
+from keras_robust.cli_arguments import DATASETS
+from keras_robust.cli_arguments import PRESETS
+from keras_robust.study import Replication
+from keras_robust.study import get_recipe
+from keras_robust.study.measures import leakage
+from keras_robust.study.reference import reference
+
+
+def main():
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS)
+    parser.add_argument("--preset", choices=PRESETS, help="how sets are made")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    parser.add_argument("--output", default="replication", help="folder")
+    options = parser.parse_args()
+    recipe = get_recipe(options.dataset, options.preset)
+    study = Replication(
+        recipe, Path(options.output) / "stages", options.seed, options.verbose
+    )
+    found = study.measure("leakage", leakage)
+    published = reference("cifar10")["Goh"]["leakage"]
+    rows = [
+        (
+            f"linear model of robust features, {name}",
+            100 * value,
+            str(published.get(name, "")),
+        )
+        for name, value in found.items()
+    ]
+    tell(options, "Robust leakage", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What the short studies of the Distill discussion share."""
+
+import argparse
+import json
+from pathlib import Path
+
+import keras
+from rich.console import Console
+from rich.table import Table
+
+import keras_robust as kr
+from keras_robust.environment import machine
+from keras_robust.study.optimizers import make_schedule
+
+# L2 radius of a perturbation that a network of the data set cannot stand.
+EPSILON = {"digits": 1.5, "fashion_mnist": 1.0, "cifar10": 0.5}
+
+
+def arguments(doc, output, images=5000, epochs=10):
+    """Reads the command line.
+
+    Args:
+        doc: The script's docstring.
+        output: Default folder.
+        images: Default number of training images.
+        epochs: Default number of epochs.
+
+    Returns:
+        `argparse.Namespace`.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", default="fashion_mnist", choices=EPSILON)
+    parser.add_argument("--images", type=int, default=images)
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    parser.add_argument("--output", default=output, help="folder")
+    return parser.parse_args()
+
+
+def load(options):
+    """`(x, y)` to train on, as many as were asked for, and to test on."""
+    (x, y), test = kr.datasets.load(options.dataset)
+    return (x[: options.images], y[: options.images]), test
+
+
+def train(options, x, y, seed, what, epochs=None):
+    """A small network, trained by SGD with a one-cycle learning rate.
+
+    Args:
+        options: What `arguments` returns.
+        x: Images.
+        y: Labels.
+        seed: Int, added to that of the command line.
+        what: What is said of it.
+        epochs: Int, if not those of the command line.
+
+    Returns:
+        The network.
+    """
+    if options.verbose:
+        print(f"training {what} ...", flush=True)
+    epochs = epochs or options.epochs
+    keras.utils.set_random_seed(1000 * options.seed + seed)
+    model = kr.models.small_cnn(x.shape[1:], filters=(16, 32, 64, 128))
+    steps = epochs * -(-len(x) // 64)
+    model.compile(
+        keras.optimizers.SGD(make_schedule("one_cycle", 0.1, steps), 0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.fit(
+        *(x, y),
+        batch_size=64,
+        epochs=epochs,
+        verbose=2 if options.verbose else 0,
+    )
+    return model
+
+
+def share(model, x, labels):
+    """Per cent of images that a network takes for what the labels say."""
+    found = model.predict(x, batch_size=256, verbose=0).argmax(-1)
+    return 100 * float((found == labels).mean())
+
+
+def tell(options, title, rows):
+    """Prints figures beside published ones, and writes them.
+
+    Args:
+        options: What `arguments` returns.
+        title: What the table is of.
+        rows: List of `(what, ours, published)`; per cent, and a string.
+    """
+    table = Table(title=f"{title}: {options.dataset}, in %")
+    table.add_column("what")
+    for heading in ("here", "published"):
+        table.add_column(heading, justify="right")
+    for what, ours, published in rows:
+        table.add_row(what, f"{ours:.1f}", published)
+    Console().print(table)
+    folder = Path(options.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {
+        "title": title,
+        **vars(options),
+        "backend": keras.backend.backend(),
+        "machine": machine(),
+        "rows": [
+            dict(zip(("what", "here", "published"), row, strict=True))
+            for row in rows
+        ],
+    }
+    text = json.dumps(results, indent=2) + "\n"
+    (folder / "figures.json").write_text(text, encoding="utf-8")
