@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -59,6 +60,28 @@ def test_a_second_run_finds_every_stage(smoke_run, monkeypatch):
     assert again["summary"] == first["summary"]
     timed = "seconds_by_seed_and_stage"
     assert list(again[timed].values()) == list(first[timed].values())
+
+
+def test_a_search_has_its_place_in_the_report(smoke_run, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(smoke_run[0], folder)
+    assert "Is it the optimizer?" not in (folder / "report.html").read_text()
+    run = {
+        **{"optimizer": "sgd", "learning_rate": 0.1, "outcome": "stuck"},
+        **{"test_accuracy": 0.1, "seed": 0},
+    }
+    search = {
+        "search": {"data": {"set": "D_rand"}, "epochs": 3, "seeds": 1},
+        "runs": [run],
+        "verdict": "It is <not>.",
+    }
+    (folder / "optimizer").mkdir()
+    (folder / "optimizer" / "results.json").write_text(json.dumps(search))
+    study.replicate(preset="smoke", seed=3, output=folder, verbose=0)
+    text = (folder / "report.html").read_text()
+    place = text.split("Is it the optimizer?")[1]
+    assert "It is &lt;not&gt;." in place and "Set D_rand,\n1 training" in place
+    assert "data:image/svg+xml" in place
 
 
 def test_replicate_as_a_process(smoke_run):

@@ -15,19 +15,24 @@ _FIGURES = {
     "that left it.",
     "transfer": "Transfer from the source network against accuracy trained on "
     "D_det: the paper's Fig. 3. The section on transfer has the numbers.",
+    "optimizer": "Clean test accuracy after training on the searched set, "
+    "against the peak learning rate; a panel per optimizer, a mark per "
+    "training, whose shape and color are its outcome.",
     "images": "The first training images, what each set made of them, and the "
     "label it gave them.",
 }
 
 
-def write_report(results, figures, path):
+def write_report(results, figures, path, search=None):
     """Writes the report.
 
     Args:
         results: What `replicate` returns.
         figures: Dictionary of `matplotlib.figure.Figure` by name: `bars`,
-            `curves`, `images`, and where measured `transfer`.
+            `curves`, `images`, where measured `transfer`, and `optimizer` of a
+            search.
         path: File.
+        search: What `sweep` returned for this data set, or `None`.
     """
     import jinja2
 
@@ -57,6 +62,7 @@ def write_report(results, figures, path):
         published=outputs.beside(results),
         hours=_hours(results),
         slowest=_slowest(results),
+        search=search,
     )
     path.write_text(text, encoding="utf-8")
 

@@ -14,6 +14,7 @@ from keras_robust.environment import machine
 from keras_robust.study import figures
 from keras_robust.study import measures
 from keras_robust.study import outputs
+from keras_robust.study import sweep_outputs
 from keras_robust.study.claims import CLAIMS
 from keras_robust.study.html_report import write_report
 from keras_robust.study.predictions import predictions
@@ -39,7 +40,8 @@ def replicate(
     (`bars`, `curves`, where measured `transfer`, as PNG and SVG, and
     `images.png`), and `tensorboard/`. Finished stages are kept in
     `output/stages`, trainings epoch by epoch: after any stop a second run goes
-    on from there. The results are written after every seed.
+    on from there. The results are written after every seed. An optimizer
+    search in `output/optimizer` (see `sweep`) has its place in the report.
 
     Args:
         dataset: `"planted"`, `"digits"`, `"fashion_mnist"` or `"cifar10"`.
@@ -149,7 +151,12 @@ def _write(results, study, folder):
         figure.savefig(folder / f"{name}.png", dpi=150)
         if name != "images":
             figure.savefig(folder / f"{name}.svg")
-    write_report(results, drawn, folder / "report.html")
+    search = folder / "optimizer" / "results.json"
+    found = None
+    if search.exists():
+        found = json.loads(search.read_text(encoding="utf-8"))
+        drawn["optimizer"] = sweep_outputs.draw(found["runs"])
+    write_report(results, drawn, folder / "report.html", found)
 
 
 def _describe(generated):
