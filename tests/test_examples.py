@@ -1,0 +1,93 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_robust as kr
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SHORT = ("--images", "200", "--epochs", "1")
+SMOKE = ("--preset", "smoke", "--verbose", "0", "--dataset", "digits")
+
+
+def run(name, folder, *arguments):
+    done = subprocess.run(
+        [
+            *(sys.executable, str(EXAMPLES / f"{name}.py"), *arguments),
+            *("--output", str(folder)),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def figures(folder):
+    return json.loads((folder / "figures.json").read_text())
+
+
+def test_theory(tmp_path):
+    printed = run("theory", tmp_path)
+    assert "0.9928" in printed and "dimension 128" in printed
+    for name in ("gaussians", "bounds"):
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_non_transferable(tmp_path):
+    printed = run(
+        *("non_transferable", tmp_path, "--dataset", "digits", *SHORT),
+        *("--verbose", "0"),
+    )
+    rows = figures(tmp_path)["rows"]
+    assert len(rows) == 8 + 6 and all(
+        row["what"][:9] in printed for row in rows
+    )
+    named = {row["what"]: row["here"] for row in rows}
+    # Attacked so, the source errs more than the network that nobody attacks.
+    for kind in ("PGD", "kept from the others"):
+        source = named[f"{kind}: source takes them for y + 1"]
+        assert source > named[f"{kind}: another network does"]
+    # A rule without wrong labels to fit is right at a small radius.
+    clean = [v for k, v in named.items() if "squares, 0%" in k]
+    assert clean[0] == 100 and all(0 <= v <= 100 for v in named.values())
+
+
+@pytest.mark.slow
+def test_wrong_predictions(tmp_path):
+    try:
+        kr.datasets.load("fashion_mnist")
+    except FileNotFoundError:
+        pytest.skip("fashion_mnist is not prepared in TFDS_DATA_DIR")
+    run("wrong_predictions", tmp_path, "--dataset", "digits", *SHORT)
+    named = {row["what"]: row for row in figures(tmp_path)["rows"]}
+    assert named["guessing"]["here"] == 10
+    assert named["network of its mistakes only"]["published"] == "49.7"
+
+
+@pytest.mark.slow
+def test_robust_leakage_and_vae(tmp_path):
+    """The second finds the models of the first."""
+    run("robust_leakage", tmp_path, *SMOKE)
+    named = {row["what"]: row for row in figures(tmp_path)["rows"]}
+    assert (
+        named["linear model of robust features, D_rand"]["published"] == "23.5"
+    )
+    made = {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "stages").rglob("*.keras")
+    }
+    run(
+        *("vae_geometry", tmp_path, *SMOKE),
+        *("--epochs", "2", "--latent", "4", "--images", "60"),
+    )
+    assert all(path.stat().st_mtime_ns == t for path, t in made.items())
+    found = json.loads((tmp_path / "vae.json").read_text())["found"]
+    assert list(found) == ["D", "D_R", "D_NR"]
+    for kinds in found.values():
+        assert set(kinds["clean"]) == {"elbo", "error"}
+        assert {"adversarial", "D_R", "D_NR", "D_rand", "noise"} < set(kinds)
+        assert all(0 <= k["auroc"] <= 1 for k in list(kinds.values())[1:])
+    assert (tmp_path / "vae.md").read_text().count("\n") == 2 + 3 * 6
