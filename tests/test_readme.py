@@ -34,7 +34,11 @@ def test_the_example_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("document", "results"),
-    [("README.md", "cifar10/cpu"), ("docs/study.md", "digits")],
+    [
+        ("README.md", "cifar10/cpu"),
+        ("docs/study.md", "digits"),
+        ("docs/study.md", "fashion_mnist/cpu"),
+    ],
 )
 def test_the_table_is_the_one_in_results(document, results):
     text = (ROOT / document).read_text()
