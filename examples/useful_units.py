@@ -1,0 +1,80 @@
+"""Which units of a network are useful, and which robustly so.
+
+    python examples/useful_units.py
+
+Section 2 of Ilyas et al. 2019 defines usefulness (rho) and robust usefulness
+(gamma) of a feature. Measured here for units of the representation of a
+standard and of an adversarially trained network, with what a linear classifier
+tells from each part of them, clean and attacked, and how far the whole
+representation moves under attack, as a share of the distance of two images.
+
+Models are those of `keras-robust replicate`; with the same `--output` they are
+found there. Writes `units-standard.png`, `units-adversarial.png` and
+`figures.json`.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from small_studies import tell
+
+import keras_robust as kr
+from keras_robust.cli_arguments import DATASETS
+from keras_robust.cli_arguments import PRESETS
+from keras_robust.features import feature_usefulness
+from keras_robust.features import layer_robustness
+from keras_robust.features import linear_probes
+from keras_robust.study import Replication
+from keras_robust.study import get_recipe
+
+
+def main():
+    """Measures both networks."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS)
+    parser.add_argument("--preset", choices=PRESETS, help="how it is trained")
+    parser.add_argument("--units", type=int, default=64, help="the first ones")
+    parser.add_argument("--images", type=int, default=200, help="of the test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    parser.add_argument("--output", default="replication", help="folder")
+    options = parser.parse_args()
+    recipe = get_recipe(options.dataset, options.preset)
+    study = Replication(
+        recipe, Path(options.output) / "stages", options.seed, options.verbose
+    )
+    attack = kr.PGDAttack(epsilon=recipe.radii[0], steps=10)
+    train = study.data.train
+    test = tuple(part[: options.images] for part in study.data.test)
+    rows = []
+    for name in ("standard", "adversarial"):
+        model = study.model(name)
+        width = model.get_layer("representation").output.shape[-1]
+        found = feature_usefulness(
+            *(model, test, attack),
+            units=np.arange(min(options.units, width)),
+            verbose=options.verbose,
+        )
+        found.figure(Path(options.output) / f"units-{name}.png")
+        probes = linear_probes(
+            *(model, train, test, found, {"pgd": attack}),
+            verbose=options.verbose,
+        )
+        for part, numbers in probes.items():
+            share = 100 * numbers["units"] / len(found.units)
+            rows.append((f"{name}: {part}, share of units", share, ""))
+            for kind in ("clean", "pgd"):
+                if kind in numbers:
+                    what = f"{name}: {part}, probe, {kind}"
+                    rows.append((what, 100 * numbers[kind], ""))
+        moved = layer_robustness(model, test, attack, verbose=options.verbose)
+        rows.append((f"{name}: representation moves by", 100 * moved, ""))
+    tell(options, f"Useful units, L2 {attack.epsilon:g}", rows)
+
+
+if __name__ == "__main__":
+    main()
