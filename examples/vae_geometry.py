@@ -99,6 +99,12 @@ def build_vae(shape, latent, seed):
     return encoder, decoder, vae
 
 
+def of_arrays(function, *arrays):
+    """What a function of tensors says of NumPy arrays."""
+    tensors = [ops.convert_to_tensor(array) for array in arrays]
+    return ops.convert_to_numpy(function(*tensors))
+
+
 def judge(encoder, decoder, x, seed=0):
     """ELBO `(N,)` in nats, error of the reconstruction, latent means."""
     mean, log_variance = encoder.predict(x, batch_size=256, verbose=0)
@@ -108,8 +114,8 @@ def judge(encoder, decoder, x, seed=0):
         noise = random.normal(size=mean.shape)
         code = (mean + np.exp(log_variance / 2) * noise).astype("float32")
         drawn = decoder.predict(code, batch_size=256, verbose=0)
-        density += ops.convert_to_numpy(log_density(x, drawn)) / SAMPLES
-    elbo = density - ops.convert_to_numpy(divergence(mean, log_variance))
+        density += of_arrays(log_density, x, drawn) / SAMPLES
+    elbo = density - of_arrays(divergence, mean, log_variance)
     middle = decoder.predict(mean, batch_size=256, verbose=0)
     error = np.square(middle - x).sum((1, 2, 3))
     return {"elbo": elbo, "error": error, "mean": mean}

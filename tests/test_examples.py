@@ -29,6 +29,7 @@ def figures(folder):
     return json.loads((folder / "figures.json").read_text())
 
 
+@pytest.mark.slow
 def test_theory(tmp_path):
     printed = run("theory", tmp_path)
     assert "0.9928" in printed and "dimension 128" in printed

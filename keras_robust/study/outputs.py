@@ -39,7 +39,7 @@ def beside(results):
         of the data set are planted.
     """
     found = reference(results["recipe"]["dataset"])
-    if results["predicted"]:
+    if results.get("predicted"):
         found = {**found, "predicted": results["predicted"]}
     return found
 
