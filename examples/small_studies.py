@@ -106,7 +106,8 @@ def tell(options, title, rows):
     folder.mkdir(parents=True, exist_ok=True)
     results = {
         "title": title,
-        **vars(options),
+        # Where it lies says nothing of what it is.
+        **{k: v for k, v in vars(options).items() if k != "output"},
         "backend": keras.backend.backend(),
         "machine": machine(),
         "rows": [

@@ -274,7 +274,7 @@ def main():
         found[name] = compare(judged, bits)
         elbos[name] = {k: one["elbo"] for k, one in judged.items()}
     results = {
-        **vars(options),
+        **{k: v for k, v in vars(options).items() if k != "output"},
         "machine": machine(),
         "backend": keras.backend.backend(),
         "found": found,
