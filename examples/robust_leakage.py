@@ -13,35 +13,19 @@ Models and sets are those of `keras-robust replicate`; with the same `--output`
 they are found there.
 """
 
-import argparse
-from pathlib import Path
-
+from small_studies import study_of
+from small_studies import study_parser
 from small_studies import tell
 
-from keras_robust.cli_arguments import DATASETS
-from keras_robust.cli_arguments import PRESETS
-from keras_robust.study import Replication
-from keras_robust.study import get_recipe
 from keras_robust.study.measures import leakage
 from keras_robust.study.reference import reference
 
 
 def main():
     """Measures and prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS)
-    parser.add_argument("--preset", choices=PRESETS, help="how sets are made")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
-    parser.add_argument("--output", default="replication", help="folder")
+    parser = study_parser(__doc__)
     options = parser.parse_args()
-    recipe = get_recipe(options.dataset, options.preset)
-    study = Replication(
-        recipe, Path(options.output) / "stages", options.seed, options.verbose
-    )
+    study = study_of(options)
     found = study.measure("leakage", leakage)
     published = reference("cifar10")["Goh"]["leakage"]
     rows = [

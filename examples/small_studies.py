@@ -9,7 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 import keras_robust as kr
+from keras_robust.cli_arguments import DATASETS
+from keras_robust.cli_arguments import PRESETS
 from keras_robust.environment import machine
+from keras_robust.study import Replication
+from keras_robust.study import get_recipe
 from keras_robust.study.optimizers import make_schedule
 
 # L2 radius of a perturbation that a network of the data set cannot stand.
@@ -39,6 +43,39 @@ def arguments(doc, output, images=5000, epochs=10):
     parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
     parser.add_argument("--output", default=output, help="folder")
     return parser.parse_args()
+
+
+def study_parser(doc):
+    """A parser for what looks into a replication.
+
+    Args:
+        doc: The script's docstring.
+
+    Returns:
+        `argparse.ArgumentParser`, to which more arguments may be added.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS)
+    parser.add_argument("--preset", choices=PRESETS, help="how it is made")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    parser.add_argument(
+        "--output", default="replication", help="folder, of a replication"
+    )
+    return parser
+
+
+def study_of(options):
+    """The replication that the arguments of `study_parser` mean."""
+    return Replication(
+        get_recipe(options.dataset, options.preset),
+        Path(options.output) / "stages",
+        options.seed,
+        options.verbose,
+    )
 
 
 def load(options):

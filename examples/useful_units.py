@@ -13,41 +13,27 @@ found there. Writes `units-standard.png`, `units-adversarial.png` and
 `figures.json`.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
+from small_studies import study_of
+from small_studies import study_parser
 from small_studies import tell
 
 import keras_robust as kr
-from keras_robust.cli_arguments import DATASETS
-from keras_robust.cli_arguments import PRESETS
 from keras_robust.features import feature_usefulness
 from keras_robust.features import layer_robustness
 from keras_robust.features import linear_probes
-from keras_robust.study import Replication
-from keras_robust.study import get_recipe
 
 
 def main():
     """Measures both networks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--dataset", default="fashion_mnist", choices=DATASETS)
-    parser.add_argument("--preset", choices=PRESETS, help="how it is trained")
+    parser = study_parser(__doc__)
     parser.add_argument("--units", type=int, default=64, help="the first ones")
     parser.add_argument("--images", type=int, default=200, help="of the test")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
-    parser.add_argument("--output", default="replication", help="folder")
     options = parser.parse_args()
-    recipe = get_recipe(options.dataset, options.preset)
-    study = Replication(
-        recipe, Path(options.output) / "stages", options.seed, options.verbose
-    )
-    attack = kr.PGDAttack(epsilon=recipe.radii[0], steps=10)
+    study = study_of(options)
+    attack = kr.PGDAttack(epsilon=study.recipe.radii[0], steps=10)
     train = study.data.train
     test = tuple(part[: options.images] for part in study.data.test)
     rows = []

@@ -19,7 +19,6 @@ Models and sets are those of `keras-robust replicate`; with the same `--output`
 they are found there. Writes `vae.json`, `vae.md` and `vae.png`.
 """
 
-import argparse
 import json
 import zlib
 from pathlib import Path
@@ -29,12 +28,11 @@ import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
+from small_studies import study_of
+from small_studies import study_parser
 
 import keras_robust as kr
-from keras_robust.cli_arguments import PRESETS
 from keras_robust.environment import machine
-from keras_robust.study import Replication
-from keras_robust.study import get_recipe
 
 TRAINED_ON = ("D", "D_R", "D_NR")
 # A data set of which no image is of the classes.
@@ -233,24 +231,13 @@ def draw(elbos):
 
 def main():
     """Trains, asks, writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--dataset", default="fashion_mnist")
-    parser.add_argument("--preset", choices=PRESETS, help="how sets are made")
+    parser = study_parser(__doc__)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--latent", type=int, default=32)
     parser.add_argument("--images", type=int, default=1000, help="per kind")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
-    parser.add_argument("--output", default="replication", help="folder")
     options = parser.parse_args()
     folder = Path(options.output)
-    recipe = get_recipe(options.dataset, options.preset)
-    study = Replication(
-        *(recipe, folder / "stages", options.seed, options.verbose)
-    )
+    study = study_of(options)
     other = OTHER.get(options.dataset)
     kinds = kinds_of_images(study, other, options.images)
     bits = {kind: complexity(x) for kind, x in kinds.items()}

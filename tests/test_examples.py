@@ -70,8 +70,8 @@ def test_wrong_predictions(tmp_path):
 
 
 @pytest.mark.slow
-def test_robust_leakage_and_vae(tmp_path):
-    """The second finds the models of the first."""
+def test_what_looks_into_a_replication(tmp_path):
+    """The others find the models of the first."""
     run("robust_leakage", tmp_path, *SMOKE)
     named = {row["what"]: row for row in figures(tmp_path)["rows"]}
     assert (
@@ -92,3 +92,25 @@ def test_robust_leakage_and_vae(tmp_path):
         assert {"adversarial", "D_R", "D_NR", "D_rand", "noise"} < set(kinds)
         assert all(0 <= k["auroc"] <= 1 for k in list(kinds.values())[1:])
     assert (tmp_path / "vae.md").read_text().count("\n") == 2 + 3 * 6
+    run(
+        *("useful_units", tmp_path, *SMOKE, "--units", "4"),
+        *("--images", "40"),
+    )
+    named = {row["what"]: row["here"] for row in figures(tmp_path)["rows"]}
+    for name in ("standard", "adversarial"):
+        assert named[f"{name}: representation moves by"] > 0
+        shares = [
+            named[f"{name}: {kind}, share of units"]
+            for kind in ("useful, robust", "useful, non-robust", "useless")
+        ]
+        assert sum(shares) == 100
+        picture = (tmp_path / f"units-{name}.png").read_bytes()
+        assert picture[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_planted_reversal(tmp_path):
+    """A large perturbation teaches y, a small one the label y + 1."""
+    run("planted_reversal", tmp_path, "--radii", "0.2", "0.4", "--verbose", "0")
+    small, _, large, _ = [row["here"] for row in figures(tmp_path)["rows"]]
+    assert small < 50 < large
