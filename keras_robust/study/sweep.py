@@ -207,8 +207,12 @@ def _tuner(name, search, objective, trials, epochs, seed, folder):
         "random": keras_tuner.RandomSearch,
         "bayesian": keras_tuner.BayesianOptimization,
     }[name]
-    default = _EVERYTHING if name == "grid" else 20
-    return kind(search, max_trials=trials or default, **shared)
+    if name != "grid":
+        return kind(search, max_trials=trials or 20, **shared)
+    # KerasTuner 1.4.8 does not keep how far a grid has come (a KeyError after
+    # a stop), so it is walked again; what was trained is read from its file.
+    shared["overwrite"] = not _is_worker()
+    return kind(search, max_trials=trials or _EVERYTHING, **shared)
 
 
 def _is_worker():
