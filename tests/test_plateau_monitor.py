@@ -32,6 +32,13 @@ def test_the_three_outcomes():
     assert generalized.memorization_gap == pytest.approx(0.39)
 
 
+def test_barely_off_chance_is_stuck():
+    """Nothing is memorized where the labels are known no better than clean."""
+    stuck = replayed([0.1, 0.12, 0.138], [0.1, 0.11, 0.127])
+    assert (stuck.outcome, stuck.escape_epoch) == ("stuck", 3)
+    assert replayed([0.1, 0.1, 0.16], [0.1, 0.1, 0.127]).outcome == "memorized"
+
+
 def test_the_last_epoch_counts():
     """Not the best one: the stopping time must not be picked."""
     fallen = replayed([0.2, 0.9, 0.99], [0.2, 0.4, 0.1])

@@ -24,7 +24,8 @@ class PlateauMonitor(keras.callbacks.Callback):
 
     Args:
         chance: Accuracy of guessing, a fraction: 0.1 for ten equal classes.
-        margin: How far above chance an accuracy has left it, a fraction.
+        margin: How far apart two accuracies differ, a fraction: one that is
+            so far above chance has left it.
         metric: Name of the training accuracy in the logs.
         validation_metric: Name of the one that tells memorized from
             generalized, on clean data; may be missing in the logs.
@@ -113,15 +114,18 @@ class PlateauMonitor(keras.callbacks.Callback):
 
         Of the last epoch (the paper's D.4: a split of such data cannot pick
         the stopping time); `None` where nothing was validated and the run is
-        not stuck.
+        not stuck. Where clean data are at chance, only a run that is better by
+        the margin on what it was trained on has memorized.
         """
         if self.escape_epoch is None:
-            return OUTCOMES[0]
-        validation = self.curve.get(self.validation_metric)
-        if not validation:
+            return "stuck"
+        gap = self.memorization_gap
+        if gap is None:
             return None
-        left = validation[-1] > self.chance + self.margin
-        return OUTCOMES[1 + int(left)]
+        clean = self.curve[self.validation_metric][-1]
+        if clean > self.chance + self.margin:
+            return "generalized"
+        return "memorized" if gap > self.margin else "stuck"
 
 
 def escape_epoch(accuracy, chance, margin=0.03):
