@@ -168,7 +168,7 @@ def add_sweep_arguments(parser):
         ("momenta", float, "of sgd and sgdw"),
         ("nesterov", int, "of sgd and sgdw: 0, 1"),
         ("augment", int, "0, 1"),
-        ("networks", str, "the recipe's own or one of its architectures"),
+        ("networks", str, "of the recipe, or PRESET/NAME of another one"),
     ):
         parser.add_argument(
             f"--{name}",

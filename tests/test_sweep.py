@@ -206,7 +206,32 @@ def test_data_of_a_directory(tmp_path):
     assert np.abs(data.train[0] - x[:50][kept]).max() > 0.01
 
 
+@pytest.mark.slow_on_jax
+def test_networks_of_other_recipes(tmp_path):
+    results = sweep(
+        "digits",
+        made="D",
+        output=tmp_path,
+        preset="smoke",
+        epochs=1,
+        seeds=1,
+        optimizers=("sgd",),
+        networks=("small_cnn", "cpu/narrow"),
+        learning_rate_factor=1000,
+        verbose=0,
+    )
+    space = results["search"]["space"]
+    assert space["networks"] == {
+        "small_cnn": ("small_cnn", {"filters": (32, 64, 32)}),
+        "cpu/narrow": ("small_cnn", {"filters": (16, 32, 32)}),
+    }
+    names = [run["network"] for run in results["runs"]]
+    assert sorted(names) == ["cpu/narrow", "small_cnn"]
+
+
 def test_errors(tmp_path):
+    with pytest.raises(ValueError, match=r"'cpu/deep'.*networks=\['deep'\]"):
+        sweep(output=tmp_path, preset="smoke", networks=["deep"])
     with pytest.raises(ValueError, match="tuner='best'"):
         sweep(output=tmp_path, tuner="best")
     with pytest.raises(ValueError, match="epsilon=None"):

@@ -69,8 +69,8 @@ def sweep(
         epsilon: See `OptimizerSearch`.
         verbose: 0 for silence.
         **choices: Fields of `OptimizerSpace` in place of its defaults; or
-            `optimizers`, names; `networks` are names: `recipe.network` or one
-            of `recipe.architectures`.
+            `optimizers`, names; `networks` are names: `recipe.network`, one of
+            `recipe.architectures`, or `"preset/name"` of another recipe.
 
     Returns:
         The dictionary that `results.json` holds, or `None` in a worker.
@@ -93,12 +93,13 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     if source in {dataset for dataset, _ in RECIPES}:
         recipe = get_recipe(source, preset)
+        space = _space(recipe, choices)
         study = Replication(recipe, folder / "stages", seed, verbose)
         data = sweep_data.of_study(study, made)
     else:
         data = sweep_data.of_directory(source)
         recipe = get_recipe(data.description["name"])
-    space = _space(recipe, choices)
+        space = _space(recipe, choices)
     epochs = epochs or recipe.training.epochs
     description = {
         "data": data.description,
@@ -149,9 +150,11 @@ def _space(recipe, choices):
         if value is not None
     }
     networks = {
-        recipe.network: (recipe.network, recipe.network_options),
-        **recipe.architectures,
-    }
+        f"{preset}/{name}": network
+        for (dataset, preset), other in RECIPES.items()
+        if dataset == recipe.dataset
+        for name, network in _networks(other).items()
+    } | _networks(recipe)
     names = chosen.pop("networks", (recipe.network,))
     if "optimizers" in chosen:
         rates = OptimizerSpace(networks=networks).learning_rates
@@ -160,11 +163,18 @@ def _space(recipe, choices):
         }
     if set(names) - set(networks):
         raise ValueError(
-            f"Networks must be among {list(networks)}. Received: {names}"
+            "Argument `networks` must be names among "
+            f"{sorted(networks)}. Received: networks={list(names)}"
         )
     return OptimizerSpace(
         networks={name: networks[name] for name in names}, **chosen
     )
+
+
+def _networks(recipe):
+    """Function and options of a recipe's networks, by name."""
+    own = (recipe.network, recipe.network_options)
+    return {**recipe.architectures, recipe.network: own}
 
 
 def _check_same(description, path):
