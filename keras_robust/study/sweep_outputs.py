@@ -10,7 +10,7 @@ from keras_robust.study.sweep_report import by_setting
 from keras_robust.study.sweep_report import values_of
 
 # Told apart by color-blind readers, and by their markers.
-_COLORS = {"stuck": "#bbbbbb", "memorized": "#ee6677", "generalized": "#4477aa"}
+_COLORS = {"stuck": "#777777", "memorized": "#ee6677", "generalized": "#4477aa"}
 _MARKERS = {"stuck": "x", "memorized": "s", "generalized": "o"}
 
 
