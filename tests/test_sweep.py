@@ -232,6 +232,8 @@ def test_networks_of_other_recipes(tmp_path):
 def test_errors(tmp_path):
     with pytest.raises(ValueError, match=r"'cpu/deep'.*networks=\['deep'\]"):
         sweep(output=tmp_path, preset="smoke", networks=["deep"])
+    # Refused before a network is trained to make the data.
+    assert not list(tmp_path.rglob("stages"))
     with pytest.raises(ValueError, match="tuner='best'"):
         sweep(output=tmp_path, tuner="best")
     with pytest.raises(ValueError, match="epsilon=None"):
