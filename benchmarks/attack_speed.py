@@ -27,7 +27,7 @@ from keras import ops
 import keras_robust as kr
 from keras_robust import backend
 from keras_robust.attacks.objectives import log_odds
-from keras_robust.attacks.per_model import frozen_logits
+from keras_robust.classifier import Classifier
 
 STEPS = 7
 BATCHES = {"resnet20": 128, "digits": 100}
@@ -132,7 +132,7 @@ def profile(name, repeats):
     """
     model, shape = network(name)
     x, y = images(BATCHES[name], shape)
-    logits = frozen_logits(model, None)
+    logits = Classifier.of(model).logits
     inputs = {"x": ops.convert_to_tensor(x), "y": ops.convert_to_tensor(y)}
 
     def many(function):

@@ -26,9 +26,8 @@ from autoattack_models import AlwaysNoise  # noqa: F401, to load the networks
 from keras import ops
 
 import keras_robust as kr
-from keras_robust.attacks.per_model import PREDICTION_DRAW
-from keras_robust.attacks.per_model import is_randomized
-from keras_robust.attacks.per_model import predict_logits
+from keras_robust.classifier import PREDICTION_DRAW
+from keras_robust.classifier import Classifier
 
 MODELS = ("standard", "adversarial", "d_r", "randomized", "masked")
 RADII = {"linf": 0.03, "l2": 0.5}
@@ -64,7 +63,7 @@ def ours(model, x, y, norm, part, options):
         seed=0,
         batch_size=250,
     )
-    randomized = is_randomized(model, x, None)
+    randomized = Classifier.of(model).is_randomized(x)
     parts = whole.parts(10, randomized)
     attack = whole if part == "autoattack" else parts[part]
     return attack(model, x, y, verbose=0)
@@ -109,13 +108,13 @@ def accuracies(model, x, attacked, y):
 
     Of a randomized model the mean over draws that no attack has seen.
     """
-    draws = DRAWS if is_randomized(model, x, None) else 1
+    draws = DRAWS if Classifier.of(model).is_randomized(x) else 1
     right = np.array(
         [
             [
-                predict_logits(
-                    model, images, 250, None, PREDICTION_DRAW + 1000 * draw
-                ).argmax(-1)
+                Classifier.of(model)
+                .predict_logits(images, 250, draw=PREDICTION_DRAW + 1000 * draw)
+                .argmax(-1)
                 == y
                 for images in (x, attacked)
             ]

@@ -32,7 +32,7 @@ from networks import network
 
 import keras_robust as kr
 from keras_robust import backend
-from keras_robust.attacks.frozen import FrozenModel
+from keras_robust.classifier import FrozenModel
 from keras_robust.study.optimizers import make_optimizer
 from keras_robust.study.recipes import Training
 

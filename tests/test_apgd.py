@@ -160,7 +160,7 @@ def test_mask_and_per_example_radii(varied):
 def test_errors(varied):
     model, x, y = varied
     for wrong in (
-        {"epsilon": None},
+        {"epsilon": -1},
         {"loss": "best"},
         {"restarts": 2, "random_start": False},
         {"loss": "targeted_dlr", "targeted": True},

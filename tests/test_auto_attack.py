@@ -5,7 +5,7 @@ from conftest import norms
 from keras import ops
 
 import keras_robust as kr
-from keras_robust.attacks.per_model import is_randomized
+from keras_robust.classifier import Classifier
 
 FAST = {"steps": 6, "queries": 10, "seed": 0}
 
@@ -82,7 +82,7 @@ def test_errors():
     for wrong in (
         {"norm": "l1"},
         {"version": "fast"},
-        {"epsilon": None},
+        {"epsilon": -1},
         {"steps": 0},
     ):
         with pytest.raises(ValueError, match="Received"):
@@ -117,5 +117,5 @@ def test_a_randomized_model_is_found_out(varied):
     model, x, _ = varied
     inputs = keras.Input(x.shape[1:])
     noisy = keras.Model(inputs, model(Noisy()(inputs)))
-    assert is_randomized(noisy, x, None)
-    assert not is_randomized(model, x, None)
+    assert Classifier.of(noisy).is_randomized(x)
+    assert not Classifier.of(model).is_randomized(x)

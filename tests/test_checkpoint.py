@@ -88,11 +88,13 @@ def count_batches(model, x, y, monkeypatch):
     return len(calls)
 
 
-def test_another_evaluation_is_refused(linear_problem, tmp_path):
+def test_other_evaluations_may_use_the_same_folder(linear_problem, tmp_path):
     model, x, y = linear_problem
     attack = {"pgd": kr.PGDAttack("l2", 0.1, steps=3)}
-    options = {"probe": False, "verbose": 0, "state_path": tmp_path}
-    kr.evaluate_robustness(model, (x, y), attack, **options)
+    options = {"probe": False, "verbose": 0}
+    first = kr.evaluate_robustness(
+        model, (x, y), attack, state_path=tmp_path, **options
+    )
     other = make_linear(2 * model.get_weights()[0], shape=(4, 4, 1))
     stronger = {"pgd": kr.PGDAttack("l2", 0.2, steps=3)}
     for changed in (
@@ -100,8 +102,16 @@ def test_another_evaluation_is_refused(linear_problem, tmp_path):
         (model, (x[:50], y[:50]), attack),
         (model, (x, y), stronger),
     ):
-        with pytest.raises(ValueError, match="state_path.*Received"):
-            kr.evaluate_robustness(*changed, **options)
+        fresh = kr.evaluate_robustness(*changed, **options)
+        mixed = kr.evaluate_robustness(
+            *changed, state_path=tmp_path, **options
+        )
+        assert mixed.accuracy == fresh.accuracy
+    assert len(list(tmp_path.iterdir())) == 4
+    again = kr.evaluate_robustness(
+        model, (x, y), attack, state_path=tmp_path, **options
+    )
+    assert again.accuracy == first.accuracy
 
 
 def test_a_write_cut_short_leaves_the_last_state(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_evaluate(saved, tmp_path, capsys):
     # Pixels may not leave the box, which the formula does not know.
     assert (distance > 0.25).mean() <= robust <= (distance > 0.1).mean()
     assert (tmp_path / "report.png").exists()
-    assert list((tmp_path / "state").glob("*.npz"))
+    assert list((tmp_path / "state").glob("*/*.npz"))
     # Several radii: a curve.
     arguments[arguments.index("4/16") : arguments.index("--attack")] = [
         *("0.1", "4/16")

@@ -57,8 +57,8 @@ def test_the_cost_grows_with_survivors(varied, name, monkeypatch):
     computed = []
     original = compiled.CompiledLoop.__init__
 
-    def counting(self, loop, variables, jit_compile):
-        original(self, loop, variables, jit_compile)
+    def counting(self, loop, variables, jit_compile, fixed=False):
+        original(self, loop, variables, jit_compile, fixed)
         advance = self._advance
 
         def counted(inputs, state, steps):

@@ -5,13 +5,14 @@ import pytest
 from conftest import exact_accuracy
 
 import keras_robust as kr
+from keras_robust.evaluation import standing
 
 
 def test_exact_accuracy_of_a_linear_model_at_every_radius(linear_problem):
     model, x, y = linear_problem
     radii = [0.04, 0.01, 0.08, 0.02]
     curve = kr.robustness_curve(
-        model, (x, y), "linf", radii, attack="apgd", verbose=0
+        model, (x, y), "linf", radii, attack="apgd", verbose=0, probe=False
     )
     assert curve.epsilons.tolist() == [0.0, *sorted(radii)]
     for epsilon, accuracy in zip(curve.epsilons, curve.accuracy, strict=True):
@@ -19,7 +20,10 @@ def test_exact_accuracy_of_a_linear_model_at_every_radius(linear_problem):
         assert abs(accuracy - exact) <= 1.5 / len(x)
 
 
-def test_each_radius_attacks_what_the_smaller_ones_left(linear_problem):
+def test_each_radius_attacks_what_the_smaller_ones_left(
+    linear_problem, monkeypatch
+):
+    monkeypatch.setattr(standing, "WITNESSES", 0)
     model, x, y = linear_problem
     attacked = []
 
@@ -29,9 +33,13 @@ def test_each_radius_attacks_what_the_smaller_ones_left(linear_problem):
             return super().attack(problem, *args)
 
     curve = kr.robustness_curve(
-        *(model, (x, y), "l2", [0.05, 0.2, 3.0, 4.0]),
+        model,
+        (x, y),
+        "l2",
+        [0.05, 0.2, 3.0, 4.0],
         attack=lambda epsilon: Counting("l2", epsilon),
         verbose=0,
+        probe=False,
     )
     right = curve.correct.sum(-1).tolist()
     # All fall to the third radius, so that the fourth has nothing to do.
@@ -73,6 +81,9 @@ def test_errors(linear_problem):
         kr.robustness_curve(model, (x, y), "l2", [0.1], attack="best")
     with pytest.raises(ValueError, match="untargeted attack.*Received"):
         kr.robustness_curve(
-            *(model, (x, y), "l2", [0.1]),
+            model,
+            (x, y),
+            "l2",
+            [0.1],
             attack=lambda e: kr.PGDAttack("l2", e, targeted=True),
         )

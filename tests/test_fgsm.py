@@ -29,5 +29,5 @@ def test_configuration_round_trip():
     assert again.get_config() == attack.get_config()
     assert set(again.get_config()) == {
         *("norm", "epsilon", "targeted", "value_range", "loss", "mask"),
-        *("batch_size", "from_logits", "jit_compile"),
+        *("batch_size", "from_logits", "jit_compile", "attacked", "output"),
     }

@@ -119,7 +119,7 @@ def test_more_attack_raises_accuracy(linear_problem):
 
         def attack(self, problem, verbose, scored, checkpoint):
             adversarial = kr.PGDAttack("linf", 0.2)(
-                problem.model, problem.x, problem.y, verbose=0
+                problem.classifier, problem.x, problem.y, verbose=0
             )
             return {"x": adversarial if self.epsilon < 0.3 else problem.x}
 
@@ -183,7 +183,9 @@ def test_outputs_out_of_bounds(linear_problem, step, name):
 
     attack = Careless(0.1 if name == "outside ball" else 0.9)
     found = flags(model, x, y, {"careless": attack}, probe=False)
-    assert set(found) == {name}
+    # A radius of 0.9 lets any image become grey.
+    assert set(found) - {"radius"} == {name}
+    assert ("radius" in found) == (name != "outside ball")
     assert found[name].evidence["examples"] > 0
 
 

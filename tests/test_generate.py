@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from conftest import make_cnn
@@ -188,6 +189,15 @@ def test_another_configuration_is_refused(model, source, tmp_path):
     changed.variables[0].assign(changed.variables[0] + 1)
     with pytest.raises(ValueError, match=r"weights_sha256 was"):
         generate(to_rand(changed), source, tmp_path, verbose=0)
+    # The same weights in another function.
+    changed = make_cnn()
+    changed.layers[1].activation = keras.activations.tanh
+    with pytest.raises(ValueError, match=r"model.sha256 was") as error:
+        generate(to_rand(changed), source, tmp_path, verbose=0)
+    assert "weights_sha256" not in str(error.value)
+    few = (source[0], source[1] % 2)
+    with pytest.raises(ValueError, match=r"plan.labels_sha256 was"):
+        generate(to_rand(model), few, tmp_path, verbose=0)
 
 
 def test_two_processes_on_one_folder(model, source, tmp_path):
@@ -278,6 +288,187 @@ def test_sources(model, source, tmp_path):
     )
     # What was written to be read by row is gone.
     assert not list((done["directory"] / "generation").glob("source-*"))
+
+
+def stored(directory, name):
+    """Labels as stored, and how many classes TFDS knows."""
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=directory)
+    labels = [example["label"] for example in records(directory, name)]
+    return np.array(labels), builder.info.features["label"].num_classes
+
+
+@pytest.mark.parametrize("target", ["random", "deterministic", "other"])
+def test_classes_that_do_not_occur_are_classes(model, tmp_path, target):
+    """The last class of three is in no image, but is a target."""
+    x = np.random.default_rng(1).random((40, 6, 6, 2), dtype="float32")
+    y = np.arange(40) % 2
+    for transform in (
+        to_rand(model, target=target),
+        kr.Shortcut(3, target, seed=5),
+    ):
+        generate(transform, (x, y), tmp_path, name="few", verbose=0)
+        made, classes = stored(tmp_path, f"few/{transform.config_name}")
+        np.testing.assert_array_equal(made, transform(x, y)[1])
+        assert classes == 3 and made.max() == 2
+        if target == "deterministic":
+            np.testing.assert_array_equal(made, y + 1)
+
+
+def test_kept_labels_have_the_classes_of_the_model(model, tmp_path):
+    x = np.random.default_rng(1).random((9, 6, 6, 2), dtype="float32")
+    y = np.arange(9) % 2
+    inversion = kr.Robustifier(model, steps=1, seed=0)
+    for transform in (inversion, kr.Mixture(inversion, 0.5)):
+        generate(transform, (x, y), tmp_path, name="few", verbose=0)
+        made, classes = stored(tmp_path, f"few/{transform.config_name}")
+        np.testing.assert_array_equal(made, y)
+        assert classes == 3
+
+
+def test_labels_beyond_the_classes(model, source, tmp_path):
+    x, y = source
+    options = {"verbose": 0, "shard_size": 50}
+    with pytest.raises(ValueError, match=r"0 \.\.\. 2, the classes of the mod"):
+        generate(to_rand(model), (x, y + 1), tmp_path, **options)
+    with pytest.raises(ValueError, match="0 ... 4, the classes of the model"):
+        generate(kr.Shortcut(5, seed=0), (x, y + 4), tmp_path, **options)
+    # A source of features need not know the classes.
+    inversion = kr.Robustifier(model, steps=1, seed=0)
+    with pytest.raises(ValueError, match="class_names.* may name more"):
+        generate(inversion, (x, y + 1), tmp_path, **options)
+    assert not list(tmp_path.rglob("*.tfrecord*"))
+    generate(
+        inversion, (x, y + 1), tmp_path, class_names=list("abcd"), **options
+    )
+    made, classes = stored(tmp_path, "constructed_images/robust")
+    np.testing.assert_array_equal(made, y + 1)
+    assert classes == 4
+
+
+def test_class_names(model, source, tmp_path):
+    import tensorflow_datasets as tfds
+
+    def names(**options):
+        generate(to_rand(model), source, tmp_path, verbose=0, **options)
+        name = f"{options['name']}/rand"
+        info = tfds.builder(name, data_dir=tmp_path).info
+        return info.features["original_label"].names
+
+    assert names(name="none") == ["0", "1", "2"]
+    assert names(name="all", class_names=("a", "b", "c")) == ["a", "b", "c"]
+    # The model tells three apart.
+    assert names(name="few", class_names=["a", "2"]) == ["a", "2", "class 2"]
+    with pytest.raises(ValueError, match=r"class_names=\[1, 2, 3\]"):
+        generate(to_rand(model), source, tmp_path, class_names=[1, 2, 3])
+
+
+@pytest.mark.parametrize("form", ["column", "one_hot", "dataset"])
+def test_forms_of_labels_and_pixels(model, source, tmp_path, form):
+    """Labels `(N, 1)` and one-hot, pixels of uint8, dictionaries of TFDS."""
+    import tensorflow as tf
+
+    x, y = source
+    data = {
+        "column": (x, y[:, None]),
+        "one_hot": (x, np.eye(3)[y]),
+        "dataset": tf.data.Dataset.from_tensor_slices(
+            {
+                "image": np.uint8(np.round(255 * x)),
+                "label": np.eye(3, dtype=bool)[y],
+                "id": np.arange(50),
+            }
+        ).batch(16),
+    }[form]
+    expected = np.round(255 * x) / 255 if form == "dataset" else x
+    generate(to_rand(model), data, tmp_path, verbose=0)
+    read = records(tmp_path, "constructed_images/rand")
+    x_n, t = to_rand(model)(np.float32(expected), y, verbose=0)
+    made = [example["image"] for example in read]
+    np.testing.assert_allclose(made, x_n, atol=1e-6)
+    for key, column in (("label", t), ("original_label", y)):
+        made = [example[key] for example in read]
+        np.testing.assert_array_equal(made, column)
+    if form == "one_hot":
+        data = (x, np.eye(4)[y])
+        with pytest.raises(ValueError, match="column for each of the 3"):
+            generate(to_rand(model), data, tmp_path, name="wide", verbose=0)
+
+
+def test_sources_that_are_refused(model, source, tmp_path):
+    import tensorflow as tf
+
+    x, y = source
+    rows = tf.data.Dataset.from_tensor_slices
+    inf = x.copy()
+    inf[-1, 0, 0, 0] = np.nan
+    for data, message in [
+        (rows((x, y)).batch(8).repeat(), "must end after one pass.*endless"),
+        (rows((x, y)), r"call `\.batch\(128\)`.*\(6, 6, 2\)"),
+        (rows((x, np.eye(3)[y])), "call `.batch"),
+        (rows((x, y.astype(str))).batch(8), "labels of dtype string"),
+        (rows(x).batch(8), r"of \(x, y\) batches"),
+        ((x, y.astype(str)), "y.*dtype=<U"),
+        ((x, y + 0.5), "class numbers.*with 0.5"),
+        ((x, y - 1), "class numbers.*with -1"),
+        ((x, np.full((50, 3), 1 / 3)), "one-hot.*with 0.33"),
+        ((x, np.ones((50, 3))), "one-hot"),
+        ((inf, y), "NaN"),
+        ((x[:0], y[:0]), "must hold images. Received: none"),
+        (((x[i], y[i]) for i in range(3)), "batch"),
+    ]:
+        with pytest.raises(ValueError, match=message) as error:
+            generate(to_rand(model), data, tmp_path, verbose=0)
+        assert "\n" not in str(error.value)
+    # Nothing was made, and nothing that was read stays.
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    # An end by `examples` is one.
+    endless = rows((x, y)).batch(8).repeat()
+    done = generate(to_rand(model), endless, tmp_path, examples=60, verbose=0)
+    assert done["images"] == 60
+
+
+def test_images_of_different_shapes(model, tmp_path):
+    def batches():
+        for size in (6, 6, 7):
+            yield np.zeros((2, size, 6, 2), "float32"), np.zeros(2, int)
+
+    with pytest.raises(ValueError, match=r"\(6, 6, 2\).*then \(7, 6, 2\)"):
+        generate(to_rand(model), batches(), tmp_path, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        *(("name", name) for name in ("My Images", "MyImages", "my-images")),
+        *(("name", name) for name in ("1st", "_a", "a.b", "a/b", "A", "a ")),
+        *(("config", name) for name in ("a b", "a/b", "..", "a:b", "a\n")),
+        *(("split", name) for name in ("train[:50%]", "all", "a b", "a+b")),
+    ],
+)
+def test_names_that_tfds_cannot_read(model, source, tmp_path, key, value):
+    """Found before anything is made."""
+    transform = to_rand(model)
+    transform.make = transform.plan = None
+    with pytest.raises(ValueError, match=f"Argument `{key}` must") as error:
+        generate(transform, source, tmp_path, verbose=0, **{key: value})
+    assert repr(value) in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_tfds_can_read(source, tmp_path):
+    import tensorflow_datasets as tfds
+
+    shortcut = kr.Shortcut(3, seed=0)
+    for name, config, split in (
+        ("my_images2", "v1.5+a-b", "train"),
+        ("s", "Rand", "my-split"),
+    ):
+        names = {"name": name, "config": config, "split": split}
+        generate(shortcut, source, tmp_path, verbose=0, **names)
+        data = tfds.load(f"{name}/{config}", data_dir=tmp_path, split=split)
+        assert len(data) == 50
 
 
 def test_errors(model, source, tmp_path):

@@ -9,7 +9,7 @@ from conftest import norms
 from keras import ops
 
 import keras_robust as kr
-from keras_robust.attacks.frozen import call_frozen
+from keras_robust.classifier import call_frozen
 
 WIDE = (-100.0, 100.0)
 
@@ -157,6 +157,6 @@ def test_steps_see_different_draws(randomized):
 
 
 def test_errors():
-    for wrong in ({"eot": 0}, {"momentum": -1}, {"epsilon": None}):
+    for wrong in ({"eot": 0}, {"momentum": -1}, {"epsilon": "1"}):
         with pytest.raises(ValueError, match="Received"):
             kr.PGDAttack(**wrong)

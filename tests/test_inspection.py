@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 from conftest import make_cnn
@@ -9,6 +10,7 @@ from keras_robust.cli import main
 from keras_robust.datasets import generate
 from keras_robust.datasets.inspection import find
 from keras_robust.datasets.inspection import inspect
+from keras_robust.datasets.labels import labels_sha256
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,171 @@ def test_a_set_that_is_not_uniform(model, tmp_path):
     assert not failed(folder)
     edit(folder, lambda description: description.update(config="rand"))
     assert failed(folder) == {"labels"}
+
+
+class Nine(kr.NonRobustifier):
+    """A set of a user's own: neither random nor y + 1."""
+
+    config_name = "nine"
+
+    def draw_targets(self, y, num_classes, random=None):
+        return from_the_end(np.asarray(y), num_classes, random)
+
+
+def from_the_end(y, num_classes, random):
+    del random
+    return num_classes - 1 - y
+
+
+def swap(folder, first, second):
+    """Exchanges two labels in the planned ones, as another plan has them."""
+    path = folder / "description.json"
+    description = json.loads(path.read_text())
+    labels = np.array([e["label"] for e in records(folder)])
+    labels[[first, second]] = labels[[second, first]]
+    description["plan"]["labels_sha256"] = labels_sha256(labels)
+    path.write_text(json.dumps(description))
+
+
+def records(folder):
+    import tensorflow_datasets as tfds
+
+    data = tfds.builder_from_directory(folder).as_dataset(split="train")
+    return list(data.as_numpy_iterator())
+
+
+@pytest.mark.parametrize("kind", ["subclass", "function", "shortcut"])
+def test_a_plan_of_ones_own_is_what_counts(model, source, tmp_path, kind):
+    """Such a set is not wrong for being neither random nor as it was."""
+    x, y = source
+    transform = {
+        "subclass": lambda: Nine(model, steps=1, seed=1),
+        "function": lambda: kr.NonRobustifier(
+            model, from_the_end, steps=1, seed=1
+        ),
+        "shortcut": lambda: kr.Shortcut(3, from_the_end, seed=1),
+    }[kind]()
+    folder = generate(transform, source, tmp_path, verbose=0)["directory"]
+    made = [example["label"] for example in records(folder)]
+    np.testing.assert_array_equal(made, 2 - y)
+    passed, found = inspect(folder, verbose=0)[1]["labels"]
+    assert passed and "as planned; by a rule of" in found
+    # Any other label than the planned one shows.
+    swap(folder, 0, 1)
+    assert inspect(folder, verbose=0)[1]["labels"] == (False, "not as planned")
+
+
+@pytest.mark.parametrize("config", ["mine", "nine_targets"])
+def test_the_plan_counts_and_not_the_name(model, source, tmp_path, config):
+    transform = kr.NonRobustifier(model, "deterministic", steps=1, seed=1)
+    folder = generate(transform, source, tmp_path, config=config, verbose=0)
+    folder = folder["directory"]
+    assert inspect(folder, verbose=0)[1]["labels"] == (
+        True,
+        "as planned; y + 1 for all",
+    )
+    # A rule that the planned labels do not follow.
+    edit(folder, lambda d: d["plan"].update(rule="kept"))
+    assert failed(folder) == {"labels"}
+
+
+def test_classes_that_do_not_occur(model, source, tmp_path):
+    """y + 1 of the last class that occurs is the next one, not the first."""
+    x, y = source
+    few = y < 2
+    transform = kr.NonRobustifier(model, "deterministic", steps=1, seed=1)
+    folder = generate(transform, (x[few], y[few]), tmp_path, verbose=0)
+    folder = folder["directory"]
+    assert not failed(folder)
+    assert inspect(folder, verbose=0)[0]["labels per class"] == "0 30 30"
+
+
+def test_sets_without_a_recorded_plan(model, source, made, tmp_path):
+    """Those that were made before plans were recorded."""
+    own = generate(
+        Nine(model, steps=1, seed=1), source, tmp_path / "own", verbose=0
+    )["directory"]
+    kept = generate(
+        kr.Robustifier(model, steps=1, seed=1),
+        source,
+        tmp_path / "kept",
+        config="mine",
+        verbose=0,
+    )["directory"]
+    for folder in (made, own, kept):
+        edit(folder, lambda description: description.pop("plan"))
+        assert not failed(folder)
+    edit(made, lambda d: d["arguments"].update(target="deterministic"))
+    assert failed(made) == {"labels"}
+
+
+def test_one_broken_set_does_not_hide_the_others(made, capsys):
+    broken = made.parent.parent / "broken" / "1.0.0"
+    broken.mkdir(parents=True)
+    text = (made / "description.json").read_text()
+    (broken / "description.json").write_text(text)
+    assert main(["inspect", str(made.parent.parent), "--verbose", "0"]) == 2
+    error = capsys.readouterr().err
+    assert "broken/1.0.0: cannot be read" in error and "other" not in error
+    assert (made / "images.png").exists()
+
+
+@pytest.mark.parametrize(
+    "shape, dtype",
+    [
+        *(((6, 6, 1), "float32"), ((6, 6, 3), "uint8")),
+        *(((6, 6, 2), "float32"), ((3, 6, 6), "float32")),
+        *(((5,), "float32"), ((4, 4, 2, 2), "uint8")),
+    ],
+)
+def test_the_picture_shows_the_images(tmp_path, shape, dtype):
+    """Each image is of one grey, which fills a panel of the picture."""
+    from matplotlib.image import imread
+
+    greys = np.linspace(0.1, 0.9, 9, dtype="float32")
+    x = np.ones((9, *shape), "float32") * greys.reshape(-1, *[1] * len(shape))
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    # No steps: start images, which are given here by the plan, in order.
+    transform = kr.Robustifier(model, steps=0, seed=0)
+    transform.draw_index = np.arange
+    folder = generate(
+        transform, (x, np.arange(9) % 3), tmp_path, dtype=dtype, verbose=0
+    )["directory"]
+    inspect(folder, folder / "grid.png", verbose=0)
+    pixels = imread(folder / "grid.png")[..., :3]
+    # White paper and black text are no greys.
+    for grey in greys:
+        panel = (np.abs(pixels - grey) < 0.01).all(-1)
+        assert panel.sum() > 1000, grey
+
+
+def test_pixels_without_bounds(source, tmp_path):
+    """A range may be infinite; then the picture goes from least to most."""
+    from matplotlib.image import imread
+
+    x = 100 * (source[0] - 0.5)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input(x.shape[1:]), keras.layers.Flatten()]
+        + [keras.layers.Dense(3)]
+    )
+    transform = kr.NonRobustifier(
+        model, steps=1, epsilon=1.0, value_range=(-np.inf, np.inf), seed=0
+    )
+    data = x, source[1]
+    folder = generate(transform, data, tmp_path, verbose=0)["directory"]
+    assert all(
+        passed for passed, _ in inspect(folder, folder / "g.png", 0)[1].values()
+    )
+    pixels = imread(folder / "g.png")[..., 0]
+    assert len(np.unique(np.round(pixels, 2))) > 50
+    with pytest.raises(ValueError, match="dtype.*no bounds"):
+        generate(transform, data, tmp_path, dtype="uint8", verbose=0)
+    with pytest.raises(ValueError, match="uint8 must come with a finite"):
+        transform(np.zeros((2, 6, 6, 1), "uint8"), [0, 1], verbose=0)
 
 
 def test_ball_box_and_files(made):

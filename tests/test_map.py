@@ -79,6 +79,106 @@ def test_noise_starts_are_those_of_one_call(model, data):
     np.testing.assert_allclose(made, transform(x, verbose=0), atol=1e-6)
 
 
+def all_transforms(model):
+    inversion = kr.Robustifier(
+        model, steps=1, start="noise", seed=4, batch_size=8
+    )
+    return (
+        inversion,
+        kr.Mixture(inversion, 0.5),
+        kr.NonRobustifier(model, steps=1, seed=4, batch_size=8),
+        kr.Shortcut(3, seed=4),
+    )
+
+
+@pytest.mark.parametrize("form", ["column", "one_hot", "dictionary"])
+def test_forms_of_labels(model, data, form):
+    """All give what labels `(N,)` give: classes as integers `(N,)`."""
+    import tensorflow as tf
+
+    x, y = data
+    one_hot = np.eye(3, dtype="float32")[y]
+    dataset = {
+        "column": lambda: batches(x, y[:, None]),
+        "one_hot": lambda: batches(x, one_hot),
+        "dictionary": lambda: tf.data.Dataset.from_tensor_slices(
+            {"image": x, "label": y.astype("int64"), "id": np.arange(22)}
+        ).batch(8),
+    }[form]()
+    for transform in all_transforms(model):
+        expected, labels = joined(transform.map(batches(x, y)))
+        made, found = joined(transform.map(dataset))
+        np.testing.assert_allclose(made, expected, atol=1e-6)
+        np.testing.assert_array_equal(found, labels)
+        assert found.dtype == "int32" and found.shape == (22,)
+        *_, details = next(iter(transform.map(dataset, return_details=True)))
+        np.testing.assert_array_equal(details["original_label"], y[:8])
+
+
+def test_pixels_of_uint8(model, data):
+    """They stand for the whole value range, also as start images."""
+    x, y = np.uint8(np.round(255 * data[0])), data[1]
+    scaled = x.astype("float32") / 255
+    for transform in all_transforms(model):
+        made, found = joined(transform.map(batches(x, y)))
+        expected, labels = joined(transform.map(batches(scaled, y)))
+        np.testing.assert_allclose(made, expected, atol=1e-6)
+        np.testing.assert_array_equal(found, labels)
+        # A call takes them as well.
+        arguments = {} if isinstance(transform, kr.Shortcut) else {"verbose": 0}
+        called = (
+            transform(x, y, **arguments)[0]
+            if hasattr(transform, "target")
+            else transform(x, **arguments)
+        )
+        np.testing.assert_allclose(called, made, atol=1e-6)
+        assert called.dtype == "float32"
+    starts, _ = joined(
+        kr.Robustifier(model, steps=0, seed=4).map(batches(x, y))
+    )
+    distance = np.abs(starts[:, None] - scaled[None]).max((2, 3, 4))
+    assert distance.min(1).max() < 1e-6
+
+
+def test_data_sets_that_are_refused(model, data):
+    """At once, before anything is read, in one line."""
+    import tensorflow as tf
+
+    x, y = data
+    rows = tf.data.Dataset.from_tensor_slices
+    wrong = {
+        "not batched": (rows((x, y)), "call `.batch"),
+        "one-hot, not batched": (rows((x, np.eye(3)[y])), "call `.batch"),
+        "text": (batches(x, y.astype(str)), "labels of dtype string"),
+        "images as text": (batches(x.astype(str), y), "images of dtype string"),
+        "three parts": (
+            batches(x, y).map(lambda x, y: (x, y, y)),
+            "of \\(x, y",
+        ),
+        "arrays": ((x, y), r"must be a tf\.data\.Dataset"),
+    }
+    for transform in all_transforms(model):
+        for what, (dataset, message) in wrong.items():
+            with pytest.raises(ValueError, match=message) as error:
+                transform.map(dataset)
+            assert "\n" not in str(error.value), what
+
+
+def test_a_data_set_that_can_be_read_only_once(model, data):
+    import tensorflow as tf
+
+    items = iter([(data[0][:8], data[1][:8])] * 2)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: items,
+        output_signature=(
+            tf.TensorSpec((None, 6, 6, 2)),
+            tf.TensorSpec((None,), "int32"),
+        ),
+    )
+    with pytest.raises(Exception, match="read once more.*start='noise'"):
+        list(kr.Robustifier(model, steps=0, seed=4).map(dataset))
+
+
 def test_the_result_trains_a_model(model, data):
     student = make_cnn()
     student.compile("sgd", "sparse_categorical_crossentropy")

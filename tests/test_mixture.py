@@ -18,6 +18,21 @@ def test_between_an_image_and_its_inversion(cnn, cnn_data, tmp_path):
     assert folder.parent.name == mixture.config_name == "mix_90"
 
 
+def test_data_sets_and_pixels_of_uint8(cnn, cnn_data):
+    x, y = cnn_data
+    mixture = kr.Mixture(
+        kr.Robustifier(cnn, steps=1, start="noise", seed=2), 0.5
+    )
+    pixels = np.uint8(np.round(255 * x))
+    expected = mixture(pixels.astype("float32") / 255, verbose=0)
+    np.testing.assert_allclose(mixture(pixels, verbose=0), expected, atol=1e-6)
+    made, labels = mixture(
+        kr.datasets.pipeline(pixels, y, batch_size=8), verbose=0
+    )
+    np.testing.assert_allclose(made, expected, atol=1e-6)
+    np.testing.assert_array_equal(labels, y)
+
+
 def test_map(cnn, cnn_data):
     import tensorflow as tf
 

@@ -156,12 +156,191 @@ def test_fake_relu_follows_later_training(images):
     np.testing.assert_allclose(transform(x, start), late, atol=1e-6)
 
 
+def gated():
+    """A network with a squeeze-and-excitation gate, without pooled features.
+
+    Its last `Dense` layer belongs to the gate; a convolution classifies.
+    """
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 8, 1))
+    h = keras.layers.Conv2D(8, 3)(inputs)
+    h = keras.layers.ReLU(name="features")(h)
+    gate = keras.layers.GlobalAveragePooling2D()(h)
+    gate = keras.layers.Dense(4)(gate)
+    gate = keras.layers.ReLU(name="gate")(gate)
+    gate = keras.layers.Dense(8, activation="sigmoid")(gate)
+    gate = keras.layers.Reshape((1, 1, 8))(gate)
+    gated = keras.layers.Multiply(name="gated")([h, gate])
+    h = keras.layers.Conv2D(10, 1)(gated)
+    h = keras.layers.GlobalAveragePooling2D()(h)
+    return keras.Model(inputs, h), keras.Model(inputs, gated)
+
+
+def test_the_representation_is_what_the_classifying_layer_reads(images):
+    x, _ = images
+    model, view = gated()
+    start = np.full_like(x, 0.5)
+    transform = kr.Robustifier(model, steps=20)
+    x_r, details = transform(x, start, return_details=True)
+    for when, made in (("before", start), ("after", x_r)):
+        apart = view.predict(made, verbose=0) - view.predict(x, verbose=0)
+        apart = np.linalg.norm(apart.reshape(len(x), -1), axis=1)
+        found = details[f"distance_{when}"]
+        np.testing.assert_allclose(found, apart, rtol=1e-4)
+    assert (details["distance_after"] < details["distance_before"]).all()
+    named = kr.Robustifier(model, steps=20, layer="gated")(x, start)
+    np.testing.assert_allclose(x_r, named, atol=1e-6)
+
+
+def test_fake_relu_is_not_that_of_a_gate(images):
+    x, _ = images
+    model, _ = gated()
+    copy = kr.models.fake_relu_copy(model)
+    kinds = {layer.name: type(layer).__name__ for layer in copy.layers}
+    assert (kinds["features"], kinds["gate"]) == ("FakeReLU", "ReLU")
+    np.testing.assert_allclose(
+        copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6
+    )
+
+
+def test_a_changed_model_is_seen(images):
+    """The representation of the layers that there are now."""
+    x, _ = images
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(6, activation="tanh", name="first"),
+            keras.layers.Dense(10),
+        ]
+    )
+    transform = kr.Robustifier(model, steps=3)
+    start = np.full_like(x, 0.5)
+    before = transform(x, start)
+    np.testing.assert_allclose(
+        before, kr.Robustifier(model, steps=3, layer="first")(x, start)
+    )
+    model.pop()
+    model.add(keras.layers.Dense(5, activation="tanh", name="second"))
+    model.add(keras.layers.Dense(2))
+    expected = kr.Robustifier(model, steps=3, layer="second")(x, start)
+    np.testing.assert_allclose(transform(x, start), expected, atol=1e-6)
+    assert np.abs(expected - before).max() > 1e-3
+    assert transform.count_classes(x) == 2
+
+
+def scaled_pair():
+    """A network of pixels in [0, 1], and the same of pixels of 0 to 255."""
+    keras.utils.set_random_seed(2)
+    body = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, activation="tanh"),
+            keras.layers.Dense(10),
+        ]
+    )
+    inputs = keras.Input((8, 8, 1))
+    h = keras.layers.Rescaling(1 / 255)(inputs)
+    for layer in body.layers:
+        h = layer(h)
+    return body, keras.Model(inputs, h)
+
+
+@pytest.mark.parametrize("value_range", ["auto", (0, 255)])
+def test_steps_are_a_share_of_the_range(images, value_range):
+    x = np.round(255 * images[0]) / 255
+    unit, byte = scaled_pair()
+    options = {"steps": 5, "seed": 3}
+    transform = kr.Robustifier(byte, value_range=value_range, **options)
+    assert transform.step_size == pytest.approx(25.5)
+    assert transform.value_range == (0.0, 255.0)
+    expected = kr.Robustifier(unit, **options)(np.float32(x))
+    for given in (np.float32(255 * x), np.uint8(np.round(255 * x))):
+        made = transform(given)
+        assert made.dtype == "float32"
+        np.testing.assert_allclose(made, 255 * expected, atol=0.02)
+    again = kr.Robustifier.from_config(transform.get_config())
+    assert again.step_size == transform.step_size
+
+
+def test_an_integer_input(images):
+    """The network sees whole numbers, so whole numbers are made."""
+    x = np.uint8(np.round(255 * images[0]))
+    unit, _ = scaled_pair()
+    inputs = keras.Input((8, 8, 1), dtype="uint8")
+    h = keras.layers.Rescaling(1 / 255)(inputs)
+    flat, hidden, last = unit.layers
+    view = keras.Model(inputs, hidden(flat(h)))
+    model = keras.Model(inputs, last(view.output))
+    transform = kr.Robustifier(model, steps=30, value_range="auto", seed=1)
+    made, details = transform(x, return_details=True)
+    np.testing.assert_array_equal(made, np.round(made))
+    assert made.min() >= 0 and made.max() <= 255
+    apart = view.predict(np.uint8(made), verbose=0) - view.predict(x, verbose=0)
+    found = details["distance_after"]
+    np.testing.assert_allclose(found, np.linalg.norm(apart, axis=1), atol=1e-4)
+    assert found.mean() < 0.5 * details["distance_before"].mean()
+
+
+def test_a_fixed_batch_size(images):
+    x, _ = images
+    inputs = keras.Input(batch_shape=(16, 8, 8, 1))
+    h = keras.ops.reshape(inputs, (16, 64))
+    model = keras.Model(inputs, keras.layers.Dense(3)(h))
+    made = kr.Robustifier(model, steps=200, seed=1)(x)
+    # The representation is the image.
+    np.testing.assert_allclose(made, x, atol=0.1)
+
+
+def test_one_of_several_outputs(images):
+    x, _ = images
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(inputs)
+    first, second = (
+        keras.layers.Dense(4, activation="tanh", name=name)(flat)
+        for name in ("a", "b")
+    )
+    outputs = {
+        "first": keras.layers.Dense(3)(first),
+        "second": keras.layers.Dense(5)(second),
+    }
+    model = keras.Model(inputs, outputs)
+    start = np.full_like(x, 0.5)
+    options = {"steps": 2, "output": "second"}
+    transform = kr.Robustifier(model, **options)
+    named = kr.Robustifier(model, **options, layer="b")
+    np.testing.assert_allclose(transform(x, start), named(x, start), atol=1e-6)
+    assert transform.count_classes(x) == 5
+    with pytest.raises(ValueError, match="`output` must choose.*'second'"):
+        kr.Robustifier(model)
+    with pytest.raises(ValueError, match="output='third'"):
+        kr.Robustifier(model, output="third")
+
+
 def test_errors(model, images):
     x, _ = images
     transform = kr.Robustifier(model, steps=1)
     for arguments in ((x * 255,), (x, x[:3]), (x, 2 * x - 1)):
         with pytest.raises(ValueError, match="Received"):
             transform(*arguments)
+    with pytest.raises(ValueError, match="optimizer=an array of shape"):
+        kr.Robustifier(model, optimizer=np.zeros(3))
+    for wrong, message in (
+        (x[0], "batch axis"),
+        (x.repeat(3, -1), r"shape \(N, 8, 8, 1\)"),
+        (x[:, :7], r"shape \(N, 8, 8, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            transform(wrong)
+    unbounded = (-np.inf, np.inf)
+    for options in ({}, {"step_size": 1.0, "start": "noise"}):
+        with pytest.raises(ValueError, match="value_range"):
+            kr.Robustifier(model, value_range=unbounded, **options)
+    with pytest.raises(ValueError, match="x.*must hold numbers"):
+        transform(np.array(["a", "b"]))
     with pytest.raises(ValueError, match="start.*Received"):
         kr.Robustifier(model, start="zeros")
     with pytest.raises(ValueError, match="layer.*Received"):

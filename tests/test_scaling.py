@@ -39,6 +39,16 @@ def test_finds_the_scaling(problem, scaling):
     assert find_scaling(model, x, y) == scaling
     scaled = with_scaling(model, scaling, x)
     assert (predict_labels(scaled, x) == y).mean() > 0.99
+    # As the model itself answers to what it takes.
+    axes = tuple(range(x.ndim - 1))
+    taken = {
+        "unit": x,
+        "byte": 255 * x,
+        "symmetric": 2 * x - 1,
+        "standardized": (x - x.mean(axes)) / x.std(axes),
+    }[scaling]
+    labels = model.predict(taken, verbose=0).argmax(-1)
+    np.testing.assert_array_equal(predict_labels(scaled, x), labels)
 
 
 def test_asks_where_it_cannot_tell(problem):

@@ -106,7 +106,7 @@ def test_errors(linear_problem):
     for wrong in (
         {"norm": "l1"},
         {"share": 0},
-        {"epsilon": None},
+        {"epsilon": -1},
         {"queries": 0},
         {"loss": "x"},
     ):

@@ -163,6 +163,19 @@ def test_unknown_recipe_says_which_there_are():
         study.get_recipe("digits", "gpu")
 
 
+def test_a_recipe_is_not_a_name():
+    recipe = study.get_recipe("digits")
+    for call in (
+        study.replicate,
+        study.get_recipe,
+        lambda dataset: study.replicate(dataset, preset="smoke"),
+    ):
+        with pytest.raises(ValueError, match="`dataset` must be.*type Recipe"):
+            call(recipe)
+    with pytest.raises(ValueError, match="`source` must be.*type Recipe"):
+        study.sweep(recipe)
+
+
 def test_reference_stands_beside_ours():
     value = {"mean": 90.0, "deviation": 1.0}
     row = {"clean": value, "pgd-l2-0.25": value, "worst case": value}

@@ -87,6 +87,20 @@ def test_split_and_units(linear, tmp_path):
     assert '"useless": 1' in found.to_json()
 
 
+def test_classes_that_do_not_occur(linear):
+    """Column c is class c, also where fewer classes occur."""
+    model, x, y, _ = linear
+    attack = kr.PGDAttack(epsilon=0.02, steps=2)
+    few = y != 1
+    found = feature_usefulness(model, (x[few], y[few]), attack, verbose=0)
+    assert found.rho.shape == (4, 3)
+    # Nothing correlates with what does not occur; two classes are one.
+    np.testing.assert_array_equal(found.rho[:, 1], 0)
+    np.testing.assert_array_equal(found.gamma[:, 1], 0)
+    np.testing.assert_allclose(found.rho[:, 0], found.rho[:, 2], atol=1e-6)
+    assert found.rho[0, 0] > 0.5 and np.isfinite(found.gamma).all()
+
+
 def test_a_layer_by_name(linear):
     model, x, y, _ = linear
     attack = kr.PGDAttack(epsilon=0.02, steps=2)

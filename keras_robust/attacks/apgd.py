@@ -11,7 +11,6 @@ from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import targeted_dlr
-from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.attacks.targets import ranked_targets
 
@@ -29,8 +28,7 @@ class APGDAttack(SurvivorAttack):
 
     Args:
         norm: `"l2"` (or 2), `"linf"` (or `numpy.inf`) or `"l1"` (or 1).
-        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
-            or an array of shape `(N,)`, one per example.
+        epsilon: As in `PGDAttack`.
         steps: Int >= 1, gradient steps of a run.
         loss: `"cross_entropy"`; `"dlr"` (difference of logits ratio, three
             classes or more); `"targeted_dlr"` (four or more): one run towards
@@ -43,7 +41,7 @@ class APGDAttack(SurvivorAttack):
         random_start: Whether to start from a random point on the ball's
             surface (cut off by the box); otherwise from the image.
         targeted: Whether `y` holds the labels to reach.
-        value_range: `(low, high)`, the box that holds all inputs.
+        value_range: As in `PGDAttack`.
         seed: Int for the same random starts in every call, on every backend
             and for every batch size; `None` for fresh ones.
         early_stop: Whether an example stops at its first success, instead of
@@ -53,6 +51,8 @@ class APGDAttack(SurvivorAttack):
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        attacked: As in `PGDAttack`.
+        output: As in `PGDAttack`.
 
     Example:
 
@@ -65,7 +65,7 @@ class APGDAttack(SurvivorAttack):
     def __init__(
         self,
         norm="l2",
-        epsilon=0.5,
+        epsilon=None,
         steps=100,
         loss="cross_entropy",
         targets=9,
@@ -80,20 +80,24 @@ class APGDAttack(SurvivorAttack):
         batch_size=128,
         from_logits=None,
         jit_compile="auto",
+        attacked=None,
+        output=None,
     ):
         super().__init__(
-            norm,
-            epsilon,
-            steps,
-            restarts,
-            early_stop,
-            mask,
+            norm=norm,
+            epsilon=epsilon,
+            steps=steps,
+            restarts=restarts,
+            early_stop=early_stop,
+            mask=mask,
             targeted=targeted,
             value_range=value_range,
             seed=seed,
             batch_size=batch_size,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
         self.loss = loss
         if loss not in _TO_TARGETS:
@@ -113,6 +117,13 @@ class APGDAttack(SurvivorAttack):
                 "without it every restart is the same run. "
                 f"Received: restarts={restarts}, random_start={random_start}"
             )
+
+    follows_gradients = True
+
+    @property
+    def takes_rows(self):
+        """An L-infinity ball may have a radius for each feature."""
+        return self.norm == "linf"
 
     @property
     def name(self):
@@ -144,13 +155,13 @@ class APGDAttack(SurvivorAttack):
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def loop_key(self, go):
+    def loop_key(self, problem, go):
         """What the compiled loop depends on."""
         return (self.loss, self.random_start, self.eot, self.steps)
 
     def loop(self, problem, go):
         """One loop for all goes."""
-        logits = frozen_logits(problem.model, self.from_logits)
+        logits = problem.classifier.logits
         first_loss = 0.0
         if self.loss in _TO_TARGETS:
             objective = AwayToTarget(logits, _TO_TARGETS[self.loss])

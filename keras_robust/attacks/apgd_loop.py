@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.attacks.l1_ball import soft_threshold_into
@@ -160,7 +161,9 @@ class AutoPGDLoop(GradientLoop):
         state = {
             **state,
             "step_size": ops.where(
-                back, state["step_size"] / 2, state["step_size"]
+                per_example(back, state["step_size"]),
+                state["step_size"] / 2,
+                state["step_size"],
             ),
             "just_halved": ops.where(now, halve, state["just_halved"]),
             "checked_loss": ops.where(now, best["loss"], state["checked_loss"]),
@@ -226,7 +229,7 @@ class AutoPGDL1Loop(AutoPGDLoop):
         """The nearest point of ball and box together."""
         center = inputs["center"]
         delta = x - center
-        low, high = self.value_range
+        low, high = box(self.value_range)
         room = ops.where(delta > 0, high - center, center - low)
         inside = soft_threshold_into(delta, inputs["epsilon"], room)
         return ops.clip(center + inside, low, high)

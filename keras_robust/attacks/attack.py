@@ -1,104 +1,202 @@
 """What every attack shares: configuration, checks, the call."""
 
+import warnings
 from abc import ABC
+from abc import ABCMeta
 from abc import abstractmethod
-from collections import namedtuple
+from typing import Any
+from typing import NamedTuple
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
-from keras_robust.attacks.frozen import check_built
-from keras_robust.attacks.frozen import inner_model
-from keras_robust.attacks.per_model import count_classes
-
-# `begun`: `None`, or what is known of the examples (`survivor_attack.begin`),
-# for attacks that leave out what is broken already.
-Problem = namedtuple(
-    "Problem", ["model", "x", "y", "classes", "begun"], defaults=[None]
-)
+from keras_robust.attacks.grid import grid_of
+from keras_robust.attacks.grid import to_grid
+from keras_robust.attacks.radii import doubtful_radius
+from keras_robust.classifier import Classifier
 
 
-class Attack(ConfigMixin, ABC):
+class Problem(NamedTuple):
+    """What an attack is run on, checked.
+
+    Attributes:
+        classifier: The `Classifier`.
+        x: The inputs to perturb, float array or tensor `(N, ...)`.
+        y: Labels, int32 array `(N,)`; or what a compiled loss takes.
+        classes: The number of classes, `None` where the model has none.
+        begun: `None`, or what is known of the examples
+            (`survivor_attack.begin`), for attacks that leave out what is
+            broken already.
+        held: Dictionary of the inputs that are held fixed.
+        source: The model as the user gave it, which knows its compiled loss.
+        targets: Labels as `fit` takes them, for a compiled loss; or `None`.
+    """
+
+    classifier: Classifier
+    x: Any
+    y: Any
+    classes: int | None
+    begun: dict | None = None
+    held: dict = {}
+    source: Any = None
+    targets: Any = None
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size that the model fixes, or `None`."""
+        return self.classifier.batch_size
+
+
+class _Sealing(ABCMeta):
+    """Makes objects that do not change once `__init__` is done."""
+
+    def __call__(cls, *args, **kwargs):
+        made = super().__call__(*args, **kwargs)
+        object.__setattr__(made, "_is_sealed", True)
+        return made
+
+
+class Attack(ConfigMixin, ABC, metaclass=_Sealing):
     """Base of all attacks: moves inputs until a classifier errs.
 
+    Attacks do not change; `replace` makes another one.
+
     Args:
-        epsilon: Radius, a number or one per example; `None` where an attack
-            takes the smallest perturbation it finds.
+        epsilon: Radius in units of `value_range`: a number, or one per
+            example; where the attack takes it one row of the input, a radius
+            for each feature. `None` for the attack's default, a share of the
+            width of `value_range`; or, where an attack takes the smallest
+            perturbation it finds, for any distance.
         targeted: Whether `y` holds the labels to reach.
-        value_range: `(low, high)`, the box that holds all inputs.
+        value_range: `(low, high)`, the box that holds all inputs: numbers, or
+            arrays that broadcast to one row of the input; or `"auto"`: what a
+            `Rescaling` at the front of the model shows, otherwise (0, 1).
         batch_size: Int >= 1, how many examples are attacked at once.
         seed: Int or `None`.
         from_logits: `None` to find out whether the model gives logits.
         jit_compile: `"auto"`, `True` or `False`.
+        attacked: Name or position of the input to perturb, of a model with
+            several; the others are held fixed.
+        output: Name or position of the output that classifies, of a model
+            with several.
     """
 
     # Whether `epsilon=None` means the smallest perturbation, however large.
     any_distance = False
+    # The default radius, as a share of the width of `value_range`.
+    default_share = 0.5
 
     def __init__(
         self,
-        epsilon,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        batch_size=128,
-        seed=None,
-        from_logits=None,
-        jit_compile="auto",
+        epsilon: Any,
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        batch_size: int = 128,
+        seed: int | None = None,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
     ):
-        if epsilon is None and not self.any_distance:
-            raise ValueError(
-                "Argument `epsilon` must be a number >= 0, or one per example."
-                " Received: epsilon=None"
+        self.value_range = checks.check_value_range(value_range)
+        self._has_default_radius = epsilon is None and not self.any_distance
+        if self._has_default_radius:
+            epsilon = checks.default_radius(
+                self.default_share, self.value_range
             )
         if epsilon is not None:
-            epsilon = checks.check_non_negative(epsilon, "epsilon")
+            epsilon = checks.check_radius(epsilon)
         self.epsilon = epsilon
         self.targeted = bool(targeted)
-        self.value_range = checks.check_value_range(value_range)
         self.batch_size = checks.check_positive_integer(
             batch_size, "batch_size"
         )
         self.seed = seed
         self.from_logits = from_logits
         self.jit_compile = jit_compile
+        self.attacked = attacked
+        self.output = output
 
-    def __call__(self, model, x, y, verbose=1):
-        """Adversarial examples of `x`.
+    def __setattr__(self, name: str, value: Any) -> None:
+        if getattr(self, "_is_sealed", False):
+            raise AttributeError(
+                f"A {type(self).__name__} does not change: compiled steps "
+                f"would not notice. Use attack.replace({name}=...), which "
+                f"makes another one. Received: {name}={value!r}"
+            )
+        object.__setattr__(self, name, value)
+
+    def replace(self, **changes: Any) -> "Attack":
+        """Make the same attack with other arguments.
+
+        Args:
+            **changes: Arguments of the constructor.
+
+        Returns:
+            Another attack of the same class.
+        """
+        arguments = self.arguments()
+        unknown = [name for name in changes if name not in arguments]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no arguments {unknown}. "
+                f"It has {list(arguments)}"
+            )
+        return type(self)(**{**arguments, **changes})
+
+    def arguments(self) -> dict[str, Any]:
+        """See `ConfigMixin`; a default radius stays a default."""
+        found = super().arguments()
+        if self._has_default_radius and "epsilon" in found:
+            found["epsilon"] = None
+        return found
+
+    def __call__(
+        self, model: Any, x: Any, y: Any, verbose: int = 1, **choice: Any
+    ) -> Any:
+        """Perturb inputs until the model errs.
 
         Args:
             model: A built Keras classifier with output `(N, C)`.
-            x: Float array or tensor of shape `(N, ...)`, rank >= 2, values in
-                `value_range`.
+            x: Array or tensor of shape `(N, ...)`, rank >= 2, values in
+                `value_range`: floats, or integers such as uint8 pixels. For a
+                model with several inputs a list or dictionary of them.
             y: True labels, or with `targeted=True` the labels to reach:
                 integers of shape `(N,)`, or one-hot `(N, C)`. Predictions are
                 never taken in their place.
             verbose: 0 for no progress bar.
+            **choice: `attacked` or `output`, in place of the attack's own.
 
         Returns:
             Like `x` in shape, dtype and kind: `||x_adv - x|| <= epsilon` (to
-            one part in a million) and inside `value_range`.
+            one part in a million) and inside `value_range`. Integers stay
+            integers.
 
         Raises:
             ValueError: If the model is not built or an input is not as above.
         """
-        return self.run(model, x, y, verbose=verbose)["x"]
+        attack = self.replace(**choice) if choice else self
+        result = attack.run(model, x, y, verbose=verbose, warns=True)
+        return result["x"]
 
     def run(
         self,
-        model,
-        x,
-        y,
-        verbose=1,
-        scored=False,
-        checkpoint=None,
-        begun=None,
-    ):
+        model: Any,
+        x: Any,
+        y: Any,
+        verbose: int = 1,
+        scored: bool = False,
+        checkpoint: Any = None,
+        begun: dict | None = None,
+        warns: bool = False,
+    ) -> dict[str, Any]:
         """As the call, with more to tell.
 
         Args:
-            model: As in the call.
+            model: As in the call, or a `Classifier`.
             x: As in the call.
             y: As in the call.
             verbose: As in the call.
@@ -106,57 +204,137 @@ class Attack(ConfigMixin, ABC):
             checkpoint: A `Checkpoint` for attacks that can resume, or `None`.
             begun: What is known of the examples before, or `None`; see
                 `Problem`.
+            warns: Whether to warn of radii that are probably a mistake, and
+                of gradients that are exactly zero.
 
         Returns:
             Dictionary: `x` as the call returns it; where `scored`, NumPy
             arrays `(N,)`: `loss`, the final objective, and `success`.
         """
-        problem = self.prepare(model, x, y)
+        classifier = Classifier.of(
+            model,
+            from_logits=self.from_logits,
+            attacked=self.attacked,
+            output=self.output,
+        )
+        attack = self.resolve(classifier)
+        problem, grid = attack.prepare_on_grid(classifier, x, y, model)
         if problem.x.shape[0] == 0:
             empty = {"loss": np.zeros(0), "success": np.zeros(0, bool)}
-            return {"x": problem.x, **empty}
+            return {"x": x, **empty}
+        if warns:
+            doubt = doubtful_radius(attack, tuple(problem.x.shape))
+            if doubt:
+                warnings.warn(doubt, UserWarning, stacklevel=3)
         problem = problem._replace(begun=begun)
-        return self.attack(problem, verbose, scored, checkpoint)
+        result = attack.attack(problem, verbose, scored, checkpoint)
+        if warns and attack.is_stuck(problem, result):
+            warnings.warn(
+                "All input gradients are exactly zero, so the attack has "
+                "nothing to follow: its result says nothing of the model's "
+                "robustness. Are outputs saturated or rounded, or integers?",
+                UserWarning,
+                stacklevel=3,
+            )
+        if grid is not None:
+            result = to_grid(attack, problem, result, grid)
+        image, _ = classifier.split(x)
+        result["x"] = classifier.join(x, _in_dtype_of(image, result["x"]))
+        return result
 
-    def prepare(self, model, x, y):
-        """Checked inputs as a `Problem`: inner model, images, labels, C."""
-        model = inner_model(model)
-        check_built(model)
-        x = x if ops.is_tensor(x) else np.asarray(x)
-        checks.check_images(x, self.value_range)
-        classes = None
-        if x.shape[0]:
-            classes = count_classes(model, x, self.from_logits)
-            y = checks.check_labels(y, x.shape[0], classes)
-        return Problem(model, x, y, classes)
+    def resolve(self, classifier: Classifier) -> "Attack":
+        """The attack with the box and the radius that it has for a model.
+
+        Args:
+            classifier: The `Classifier` that is attacked.
+
+        Returns:
+            An attack whose `value_range` and `epsilon` are no longer `"auto"`
+            and a default.
+        """
+        if not isinstance(self.value_range, str):
+            return self
+        return self.replace(value_range=classifier.value_range())
+
+    def prepare(self, model: Any, x: Any, y: Any) -> Problem:
+        """Check inputs.
+
+        Args:
+            model: As in the call, or a `Classifier`.
+            x: As in the call.
+            y: As in the call.
+
+        Returns:
+            `Problem`.
+        """
+        classifier = Classifier.of(
+            model,
+            from_logits=self.from_logits,
+            attacked=self.attacked,
+            output=self.output,
+        )
+        attack = self.resolve(classifier)
+        return attack.prepare_on_grid(classifier, x, y, model)[0]
+
+    def prepare_on_grid(
+        self, classifier: Classifier, x: Any, y: Any, source: Any = None
+    ) -> tuple[Problem, float | None]:
+        """Check inputs; tell the spacing of the grid that they must stay on."""
+        image, held = classifier.split(x)
+        grid = grid_of(classifier, image)
+        image = checks.as_floats(image, self.value_range)
+        checks.check_images(image, self.value_range)
+        problem = Problem(
+            classifier, image, y, classes=None, held=held, source=source
+        )
+        if not image.shape[0]:
+            return problem, grid
+        if classifier.integer_input:
+            checks.check_whole(image, grid)
+        self.check_shapes(classifier, image)
+        return self.with_labels(problem), grid
+
+    def check_shapes(self, classifier: Classifier, image: Any) -> None:
+        """Check what depends on the shape of the inputs."""
+        classifier.check_shape(image)
+        if self.epsilon is not None:
+            checks.expand_radius(
+                self.epsilon, "epsilon", image.shape, self.takes_rows
+            )
 
     @property
-    def passes(self):
+    def takes_rows(self) -> bool:
+        """Whether `epsilon` may be a radius for each feature."""
+        return False
+
+    def with_labels(self, problem: Problem) -> Problem:
+        """The problem with checked labels and the number of classes."""
+        classes = problem.classifier.check(problem.x, problem.held)
+        y = checks.check_labels(problem.y, problem.x.shape[0], classes)
+        return problem._replace(y=y, classes=classes)
+
+    def is_stuck(self, problem: Problem, result: dict) -> bool:
+        """Whether nothing has moved because all gradients are zero."""
+        del problem, result
+        return False
+
+    @property
+    def passes(self) -> int:
         """Roughly how many input gradients one example costs."""
         return 1
 
     @abstractmethod
-    def attack(self, problem, verbose, scored, checkpoint):
+    def attack(
+        self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
+    ) -> dict[str, Any]:
         """What `run` returns, for a checked problem."""
 
-    def per_example(self, name, value, examples):
-        """`value` as float32 `(N,)`.
 
-        Args:
-            name: What to call it in errors.
-            value: A number, or an array of shape `(N,)`.
-            examples: N.
-
-        Returns:
-            Float32 array of shape `(N,)`.
-
-        Raises:
-            ValueError: If it has another shape.
-        """
-        value = np.asarray(value, "float32")
-        if value.ndim and value.shape != (examples,):
-            raise ValueError(
-                f"Argument `{name}` must be a number or of shape "
-                f"({examples},). Received: {name}.shape={value.shape}"
-            )
-        return np.broadcast_to(value, (examples,))
+def _in_dtype_of(x, result):
+    """`result` in the dtype of `x`, where that is of integers."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if "int" not in dtype:
+        return result
+    if isinstance(result, np.ndarray):
+        return result.astype(dtype)
+    return ops.cast(result, dtype)

@@ -1,5 +1,7 @@
 """AutoAttack, the standard evaluation."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -9,7 +11,6 @@ from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.fab import FABAttack
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.objectives import LEAST_CLASSES
-from keras_robust.attacks.per_model import is_randomized
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.attacks.survivor_attack import finished
 
@@ -34,13 +35,16 @@ class AutoAttack(Attack):
     APGD, targeted FAB. `"rand"`, for randomized models: APGD on cross-entropy
     and DLR with 20 gradients averaged in each step.
 
+    What cannot take the inputs is left out, with a warning: Square where they
+    are no images, FAB and Square where the radius is one per feature.
+
     With fewer than four classes the DLR losses are not defined, and margins
     of logits take their place.
 
     Args:
         norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).
-        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
-            or an array of shape `(N,)`, one per example.
+        epsilon: As in `PGDAttack`; `None` for 8/255 of the width of
+            `value_range`.
         version: `"standard"`, `"plus"` or `"rand"`.
         value_range: `(low, high)`, the box that holds all inputs.
         steps: Int >= 1, steps of APGD and FAB (100 in the paper).
@@ -50,6 +54,8 @@ class AutoAttack(Attack):
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        attacked: As in `PGDAttack`.
+        output: As in `PGDAttack`.
 
     Example:
 
@@ -58,10 +64,12 @@ class AutoAttack(Attack):
     ```
     """
 
+    default_share = 8 / 255
+
     def __init__(
         self,
         norm="linf",
-        epsilon=8 / 255,
+        epsilon=None,
         version="standard",
         value_range=(0.0, 1.0),
         steps=100,
@@ -71,6 +79,8 @@ class AutoAttack(Attack):
         batch_size=128,
         from_logits=None,
         jit_compile="auto",
+        attacked=None,
+        output=None,
     ):
         super().__init__(
             epsilon,
@@ -79,6 +89,8 @@ class AutoAttack(Attack):
             seed=seed,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
         if version not in VERSIONS:
             raise ValueError(
@@ -91,12 +103,36 @@ class AutoAttack(Attack):
         self.queries = checks.check_positive_integer(queries, "queries")
         self.targets = checks.check_positive_integer(targets, "targets")
 
-    def parts(self, classes, randomized=False):
+    @property
+    def takes_rows(self):
+        """An L-infinity ball may have a radius for each feature."""
+        return self.norm == "linf"
+
+    def left_out(self, shape):
+        """Names of the parts that cannot take inputs of a shape.
+
+        Args:
+            shape: `(N, ...)`.
+
+        Returns:
+            List of strings.
+        """
+        shape, missing = tuple(shape), set()
+        # Two of the three are its height and width, wherever channels are.
+        if len(shape) != 4 or sorted(shape[1:])[1] < 3:
+            missing.add("square")
+        radius = np.shape(self.epsilon)
+        if radius and radius not in (shape[:1], (shape[0], 1)):
+            missing |= {"fab", "fab-t", "square"}
+        return [name for name in VERSIONS[self.version] if name in missing]
+
+    def parts(self, classes, randomized=False, shape=None):
         """The attacks, in their order.
 
         Args:
             classes: C.
             randomized: Whether outputs of the model change from call to call.
+            shape: `(N, ...)` of the inputs, for `left_out`; or `None`.
 
         Returns:
             Dictionary of attacks by name.
@@ -109,6 +145,8 @@ class AutoAttack(Attack):
             "batch_size": self.batch_size,
             "from_logits": self.from_logits,
             "jit_compile": self.jit_compile,
+            "attacked": self.attacked,
+            "output": self.output,
             "early_stop": True,
         }
         steps = {**shared, "steps": self.steps}
@@ -132,7 +170,12 @@ class AutoAttack(Attack):
                 queries=self.queries, edges=False, **shared
             ),
         }
-        return {name: made[name]() for name in VERSIONS[self.version]}
+        missing = () if shape is None else self.left_out(shape)
+        return {
+            name: made[name]()
+            for name in VERSIONS[self.version]
+            if name not in missing
+        }
 
     @property
     def passes(self):
@@ -149,9 +192,16 @@ class AutoAttack(Attack):
         for one that the k-th part broke, -1 for a survivor.
         """
         broken_by = np.full(problem.x.shape[0], -1, "int32")
-        result = problem.begun
-        randomized = is_randomized(problem.model, problem.x, self.from_logits)
-        parts = self.parts(problem.classes, randomized)
+        result, shape = problem.begun, tuple(problem.x.shape)
+        randomized = problem.classifier.is_randomized(problem.x, problem.held)
+        parts = self.parts(problem.classes, randomized, shape)
+        if missing := self.left_out(shape):
+            warnings.warn(
+                f"AutoAttack leaves out {missing}, which cannot take inputs "
+                f"of shape {shape[1:]} or this radius, and runs {list(parts)}.",
+                UserWarning,
+                stacklevel=4,
+            )
         for number, (name, part) in enumerate(parts.items(), 1):
             section = checkpoint.section(name) if checkpoint else None
             result = part.search(problem, verbose, section, begun=result)

@@ -5,12 +5,29 @@ shape `(N, ...)` with any number of axes, `epsilon` has shape `(N,)`. Norms are
 taken over all axes but the first.
 """
 
+import numpy as np
 from keras import ops
 
 
 def per_example(values, like):
-    """Reshapes `(N,)` to `(N, 1, ..., 1)` so that it broadcasts to `like`."""
+    """Reshape `(N,)` to `(N, 1, ..., 1)` so that it broadcasts to `like`.
+
+    What has a value for each feature stays as it is.
+    """
+    if len(values.shape) == len(like.shape):
+        return values
     return ops.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
+
+
+def box(value_range):
+    """`(low, high)` to calculate with: numbers, or tensors of one row."""
+    low, high = value_range
+    if np.ndim(low) == 0:
+        return low, high
+    return (
+        ops.convert_to_tensor(low, "float32"),
+        ops.convert_to_tensor(high, "float32"),
+    )
 
 
 def other_axes(x):

@@ -9,7 +9,16 @@ from keras_robust.progress import Progress
 
 
 def map_batches(
-    function, x, inputs, *, value_range, batch_size, pads, steps, verbose
+    function,
+    x,
+    inputs,
+    *,
+    value_range,
+    batch_size,
+    pads,
+    steps,
+    verbose,
+    fixed=False,
 ):
     """Runs `function` batch by batch, so that memory does not grow with N.
 
@@ -17,13 +26,14 @@ def map_batches(
         function: `(batch, report) -> dictionary` of tensors, with `"x"`.
             `batch` holds `center` and slices of `inputs` as tensors.
         x: NumPy array or tensor of shape `(N, ...)`, float32 or float64.
-        inputs: Dictionary of arrays of length N.
+        inputs: Dictionary of arrays of length N, nested.
         value_range: `(low, high)` that holds `x` and the result.
         batch_size: Int >= 1.
         pads: Whether to fill up partial batches, by repeating their first
             example, so that few sizes are compiled: see `padding`.
         steps: Steps in one batch, for the progress bar.
         verbose: 0 for no progress bar.
+        fixed: Whether only `batch_size` examples will do.
 
     Returns:
         Dictionary of results of length N; `"x"` like the input `x` in dtype
@@ -35,11 +45,14 @@ def map_batches(
     results = _Rows(examples)
     for start in starts:
         stop = min(start + batch_size, examples)
-        missing = padding(stop - start, batch_size) if pads else 0
-        batch = {
-            key: value[start:stop]
-            for key, value in {"center": x, **inputs}.items()
-        }
+        least = batch_size if fixed else 1
+        missing = 0
+        if pads or fixed:
+            missing = padding(stop - start, batch_size, least)
+        batch = keras.tree.map_structure(
+            lambda value, start=start, stop=stop: value[start:stop],
+            {"center": x, **inputs},
+        )
         batch = backend.spread(fill(as_tensors(batch), missing))
         done = []
 

@@ -4,7 +4,6 @@ import keras
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.carlini_wagner_loop import CarliniWagnerLoop
-from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 
 
@@ -30,6 +29,8 @@ class CarliniWagnerL2(SurvivorAttack):
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        attacked: As in `PGDAttack`.
+        output: As in `PGDAttack`.
 
     Example:
 
@@ -55,17 +56,21 @@ class CarliniWagnerL2(SurvivorAttack):
         batch_size=128,
         from_logits=None,
         jit_compile="auto",
+        attacked=None,
+        output=None,
     ):
         super().__init__(
-            "l2",
-            epsilon,
-            steps,
+            norm="l2",
+            epsilon=epsilon,
+            steps=steps,
             mask=mask,
             targeted=targeted,
             value_range=value_range,
             batch_size=batch_size,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
         self.search_steps = checks.check_positive_integer(
             search_steps, "search_steps"
@@ -91,17 +96,19 @@ class CarliniWagnerL2(SurvivorAttack):
         """The image itself."""
         return {}
 
-    def loop_key(self, go):
+    def loop_key(self, problem, go):
         """What the compiled loop depends on."""
         return (
-            *(self.learning_rate, self.first_constant, self.confidence),
+            self.learning_rate,
+            self.first_constant,
+            self.confidence,
             self.steps,
         )
 
     def loop(self, problem, go):
         """The only loop."""
         return CarliniWagnerLoop(
-            frozen_logits(problem.model, self.from_logits),
+            problem.classifier.logits,
             self.value_range,
             self.targeted,
             self.steps,

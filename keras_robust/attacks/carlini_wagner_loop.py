@@ -4,13 +4,14 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks.balls import L2Ball
+from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import other_axes
-from keras_robust.attacks.frozen import prepared
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import nearest_within
 from keras_robust.attacks.loop import select
 from keras_robust.attacks.objectives import margin
+from keras_robust.classifier import prepared
 
 # Adam's constants (Kingma & Ba 2015, algorithm 1).
 _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
@@ -58,12 +59,12 @@ class CarliniWagnerLoop(GradientLoop):
 
     def to_box(self, w):
         """From tanh space to the box."""
-        low, high = self.value_range
+        low, high = box(self.value_range)
         return (high + low) / 2 + (high - low) / 2 * ops.tanh(w)
 
     def from_box(self, x):
         """Its inverse, nearly."""
-        low, high = self.value_range
+        low, high = box(self.value_range)
         inside = (2 * x - (high + low)) / (high - low)
         return ops.arctanh(_INSIDE * inside)
 
@@ -102,7 +103,7 @@ class CarliniWagnerLoop(GradientLoop):
 
         def objective(w):
             x = self.to_box(w)
-            f = margin(inputs["y"], self.logits(x, i))
+            f = margin(inputs["y"], self.logits(x, i, inputs.get("held")))
             f = f if self.targeted else -f
             missing = ops.maximum(f + self.confidence, 0.0)
             square = ops.sum(ops.square(x - reference), axis=other_axes(x))

@@ -6,24 +6,234 @@ from keras import ops
 
 
 def check_value_range(value_range):
-    """Returns `(low, high)` as floats.
+    """The box as `(low, high)`, or `"auto"`.
 
     Args:
-        value_range: Two numbers, low < high: the box that holds every input.
+        value_range: Two numbers, or arrays that broadcast to one row of the
+            input, low < high: the box that holds every input; or `"auto"`.
+
+    Returns:
+        Two floats; or two float32 arrays, with an axis for the examples.
 
     Raises:
         ValueError: If it is anything else.
     """
+    if isinstance(value_range, str) and value_range == "auto":
+        return value_range
     try:
-        low, high = (float(value) for value in value_range)
+        low, high = (np.asarray(value, "float64") for value in value_range)
+        right = bool((low < high).all())
     except (TypeError, ValueError):
-        low = high = np.nan
-    if not low < high:
+        right = False
+    if not right:
         raise ValueError(
             "Argument `value_range` must be two numbers (low, high) with "
-            f"low < high. Received: value_range={value_range!r}"
+            "low < high, two arrays of one row of the input, or 'auto'. "
+            f"Received: value_range={value_range!r}"
         )
-    return low, high
+    if low.ndim == high.ndim == 0:
+        return float(low), float(high)
+    low, high = np.broadcast_arrays(low, high)
+    return _as_row(low), _as_row(high)
+
+
+def _as_row(values):
+    """Float32, read-only, with an axis of length 1 for the examples."""
+    row = np.array(values, "float32")
+    if row.shape[0] != 1:
+        row = row[None]
+    row.flags.writeable = False
+    return row
+
+
+def default_radius(share, value_range):
+    """A share of the width of the box.
+
+    Args:
+        share: Float.
+        value_range: As `check_value_range` gives it.
+
+    Returns:
+        Float; `None` while the box is not known.
+
+    Raises:
+        ValueError: If the box has no one width.
+    """
+    if isinstance(value_range, str):
+        return None
+    low, high = value_range
+    width = np.unique(np.asarray(high, "float64") - low)
+    if len(width) != 1 or not np.isfinite(width).all():
+        raise ValueError(
+            "Argument `epsilon` must be given where `value_range` has no one "
+            f"width. Received: epsilon=None, value_range={value_range!r}"
+        )
+    return share * float(width[0])
+
+
+def check_radius(epsilon, name="epsilon"):
+    """A length as float, or as a read-only float32 array.
+
+    Args:
+        epsilon: A number >= 0, or an array of them.
+        name: What to call it in errors.
+
+    Raises:
+        ValueError: If any of it is negative, NaN, infinite or no number.
+    """
+    array = np.asarray(epsilon)
+    numeric = array.dtype.kind in "iuf"
+    if not numeric or not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(
+            f"Argument `{name}` must be a number >= 0, one per example, or "
+            f"one row of the input. Received: {name}={epsilon!r}"
+        )
+    if array.ndim == 0:
+        return float(array)
+    array = np.array(array, "float32")
+    array.flags.writeable = False
+    return array
+
+
+def expand_radius(value, name, shape, takes_rows):
+    """A length for each example, or for each feature of each.
+
+    Args:
+        value: A number; an array `(N,)`, one per example; or one row of the
+            input, `(...)` or `(1, ...)`, one per feature.
+        name: What to call it in errors.
+        shape: `(N, ...)`.
+        takes_rows: Whether one per feature is possible.
+
+    Returns:
+        Float32 array `(N,)` or `(N, ...)`.
+
+    Raises:
+        ValueError: If it has another shape, or one that can mean both.
+    """
+    value, shape = np.asarray(value, "float32"), tuple(shape)
+    examples, row = shape[:1], shape[1:]
+    is_row = value.shape in (row, (1, *row)) and value.ndim > 0
+    if value.shape == examples and is_row:
+        raise ValueError(
+            f"Argument `{name}` must say whether it is one per example, of "
+            f"shape ({examples[0]}, 1), or one per feature, of shape "
+            f"(1, {row[0]}). Received: {name}.shape={value.shape}"
+        )
+    if value.ndim == 2 and value.shape == (shape[0], 1) and row != (1,):
+        return value[:, 0]
+    if is_row and value.shape != examples and takes_rows:
+        value = value.reshape((1, *row))
+        return np.ascontiguousarray(np.broadcast_to(value, shape))
+    if value.ndim and value.shape != examples:
+        per_row = f", or one row of shape {row}" if takes_rows else ""
+        raise ValueError(
+            f"Argument `{name}` must be a number or of shape "
+            f"({shape[0]},){per_row}. Received: {name}.shape={value.shape}"
+        )
+    return np.broadcast_to(value, examples)
+
+
+def as_floats(x, value_range, name="x"):
+    """Inputs as floats; integers are taken where they fit into the box.
+
+    Args:
+        x: Array or tensor.
+        value_range: As `check_value_range` gives it.
+        name: What to call it in errors.
+
+    Returns:
+        The same, or float32 where it was of integers.
+
+    Raises:
+        ValueError: If integers stand for pixels of 0 ... 255 and the box is
+            another one.
+    """
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if "int" not in dtype:
+        return x
+    xp = np if isinstance(x, np.ndarray) else ops
+    low, high = value_range
+    width = float(np.max(np.asarray(high) - low))
+    if dtype == "uint8" and width <= 2 and x.shape[0] and xp.max(x) > 1:
+        raise ValueError(
+            f"Argument `{name}` holds pixels of 0 ... 255. Pass "
+            "value_range=(0, 255) and a radius in the same units "
+            "(epsilon=8 for 8/255), or in an evaluation scaling='byte'; put "
+            "normalization inside the model. "
+            f"Received: {name}.dtype={dtype}, value_range={value_range}"
+        )
+    return x.astype("float32") if xp is np else ops.cast(x, "float32")
+
+
+def check_whole(x, grid):
+    """Check that inputs of an integer Input are whole numbers.
+
+    Args:
+        x: Float array or tensor.
+        grid: Spacing of the values that it may have.
+
+    Raises:
+        ValueError: If it is not, so that Keras would cut it off.
+    """
+    values = np.asarray(ops.convert_to_numpy(x)) / grid
+    if np.abs(values - np.round(values)).max(initial=0.0) > 1e-3:
+        raise ValueError(
+            "Argument `x` must hold whole numbers, since the Input of the "
+            "model takes integers and would cut off the rest. Received: "
+            f"values in [{values.min()}, {values.max()}]"
+        )
+
+
+def outside_box(x, value_range):
+    """By how much examples leave the box.
+
+    Args:
+        x: Array `(N, ...)`.
+        value_range: As `check_value_range` gives it.
+
+    Returns:
+        Float array `(N,)`, 0 inside.
+    """
+    low, high = value_range
+    excess = np.maximum(np.maximum(low - x, x - high), 0)
+    return excess.reshape(len(x), -1).max(-1, initial=0.0)
+
+
+def relative_distance(attack, x, attacked):
+    """How far examples have moved, as a share of the radius.
+
+    Args:
+        attack: An attack with `norm` and `epsilon`.
+        x: Array `(N, ...)`.
+        attacked: Array `(N, ...)`.
+
+    Returns:
+        Float64 array `(N,)`; 0 for what has not moved, infinity for what has
+        with a radius of 0. Zeros where the attack has no ball.
+    """
+    x, attacked = (
+        np.asarray(ops.convert_to_numpy(part), "float64")
+        for part in (x, attacked)
+    )
+    norm, examples = getattr(attack, "norm", None), len(x)
+    if attack.epsilon is None or norm is None:
+        return np.zeros(examples)
+    step = (attacked - x).reshape(examples, -1)
+    epsilon = expand_radius(attack.epsilon, "epsilon", x.shape, True)
+    epsilon = epsilon.astype("float64")
+    if epsilon.ndim > 1:
+        ratio = np.abs(step) / _nonzero(step, epsilon.reshape(examples, -1))
+        return ratio.max(-1, initial=0.0)
+    order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
+    distance = np.linalg.norm(step, ord=order, axis=1)
+    return distance / _nonzero(distance, epsilon)
+
+
+def _nonzero(moved, epsilon):
+    """A divisor: what has moved with a radius of 0 is infinitely far."""
+    tiny = np.where(moved != 0, np.finfo("float64").tiny, 1.0)
+    return np.where(epsilon > 0, epsilon, tiny)
 
 
 def check_images(x, value_range, name="x"):
@@ -39,6 +249,8 @@ def check_images(x, value_range, name="x"):
     """
     dtype = keras.backend.standardize_dtype(x.dtype)
     if dtype not in ("float32", "float64"):
+        kind = str(getattr(x, "dtype", dtype))
+        dtype = kind if isinstance(x, np.ndarray) else dtype
         raise ValueError(
             f"Argument `{name}` must be float32 or float64, scaled to "
             f"value_range={value_range}. Received: {name}.dtype={dtype}"
@@ -51,8 +263,12 @@ def check_images(x, value_range, name="x"):
     if x.shape[0] == 0:
         return
     xp = np if isinstance(x, np.ndarray) else ops
+    low, high = value_range
+    if np.ndim(low):
+        _check_rows(x, value_range, name)
+        return
     least, most = float(xp.min(x)), float(xp.max(x))
-    low, high = (np.float32(value) for value in value_range)
+    low, high = np.float32(low), np.float32(high)
     if dtype == "float64":
         low, high = min(low, value_range[0]), max(high, value_range[1])
     # A NaN makes both comparisons false.
@@ -61,8 +277,39 @@ def check_images(x, value_range, name="x"):
         found = f"values in [{least}, {most}]" if finite else "NaN or infinity"
         raise ValueError(
             f"Argument `{name}` must lie in value_range={tuple(value_range)} "
-            "and be finite; put normalization inside the model. "
+            f"and be finite{_advice(least, most, value_range)}. "
             f"Received: {found}"
+        )
+
+
+def _advice(least, most, value_range):
+    """What to do about pixels outside the box."""
+    bytes_given = least >= 0 and 1.5 < most <= 255
+    if bytes_given and tuple(value_range) == (0.0, 1.0):
+        return (
+            "; these are pixels of 0 ... 255: pass value_range=(0, 255) and "
+            "a radius in the same units (epsilon=8 for 8/255), or in an "
+            "evaluation scaling='byte', and put normalization inside the model"
+        )
+    return "; put normalization inside the model"
+
+
+def _check_rows(x, value_range, name):
+    """As `check_images`, feature by feature."""
+    values = np.asarray(ops.convert_to_numpy(x))
+    try:
+        np.broadcast_shapes(values.shape[1:], value_range[0].shape[1:])
+        excess = outside_box(values, value_range)
+    except ValueError:
+        raise ValueError(
+            "Argument `value_range` must broadcast to one row of the input. "
+            f"Received: {name}.shape={values.shape}, value_range of shape "
+            f"{value_range[0].shape[1:]}"
+        ) from None
+    if not (excess <= 0).all():
+        raise ValueError(
+            f"Argument `{name}` must lie in value_range and be finite. "
+            f"Received: {int((~(excess <= 0)).sum())} examples outside"
         )
 
 
@@ -82,6 +329,14 @@ def check_labels(y, examples, num_classes, name="y"):
         ValueError: If shape or values are wrong.
     """
     y = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
+    if y.dtype == object:
+        y = _from_objects(y, name)
+    if y.dtype.kind not in "iubf":
+        raise ValueError(
+            f"Argument `{name}` must be numbers 0 ... {num_classes - 1}, not "
+            "names; numpy.unique(labels, return_inverse=True) numbers them. "
+            f"Received: {name}.dtype={y.dtype}"
+        )
     if y.shape == (examples, num_classes) and num_classes > 1:
         if not ((y == 0) | (y == 1)).all() or not (y.sum(-1) == 1).all():
             raise ValueError(
@@ -108,6 +363,17 @@ def check_labels(y, examples, num_classes, name="y"):
             f"Received: labels from {y.min()} to {y.max()}"
         )
     return y.astype("int32")
+
+
+def _from_objects(y, name):
+    """Numbers out of an array of objects."""
+    try:
+        return y.astype("float64")
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Argument `{name}` must be an array of class numbers. "
+            f"Received: {name}.dtype=object, which is not of numbers"
+        ) from None
 
 
 def labels_in_graph(y):

@@ -45,9 +45,10 @@ def _write_rows(target, rows, tree):
 class _Moving:
     """The examples of a batch that still move, and the others' last state."""
 
-    def __init__(self, inputs, pads):
+    def __init__(self, inputs, pads, fixed=False):
         self.inputs = self.moving_inputs = inputs
         self.pads = pads
+        self.fixed = fixed
         self.rows = None
         self.last = {}
 
@@ -55,6 +56,8 @@ class _Moving:
         """A state of fewer rows, or the same one where it does not pay."""
         size = len(active)
         count = int(active.sum())
+        if self.fixed:
+            return state
         if count > WORTH_SHRINKING * size:
             return state
         target = count
@@ -101,10 +104,12 @@ class CompiledLoop:
             what is under the key `"shared"`.
         variables: Keras variables that its objective reads.
         jit_compile: `True`, `False` or `"auto"`, see `backend`.
+        fixed: Whether the model takes one batch size only.
     """
 
-    def __init__(self, loop, variables, jit_compile):
+    def __init__(self, loop, variables, jit_compile, fixed=False):
         self.loop = loop
+        self.fixed = fixed
         self.jit_compile = jit_compile
         self.pads = backend.needs_padding(jit_compile)
         # Looks are of several lengths: compiled one by one, each would cost.
@@ -138,7 +143,7 @@ class CompiledLoop:
         state = self._init(inputs)
         begun = ("noise", "start")
         inputs = {k: v for k, v in inputs.items() if k not in begun}
-        moving = _Moving(inputs, self.pads)
+        moving = _Moving(inputs, self.pads, self.fixed)
         done = 0
         for look in self._looks(steps):
             for piece in backend.chunks(look, self.jit_compile, self._unrolls):

@@ -9,13 +9,28 @@ import numpy as np
 class ConfigMixin:
     """`get_config`, `from_config` and a `repr` from the signature."""
 
+    def arguments(self):
+        """Arguments of `__init__` by name, as they are kept."""
+        names = inspect.signature(type(self).__init__).parameters
+        kinds = (
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        )
+        return {
+            name: getattr(self, name)
+            for name, parameter in names.items()
+            if name != "self" and parameter.kind not in kinds
+        }
+
     def get_config(self):
         """Every argument of `__init__`, ready for JSON."""
         config = {}
-        for name in inspect.signature(type(self).__init__).parameters:
-            if name == "self":
-                continue
-            value = getattr(self, name)
+        for name, value in self.arguments().items():
+            if isinstance(value, tuple):
+                value = tuple(
+                    entry.tolist() if isinstance(entry, np.ndarray) else entry
+                    for entry in value
+                )
             if isinstance(value, np.ndarray):
                 value = value.tolist()
             elif isinstance(value, keras.Model) or callable(value):
@@ -37,11 +52,7 @@ class ConfigMixin:
 
     def __reduce__(self):
         """Pickled as its arguments: compiled functions are made anew."""
-        names = inspect.signature(type(self).__init__).parameters
-        arguments = {
-            name: getattr(self, name) for name in names if name != "self"
-        }
-        return _made, (type(self), arguments)
+        return _made, (type(self), self.arguments())
 
     def __repr__(self):
         arguments = [

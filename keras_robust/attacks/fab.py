@@ -4,7 +4,6 @@ import keras
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.fab_loop import FABLoop
-from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.attacks.targets import ranked_targets
 
@@ -42,6 +41,8 @@ class FABAttack(SurvivorAttack):
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        attacked: As in `PGDAttack`.
+        output: As in `PGDAttack`.
 
     Example:
 
@@ -71,20 +72,24 @@ class FABAttack(SurvivorAttack):
         batch_size=128,
         from_logits=None,
         jit_compile="auto",
+        attacked=None,
+        output=None,
     ):
         super().__init__(
-            norm,
-            epsilon,
-            steps,
-            restarts,
-            early_stop,
-            mask,
+            norm=norm,
+            epsilon=epsilon,
+            steps=steps,
+            restarts=restarts,
+            early_stop=early_stop,
+            mask=mask,
             targeted=targeted,
             value_range=value_range,
             seed=seed,
             batch_size=batch_size,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
         if targets is not None:
             targets = checks.check_positive_integer(targets, "targets")
@@ -123,17 +128,20 @@ class FABAttack(SurvivorAttack):
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def loop_key(self, go):
+    def loop_key(self, problem, go):
         """What the compiled loop depends on."""
         return (
-            *(self.targets is None, self.mix, self.overshoot),
-            *(self.shrink_back, go[0] > 0),
+            self.targets is None,
+            self.mix,
+            self.overshoot,
+            self.shrink_back,
+            go[0] > 0,
         )
 
     def loop(self, problem, go):
         """One loop for all goes that start alike."""
         return FABLoop(
-            frozen_logits(problem.model, self.from_logits),
+            problem.classifier.logits,
             self.ball,
             self.value_range,
             to_target=self.targeted or self.targets is not None,

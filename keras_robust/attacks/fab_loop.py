@@ -1,19 +1,21 @@
 """FAB: the nearest point of the decision boundary, step by step."""
 
+import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l1_norm
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import per_example
-from keras_robust.attacks.frozen import prepared
 from keras_robust.attacks.hyperplane import step_to_hyperplane
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import nearest_within
 from keras_robust.attacks.loop import select
 from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import says
+from keras_robust.classifier import prepared
 
 # The distance to a hyperplane divides by the dual norm of its normal.
 _DUAL = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
@@ -74,9 +76,11 @@ class FABLoop(GradientLoop):
         x = center
         if "noise" in inputs:
             # Half the radius, or where there is none, a tenth of the box.
-            low, high = self.value_range
+            low, high = box(self.value_range)
             point = self.ball.surface(inputs["noise"], inputs.get("mask"))
-            reach = ops.minimum(inputs["epsilon"], (high - low) / 10)
+            width = high - low
+            width = ops.min(width) if np.ndim(self.value_range[0]) else width
+            reach = ops.minimum(inputs["epsilon"], width / 10)
             x = center + per_example(reach, center) / 2 * point
             x = ops.clip(x, low, high)
         none = ops.zeros_like(inputs["epsilon"])
@@ -103,7 +107,11 @@ class FABLoop(GradientLoop):
         def to_boundary(start):
             return ops.reshape(
                 step_to_hyperplane(
-                    *(self.ball.name, start, normal, offset, self.value_range)
+                    norm=self.ball.name,
+                    x=start,
+                    normal=normal,
+                    offset=offset,
+                    value_range=self._flat_range(),
                 ),
                 shape,
             )
@@ -117,7 +125,9 @@ class FABLoop(GradientLoop):
             center + self.overshoot * from_image
         ) * weight
         x = ops.clip(x, *self.value_range)
-        success = self.succeeds(inputs, self.logits(x, 2 * i + 1))
+        success = self.succeeds(
+            inputs, self.logits(x, 2 * i + 1, inputs.get("held"))
+        )
         distance = self.ball.norm(x - center)
         nearest = state["nearest"]
         nearer = ops.logical_and(success, distance < nearest["distance"])
@@ -134,6 +144,12 @@ class FABLoop(GradientLoop):
             state["active"] = nearest["distance"] > radius
         return state
 
+    def _flat_range(self):
+        """The box of flat examples."""
+        if np.ndim(self.value_range[0]) == 0:
+            return self.value_range
+        return tuple(np.reshape(end, (1, -1)) for end in self.value_range)
+
     def succeeds(self, inputs, logits):
         """Whether the goal is reached, shape `(N,)`."""
         if self.targeted:
@@ -145,7 +161,7 @@ class FABLoop(GradientLoop):
         y = inputs["y"]
         if self.to_target:
             return self._gap(inputs, inputs["target"], x, draw)
-        classes = self.logits(x, draw).shape[-1]
+        classes = self.logits(x, draw, inputs.get("held")).shape[-1]
         nearest = None
         for other in range(classes):
             label = ops.zeros_like(y) + other
@@ -162,7 +178,11 @@ class FABLoop(GradientLoop):
     def _gap(self, inputs, target, x, draw):
         (value, _), gradient = backend.value_and_gradient(
             lambda x: (
-                difference(inputs["y"], target, self.logits(x, draw)),
+                difference(
+                    inputs["y"],
+                    target,
+                    self.logits(x, draw, inputs.get("held")),
+                ),
                 0.0,
             ),
             x,

@@ -14,15 +14,17 @@ class FGSMAttack(GradientAttack):
 
     Args:
         norm: `"linf"` (or `numpy.inf`) or `"l2"` (or 2).
-        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
-            or an array of shape `(N,)`, one per example.
+        epsilon: As in `PGDAttack`; `None` for 8/255 of the width of
+            `value_range`.
         targeted: Whether `y` holds the labels to reach.
-        value_range: `(low, high)`, the box that holds all inputs.
+        value_range: As in `PGDAttack`.
         loss: As in `PGDAttack`.
         mask: As in `PGDAttack`.
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        attacked: As in `PGDAttack`.
+        output: As in `PGDAttack`.
 
     Example:
 
@@ -32,10 +34,12 @@ class FGSMAttack(GradientAttack):
     ```
     """
 
+    default_share = 8 / 255
+
     def __init__(
         self,
         norm="linf",
-        epsilon=8 / 255,
+        epsilon=None,
         targeted=False,
         value_range=(0.0, 1.0),
         loss="cross_entropy",
@@ -43,11 +47,12 @@ class FGSMAttack(GradientAttack):
         batch_size=128,
         from_logits=None,
         jit_compile="auto",
+        attacked=None,
+        output=None,
     ):
         super().__init__(
             norm=norm,
             epsilon=epsilon,
-            step_size=epsilon,
             steps=1,
             targeted=targeted,
             value_range=value_range,
@@ -56,4 +61,10 @@ class FGSMAttack(GradientAttack):
             batch_size=batch_size,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
+
+    def effective_step_size(self):
+        """The radius."""
+        return self.epsilon

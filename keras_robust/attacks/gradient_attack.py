@@ -1,6 +1,7 @@
 """Attacks by normalized gradient steps."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
@@ -10,12 +11,15 @@ from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import keep_better
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
-from keras_robust.attacks.per_model import frozen_layer
-from keras_robust.attacks.per_model import frozen_logits
-from keras_robust.attacks.per_model import once_per_model
+from keras_robust.attacks.own_loss import ReadsTargets
+from keras_robust.attacks.own_loss import is_own_loss
+from keras_robust.attacks.own_loss import own_loss_key
+from keras_robust.attacks.own_loss import own_objective
+from keras_robust.attacks.own_loss import with_targets
 from keras_robust.attacks.randomness import in_graph_draws
 from keras_robust.attacks.randomness import stream_draws
 from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.classifier import Classifier
 
 
 class GradientAttack(SurvivorAttack):
@@ -26,11 +30,12 @@ class GradientAttack(SurvivorAttack):
     """
 
     least_steps = 0
+    follows_gradients = True
 
     def __init__(
         self,
         norm="l2",
-        epsilon=0.5,
+        epsilon=None,
         step_size=None,
         steps=7,
         random_start=False,
@@ -48,25 +53,35 @@ class GradientAttack(SurvivorAttack):
         momentum=0.0,
         eot=1,
         layer=None,
+        attacked=None,
+        output=None,
     ):
         super().__init__(
-            *(norm, epsilon, steps, restarts, early_stop, mask),
+            norm=norm,
+            epsilon=epsilon,
+            steps=steps,
+            restarts=restarts,
+            early_stop=early_stop,
+            mask=mask,
             targeted=targeted,
             value_range=value_range,
             batch_size=batch_size,
             seed=seed,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
         scheduled = isinstance(
             step_size, keras.optimizers.schedules.LearningRateSchedule
         )
         if step_size is not None and not scheduled:
-            step_size = checks.check_non_negative(step_size, "step_size")
+            step_size = checks.check_radius(step_size, "step_size")
         self.step_size = step_size
         self.random_start = bool(random_start)
         self.loss = loss
-        get_loss(loss)
+        if not self.has_own_loss:
+            get_loss(loss)
         self.layer = layer
         self.keep_best = bool(keep_best)
         self.momentum = checks.check_non_negative(momentum, "momentum")
@@ -87,26 +102,61 @@ class GradientAttack(SurvivorAttack):
         """See `Attack`."""
         if self.early_stop:
             return super().attack(problem, verbose, scored, checkpoint)
-        model, x, y = problem[:3]
-        inputs = {"y": y, **self._constants(x.shape)}
+        x = problem.x
+        inputs = {"y": problem.y, **self._constants(x.shape)}
+        if problem.held:
+            inputs["held"] = problem.held
+        if problem.targets is not None:
+            inputs["targets"] = problem.targets
         draws = [stream_draws(self.seed, r) for r in range(self.restarts)]
-        loop = self._compiled_loop(model, x, scored or self.restarts > 1)
+        loop = self._compiled_loop(problem, scored or self.restarts > 1)
 
         def attack_batch(batch, report):
             return self._best_of(
                 lambda inputs: loop(inputs, self.steps, report), batch, draws
             )
 
-        return map_batches(
+        result = map_batches(
             attack_batch,
             x,
             inputs,
             value_range=self.value_range,
-            batch_size=self.batch_size,
+            batch_size=problem.batch_size or self.batch_size,
             pads=loop.pads,
+            fixed=problem.batch_size is not None,
             steps=self.steps * self.restarts,
             verbose=verbose,
         )
+        if scored and problem.targets is not None:
+            result["success"] = self._reached(problem, result["x"])
+        return result
+
+    @property
+    def has_own_loss(self):
+        """Whether the loss takes labels as `fit` does, of any kind."""
+        return is_own_loss(self.loss)
+
+    def with_labels(self, problem):
+        """The problem with checked labels; see `Attack`."""
+        if not self.has_own_loss:
+            return super().with_labels(problem)
+        return with_targets(problem, self.early_stop)
+
+    def _reached(self, problem, x):
+        """Where the model's own answer is wrong, or the target."""
+        if problem.classes is None:
+            return np.zeros(problem.x.shape[0], bool)
+        labels = problem.classifier.predict_labels(
+            ops.convert_to_numpy(x), self.batch_size, problem.held
+        )
+        hit = labels == problem.y
+        return hit if self.targeted else ~hit
+
+    def own_objective(self, problem):
+        """See `SurvivorAttack`."""
+        if not self.has_own_loss:
+            return None
+        return own_objective(problem, self.loss, self.targeted)
 
     def goes(self, classes):
         """One go per restart."""
@@ -114,9 +164,8 @@ class GradientAttack(SurvivorAttack):
 
     def extra(self, problem, go, rows, clean):
         """The length of the steps."""
-        examples = len(problem.x)
         step_size = self.effective_step_size()
-        step_size = self.per_example("step_size", step_size, examples)
+        step_size = self.lengths("step_size", step_size, problem.x.shape)
         return {"step_size": step_size[rows]}
 
     def begin(self, problem, go, draws, rows, inputs):
@@ -134,38 +183,81 @@ class GradientAttack(SurvivorAttack):
             return 2.5 * self.epsilon / max(self.steps, 1)
         return 1.0 if callable(self.step_size) else self.step_size
 
-    def perturb(self, model, x, y, seed=None):
+    @property
+    def takes_rows(self):
+        """An L-infinity ball may have a radius for each feature."""
+        return self.norm == "linf"
+
+    def perturb(
+        self,
+        model,
+        x,
+        y,
+        seed=None,
+        held=None,
+        objective=None,
+        epsilon=None,
+    ):
         """The attack without checks, batches or compilation.
 
         For use inside a train step, which compiles it with the rest.
 
         Args:
-            model: A built Keras classifier.
+            model: A built Keras classifier, or a `Classifier`.
             x: Float32 tensor of shape `(N, ...)` inside `value_range`.
-            y: Tensor of labels.
+            y: Tensor of labels, or of what `objective` takes.
             seed: A `keras.random.SeedGenerator` that the caller tracks;
                 needed where `random_start`.
+            held: Dictionary of tensors, the inputs that are held fixed.
+            objective: `(inputs, x) -> (values, success)` to raise, in place
+                of the loss of the labels.
+            epsilon: Scalar tensor, a radius in place of the attack's; its
+                steps are as much longer or shorter.
 
         Returns:
             Tensor like `x`.
         """
+        classifier = Classifier.of(
+            model,
+            from_logits=self.from_logits,
+            attacked=self.attacked,
+            output=self.output,
+        )
         x = ops.stop_gradient(ops.cast(x, "float32"))
-        ones = ops.ones_like(x[(slice(None),) + (0,) * (len(x.shape) - 1)])
-        batch = {
-            "center": x,
-            "y": checks.labels_in_graph(y),
-            "epsilon": self.epsilon * ones,
-            "step_size": self.effective_step_size() * ones,
-        }
+        radius, step_size = self._lengths_in_graph(x, epsilon)
+        batch = {"center": x, "y": y, "epsilon": radius, "step_size": step_size}
+        if objective is None:
+            batch["y"] = checks.labels_in_graph(y)
+            objective = self._objective(classifier)
+        if held:
+            batch["held"] = held
         if self.mask is not None:
             mask = ops.convert_to_tensor(self.mask)
             batch["mask"] = mask * ops.ones_like(x)
-        loop = self._loop(model, scored=self.restarts > 1)
+        loop = self._loop(objective, scored=self.restarts > 1)
         draws = [in_graph_draws(seed)] * self.restarts
         result = self._best_of(
             lambda inputs: loop.run(inputs, self.steps), batch, draws
         )
         return ops.stop_gradient(result["x"])
+
+    def _lengths_in_graph(self, x, epsilon):
+        """Radius and step, one per example or like `x`."""
+        ones = ops.ones_like(x[(slice(None),) + (0,) * (len(x.shape) - 1)])
+        step_size = self.effective_step_size()
+        if epsilon is not None:
+            share = epsilon / max(float(np.max(self.epsilon)), 1e-30)
+            if not callable(self.step_size):
+                step_size = step_size * share
+            return epsilon * ones, step_size * ones
+
+        def spread(value):
+            if np.ndim(value) == 0:
+                return value * ones
+            row = np.reshape(value, (1, *x.shape[1:]))
+            return ops.convert_to_tensor(row) * ops.ones_like(x)
+
+        return spread(self.epsilon), spread(step_size)
 
     def _best_of(self, run, batch, draws):
         """Runs once per restart and keeps the better result per example."""
@@ -179,26 +271,36 @@ class GradientAttack(SurvivorAttack):
             best = result if best is None else keep_better(best, result)
         return best
 
-    def loop_key(self, go):
+    def loop_key(self, problem, go):
         """What the compiled loop depends on."""
         return (
-            *(self.loss, self.keep_best, self.random_start, self.momentum),
-            *(self.eot, self.layer),
+            own_loss_key(problem, self.loss)
+            if self.has_own_loss
+            else self.loss,
+            self.keep_best,
+            self.random_start,
+            self.momentum,
+            self.eot,
+            self.layer,
             self.step_size if callable(self.step_size) else None,
         )
 
     def loop(self, problem, go):
         """One loop for all goes."""
-        return self._loop(problem.model, scored=True)
+        return self._loop(self._objective_of(problem), scored=True)
 
-    def _loop(self, model, scored):
-        outputs = frozen_layer(model, self.layer) if self.layer else None
-        objective = LabelObjective(
-            frozen_logits(model, self.from_logits),
-            get_loss(self.loss),
-            self.targeted,
-            outputs,
+    def _objective_of(self, problem):
+        if self.has_own_loss:
+            return ReadsTargets(self.own_objective(problem))
+        return self._objective(problem.classifier)
+
+    def _objective(self, classifier):
+        outputs = classifier.layer_outputs(self.layer) if self.layer else None
+        return LabelObjective(
+            classifier.logits, get_loss(self.loss), self.targeted, outputs
         )
+
+    def _loop(self, objective, scored):
         return GradientLoop(
             objective,
             self.ball,
@@ -211,13 +313,19 @@ class GradientAttack(SurvivorAttack):
             eot=self.eot,
         )
 
-    def _compiled_loop(self, model, x, scored):
-        def make():
-            loop = self._loop(model, scored)
-            return CompiledLoop(loop, model.variables, self.jit_compile)
+    def _compiled_loop(self, problem, scored):
+        classifier = problem.classifier
 
-        key = (self.key(x.shape, self.loop_key(None)), scored)
-        return once_per_model(model, key, make)
+        def make():
+            return CompiledLoop(
+                self._loop(self._objective_of(problem), scored),
+                classifier.variables,
+                self.jit_compile,
+                fixed=problem.batch_size is not None,
+            )
+
+        key = (self.key(problem.x.shape, self.loop_key(problem, None)), scored)
+        return classifier.once(key, make)
 
     def _constants(self, shape):
         """`epsilon`, `step_size` and `mask`, one row per example."""
@@ -226,7 +334,7 @@ class GradientAttack(SurvivorAttack):
             "step_size": self.effective_step_size(),
         }
         inputs = {
-            name: self.per_example(name, value, shape[0])
+            name: self.lengths(name, value, shape)
             for name, value in values.items()
         }
         if self.mask is not None:

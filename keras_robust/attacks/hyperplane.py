@@ -6,6 +6,8 @@ Every function works on flat examples: `x` and `normal` have shape `(N, d)`,
 
 from keras import ops
 
+from keras_robust.attacks.balls import box
+
 # Newton steps; each ends on the next linear piece or on the solution.
 _NEWTON_STEPS = 12
 
@@ -34,7 +36,7 @@ def step_to_hyperplane(norm, x, normal, offset, value_range):
     Returns:
         Float tensor `(N, d)`, d.
     """
-    low, high = value_range
+    low, high = box(value_range)
     # The scale of a hyperplane's equation is free; 1 keeps squares exact.
     scale = ops.max(ops.abs(normal), axis=-1, keepdims=True)
     scale = ops.where(scale > 0, scale, 1.0)

@@ -4,9 +4,10 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks.balls import add_towards
+from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l1_norm
 from keras_robust.attacks.balls import per_example
-from keras_robust.attacks.frozen import prepared
+from keras_robust.classifier import prepared
 
 
 def keep_better(first, second):
@@ -65,9 +66,10 @@ class GradientLoop:
     """`x <- project(x + step_size * unit(gradient))`, as init, step, finish.
 
     Inputs are a dictionary of tensors: `center` of shape `(N, ...)`, `epsilon`
-    and `step_size` of shape `(N,)`, where to start (`start` like `center`, or
-    `noise` for a random point of the ball, or neither for the center itself),
-    optionally `mask` like `center`, and whatever the objective reads.
+    and `step_size` of shape `(N,)` or like `center`, where to start (`start`
+    like `center`, or `noise` for a random point of the ball, or neither for
+    the center itself), optionally `mask` like `center`, and whatever the
+    objective reads.
 
     Args:
         objective: `(inputs, x) -> (values, success)`, both `(N,)`; values are
@@ -210,7 +212,7 @@ class GradientLoop:
 
         A sparse step would spend itself on pixels that cannot move.
         """
-        low, high = self.value_range
+        low, high = box(self.value_range)
         out = ops.where(gradient > 0, x >= high, x <= low)
         return ops.where(out, 0.0, gradient)
 

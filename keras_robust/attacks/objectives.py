@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_robust.attacks.frozen import prepared
+from keras_robust.classifier import prepared
 
 # Stands for minus infinity where the label's own logit is left out.
 _LEFT_OUT = -1e30
@@ -135,7 +135,8 @@ def get_loss(loss):
     if loss not in LOSSES:
         raise ValueError(
             "Argument `loss` must be 'cross_entropy', 'margin', 'dlr' or a "
-            f"callable `(y, logits) -> (N,)`. Received: loss={loss!r}"
+            "callable `(y, logits) -> (N,)`; of PGD and FGSM also 'compiled'. "
+            f"Received: loss={loss!r}"
         )
     return LOSSES[loss]
 
@@ -144,11 +145,11 @@ class LabelObjective:
     """Loss to climb and success, for labels or for targets.
 
     Args:
-        logits: `(x, draw) -> (N, C)` logits of a frozen model.
+        logits: `(x, draw, held) -> (N, C)` logits of a classifier.
         loss: A callable `(y, outputs) -> (N,)`.
         targeted: Whether `y` holds the labels to reach, not those to leave.
-        outputs: `(x, draw) -> outputs` that the loss gets, where these are not
-            the logits.
+        outputs: `(x, draw, held) -> outputs` that the loss gets, where these
+            are not the logits.
     """
 
     def __init__(self, logits, loss, targeted, outputs=None):
@@ -158,14 +159,14 @@ class LabelObjective:
         self.outputs = outputs
 
     def prepared(self):
-        """See `frozen.prepared`."""
+        """A context for many calls with the same weights."""
         return prepared(self.logits)
 
     def __call__(self, inputs, x):
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
-        y, draw = inputs["y"], inputs.get("draw")
-        logits = self.logits(x, draw)
-        outputs = self.outputs(x, draw) if self.outputs else logits
+        y, draw, held = inputs["y"], inputs.get("draw"), inputs.get("held")
+        logits = self.logits(x, draw, held)
+        outputs = self.outputs(x, draw, held) if self.outputs else logits
         loss = self.loss(y, outputs)
         hit = says(y, logits)
         if self.targeted:
@@ -177,7 +178,7 @@ class AwayToTarget:
     """Loss to climb towards a target; success is any wrong label.
 
     Args:
-        logits: `(x, draw) -> (N, C)` logits of a frozen model.
+        logits: `(x, draw, held) -> (N, C)` logits of a classifier.
         loss: A callable `(y, target, logits) -> (N,)`.
     """
 
@@ -186,13 +187,13 @@ class AwayToTarget:
         self.loss = loss
 
     def prepared(self):
-        """See `frozen.prepared`."""
+        """A context for many calls with the same weights."""
         return prepared(self.logits)
 
     def __call__(self, inputs, x):
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y = inputs["y"]
-        logits = self.logits(x, inputs.get("draw"))
+        logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
         loss = self.loss(y, inputs["target"], logits)
         return loss, ops.logical_not(says(y, logits))
 

@@ -18,8 +18,10 @@ class PGDAttack(GradientAttack):
         norm: `"l2"` (or 2), `"linf"` (or `numpy.inf`) or `"l1"` (or 1). An L1
             step moves the hundredth of the entries with the largest
             gradients (Tramer & Boneh 2019, arXiv:1904.13000, section 3).
-        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
-            or an array of shape `(N,)`, one per example.
+        epsilon: Radius of the ball in units of `value_range`, >= 0: a number;
+            an array of shape `(N,)` (or `(N, 1)`), one per example; or, for
+            L-infinity, one row of the input, a radius for each feature.
+            `None` for half the width of `value_range`.
         step_size: Length of a step in that norm, a number or one per example;
             `None` for `2.5 * epsilon / steps` (the rule of MadryLab's
             `robustness`); or a `keras.optimizers.schedules` object, called
@@ -29,10 +31,14 @@ class PGDAttack(GradientAttack):
         restarts: Int >= 1, independent random starts; the best result per
             example by (success, loss) is kept.
         targeted: Whether `y` holds the labels to reach.
-        value_range: `(low, high)`, the box that holds all inputs.
-        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, or a callable
+        value_range: `(low, high)`, the box that holds all inputs: numbers, or
+            arrays of one row of the input; or `"auto"`: (0, 255) where a
+            `Rescaling` at the front of the model takes bytes, else (0, 1).
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`; a callable
             `(y, logits) -> (N,)` of tensors, larger where the label fits
-            worse.
+            worse; a `keras.losses.Loss`, which gets the model's own output;
+            or `"compiled"`: the loss that the model was compiled with, for
+            labels of any kind.
         seed: Int for the same random starts in every call, on every backend
             and for every batch size; `None` for fresh ones.
         keep_best: Whether to return the best iterate by (success, loss)
@@ -55,6 +61,10 @@ class PGDAttack(GradientAttack):
             transformation, Athalye et al. 2018, arXiv:1707.07397).
         layer: `None`, or the name of a layer whose outputs a callable `loss`
             gets in place of the logits.
+        attacked: Name or position of the input to perturb, of a model with
+            several; the others are held fixed.
+        output: Name or position of the output that classifies, of a model
+            with several.
 
     Example:
 

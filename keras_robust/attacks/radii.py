@@ -1,6 +1,12 @@
 """Radii of balls of different norms that are comparable."""
 
 import math
+from typing import Any
+
+import numpy as np
+
+# Shares of the box beyond which a radius is probably a mistake.
+_LARGE, _SMALL = 0.5, 1e-3
 
 
 def _log_unit_volume(norm, dimension):
@@ -52,3 +58,47 @@ def matched_epsilon(epsilon, from_norm, to_norm, dimension):
         to_norm, dimension
     )
     return float(epsilon) * math.exp(difference / dimension)
+
+
+def doubtful_radius(attack: Any, shape: tuple) -> str | None:
+    """What is probably wrong with a radius.
+
+    Half the box or more turns every image into plain grey; less than a
+    thousandth of it is mostly a radius in units of [0, 1] on pixels of
+    0 ... 255. The box has the size of its width for L-infinity, times the
+    square root of the number of features for L2, times their number for L1.
+
+    Args:
+        attack: An attack whose `value_range` is known.
+        shape: `(N, ...)` of the inputs.
+
+    Returns:
+        A sentence, or `None`.
+    """
+    norm, epsilon = getattr(attack, "norm", None), attack.epsilon
+    if epsilon is None or norm is None or isinstance(attack.value_range, str):
+        return None
+    low, high = attack.value_range
+    size = np.max(np.asarray(high, "float64") - low)
+    features = math.prod(shape[1:])
+    size *= {"linf": 1, "l2": math.sqrt(features), "l1": features}[norm]
+    largest = float(np.max(epsilon, initial=0.0))
+    if not np.isfinite(size) or not largest:
+        return None
+    share = largest / size
+    measure = f"value_range (which in this norm measures {size:.4g})"
+    if share >= _LARGE:
+        small = f"{largest / 255:.4g}, that is {largest:.4g}/255"
+        meant = f" Did you mean {small}?" if norm == "linf" else ""
+        return (
+            f"The {norm} radius {largest:.4g} is half of {measure} or more: "
+            f"every input can become plain grey.{meant}"
+        )
+    if share < _SMALL:
+        meant = f" Did you mean {largest * 255:.4g}?" if norm == "linf" else ""
+        return (
+            f"The {norm} radius {largest:.4g} is less than a thousandth of "
+            f"{measure}: nearly nothing can move. Radii are in units of "
+            f"value_range.{meant}"
+        )
+    return None

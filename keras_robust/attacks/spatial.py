@@ -7,16 +7,17 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.layout import OnImages
+from keras_robust.attacks.layout import check_data_format
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import keep_better
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
-from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class SpatialAttack(SurvivorAttack):
+class SpatialAttack(OnImages, SurvivorAttack):
     """The worst rotation and translation of a grid.
 
     Engstrom et al. 2019 (arXiv:1712.02779), section 3.1: every angle with
@@ -35,6 +36,10 @@ class SpatialAttack(SurvivorAttack):
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        attacked: As in `PGDAttack`.
+        output: As in `PGDAttack`.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` to find
+            out from the shape of the images and the layers of the model.
 
     Example:
 
@@ -59,20 +64,26 @@ class SpatialAttack(SurvivorAttack):
         batch_size=128,
         from_logits=None,
         jit_compile="auto",
+        attacked=None,
+        output=None,
+        data_format=None,
     ):
         self.angles = checks.check_positive_integer(angles, "angles")
         self.shifts = checks.check_positive_integer(shifts, "shifts")
         super().__init__(
-            "linf",
-            None,
-            angles * shifts**2,
+            norm="linf",
+            epsilon=None,
+            steps=angles * shifts**2,
             early_stop=early_stop,
             targeted=targeted,
             value_range=value_range,
             batch_size=batch_size,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
+        self.data_format = check_data_format(data_format)
         self.rotation = checks.check_non_negative(rotation, "rotation")
         self.translation = checks.check_non_negative(translation, "translation")
         get_loss(loss)
@@ -80,9 +91,15 @@ class SpatialAttack(SurvivorAttack):
 
     def check(self, problem):
         """Images only."""
+        if np.ndim(self.value_range[0]):
+            raise ValueError(
+                "The spatial attack needs one value_range for all pixels. "
+                f"Received: value_range={self.value_range}"
+            )
         if len(problem.x.shape) != 4:
             raise ValueError(
-                "The spatial attack needs images of shape (N, H, W, C). "
+                "The spatial attack needs images of shape (N, H, W, C) or "
+                "(N, C, H, W). "
                 f"Received: x.shape={tuple(problem.x.shape)}"
             )
 
@@ -92,7 +109,7 @@ class SpatialAttack(SurvivorAttack):
 
     def extra(self, problem, go, rows, clean):
         """The grid, as projective transformations."""
-        height, width = problem.x.shape[1:3]
+        height, width = self.image_shape(problem)[:2]
         return {"shared": {"grid": self.grid(height, width)}}
 
     def grid(self, height, width):
@@ -126,14 +143,14 @@ class SpatialAttack(SurvivorAttack):
         """The image itself."""
         return {}
 
-    def loop_key(self, go):
+    def loop_key(self, problem, go):
         """What the compiled loop depends on."""
-        return (self.loss,)
+        return (self.loss, self._is_first(problem))
 
     def loop(self, problem, go):
         """The only loop."""
         objective = LabelObjective(
-            frozen_logits(problem.model, self.from_logits),
+            self.image_logits(problem),
             get_loss(self.loss),
             self.targeted,
         )

@@ -6,9 +6,10 @@ from keras import ops
 
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.batches import as_tensors
+from keras_robust.attacks.layout import OnImages
+from keras_robust.attacks.layout import check_data_format
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
-from keras_robust.attacks.per_model import frozen_logits
 from keras_robust.attacks.square_loop import SquareLoop
 from keras_robust.attacks.square_proposals import checkerboard
 from keras_robust.attacks.square_proposals import windows
@@ -16,7 +17,7 @@ from keras_robust.attacks.survivor_attack import SurvivorAttack
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class SquareAttack(SurvivorAttack):
+class SquareAttack(OnImages, SurvivorAttack):
     """Square: random search that asks only for the model's outputs.
 
     Andriushchenko et al. 2020 (arXiv:1912.00049). It needs no gradients, so
@@ -24,8 +25,8 @@ class SquareAttack(SurvivorAttack):
 
     Args:
         norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).
-        epsilon: Radius of the ball in units of `value_range`, >= 0: a number,
-            or an array of shape `(N,)`, one per example.
+        epsilon: As in `PGDAttack`, a number or one per example; `None` for
+            8/255 of the width of `value_range`.
         queries: Int >= 1, proposals after the start.
         loss: `"margin"`, or as in `PGDAttack`.
         share: Float in (0, 1], share of the pixels in the first window
@@ -43,6 +44,10 @@ class SquareAttack(SurvivorAttack):
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
+        attacked: As in `PGDAttack`.
+        output: As in `PGDAttack`.
+        data_format: `"channels_last"`, `"channels_first"`, or `None` to find
+            out from the shape of the images and the layers of the model.
 
     Example:
 
@@ -53,11 +58,12 @@ class SquareAttack(SurvivorAttack):
     """
 
     norms = ("l2", "linf")
+    default_share = 8 / 255
 
     def __init__(
         self,
         norm="linf",
-        epsilon=8 / 255,
+        epsilon=None,
         queries=5000,
         loss="margin",
         share=0.8,
@@ -71,20 +77,25 @@ class SquareAttack(SurvivorAttack):
         batch_size=128,
         from_logits=None,
         jit_compile="auto",
+        attacked=None,
+        output=None,
+        data_format=None,
     ):
         super().__init__(
-            norm,
-            epsilon,
-            queries,
-            restarts,
-            early_stop,
-            mask,
+            norm=norm,
+            epsilon=epsilon,
+            steps=queries,
+            restarts=restarts,
+            early_stop=early_stop,
+            mask=mask,
             targeted=targeted,
             value_range=value_range,
             seed=seed,
             batch_size=batch_size,
             from_logits=from_logits,
             jit_compile=jit_compile,
+            attacked=attacked,
+            output=output,
         )
         if not 0 < share <= 1:
             raise ValueError(
@@ -95,14 +106,15 @@ class SquareAttack(SurvivorAttack):
         self.loss = loss
         self.share = share
         self.edges = bool(edges)
+        self.data_format = check_data_format(data_format)
 
     def check(self, problem):
         """Images only."""
         shape = tuple(problem.x.shape)
-        if len(shape) != 4 or min(shape[1:3]) < 3:
+        if len(shape) != 4 or min(self.image_shape(problem)[:2]) < 3:
             raise ValueError(
-                "The Square attack needs images of shape (N, H, W, C), H and "
-                f"W >= 3. Received: x.shape={shape}"
+                "The Square attack needs images of shape (N, H, W, C) or "
+                f"(N, C, H, W), H and W >= 3. Received: x.shape={shape}"
             )
 
     def goes(self, classes):
@@ -111,16 +123,20 @@ class SquareAttack(SurvivorAttack):
 
     def extra(self, problem, go, rows, clean):
         """The tables of the go's proposals."""
-        shape = problem.x.shape[1:]
         tables = windows(
-            *(self.seed, go[0], self.steps, self.share, shape, self.norm),
-            self.edges,
+            seed=self.seed,
+            restart=go[0],
+            queries=self.steps,
+            share=self.share,
+            shape=self.image_shape(problem),
+            norm=self.norm,
+            edges=self.edges,
         )
         return {"shared": tables}
 
     def begin(self, problem, go, draws, rows, inputs):
         """The first proposal: stripes or a checkerboard of random signs."""
-        height, width, channels = problem.x.shape[1:]
+        height, width, channels = self.image_shape(problem)
         draw = draws.for_rows(rows)
         if self.norm == "linf":
             # Vertical stripes, a sign for each column and channel.
@@ -142,14 +158,14 @@ class SquareAttack(SurvivorAttack):
         start = ops.convert_to_numpy(inputs["center"]) + epsilon * point
         return as_tensors({"start": start})
 
-    def loop_key(self, go):
+    def loop_key(self, problem, go):
         """What the compiled loop depends on."""
-        return (self.loss,)
+        return (self.loss, self._is_first(problem))
 
     def loop(self, problem, go):
         """One loop for all goes."""
         objective = LabelObjective(
-            frozen_logits(problem.model, self.from_logits),
+            self.image_logits(problem),
             get_loss(self.loss),
             self.targeted,
         )

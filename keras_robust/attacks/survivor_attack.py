@@ -1,5 +1,6 @@
 """Attacks that run in several goes, each on what the goes before left."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -11,9 +12,9 @@ from keras_robust.attacks.batches import like
 from keras_robust.attacks.batches import padding
 from keras_robust.attacks.compiled import HANDFUL
 from keras_robust.attacks.compiled import CompiledLoop
+from keras_robust.attacks.first_gradient import is_zero
+from keras_robust.attacks.first_gradient import looks_stuck
 from keras_robust.attacks.norms import get_ball
-from keras_robust.attacks.per_model import once_per_model
-from keras_robust.attacks.per_model import predict_logits
 from keras_robust.attacks.randomness import RowDraws
 from keras_robust.progress import Progress
 
@@ -26,12 +27,14 @@ class SurvivorAttack(Attack):
     survivors, not with the images.
 
     A subclass says `goes(classes)`, the goes as a list of tuples of numbers;
-    `loop(problem, go)`, a loop like `GradientLoop`; `loop_key(go)`, what it
-    depends on; `extra(problem, go, rows, clean)`, more inputs of it.
+    `loop(problem, go)`, a loop like `GradientLoop`; `loop_key(problem, go)`,
+    what it depends on; `extra(problem, go, rows, clean)`, more inputs of it.
     """
 
     norms = ("l1", "l2", "linf")
     least_steps = 1
+    # Whether steps follow the gradient at the point itself.
+    follows_gradients = False
 
     def __init__(
         self,
@@ -46,6 +49,13 @@ class SurvivorAttack(Attack):
         super().__init__(epsilon, **options)
         self.ball = get_ball(norm, self.norms)
         self.norm = self.ball.name
+        shape = np.shape(self.epsilon)
+        if len(shape) > 1 and shape[1:] != (1,) and not self.takes_rows:
+            raise ValueError(
+                "Argument `epsilon` must be a number or one per example: a "
+                f"radius for each feature is not for norm={self.norm!r} of "
+                f"{type(self).__name__}. Received: epsilon of shape {shape}"
+            )
         self.steps = checks.check_positive_integer(
             steps, "steps", least=self.least_steps
         )
@@ -74,8 +84,13 @@ class SurvivorAttack(Attack):
         """
         self.check(problem)
         problem = problem._replace(
-            x=np.asarray(ops.convert_to_numpy(problem.x))
+            x=np.asarray(ops.convert_to_numpy(problem.x)),
+            held={
+                key: np.asarray(ops.convert_to_numpy(value))
+                for key, value in problem.held.items()
+            },
         )
+        batch_size = problem.batch_size or self.batch_size
         begun = problem.begun if begun is None else begun
         result = self._begin(problem) if begun is None else begun
         result = {key: np.array(value) for key, value in result.items()}
@@ -96,10 +111,10 @@ class SurvivorAttack(Attack):
             )
             # One stream for the go; after a stop it skips to where it was.
             draws = RowDraws(self.seed, *goes[number])
-            for start in range(at, len(rows), self.batch_size):
+            for start in range(at, len(rows), batch_size):
                 if checkpoint:
                     checkpoint.save(go=number, at=start, rows=rows, **result)
-                chosen = rows[start : start + self.batch_size]
+                chosen = rows[start : start + batch_size]
                 go = goes[number]
                 self._batch(problem, go, draws, chosen, result, progress)
             at, rows = 0, None
@@ -130,8 +145,8 @@ class SurvivorAttack(Attack):
 
     def _begin(self, problem):
         x, y = problem.x, problem.y
-        clean = predict_logits(
-            *(problem.model, x, self.batch_size, self.from_logits)
+        clean = problem.classifier.predict_logits(
+            x, self.batch_size, problem.held
         )
         right = clean.argmax(-1) == y
         return begin(x, clean, right if self.targeted else ~right)
@@ -141,7 +156,9 @@ class SurvivorAttack(Attack):
         size = len(rows)
         inputs = self._inputs(problem, go, rows, result["clean"])
         inputs.update(self.begin(problem, go, draws, rows, inputs))
-        if loop.pads:
+        if problem.batch_size:
+            inputs = fill(inputs, problem.batch_size - size)
+        elif loop.pads:
             inputs = fill(inputs, padding(size, self.batch_size, HANDFUL))
         reported = []
 
@@ -154,22 +171,48 @@ class SurvivorAttack(Attack):
             key: ops.convert_to_numpy(value)[:size]
             for key, value in loop(inputs, self.loop_steps, report).items()
         }
+        found["x"] = self.from_loop(problem, found["x"])
         progress.add((self.loop_steps - sum(reported)) * size)
         keep(result, rows, found)
 
     def _inputs(self, problem, go, rows, clean):
-        examples = len(problem.x)
         epsilon = np.inf if self.epsilon is None else self.epsilon
         inputs = {
-            "center": problem.x[rows],
+            "center": self.to_loop(problem, problem.x[rows]),
             "y": problem.y[rows],
-            "epsilon": self.per_example("epsilon", epsilon, examples)[rows],
+            "epsilon": self.lengths("epsilon", epsilon, problem.x.shape)[rows],
         }
         if self.mask is not None:
             mask = checks.broadcast_mask(self.mask, problem.x.shape)
-            inputs["mask"] = mask[rows]
+            inputs["mask"] = self.to_loop(problem, mask[rows])
+        if problem.held:
+            inputs["held"] = {k: v[rows] for k, v in problem.held.items()}
+        if problem.targets is not None:
+            inputs["targets"] = keras.tree.map_structure(
+                lambda value: value[rows], problem.targets
+            )
         inputs.update(self.extra(problem, go, rows, clean))
         return as_tensors(inputs)
+
+    def lengths(self, name, value, shape):
+        """A length for each example, or for each feature where it may be.
+
+        Args:
+            name: What to call it in errors.
+            value: A number or an array.
+            shape: `(N, ...)`.
+        """
+        return checks.expand_radius(value, name, shape, self.takes_rows)
+
+    def to_loop(self, problem, x):
+        """Inputs as the loop takes them: as they are by default."""
+        del problem
+        return x
+
+    def from_loop(self, problem, x):
+        """The inverse of `to_loop`."""
+        del problem
+        return x
 
     def extra(self, problem, go, rows, clean):
         """More inputs of the loop, for the given rows: nothing by default."""
@@ -189,22 +232,56 @@ class SurvivorAttack(Attack):
             shape: Shape of the images, `(N, ...)`.
             more: Tuple of what else they depend on.
         """
+        low, high = self.value_range
         return (
-            *(type(self).__name__, self.norm, self.value_range),
-            *(self.targeted, self.early_stop, self.mask is None),
-            *(self.epsilon is None, self.from_logits, self.jit_compile),
-            *(more, tuple(shape[1:])),
+            type(self),
+            self.norm,
+            (np.shape(low), np.asarray(low).tobytes()),
+            np.asarray(high).tobytes(),
+            self.targeted,
+            self.early_stop,
+            self.mask is None,
+            self.epsilon is None,
+            np.ndim(self.epsilon) > 1 or self._has_row(shape),
+            self.jit_compile,
+            more,
+            tuple(shape[1:]),
         )
 
+    def _has_row(self, shape):
+        """Whether the radius is one per feature."""
+        row = tuple(shape[1:])
+        return self.takes_rows and np.shape(self.epsilon) == row
+
     def _compiled(self, problem, go):
-        return once_per_model(
-            problem.model,
-            self.key(problem.x.shape, self.loop_key(go)),
+        classifier = problem.classifier
+        return classifier.once(
+            self.key(problem.x.shape, self.loop_key(problem, go)),
             lambda: CompiledLoop(
-                *(self.loop(problem, go), problem.model.variables),
+                self.loop(problem, go),
+                classifier.variables,
                 self.jit_compile,
+                fixed=problem.batch_size is not None,
             ),
         )
+
+    def is_stuck(self, problem, result):
+        """See `Attack`."""
+        if not self.follows_gradients or not self.loop_steps:
+            return False
+        if self.epsilon is not None and not np.any(self.epsilon):
+            return False
+        return looks_stuck(self, problem, result) and is_zero(
+            problem.classifier,
+            problem.x,
+            problem.y if problem.targets is None else problem.targets,
+            problem.held,
+            self.own_objective(problem),
+        )
+
+    def own_objective(self, problem):
+        """What the attack climbs, where that is not a loss of labels."""
+        del problem
 
 
 def begin(x, clean, reached):

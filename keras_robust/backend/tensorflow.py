@@ -1,6 +1,7 @@
 """TensorFlow: graph mode on CPU, XLA with the loop inside on accelerators."""
 
 import functools
+import warnings
 
 import tensorflow as tf
 
@@ -78,18 +79,49 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
         if _splits(args):
             return replicated(function, tf.distribute.get_strategy())(*args)
         if compiled is None:
-            # A batch dimension of None: one trace serves every batch size. A
-            # partial: TensorFlow counts traces by code, and would take the
-            # loops of all models for one that is traced again and again.
-            compiled = tf.function(
-                functools.partial(function),
-                input_signature=tf.nest.map_structure(relaxed, args),
-                jit_compile=_uses_xla(jit_compile),
-                autograph=False,
+            compiled = traced(args, _uses_xla(jit_compile))
+        try:
+            return compiled(*args)
+        except _NO_KERNEL as error:
+            if "XLA" not in str(error) or not _uses_xla(jit_compile):
+                raise
+            warnings.warn(
+                "XLA cannot compile an operation of the model or the attack, "
+                "so TensorFlow's graph runs without it (jit_compile=False "
+                f"says so): {_first_cause(error)}",
+                UserWarning,
+                stacklevel=2,
             )
-        return compiled(*args)
+            compiled = traced(args, False)
+            return compiled(*args)
+
+    def traced(args, jit_compile):
+        # A batch dimension of None: one trace serves every batch size. A
+        # partial: TensorFlow counts traces by code, and would take the loops
+        # of all models for one that is traced again and again.
+        return tf.function(
+            functools.partial(function),
+            input_signature=tf.nest.map_structure(relaxed, args),
+            jit_compile=jit_compile,
+            autograph=False,
+        )
 
     return call
+
+
+# What TensorFlow raises where an operation has no XLA kernel.
+_NO_KERNEL = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnimplementedError,
+    tf.errors.NotFoundError,
+)
+
+
+def _first_cause(error):
+    """The line that names the operation, in short."""
+    lines = str(error).splitlines()
+    named = [line for line in lines if "No registered" in line] or lines
+    return named[0].strip()[:200]
 
 
 def _splits(args):

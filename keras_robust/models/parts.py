@@ -2,6 +2,9 @@
 
 import keras
 
+from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.graph import producer
+from keras_robust.classifier.graph import shows_graph
 from keras_robust.layers import FakeReLU
 from keras_robust.layers import ResidualBlock
 from keras_robust.layers.residual_block import batch_norm
@@ -86,69 +89,15 @@ def logits(h, num_classes, weight_decay):
     )(h)
 
 
-def representation_view(model, layer=None):
-    """The model from its input to its representation.
-
-    The representation is what the last `Dense` layer reads: the paper's
-    penultimate layer, after pooling.
-
-    Args:
-        model: A built functional or sequential Keras model.
-        layer: `None` to find it, or the name of a layer whose output it is.
-
-    Returns:
-        A functional Keras model that shares its layers with `model`.
-
-    Raises:
-        ValueError: If there is no such layer.
-    """
-    if not getattr(model, "inputs", None):
-        raise ValueError(
-            "The representation can be found in functional and sequential "
-            f"models. Received: model={model!r} of {type(model).__name__}"
-        )
-    if layer is not None:
-        names = [candidate.name for candidate in model.layers]
-        if layer not in names:
-            raise ValueError(
-                f"Argument `layer` must be one of {names}. "
-                f"Received: layer={layer!r}"
-            )
-        return keras.Model(model.inputs, model.get_layer(layer).output)
-    for candidate in reversed(model.layers):
-        if isinstance(candidate, keras.layers.Dense):
-            return keras.Model(model.inputs, candidate.input)
-        if isinstance(candidate, keras.Model):
-            inner = representation_view(candidate)
-            return keras.Model(model.inputs, inner(_input_of(model, candidate)))
-    raise ValueError(
-        "The model must have a Dense layer whose input is the representation; "
-        "name another one by `layer=`. "
-        f"Received: layers {[candidate.name for candidate in model.layers]}"
-    )
-
-
-def _input_of(model, inner):
-    """What a model nested in a sequential model reads."""
-    if not isinstance(model, keras.Sequential):
-        raise ValueError(
-            "The representation of a model nested in a functional model "
-            "cannot be found; name a layer of the outer model by `layer=`. "
-            f"Received: nested model {inner.name!r}"
-        )
-    h = model.inputs[0]
-    for layer in model.layers:
-        if layer is inner:
-            break
-        h = layer(h)
-    return h
-
-
-def fake_relu_copy(model):
+def fake_relu_copy(model, output=None):
     """A copy of the model whose last ReLU has the identity's gradient.
+
+    The last one is the nearest to the output: gates have ReLUs of their own,
+    which may come later in `model.layers`.
 
     Args:
         model: A built Keras model with a `ReLU` or `ResidualBlock` layer.
+        output: Name or position of the output, of a model with several.
 
     Returns:
         A Keras model with the same outputs and its own copy of the weights.
@@ -156,16 +105,10 @@ def fake_relu_copy(model):
     Raises:
         ValueError: If it has no such layer.
     """
-    kinds = (keras.layers.ReLU, ResidualBlock)
-    last = [layer for layer in model.layers if isinstance(layer, kinds)][-1:]
-    if not last:
-        raise ValueError(
-            "The model must have a ReLU or ResidualBlock layer. "
-            f"Received: layers {[layer.name for layer in model.layers]}"
-        )
+    last = _last_relu(model, output)
 
     def clone(layer):
-        if layer is not last[0]:
+        if layer is not last:
             return layer.__class__.from_config(layer.get_config())
         if isinstance(layer, keras.layers.ReLU):
             return FakeReLU(name=layer.name)
@@ -175,3 +118,22 @@ def fake_relu_copy(model):
     copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _last_relu(model, output):
+    kinds = (keras.layers.ReLU, ResidualBlock)
+    waiting = [output_of(model, output)] if shows_graph(model) else []
+    seen = set()
+    while waiting:
+        tensor = waiting.pop(0)
+        node = None if id(tensor) in seen else producer(tensor)
+        seen.add(id(tensor))
+        if node is None:
+            continue
+        if isinstance(node.operation, kinds):
+            return node.operation
+        waiting += node.inputs
+    raise ValueError(
+        "The model must have a ReLU or ResidualBlock layer. "
+        f"Received: layers {[layer.name for layer in model.layers]}"
+    )

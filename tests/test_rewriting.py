@@ -5,7 +5,8 @@ from keras import layers
 from keras import ops
 
 import keras_robust as kr
-from keras_robust.models.folding import folded
+from keras_robust.classifier import FrozenModel
+from keras_robust.classifier.rewriting import rewrite
 
 
 def randomize(model, seed=0):
@@ -75,23 +76,23 @@ PAIRS = {"sequential": 1, "behind a layer": 1, "resnet": 7, "bottleneck": 53}
 )
 def test_same_outputs_without_batch_norm(name, rng):
     model = randomize(NETWORKS[name]())
-    twin = folded(model)
+    twin = rewrite(model)
     x = ops.convert_to_tensor(rng.random((5, 8, 8, 3)), "float32")
     expected = ops.convert_to_numpy(model(x, training=False))
     tolerance = 2e-2 if name == "bfloat16" else 1e-5
     for weights in (None, twin.weights()):
-        found = ops.convert_to_numpy(twin(x, weights))
+        found = ops.convert_to_numpy(twin([x], weights))
         assert abs(expected - found).max() < tolerance * abs(expected).max()
     assert len(twin.pairs) == PAIRS.get(name, 2)
 
 
 def test_weights_are_read_at_every_call(rng):
     model = randomize(sequential())
-    twin = folded(model)
+    twin = rewrite(model)
     x = rng.random((5, 8, 8, 3)).astype("float32")
-    before = ops.convert_to_numpy(twin(x))
+    before = ops.convert_to_numpy(twin([x]))
     randomize(model, seed=1)
-    after = ops.convert_to_numpy(twin(x))
+    after = ops.convert_to_numpy(twin([x]))
     expected = ops.convert_to_numpy(model(x, training=False))
     assert abs(before - after).max() > 0.1
     np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-4)
@@ -107,15 +108,16 @@ def test_other_readers_of_a_convolution_keep_it(rng):
     model = randomize(keras.Model(inputs, outputs))
     x = rng.random((5, 8, 8, 3)).astype("float32")
     expected = ops.convert_to_numpy(model(x, training=False))
-    twin = folded(model)
+    twin = rewrite(model)
     (folded_one,) = [layer for layer, _ in twin.pairs]
     assert folded_one.output is second
-    found = ops.convert_to_numpy(twin(x))
+    found = ops.convert_to_numpy(twin([x]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     # Nor is it folded away where its own output is wanted.
-    view = folded(keras.Model(inputs, raw))
+    view = rewrite(keras.Model(inputs, raw))
     np.testing.assert_allclose(
-        *(ops.convert_to_numpy(m(x)) for m in (view, keras.Model(inputs, raw))),
+        ops.convert_to_numpy(view([x])),
+        ops.convert_to_numpy(keras.Model(inputs, raw)(x)),
         atol=1e-5,
     )
 
@@ -127,18 +129,73 @@ def test_what_cannot_be_folded_is_left_alone():
         (layers.Conv2D(3, 3), layers.BatchNormalization(axis=1)),
         (layers.DepthwiseConv2D(3), layers.BatchNormalization()),
     ):
-        assert not folded(keras.Model(inputs, norm(layer(inputs)))).pairs
+        assert not rewrite(keras.Model(inputs, norm(layer(inputs)))).pairs
 
 
-def test_graphs_that_do_not_show():
-    inputs = keras.Input((8, 8, 3))
+def own_outputs(model, x):
+    return ops.convert_to_numpy(model(x, training=False))
+
+
+def test_shared_layers_constants_and_several_inputs(rng):
+    inputs, other = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
     shared = layers.Conv2D(3, 3, padding="same")
     norm = layers.BatchNormalization()
-    assert folded(keras.Model(inputs, norm(shared(shared(inputs))))) is None
-    assert folded(keras.Model(inputs, norm(inputs) * 2.0)) is None
-    other = keras.Input((8, 8, 3))
-    two = keras.Model([inputs, other], layers.Add()([inputs, other]))
-    assert folded(two) is None
+    x = rng.random((5, 8, 8, 3)).astype("float32")
+    twice = randomize(keras.Model(inputs, norm(shared(shared(inputs)))))
+    found = ops.convert_to_numpy(rewrite(twice)([x]))
+    np.testing.assert_allclose(found, own_outputs(twice, x), atol=1e-4)
+    # One kernel stands for two calls, so it is not folded into either.
+    assert not rewrite(twice).pairs
+    scaled = keras.Model(inputs, norm(inputs) * 2.0)
+    found = ops.convert_to_numpy(rewrite(scaled)([x]))
+    np.testing.assert_allclose(found, own_outputs(scaled, x), atol=1e-5)
+    two = keras.Model([inputs, other], layers.Subtract()([inputs, other]))
+    found = ops.convert_to_numpy(rewrite(two)([x, 2 * x]))
+    np.testing.assert_allclose(found, -x, atol=1e-6)
+
+
+class Doubling(layers.Layer):
+    """A layer whose call takes a number."""
+
+    def call(self, x, factor=2.0):
+        return x * factor
+
+
+def test_arguments_of_calls_are_kept(rng):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Doubling()(Doubling()(inputs, factor=3.0)))
+    x = rng.random((5, 4)).astype("float32")
+    found = ops.convert_to_numpy(rewrite(model)([x]))
+    np.testing.assert_allclose(found, 6 * x, rtol=1e-6)
+
+
+def test_a_causal_convolution_is_not_folded(rng):
+    model = keras.Sequential(
+        [
+            keras.Input((8, 3)),
+            layers.Conv1D(4, 3, padding="causal"),
+            layers.BatchNormalization(),
+        ]
+    )
+    twin = rewrite(randomize(model))
+    x = rng.random((5, 8, 3)).astype("float32")
+    assert not twin.pairs
+    found = ops.convert_to_numpy(twin([x]))
+    np.testing.assert_allclose(found, own_outputs(model, x), atol=1e-4)
+
+
+def test_layers_that_are_not_plain_are_not_folded():
+    model = randomize(plain())
+    assert len(rewrite(model).pairs) == 2
+    dense = [x for x in model.layers if isinstance(x, layers.Dense)][0]
+    dense.enable_lora(2)
+    assert len(rewrite(model).pairs) == 1
+
+
+def test_what_is_not_rewritten():
+    inputs = keras.Input((8,), dtype="int32")
+    masked = layers.Embedding(5, 3, mask_zero=True)(inputs)
+    assert rewrite(keras.Model(inputs, layers.LSTM(4)(masked))) is None
 
     class Own(keras.Model):
         def call(self, x):
@@ -146,7 +203,34 @@ def test_graphs_that_do_not_show():
 
     model = Own()
     model(np.zeros((1, 8, 8, 3), "float32"))
-    assert folded(model) is None
+    assert rewrite(model) is None
+
+
+def test_a_wrong_rewriting_is_given_up_and_named(rng, monkeypatch):
+    from keras_robust.classifier import folding
+
+    right = folding.folded_weights
+
+    def wrong(layer, norm):
+        kernel, bias = right(layer, norm)
+        return kernel, bias + (1.0 if isinstance(layer, layers.Dense) else 0)
+
+    model = randomize(plain())
+    frozen = FrozenModel(model)
+    if not frozen.is_rewritten:
+        pytest.skip("Nothing is folded on this backend: XLA does it.")
+    x = rng.random((5, 8, 8, 3)).astype("float32")
+    assert frozen.prove(x)
+    monkeypatch.setattr(folding, "folded_weights", wrong)
+    norm = [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, layers.BatchNormalization)
+    ][-1]
+    with pytest.warns(UserWarning, match=f"first at layer '{norm}'"):
+        assert not frozen.prove(x)
+    found = ops.convert_to_numpy(frozen(ops.convert_to_tensor(x)))
+    np.testing.assert_allclose(found, own_outputs(model, x), atol=1e-5)
 
 
 def test_layers_with_a_state_are_called_in_inference_mode(rng):
@@ -159,19 +243,17 @@ def test_layers_with_a_state_are_called_in_inference_mode(rng):
             return x * self.scale * (2.0 if training else 1.0)
 
     model = keras.Sequential([keras.Input((8,)), Scale(), layers.Dense(3)])
-    twin = folded(model)
+    twin = rewrite(model)
     assert not twin.pure
     x = ops.convert_to_tensor(rng.random((5, 8)), "float32")
     np.testing.assert_allclose(
-        ops.convert_to_numpy(twin(x)),
+        ops.convert_to_numpy(twin([x])),
         ops.convert_to_numpy(model(x, training=False)),
         atol=1e-6,
     )
 
 
 def test_work_is_shared_inside_prepared_only(rng):
-    from keras_robust.attacks.frozen import FrozenModel
-
     model = randomize(sequential())
     frozen = FrozenModel(model)
     x = ops.convert_to_tensor(rng.random((5, 8, 8, 3)), "float32")
@@ -190,7 +272,7 @@ def test_the_model_itself_stays_as_it_was(rng):
     model = randomize(plain())
     before = model.get_weights()
     output = model.layers[-1].output
-    folded(model)(rng.random((2, 8, 8, 3)).astype("float32"))
+    rewrite(model)([rng.random((2, 8, 8, 3)).astype("float32")])
     assert model.layers[-1].output is output
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -1,0 +1,75 @@
+"""Whole numbers: pixels that are stored as integers stay integers."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.classifier import Classifier
+
+
+def grid_of(classifier: Classifier, x: Any) -> float | None:
+    """The spacing of the values that inputs can take.
+
+    Args:
+        classifier: The `Classifier`.
+        x: Array or tensor of inputs.
+
+    Returns:
+        1 for integers, 1/255 where the model takes integers and `x` lies in
+        [0, 1]; `None` for floats.
+    """
+    if "int" in keras.backend.standardize_dtype(x.dtype):
+        return 1.0
+    if not classifier.integer_input:
+        return None
+    return 1.0 if classifier.outputs.scaling is None else 1 / 255
+
+
+def to_grid(
+    attack: Any, problem: Any, result: dict[str, Any], grid: float
+) -> dict[str, Any]:
+    """Round perturbations to the grid, inside ball and box.
+
+    To the nearest point of the grid; where that leaves the ball, towards the
+    clean input.
+
+    Args:
+        attack: The attack.
+        problem: Its checked problem.
+        result: What it found; `success` is told anew, by the model's own
+            answers.
+        grid: Spacing of the grid.
+
+    Returns:
+        The same with rounded `x`.
+    """
+    center = np.asarray(ops.convert_to_numpy(problem.x), "float64")
+    moved = np.asarray(ops.convert_to_numpy(result["x"]), "float64")
+    steps = (moved - center) / grid
+    nearest = _inside(attack, center + grid * np.round(steps))
+    towards = _inside(attack, center + grid * np.trunc(steps))
+    outside = checks.relative_distance(attack, center, nearest) > 1 + 1e-6
+    rows = outside.reshape((-1,) + (1,) * (center.ndim - 1))
+    rounded = np.where(rows, towards, nearest).astype("float32")
+    result = dict(result)
+    if "success" in result and problem.classes is not None:
+        labels = problem.classifier.predict_labels(
+            rounded, attack.batch_size, problem.held
+        )
+        hit = labels == problem.y
+        reached = hit if attack.targeted else ~hit
+        # What is known from before is not looked at again.
+        begun = problem.begun
+        known = begun["success"] if begun is not None else False
+        result["success"] = reached | known
+    is_array = isinstance(problem.x, np.ndarray)
+    result["x"] = rounded if is_array else ops.convert_to_tensor(rounded)
+    return result
+
+
+def _inside(attack, x):
+    low, high = attack.value_range
+    return np.clip(x, np.ceil(low) if np.ndim(low) == 0 else low, high)

@@ -1,0 +1,235 @@
+"""Frozen functions of models, fast where that is proven to be the same."""
+
+import threading
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust import backend
+from keras_robust.classifier.frozen import call_frozen
+from keras_robust.classifier.frozen import frozen_scope
+from keras_robust.classifier.graph import nodes_to
+from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.inputs import Inputs
+from keras_robust.classifier.rewriting import rewrite
+
+# Relative difference of outputs that is rounding, by precision.
+ROUNDING = 1e-3
+HALF_ROUNDING = 5e-2
+_HALF = ("float16", "bfloat16")
+
+
+def rounding_of(model: keras.Model) -> float:
+    """The relative difference of a model's outputs that is rounding."""
+    layers = [model]
+    while layers:
+        layer = layers.pop()
+        if getattr(layer, "compute_dtype", None) in _HALF:
+            return HALF_ROUNDING
+        layers += getattr(layer, "layers", None) or []
+    return ROUNDING
+
+
+def agree(first: np.ndarray, second: np.ndarray, rounding: float) -> bool:
+    """Whether two outputs are equal up to rounding; NaN equals NaN."""
+    if first.shape != second.shape:
+        return False
+    finite = np.isfinite(first) & np.isfinite(second)
+    same = np.where(finite, 0.0, (first != second) & ~np.isnan(first + second))
+    if same.any():
+        return False
+    spread = np.abs(second[finite]).max(initial=0.0)
+    difference = np.abs(first - second)[finite].max(initial=0.0)
+    return bool(difference <= rounding * max(spread, 1e-6))
+
+
+class FrozenModel:
+    """A model in inference mode as a function, which it does not keep alive.
+
+    BatchNorm is folded into what stands before it where the backend gains by
+    that; `prove` compares the result with the model's own.
+
+    Args:
+        model: A built Keras model, held weakly so that a cache keyed by it
+            can be dropped with it.
+        inputs: Which input moves; `None` for the only one.
+        output: Which of several outputs, see `Classifier`.
+        is_integer: Whether the moving input has an integer dtype: it is then
+            rounded, and the gradient is that behind the Input's cast.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        inputs: Inputs | None = None,
+        output: str | int | None = None,
+        is_integer: bool = False,
+    ):
+        self._model = weakref.ref(model)
+        self.inputs = inputs or Inputs(model)
+        self._output = output
+        self._is_integer = is_integer
+        self._rewritten = None
+        if backend.folds_batch_norm or is_integer:
+            self._rewritten = rewrite(
+                model,
+                output,
+                fold=backend.folds_batch_norm,
+                casts=not is_integer,
+            )
+        # Threads attack the same model.
+        self._here = threading.local()
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether it does something else than calling the model."""
+        return self._rewritten is not None
+
+    def __call__(self, x: Any, draw: Any = None, held: Any = None) -> Any:
+        """The output of the model at `x`, in inference mode.
+
+        Args:
+            x: Tensor `(N, ...)`, the input that moves.
+            draw: See `frozen_scope`.
+            held: Dictionary of the other inputs, see `Inputs`.
+        """
+        if self._rewritten is None:
+            packed = self.inputs.pack(x, held)
+            output = call_frozen(self._model(), packed, draw)
+            return choose_output(output, self._output, self._model())
+        if self._is_integer:
+            x = x + ops.stop_gradient(ops.round(x) - x)
+        flat = self.inputs.flat(x, held)
+        weights = getattr(self._here, "weights", None)
+        if self._rewritten.pure:
+            return self._rewritten(flat, weights)
+        with frozen_scope(self._model(), draw):
+            return self._rewritten(flat, weights)
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Calls inside share what depends on the weights alone."""
+        if self._rewritten is not None:
+            self._here.weights = self._rewritten.weights()
+        try:
+            yield
+        finally:
+            self._here.weights = None
+
+    def prove(self, x: Any, held: Any = None) -> bool:
+        """Compare with the model itself; where they differ, call the model.
+
+        Args:
+            x: Array or tensor `(N, ...)`, a few real inputs.
+            held: The others.
+
+        Returns:
+            Whether they agree.
+        """
+        if self._rewritten is None:
+            return True
+        x = ops.cast(ops.convert_to_tensor(x), "float32")
+        ours, own = (
+            np.asarray(ops.convert_to_numpy(ops.cast(output, "float32")))
+            for output in (
+                self(x, held=held),
+                choose_output(
+                    call_frozen(self._model(), self.inputs.pack(x, held)),
+                    self._output,
+                    self._model(),
+                ),
+            )
+        )
+        if agree(ours, own, rounding_of(self._model())):
+            return True
+        self.give_up(x, held)
+        return False
+
+    def give_up(self, x: Any, held: Any = None) -> None:
+        """Call the model itself from now on, and warn which layer differs."""
+        name = self._first_difference(x, held)
+        self._rewritten = None
+        warnings.warn(
+            f"Model {self._model().name!r} is called as it is, without "
+            "folding its BatchNormalization: the folded one gave other "
+            f"outputs than model(x, training=False), first at layer {name!r}.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+    def _first_difference(self, x, held):
+        model, flat = self._model(), self.inputs.flat(x, held)
+        tensors = [
+            tensor
+            for step in self._rewritten.steps
+            for tensor in _tensors_of(model, self._output, step.writes)
+        ]
+        view = keras.Model(model.inputs, tensors)
+        own = keras.tree.flatten(call_frozen(view, flat))
+        with frozen_scope(model):
+            values = self._rewritten.values(flat, keep=True)
+        folded = {id(layer) for layer, _ in self._rewritten.pairs}
+        for tensor, expected in zip(tensors, own, strict=True):
+            operation = tensor._keras_history.operation
+            ours = values.get(id(tensor))
+            if ours is None or id(operation) in folded:
+                continue
+            ours, expected = (
+                ops.convert_to_numpy(ops.cast(value, "float32"))
+                for value in (ours, expected)
+            )
+            if not agree(ours, expected, rounding_of(model)):
+                return operation.name
+        return model.name
+
+
+def _tensors_of(model, output, names):
+    return [
+        tensor
+        for node in nodes_to(output_of(model, output), model.inputs)
+        for tensor in node.outputs
+        if id(tensor) in names
+    ]
+
+
+def choose_output(
+    outputs: Any, key: str | int | None, model: keras.Model | None = None
+) -> Any:
+    """One of a model's outputs.
+
+    Args:
+        outputs: What the model gave.
+        key: Name or position; `None` for the only one.
+        model: The model, for the names of its outputs.
+
+    Returns:
+        Tensor.
+
+    Raises:
+        ValueError: If there is no such output, or which one is not said.
+    """
+    if isinstance(outputs, dict):
+        entries = dict(outputs)
+    else:
+        several = isinstance(outputs, (list, tuple))
+        values = list(outputs) if several else [outputs]
+        names = list(getattr(model, "output_names", None) or [])
+        if len(names) != len(values):
+            names = list(range(len(values)))
+        entries = dict(zip(names, values, strict=True))
+    if key is None and len(entries) == 1:
+        return next(iter(entries.values()))
+    if isinstance(key, int) and key not in entries and key < len(entries):
+        return list(entries.values())[key]
+    if key not in entries:
+        raise ValueError(
+            "Argument `output` must choose one of the outputs of the model, "
+            f"{list(entries)}. Received: output={key!r}"
+        )
+    return entries[key]

@@ -1,0 +1,128 @@
+"""The graph of a functional model, node by node."""
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+
+
+class Node(NamedTuple):
+    """One call of an operation.
+
+    Attributes:
+        operation: A layer or another `keras.Operation`.
+        args: What it was called with; Keras tensors stand for results.
+        kwargs: The same, by keyword.
+        outputs: The Keras tensors that the call gave.
+    """
+
+    operation: keras.Operation
+    args: tuple
+    kwargs: dict
+    outputs: tuple
+
+    @property
+    def inputs(self) -> list[keras.KerasTensor]:
+        """The Keras tensors among the arguments."""
+        flat = keras.tree.flatten((self.args, self.kwargs))
+        return [part for part in flat if isinstance(part, keras.KerasTensor)]
+
+    @property
+    def only_input(self) -> keras.KerasTensor | None:
+        """The tensor that is its only argument, or `None`.
+
+        Whatever it says of `training`: the call around it decides.
+        """
+        if len(self.args) != 1 or any(
+            value is not None
+            for name, value in self.kwargs.items()
+            if name != "training"
+        ):
+            return None
+        (first,) = self.args
+        return first if isinstance(first, keras.KerasTensor) else None
+
+
+def shows_graph(model: Any) -> bool:
+    """Whether calling `model` is running its graph, and nothing else.
+
+    A subclass with a `call` of its own may do anything.
+    """
+    if not isinstance(model, keras.Model) or "call" in vars(model):
+        return False
+    for cls in type(model).__mro__:
+        if "call" in vars(cls) or "__call__" in vars(cls):
+            return cls.__module__.startswith("keras.") and bool(
+                getattr(model, "inputs", None)
+            )
+    return False
+
+
+def producer(tensor: keras.KerasTensor) -> Node | None:
+    """The call that gave a Keras tensor; `None` for an input.
+
+    The history of a tensor names one call, so that layers which were called
+    several times are no exception.
+    """
+    history = getattr(tensor, "_keras_history", None)
+    if history is None or isinstance(
+        history.operation, keras.layers.InputLayer
+    ):
+        return None
+    call = history.operation._inbound_nodes[history.node_index]
+    return Node(
+        history.operation,
+        tuple(call.arguments.args),
+        dict(call.arguments.kwargs),
+        tuple(call.output_tensors),
+    )
+
+
+def nodes_to(
+    output: keras.KerasTensor, inputs: list[keras.KerasTensor]
+) -> list[Node]:
+    """Every call on the way from `inputs` to `output`, in order.
+
+    Raises:
+        ValueError: If `output` depends on anything but `inputs`.
+    """
+    sources = {id(tensor) for tensor in inputs}
+    ordered, done, waiting = [], set(), [(output, False)]
+    while waiting:
+        tensor, is_ready = waiting.pop()
+        if id(tensor) in sources or id(tensor) in done:
+            continue
+        node = producer(tensor)
+        if node is None:
+            raise ValueError("The graph has another input.")
+        if is_ready:
+            ordered.append(node)
+            done.update(id(made) for made in node.outputs)
+            continue
+        waiting.append((tensor, True))
+        waiting += [(needed, False) for needed in reversed(node.inputs)]
+    return ordered
+
+
+def input_structure(model: keras.Model) -> Any:
+    """The Keras tensors of the inputs, as a list, a dictionary or one."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0]
+    return model.input
+
+
+def output_structure(model: keras.Model) -> Any:
+    """The Keras tensors of the outputs, as a list, a dictionary or one."""
+    if isinstance(model, keras.Sequential):
+        return model.outputs[0]
+    return model.output
+
+
+def output_of(model: keras.Model, key: str | int | None) -> keras.KerasTensor:
+    """The Keras tensor of one output of a model that shows its graph."""
+    if key is None:
+        return model.outputs[0]
+    structure = output_structure(model)
+    if isinstance(key, str) and not isinstance(structure, dict):
+        return model.outputs[list(model.output_names).index(key)]
+    return structure[key]

@@ -1,0 +1,191 @@
+"""What stands between a classifier's logits and its output."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+from keras import ops
+
+from keras_robust.classifier.graph import input_structure
+from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.graph import producer
+from keras_robust.classifier.graph import shows_graph
+
+# Layers behind an activation that change no value in inference.
+_TRANSPARENT = (
+    layers.Identity,
+    layers.Dropout,
+    layers.GaussianNoise,
+    layers.GaussianDropout,
+    layers.ActivityRegularization,
+)
+_SHAPING = (layers.Flatten, layers.Reshape)
+_KINDS = ("softmax", "sigmoid", "linear", "log_softmax")
+
+
+@dataclass(frozen=True)
+class Head:
+    """The end of a model.
+
+    Attributes:
+        kind: `"softmax"`, `"sigmoid"`, `"linear"` (logits), or `None`: the
+            model does not tell.
+        body: The model up to what `finish` reads, or `None` where nothing can
+            be taken off: then the output itself is all there is.
+        layer: A layer that reads the body's output and whose activation is
+            left out, or `None`.
+        shaping: Layers behind the activation, which change shapes only.
+    """
+
+    kind: str | None
+    body: keras.Model | None = None
+    layer: Any = None
+    shaping: tuple = ()
+
+    def finish(self, h: Any) -> Any:
+        """The logits from the body's output."""
+        if self.layer is not None:
+            h = self.layer(h)
+        for layer in self.shaping:
+            h = layer(h)
+        return h
+
+
+def find_head(model: Any, output: str | int | None = None) -> Head:
+    """Look for the last activation of a model.
+
+    It is found in the last layer's `activation`, as a layer or an operation
+    of its own, in nested models, in layers that were called several times, and
+    before layers that change nothing, such as the linear layer that casts the
+    output in mixed precision.
+
+    Args:
+        model: A Keras model.
+        output: Which of several outputs; `None` for the first.
+
+    Returns:
+        `Head`.
+    """
+    if not shows_graph(model):
+        return Head(None)
+    try:
+        return _find(model, output_of(model, output))
+    except (AttributeError, ValueError, KeyError, IndexError):
+        return Head(None)
+
+
+def _find(model, tensor):
+    shaping = []
+    while (node := producer(tensor)) is not None:
+        operation, only = node.operation, node.only_input
+        kind = _kind(operation)
+        if only is None or len(node.outputs) != 1:
+            return Head(None)
+        if isinstance(operation, keras.Model):
+            inner = find_head(operation)
+            return _behind(model, only, inner, shaping)
+        if _only_activates(operation) and kind in ("softmax", "sigmoid"):
+            body = keras.Model(input_structure(model), only)
+            return Head(kind, body, None, tuple(reversed(shaping)))
+        if type(operation) in _TRANSPARENT or (
+            _only_activates(operation) and kind == "linear"
+        ):
+            tensor = only
+            continue
+        if type(operation) in _SHAPING:
+            shaping.append(operation)
+            tensor = only
+            continue
+        if kind in ("softmax", "sigmoid"):
+            body = keras.Model(input_structure(model), only)
+            twin = without_activation(operation)
+            return Head(kind, body, twin, tuple(reversed(shaping)))
+        return Head("linear" if kind in ("linear", "log_softmax") else None)
+    return Head(None)
+
+
+def _behind(model, tensor, inner, shaping):
+    """The head of a nested model that reads `tensor`."""
+    if inner.body is None:
+        return Head(inner.kind)
+    body = keras.Model(input_structure(model), inner.body(tensor))
+    return Head(
+        inner.kind, body, inner.layer, (*inner.shaping, *reversed(shaping))
+    )
+
+
+def _kind(operation):
+    """The activation of an operation: a name of `_KINDS`, or `None`."""
+    name = type(operation).__name__
+    if not type(operation).__module__.startswith("keras."):
+        return None
+    # A softmax over another axis than that of the classes is none of ours.
+    is_last = getattr(operation, "axis", -1) in (-1, 1)
+    if isinstance(operation, layers.Softmax):
+        return "softmax" if is_last else None
+    if not isinstance(operation, layers.Layer):
+        known = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Cast": "linear"}
+        known["LogSoftmax"] = "log_softmax"
+        return known.get(name) if is_last else None
+    activation = getattr(operation, "activation", None)
+    name = getattr(activation, "__name__", None)
+    is_keras = activation is getattr(keras.activations, name or "", None)
+    return name if name in _KINDS and is_keras else None
+
+
+def _only_activates(operation):
+    """Whether an operation is an activation, a cast, and nothing else."""
+    return (
+        not isinstance(operation, layers.Layer)
+        or type(operation) is layers.Activation
+        or type(operation) is layers.Softmax
+    )
+
+
+def without_activation(layer: Any) -> Any:
+    """A layer with the variables of another one, and no activation.
+
+    The other one stays as it is, also for threads that are using it.
+
+    Args:
+        layer: One of Keras's own layers with an `activation`.
+    """
+    twin = object.__new__(type(layer))
+    vars(twin).update(vars(layer))
+    vars(twin)["activation"] = keras.activations.linear
+    return twin
+
+
+def as_logits(outputs: Any, takes_log: bool) -> Any:
+    """Two or more logits per example, in float32.
+
+    Args:
+        outputs: Tensor `(N, C)`, logits or probabilities.
+        takes_log: Whether they are probabilities.
+
+    Returns:
+        Tensor `(N, C)`, C >= 2: a single output `z` stands for `[0, z]`, a
+        single probability `p` for `[log(1 - p), log p]`.
+
+    Raises:
+        ValueError: If the shape is another one.
+    """
+    if not ops.is_tensor(outputs) or len(outputs.shape) != 2:
+        raise ValueError(
+            "A classifier must have one output of shape (N, C); with several, "
+            "`output=` chooses one. "
+            f"Received: output {getattr(outputs, 'shape', type(outputs))}"
+        )
+    outputs = ops.cast(outputs, "float32")
+    single = outputs.shape[-1] == 1
+    if takes_log:
+        tiny = 1e-37
+        positive = ops.log(ops.maximum(outputs, tiny))
+        if not single:
+            return positive
+        negative = ops.log(ops.maximum(1 - outputs, tiny))
+        return ops.concatenate([negative, positive], axis=-1)
+    if single:
+        return ops.concatenate([ops.zeros_like(outputs), outputs], axis=-1)
+    return outputs

@@ -1,0 +1,255 @@
+"""Which of a model's inputs is attacked, and what the others hold."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.classifier.graph import input_structure
+from keras_robust.classifier.graph import shows_graph
+
+# Keys of inputs that the model takes as a list.
+_ITEM = "#"
+
+
+class Inputs:
+    """The inputs of a model: one that moves, and others that are held fixed.
+
+    Args:
+        model: A built Keras model.
+        attacked: Name (or position) of the input that moves; `None` for the
+            only one.
+
+    Raises:
+        ValueError: If there is no such input, or which one is not said.
+
+    Attributes:
+        attacked: Key of the input that moves; `None` for a model of one input
+            that is not a dictionary.
+    """
+
+    def __init__(self, model: keras.Model, attacked: str | int | None = None):
+        self.names: list[str] = []
+        self.structured = False
+        self._tensors = None
+        if shows_graph(model):
+            structure = input_structure(model)
+            if isinstance(structure, dict):
+                self.names = list(structure)
+                self._tensors = [structure[name] for name in self.names]
+                self.structured = True
+                self._keys = list(self.names)
+            else:
+                self._tensors = list(model.inputs)
+                self.names = [tensor.name for tensor in self._tensors]
+                self._keys = [f"{_ITEM}{i}" for i in range(len(self.names))]
+                self.structured = len(self.names) > 1
+        self.attacked = self._find(model, attacked)
+
+    def _find(self, model, attacked):
+        if self._tensors is None:
+            # A subclass: its structure is that of the data.
+            if isinstance(attacked, int):
+                return f"{_ITEM}{attacked}"
+            return attacked
+        if attacked is None:
+            if len(self.names) > 1:
+                raise ValueError(
+                    "Argument `attacked` must name the input to perturb, one "
+                    f"of {self.names}; the others are held fixed. Received: "
+                    f"attacked=None for model {model.name!r}"
+                )
+            return self._keys[0] if self.structured else None
+        if isinstance(attacked, int) and -len(self.names) <= attacked < len(
+            self.names
+        ):
+            return self._keys[attacked] if self.structured else None
+        if attacked in self.names:
+            key = self._keys[self.names.index(attacked)]
+            return key if self.structured else None
+        raise ValueError(
+            f"Argument `attacked` must be one of {self.names}, the inputs of "
+            f"model {model.name!r}. Received: attacked={attacked!r}"
+        )
+
+    @property
+    def tensor(self) -> keras.KerasTensor | None:
+        """The attacked input's Keras tensor, where the model shows it."""
+        if self._tensors is None:
+            return None
+        if self.attacked is None:
+            return self._tensors[0]
+        return self._tensors[self._keys.index(self.attacked)]
+
+    def split(self, x: Any) -> tuple[Any, dict[str, Any]]:
+        """Separate what moves from what is held fixed.
+
+        Args:
+            x: What the model takes: an array or tensor `(N, ...)`, or a list
+                or dictionary of them.
+
+        Returns:
+            `(image, held)`: array or tensor, and a dictionary of arrays.
+
+        Raises:
+            ValueError: If it is not what the model takes.
+        """
+        if isinstance(x, dict):
+            return self._split_dictionary(x)
+        several = isinstance(x, (list, tuple)) and any(
+            hasattr(part, "shape") for part in x
+        )
+        if several and (self.structured or self._takes_items()):
+            return self._split_list(x)
+        if several and len(x) == 1:
+            return _as_array(x[0]), {}
+        if several and len({np.shape(part) for part in x}) > 1:
+            raise ValueError(
+                "Argument `x` must be one array of shape (N, ...): the model "
+                f"has one input. Received: a list of {len(x)} arrays"
+            )
+        if self.structured and len(self.names) > 1:
+            raise ValueError(
+                f"Argument `x` must hold the inputs {self.names} of the "
+                f"model. Received: {_described(x)}"
+            )
+        return _as_array(x), {}
+
+    def _takes_items(self):
+        """Whether a subclass is said to take a list."""
+        return self._tensors is None and str(self.attacked).startswith(_ITEM)
+
+    def _split_dictionary(self, x):
+        if self._tensors is not None and not isinstance(self.attacked, str):
+            # One input that Keras takes under its name, too.
+            (name,) = self.names
+            if name in x or len(x) == 1:
+                value = x[name] if name in x else next(iter(x.values()))
+                return _as_array(value), {}
+        key = self.attacked
+        if self._tensors is None and key is None:
+            if len(x) > 1:
+                raise ValueError(
+                    "Argument `attacked` must name the input to perturb, one "
+                    f"of {list(x)}. Received: attacked=None"
+                )
+            key = next(iter(x))
+        if str(key).startswith(_ITEM):
+            # Keras takes a dictionary for a list by the names of its Inputs.
+            missing = [name for name in self.names if name not in x]
+            _check_present(missing, x, self.names)
+            return self._split_list([x[name] for name in self.names])
+        wanted = self.names or list(x)
+        _check_present([n for n in (*wanted, key) if n not in x], x, wanted)
+        held = {name: _as_array(x[name]) for name in wanted if name != key}
+        return _checked(_as_array(x[key]), held)
+
+    def _split_list(self, x):
+        if self._tensors is not None and len(x) != len(self.names):
+            raise ValueError(
+                f"Argument `x` must hold the inputs {self.names} of the "
+                f"model. Received: {len(x)} arrays"
+            )
+        if self._tensors is not None and not str(self.attacked).startswith(
+            _ITEM
+        ):
+            return self._split_dictionary(dict(zip(self.names, x, strict=True)))
+        keys = [f"{_ITEM}{i}" for i in range(len(x))]
+        arrays = {k: _as_array(v) for k, v in zip(keys, x, strict=True)}
+        image = arrays.pop(self.attacked)
+        return _checked(image, arrays)
+
+    def pack(self, x: Any, held: dict[str, Any] | None) -> Any:
+        """What the model takes, from what moves and what is held.
+
+        Args:
+            x: Tensor or array `(N, ...)`.
+            held: Dictionary as `split` gives it, or `None`.
+        """
+        if self.attacked is None:
+            return x
+        whole = {**(held or {}), self.attacked: x}
+        whole = {key: _like_tensor(value, x) for key, value in whole.items()}
+        if self.attacked.startswith(_ITEM):
+            return [whole[f"{_ITEM}{i}"] for i in range(len(whole))]
+        return whole
+
+    def flat(self, x: Any, held: dict[str, Any] | None) -> list:
+        """The same in the order of `model.inputs`."""
+        return keras.tree.flatten(self.pack(x, held))
+
+    def join(self, x: Any, image: Any) -> Any:
+        """The structure of `x` with `image` in the place of what moves."""
+        if isinstance(x, dict):
+            key = self._name_in(x)
+            return {**x, key: image}
+        several = isinstance(x, (list, tuple)) and (
+            str(self.attacked).startswith(_ITEM)
+            or (self.structured and len(x) == len(self.names))
+        )
+        if not several:
+            return image
+        if str(self.attacked).startswith(_ITEM):
+            position = int(self.attacked[len(_ITEM) :])
+        else:
+            position = self.names.index(self.attacked)
+        parts = [image if i == position else p for i, p in enumerate(x)]
+        return tuple(parts) if isinstance(x, tuple) else parts
+
+    def _name_in(self, x):
+        """The key of a user's dictionary under which the attacked input is."""
+        if self.attacked in x:
+            return self.attacked
+        if str(self.attacked).startswith(_ITEM):
+            return self.names[int(self.attacked[len(_ITEM) :])]
+        name = self.names[0] if self.names else None
+        return name if name in x else next(iter(x))
+
+
+def _check_present(missing, x, wanted):
+    if missing:
+        raise ValueError(
+            f"Argument `x` must hold the inputs {list(wanted)} of the model. "
+            f"Received: {list(x)}"
+        )
+
+
+def _checked(image, held):
+    for name, value in held.items():
+        if value.shape[0] != image.shape[0]:
+            raise ValueError(
+                "All inputs must hold as many examples as the attacked one, "
+                f"{image.shape[0]}. Received: {value.shape[0]} for {name!r}"
+            )
+    return image, held
+
+
+def _as_array(x):
+    """An array or tensor of numbers."""
+    if ops.is_tensor(x):
+        return x
+    if hasattr(x, "to_numpy"):
+        x = x.to_numpy()
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        x = np.asarray(None)
+    if x.dtype == object:
+        raise ValueError(
+            "Argument `x` must be an array of numbers of shape (N, ...). "
+            "Received: what cannot be made one"
+        )
+    return x
+
+
+def _like_tensor(value, x):
+    """Keras does not mix arrays and tensors."""
+    if ops.is_tensor(x) and isinstance(value, np.ndarray):
+        return ops.convert_to_tensor(value)
+    return value
+
+
+def _described(x):
+    shape = getattr(x, "shape", None)
+    return type(x).__name__ if shape is None else f"x.shape={tuple(shape)}"

@@ -1,0 +1,383 @@
+"""The graph of a model with less to do: BatchNorm folded, calls made direct."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+from keras import ops
+
+from keras_robust.classifier.folding import apply_folded
+from keras_robust.classifier.folding import folded_weights
+from keras_robust.classifier.folding import folds
+from keras_robust.classifier.graph import Node
+from keras_robust.classifier.graph import nodes_to
+from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.graph import shows_graph
+from keras_robust.layers import ResidualBlock
+
+_MERGING = (layers.Add, layers.Average, layers.Concatenate, layers.Multiply)
+_IDENTITY = (
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.GaussianNoise,
+    layers.GaussianDropout,
+    layers.Identity,
+)
+# Whose `call` needs nothing of what `__call__` does around it.
+_DIRECT = _MERGING + (
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Dense,
+    layers.DepthwiseConv2D,
+    layers.ZeroPadding2D,
+    layers.ReLU,
+    layers.LeakyReLU,
+    layers.ELU,
+    layers.Activation,
+    layers.Flatten,
+    layers.Reshape,
+    layers.Rescaling,
+    layers.Normalization,
+    layers.MaxPooling2D,
+    layers.AveragePooling2D,
+    layers.GlobalMaxPooling2D,
+    layers.GlobalAveragePooling2D,
+)
+_MASKING = (layers.Masking, layers.Embedding)
+
+
+def is_plain(layer: Any) -> bool:
+    """Whether a layer does what its class says: not quantized, no LoRA."""
+    return (
+        getattr(layer, "quantization_mode", None) is None
+        and not getattr(layer, "lora_enabled", False)
+        and "call" not in vars(layer)
+    )
+
+
+@dataclass
+class Step:
+    """One operation of a rewritten graph.
+
+    Attributes:
+        run: `(values, weights) -> result`, with values by id of Keras tensors.
+        reads: Ids of the tensors it needs.
+        writes: Ids of the tensors it gives.
+        name: Of the operation.
+        frees: Ids of tensors that nothing reads any more.
+    """
+
+    run: Callable[[dict, dict], Any]
+    reads: tuple
+    writes: tuple
+    name: str
+    frees: tuple = ()
+
+
+class Rewritten:
+    """A functional model in inference mode, as a function of its inputs.
+
+    The weights are those of the model's layers, read at every call.
+
+    Args:
+        steps: List of `Step` in the order of the graph.
+        sources: The Keras tensors of the inputs.
+        result: Id of the output tensor.
+        pairs: Layers with the BatchNorm that is folded into each.
+        pure: Whether nothing in it can change its state.
+        casts: Whether inputs are cast to the dtype of the model's Inputs, as
+            Keras does. An integer Input would cut off the gradient.
+    """
+
+    def __init__(
+        self,
+        steps: list[Step],
+        sources: list[keras.KerasTensor],
+        result: int,
+        pairs: list[tuple[Any, Any]],
+        pure: bool,
+        casts: bool = True,
+    ):
+        self._steps = steps
+        self._sources = [
+            (id(source), keras.backend.standardize_dtype(source.dtype))
+            for source in sources
+        ]
+        self._result = result
+        self._casts = casts
+        self.pairs = pairs
+        self.pure = pure
+        last = {}
+        for step in steps:
+            for name in step.reads:
+                last[name] = step
+        for name, step in last.items():
+            if name != result:
+                step.frees = (*step.frees, name)
+
+    def __call__(self, inputs: list, weights: dict | None = None) -> Any:
+        """The model's output.
+
+        Args:
+            inputs: Tensors `(N, ...)` in the order of the sources.
+            weights: What `weights()` gave, or `None`.
+        """
+        return self.values(inputs, weights)[self._result]
+
+    def values(
+        self, inputs: list, weights: dict | None = None, keep: bool = False
+    ) -> dict:
+        """Results by id of their Keras tensors.
+
+        Args:
+            inputs: See the call.
+            weights: See the call.
+            keep: Whether to keep all of them, not only the last one.
+        """
+        weights = weights or {}
+        values = {}
+        for (name, dtype), x in zip(self._sources, inputs, strict=True):
+            values[name] = ops.cast(x, dtype) if self._casts else x
+        for step in self._steps:
+            result = step.run(values, weights)
+            if len(step.writes) == 1:
+                values[step.writes[0]] = result
+            else:
+                made = keras.tree.flatten(result)
+                values.update(zip(step.writes, made, strict=True))
+            if not keep:
+                for name in step.frees:
+                    del values[name]
+        return values
+
+    @property
+    def steps(self) -> list[Step]:
+        """The operations, in order."""
+        return self._steps
+
+    def weights(self) -> dict:
+        """Folded kernels and biases, for many calls with the same weights."""
+        return {
+            (id(layer), id(norm)): folded_weights(layer, norm)
+            for layer, norm in self.pairs
+        }
+
+
+def rewrite(
+    model: Any,
+    output: str | int | None = None,
+    fold: bool = True,
+    casts: bool = True,
+) -> Rewritten | None:
+    """Rewrite a model in inference mode as a function that does less.
+
+    Args:
+        model: A built Keras model.
+        output: Which of several outputs, see `Classifier`; `None` for the
+            first.
+        fold: Whether BatchNorm is folded and calls are made direct; otherwise
+            every layer is called as Keras calls it.
+        casts: See `Rewritten`.
+
+    Returns:
+        `Rewritten`, or `None` where the graph does not show or holds masks,
+        which travel with calls.
+    """
+    if not shows_graph(model):
+        return None
+    try:
+        tensor = output_of(model, output)
+        nodes = nodes_to(tensor, model.inputs)
+    except (AttributeError, ValueError, KeyError, IndexError):
+        return None
+    if fold and any(_makes_masks(node.operation) for node in nodes):
+        return None
+    pairs = _pairs(nodes, tensor) if fold else {}
+    folded = {id(pair[0]) for pair in pairs.values()}
+    steps, all_pairs, pure = [], list(pairs.values()), True
+    for node in nodes:
+        if id(node.outputs[0]) in pairs:
+            layer, norm = pairs[id(node.outputs[0])]
+            run = _single(node, _folding(layer, norm))
+        elif fold and id(node.operation) in folded:
+            # It runs where its BatchNorm stands.
+            run = _single(node, _nothing)
+        else:
+            run, more, unchanging = _step(node, fold, casts)
+            all_pairs += more
+            pure = pure and unchanging
+        steps.append(
+            Step(
+                run,
+                tuple(id(needed) for needed in node.inputs),
+                tuple(id(made) for made in node.outputs),
+                node.operation.name,
+            )
+        )
+    return Rewritten(steps, model.inputs, id(tensor), all_pairs, pure, casts)
+
+
+def _makes_masks(operation):
+    if isinstance(operation, _MASKING):
+        return True
+    made = getattr(type(operation), "compute_mask", None)
+    return (
+        not _is_keras(operation)
+        and made is not None
+        and (made is not layers.Layer.compute_mask)
+    )
+
+
+def _is_keras(operation):
+    """Whether its class is one of Keras's own, not a subclass."""
+    return type(operation).__module__.startswith("keras.")
+
+
+def _pairs(nodes, result):
+    """Layers to fold with their BatchNorm, by id of the norm's output."""
+    makers, readers, calls = {}, {}, {}
+    for node in nodes:
+        calls[id(node.operation)] = calls.get(id(node.operation), 0) + 1
+        for tensor in node.inputs:
+            readers[id(tensor)] = readers.get(id(tensor), 0) + 1
+        makers[id(node.outputs[0])] = node
+    pairs = {}
+    for node in nodes:
+        read = node.only_input
+        maker = None if read is None else makers.get(id(read))
+        if (
+            maker is not None
+            and maker.only_input is not None
+            and read is not result
+            and readers[id(read)] == 1
+            and calls[id(maker.operation)] == 1
+            and is_plain(node.operation)
+            and is_plain(maker.operation)
+            and folds(maker.operation, node.operation, len(read.shape))
+        ):
+            pairs[id(node.outputs[0])] = (maker.operation, node.operation)
+    return pairs
+
+
+def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
+    """How to run a call, the pairs in it, and whether it changes nothing."""
+    operation, only = node.operation, node.only_input
+    if not isinstance(operation, layers.Layer):
+        return _general(node, operation), [], True
+    if isinstance(operation, keras.Model) and only is not None:
+        inner = None
+        if (fold or not casts) and len(operation.outputs or []) == 1:
+            inner = rewrite(operation, fold=fold, casts=casts)
+        if inner is not None:
+            return _single(node, _nested(inner)), inner.pairs, inner.pure
+    if fold and only is not None and is_plain(operation):
+        if type(operation) in _IDENTITY:
+            return _single(node, _nothing), [], True
+        if type(operation) is ResidualBlock and all(
+            is_plain(part) for pair in operation.pairs for part in pair
+        ):
+            return _single(node, _block(operation)), operation.pairs, True
+        if type(operation) is layers.BatchNormalization:
+            return _single(node, _unchanged(operation)), [], True
+    if fold and is_plain(operation) and type(operation) in _DIRECT:
+        # In mixed precision `__call__` casts the weights.
+        exact = operation.compute_dtype == operation.variable_dtype
+        if exact and operation.autocast and _takes_only_tensors(node):
+            return _direct(node), [], True
+    return _general(node, _called_frozen(operation)), [], False
+
+
+def _takes_only_tensors(node):
+    (first, *more) = node.args
+    several = isinstance(first, (list, tuple))
+    return (
+        not more
+        and all(
+            value is None
+            for name, value in node.kwargs.items()
+            if name != "training"
+        )
+        and several == (type(node.operation) in _MERGING)
+    )
+
+
+def _single(node, function):
+    name = id(node.only_input)
+    return lambda values, weights: function(values[name], weights)
+
+
+def _general(node, function):
+    """A call with whatever arguments it was made with."""
+
+    def run(values, weights):
+        del weights
+
+        def fill(part):
+            is_tensor = isinstance(part, keras.KerasTensor)
+            return values[id(part)] if is_tensor else part
+
+        args = keras.tree.map_structure(fill, node.args)
+        kwargs = keras.tree.map_structure(fill, node.kwargs)
+        return function(*args, **kwargs)
+
+    return run
+
+
+def _called_frozen(layer):
+    parameters = inspect.signature(layer.call).parameters
+    if "training" not in parameters:
+        return layer
+    return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": False})
+
+
+def _nothing(x, weights):
+    del weights
+    return x
+
+
+def _folding(layer, norm):
+    return lambda x, weights: apply_folded(layer, norm, x, weights)
+
+
+def _unchanged(norm):
+    return lambda x, weights: norm(x, training=False)
+
+
+def _nested(inner):
+    return lambda x, weights: inner([x], weights)
+
+
+def _block(block):
+    def run(x, weights):
+        return block.run(
+            ops.cast(x, block.compute_dtype),
+            lambda layer, norm, h: apply_folded(layer, norm, h, weights),
+        )
+
+    return run
+
+
+def _direct(node):
+    layer, (argument,) = node.operation, node.args
+    if not isinstance(argument, (list, tuple)):
+        name = id(argument)
+
+        def call(values, weights):
+            del weights
+            return layer.call(ops.cast(values[name], layer.compute_dtype))
+
+        return call
+    names = [id(part) for part in argument]
+
+    def call_all(values, weights):
+        del weights
+        return layer.call(
+            [ops.cast(values[name], layer.compute_dtype) for name in names]
+        )
+
+    return call_all

@@ -1,0 +1,141 @@
+"""What pixels a model takes, where images are given in [0, 1]."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from keras import ops
+
+from keras_robust.classifier.graph import nodes_to
+from keras_robust.classifier.graph import shows_graph
+
+SCALINGS = ("unit", "byte", "symmetric", "standardized")
+_AFFINE = {"unit": (1.0, 0.0), "byte": (255.0, 0.0), "symmetric": (2.0, -1.0)}
+
+
+class Scaling:
+    """A map from pixels in [0, 1] to what a model takes.
+
+    So a radius is in units of [0, 1], whatever the model takes.
+
+    Args:
+        scaling: `"unit"` (it takes [0, 1]), `"byte"` ([0, 255]) or
+            `"symmetric"` ([-1, 1]); or `("standardized", mean, std)`: pixels
+            minus the mean over the standard deviation, each a number or one
+            per channel.
+
+    Raises:
+        ValueError: If it is another one.
+    """
+
+    def __init__(self, scaling: Any):
+        name, *statistics = (
+            (scaling,) if isinstance(scaling, str) else tuple(scaling)
+        )
+        known = name in _AFFINE if not statistics else name == "standardized"
+        if not known or len(statistics) not in (0, 2):
+            raise ValueError(
+                f"Argument `scaling` must be one of {SCALINGS}; "
+                "'standardized' comes as ('standardized', mean, std). "
+                f"Received: scaling={scaling!r}"
+            )
+        if statistics:
+            mean, std = (np.asarray(part, "float32") for part in statistics)
+            self.scale, self.offset = 1 / std, -mean / std
+        else:
+            self.scale, self.offset = _AFFINE[name]
+        self.name = name
+
+    @property
+    def key(self) -> tuple:
+        """What tells two of them apart."""
+        return (self.name, *np.ravel(self.scale), *np.ravel(self.offset))
+
+    def __call__(self, x: Any) -> Any:
+        """What the model takes for the pixels `x` in [0, 1]."""
+        scale, offset = (
+            ops.convert_to_tensor(part, "float32")
+            for part in (self.scale, self.offset)
+        )
+        return x * scale + offset
+
+
+def to_unit(x: Any) -> Any:
+    """Pixels in [0, 1] from bytes: integers, or numbers beyond 1.
+
+    Args:
+        x: Array or tensor of pixels, in [0, 1] or in 0 ... 255.
+
+    Returns:
+        Array or tensor, float32 where `x` was of integers.
+    """
+    xp = np if isinstance(x, np.ndarray) else ops
+    is_integer = not ops.is_tensor(x) and x.dtype.kind in "ui"
+    if ops.is_tensor(x):
+        is_integer = "int" in str(x.dtype)
+    if is_integer:
+        x = x.astype("float32") if xp is np else ops.cast(x, "float32")
+        return x / np.float32(255)
+    if x.shape[0] and float(xp.max(x)) > 1.5:
+        return x / np.float32(255)
+    return x
+
+
+def shown_range(
+    model: keras.Model, tensor: keras.KerasTensor | None
+) -> tuple[float, float]:
+    """The range of pixels that the front of a model shows.
+
+    Args:
+        model: A Keras model.
+        tensor: The Keras tensor of its Input.
+
+    Returns:
+        (0, 255) where the input goes through a `Rescaling` by 1/255 or
+        1/127.5, or is of integers; otherwise (0, 1).
+    """
+    if tensor is None:
+        return (0.0, 1.0)
+    if "int" in keras.backend.standardize_dtype(tensor.dtype):
+        return (0.0, 255.0)
+    scale = _first_scale(model, tensor)
+    is_byte = scale is not None and 0 < scale <= 1 / 127.5 * (1 + 1e-6)
+    return (0.0, 255.0) if is_byte else (0.0, 1.0)
+
+
+def _first_scale(model, tensor):
+    """The factor of the Rescaling that reads an input, or `None`."""
+    if not shows_graph(model):
+        return None
+    try:
+        nodes = [
+            node
+            for output in model.outputs
+            for node in nodes_to(output, model.inputs)
+        ]
+    except (AttributeError, ValueError):
+        return None
+    while True:
+        node = next((n for n in nodes if n.only_input is tensor), None)
+        if node is None:
+            return None
+        operation = node.operation
+        if type(operation) is layers.Rescaling:
+            plain = np.ndim(operation.scale) == 0
+            return float(operation.scale) if plain else None
+        if isinstance(operation, keras.Model) and operation.inputs:
+            scale = _first_scale(operation, operation.inputs[0])
+            if scale is not None:
+                return scale
+            if not all(map(_changes_no_value, operation.layers)):
+                return None
+        elif not _changes_no_value(operation):
+            return None
+        tensor = node.outputs[0]
+
+
+def _changes_no_value(layer):
+    """Whether a layer is the identity in inference."""
+    kinds = (layers.InputLayer, layers.Dropout, layers.GaussianNoise)
+    return type(layer).__name__.startswith("Random") or isinstance(layer, kinds)
