@@ -8,17 +8,17 @@ from keras_robust.cli_arguments import add_generate_arguments
 from keras_robust.cli_arguments import add_replicate_arguments
 from keras_robust.cli_arguments import add_storage_arguments
 from keras_robust.cli_arguments import add_sweep_arguments
+from keras_robust.version import __version__
 
 
-def build_parser():
-    """The arguments of the command.
-
-    Returns:
-        `argparse.ArgumentParser`.
-    """
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
     parser = argparse.ArgumentParser(
         prog="keras-robust",
         description="Attack, harden and dissect Keras models.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"keras-robust {__version__}"
     )
     commands = parser.add_subparsers(dest="command", required=True)
     replicate = commands.add_parser(
@@ -61,7 +61,7 @@ def build_parser():
     return parser
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command.
 
     Args:

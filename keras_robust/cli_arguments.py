@@ -4,6 +4,12 @@ import argparse
 
 DATASETS = ("planted", "digits", "fashion_mnist", "cifar10")
 PRESETS = ("smoke", "cpu", "gpu", "paper", "report")
+# As in `evaluation.named_attacks`, without importing Keras.
+ATTACKS = (
+    *("autoattack", "autoattack-plus", "autoattack-rand"),
+    *("apgd", "apgd-dlr", "apgd-t", "fab", "fab-t"),
+    *("square", "pgd", "fgsm", "carlini-wagner"),
+)
 KINDS = (
     *("robust", "non_robust", "rand", "det", "other", "mix"),
     *("shortcut_rand", "shortcut_det", "shortcut_other"),
@@ -27,10 +33,12 @@ def add_generate_arguments(parser):
         "--scaling",
         choices=("unit", "byte", "symmetric"),
         default="unit",
-        help="what pixels the model wants: [0, 1], [0, 255], [-1, 1]",
+        help="what pixels the model takes: [0, 1], [0, 255], [-1, 1]",
     )
     parser.add_argument("--split", default="train")
-    parser.add_argument("--examples", type=int, help="only the first so many")
+    parser.add_argument(
+        "--examples", type=positive, help="only the first so many"
+    )
     parser.add_argument("--norm", default="l2", choices=("l2", "linf"))
     parser.add_argument("--epsilon", type=radius, default=0.5)
     parser.add_argument("--step-size", type=radius, default=0.1)
@@ -53,7 +61,7 @@ def add_generate_arguments(parser):
     parser.add_argument(
         "--alpha", type=float, default=0.9, help="share of D_R in mix"
     )
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--batch-size", type=positive, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", help="constructed_SOURCE by default")
     parser.add_argument("--config", help="the kind by default")
@@ -104,19 +112,25 @@ def add_evaluate_arguments(parser):
         help="radii for pixels in [0, 1], such as 0.5 or 8/255; several make "
         "a curve",
     )
-    parser.add_argument("--attack", default="autoattack", help="its name")
-    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument(
-        "--examples", type=int, help="how many test images; all by default"
+        "--attack",
+        default="autoattack",
+        metavar="NAME",
+        help=f"one of {', '.join(ATTACKS)}",
+    )
+    parser.add_argument("--batch-size", type=positive, default=128)
+    parser.add_argument(
+        "--examples", type=positive, help="how many test images; all by default"
     )
     parser.add_argument(
         "--scaling",
         choices=("unit", "byte", "symmetric", "standardized"),
-        help="what pixels the model wants; found by default",
+        help="what pixels the model takes: [0, 1], [0, 255], [-1, 1], or "
+        "mean 0 and variance 1 in each channel; found by default",
     )
     parser.add_argument(
         "--from-logits",
-        type=lambda text: {"true": True, "false": False}[text.lower()],
+        type=truth,
         metavar="{true,false}",
         help="whether the model gives logits; found by default",
     )
@@ -186,7 +200,42 @@ def add_sweep_arguments(parser):
     parser.add_argument("--verbose", type=int, default=1, choices=(0, 1, 2))
 
 
-def radius(text):
+def positive(text: str) -> int:
+    """A count as people write it.
+
+    Args:
+        text: Such as "100".
+
+    Returns:
+        Int >= 1.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no such number.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number >= 1. Received: {text!r}"
+        )
+    return int(text)
+
+
+def truth(text: str) -> bool:
+    """Yes or no as people write it.
+
+    Args:
+        text: "true" or "false".
+
+    Raises:
+        argparse.ArgumentTypeError: If it is neither.
+    """
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(
+            f"must be true or false. Received: {text!r}"
+        )
+    return text.lower() == "true"
+
+
+def radius(text: str) -> float:
     """A radius as people write it.
 
     Args:

@@ -195,9 +195,11 @@ def test_another_configuration_is_refused(model, source, tmp_path):
     with pytest.raises(ValueError, match=r"model.sha256 was") as error:
         generate(to_rand(changed), source, tmp_path, verbose=0)
     assert "weights_sha256" not in str(error.value)
-    few = (source[0], source[1] % 2)
+    # Targets of another rule, which no argument shows.
+    changed = to_rand(model)
+    changed.draw_targets = lambda y, classes, random=None: y
     with pytest.raises(ValueError, match=r"plan.labels_sha256 was"):
-        generate(to_rand(model), few, tmp_path, verbose=0)
+        generate(changed, source, tmp_path, verbose=0)
 
 
 def test_two_processes_on_one_folder(model, source, tmp_path):

@@ -265,6 +265,42 @@ def test_steps_are_a_share_of_the_range(images, value_range):
     assert again.step_size == transform.step_size
 
 
+@pytest.mark.parametrize(
+    "scaling", ["byte", ("standardized", 0.4, 0.5), "symmetric"]
+)
+def test_images_in_the_unit_range_for_models_of_other_pixels(images, scaling):
+    """Step and box are those of the images; the model gets its own pixels."""
+    x, y = images
+    scale, offset = {
+        "byte": (255.0, 0.0),
+        "symmetric": (2.0, -1.0),
+    }.get(scaling, (2.0, -0.8))
+    keras.utils.set_random_seed(5)
+    plain = kr.models.small_cnn((8, 8, 1), filters=(4,))
+    inputs = keras.Input((8, 8, 1))
+    h = keras.layers.Rescaling(1 / scale, -offset / scale)(inputs)
+    model = keras.Model(inputs, plain(h))
+    options = {"steps": 3, "seed": 3}
+    expected = kr.Robustifier(plain, **options)(x)
+    transform = kr.Robustifier(model, scaling=scaling, **options)
+    np.testing.assert_allclose(transform(x), expected, atol=1e-4)
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(transform)
+    )
+    # A configuration has no weights.
+    again.model.set_weights(model.get_weights())
+    np.testing.assert_allclose(again(x), expected, atol=1e-4)
+    expected, t = kr.NonRobustifier(plain, **options)(x, y)
+    made, targets = kr.NonRobustifier(model, scaling=scaling, **options)(x, y)
+    np.testing.assert_allclose(made, expected, atol=1e-4)
+    np.testing.assert_array_equal(targets, t)
+    for kind in (kr.Robustifier, kr.NonRobustifier):
+        with pytest.raises(ValueError, match="`value_range` must be"):
+            kind(model, scaling=scaling, value_range=(0, 255))
+        with pytest.raises(ValueError, match="scaling"):
+            kind(model, scaling="bytes")
+
+
 def test_an_integer_input(images):
     """The network sees whole numbers, so whole numbers are made."""
     x = np.uint8(np.round(255 * images[0]))
@@ -282,6 +318,10 @@ def test_an_integer_input(images):
     found = details["distance_after"]
     np.testing.assert_allclose(found, np.linalg.norm(apart, axis=1), atol=1e-4)
     assert found.mean() < 0.5 * details["distance_before"].mean()
+    unit = kr.Robustifier(model, steps=30, scaling="byte", seed=1)
+    np.testing.assert_allclose(255 * unit(x), made, atol=1e-3)
+    with pytest.raises(ValueError, match="whole numbers"):
+        transform(images[0] * 200 + 0.3)
 
 
 def test_a_fixed_batch_size(images):

@@ -31,7 +31,8 @@ def test_bytes_are_scaled_to_the_box(rng):
     x = rng.integers(0, 256, (4, 2, 2, 1)).astype("uint8")
     source = IndexedSource(x, np.arange(4), value_range=(-1, 1))
     np.testing.assert_allclose(source[np.arange(4)], x / 127.5 - 1, atol=1e-6)
-    assert source.class_names == ["0", "1", "2", "3"]
+    # How many classes there are does not follow from those that occur.
+    assert source.class_names is None
     one, other = (
         IndexedSource(images, np.arange(4)).description()["sha256"]
         for images in (x, x[::-1])
@@ -45,5 +46,12 @@ def test_errors(tmp_path):
         IndexedSource(x, np.arange(3))
     with pytest.raises(ValueError, match="0 to 3"):
         IndexedSource(x, np.arange(4), ["a", "b"])
+    with pytest.raises(ValueError, match=r"\(3,\) of float64, then \(2,\)"):
+        RowFile.write(
+            tmp_path / "rows", iter([np.ones((2, 3)), np.ones((2, 2))])
+        )
+    with pytest.raises(ValueError, match="Received: none"):
+        RowFile.write(tmp_path / "rows", iter([]))
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="Received: 7"):
         IndexedSource.open(7, tmp_path)

@@ -1,7 +1,5 @@
 """What two of the three backends share."""
 
-import keras
-
 # A loop reports its progress after this many steps.
 STEPS_PER_REPORT = 50
 
@@ -16,13 +14,15 @@ class EagerStyleTrainer:
     """Train and test steps that attack first; TensorFlow and PyTorch."""
 
     def train_step(self, data):
-        """One optimizer step on the perturbed batch."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self.perturb(x, y)
-        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        return super().train_step(data)
+        """One optimizer step on the attacked batch."""
+        data, findings = self.attacked_batch(data)
+        return {**super().train_step(data), **findings}
 
     def test_step(self, data):
-        """Clean metrics and robust accuracy of one batch."""
+        """Metrics of one batch, clean and attacked."""
+        data = self.safe_batch(data)
         logs = super().test_step(data)
         return {**logs, **self.robust_test_step(data)}
+
+    def sync_state(self):
+        """Variables always hold their values."""

@@ -122,33 +122,37 @@ class Trainer:
     """Train and test steps that attack first; state goes in and comes out."""
 
     def train_step(self, state, data):
-        """One optimizer step on the perturbed batch."""
+        """One optimizer step on the attacked batch."""
         trainable, non_trainable, optimizer, metrics = state
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with self._scope(trainable, non_trainable) as scope:
-            x = self.perturb(x, y)
+        with self._scope(trainable, non_trainable, metrics) as scope:
+            data, findings = self.attacked_batch(data)
         non_trainable = _current(scope, self.non_trainable_variables)
+        metrics = _current(scope, self.metrics_variables)
         state = (trainable, non_trainable, optimizer, metrics)
-        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        return super().train_step(state, data)
+        logs, state = super().train_step(state, data)
+        return {**logs, **findings}, state
 
     def test_step(self, state, data):
-        """Clean metrics and robust accuracy of one batch."""
+        """Metrics of one batch, clean and attacked."""
+        with self._scope(*state):
+            data = self.safe_batch(data)
         logs, (trainable, non_trainable, metrics) = super().test_step(
             state, data
         )
         with self._scope(trainable, non_trainable, metrics) as scope:
-            logs.update(self.robust_test_step(data))
+            logs = {**logs, **self.robust_test_step(data)}
         non_trainable = _current(scope, self.non_trainable_variables)
         metrics = _current(scope, self.metrics_variables)
         return logs, (trainable, non_trainable, metrics)
 
-    def _scope(self, trainable, non_trainable, metrics=()):
+    def sync_state(self):
+        """Gives variables their values back, also after an error."""
+        self.jax_state_sync()
+
+    def _scope(self, trainable, non_trainable, metrics):
         variables = self.trainable_variables + self.non_trainable_variables
-        values = [*trainable, *non_trainable]
-        if metrics:
-            variables = variables + self.metrics_variables
-            values += metrics
+        variables = variables + self.metrics_variables
+        values = [*trainable, *non_trainable, *metrics]
         mapping = list(zip(variables, values, strict=True))
         return keras.StatelessScope(state_mapping=mapping)
 

@@ -25,7 +25,7 @@ def weights_sha256(model: keras.Model) -> str:
     digest = hashlib.sha256()
     for value in model.get_weights():
         digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).data)
+        digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
 

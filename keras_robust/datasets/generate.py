@@ -17,6 +17,7 @@ def generate(
     num_workers=1,
     worker=0,
     verbose=1,
+    class_names=None,
 ):
     """Writes a generated data set that TFDS reads without this package.
 
@@ -33,12 +34,14 @@ def generate(
             with a seed.
         source: Name of a TFDS image classification set, or `"digits"`;
             `(x, y)` arrays; or a `tf.data.Dataset` of `(x, y)` batches, which
-            is first written to a scratch file, as TFDS's are.
+            is first written to a scratch file, as TFDS's are. Images are
+            floats in the transform's `value_range`, or uint8, then scaled to
+            it; labels are integers `(N,)` or `(N, 1)`, or one-hot `(N, C)`.
         directory: TFDS data folder.
         config: Name of the data set's configuration; by default what the
             transform makes: `"robust"`, `"rand"`, `"det"`, `"other"`, ...
-        name: Name of the data set; `"constructed_"` and the source's name by
-            default.
+        name: Name of the data set, in lower case as TFDS wants it;
+            `"constructed_"` and the source's name by default.
         split: Split of the source, and name of the split that is written.
         examples: Int, only the first so many; `None` for all.
         dtype: `"float32"`, exact; or `"uint8"`: what an image file stores, as
@@ -51,6 +54,9 @@ def generate(
             `Generation(...).finalize()` or `keras-robust generate --finalize`.
         worker: Int in [0, num_workers), which one this is.
         verbose: 0 for no progress bar.
+        class_names: Names of the classes; by default those of the source, or
+            else the numbers of the classes that the transform's model tells
+            apart, whichever of them occur.
 
     Returns:
         Dictionary: `directory` of the data set, `finished`, and of the work
@@ -58,7 +64,8 @@ def generate(
         share of the time in which the transform ran.
 
     Raises:
-        ValueError: If the folder belongs to another configuration.
+        ValueError: If the folder belongs to another configuration, TFDS could
+            not read the names, or source and transform do not fit.
         RuntimeError: If another process is at work there.
         OSError: If the disk is full; finished shards are intact.
 
@@ -86,6 +93,7 @@ def generate(
         dtype=dtype,
         file_format=file_format,
         shard_size=shard_size,
+        class_names=class_names,
     )
     alone = num_workers == 1
     who = None if alone else f"{worker} of {num_workers}"

@@ -7,8 +7,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_robust.attacks import checks
+from keras_robust.classifier import Classifier
+from keras_robust.classifier import weights_sha256
+from keras_robust.datasets import names
 from keras_robust.datasets import records
 from keras_robust.datasets.indexed_source import IndexedSource
+from keras_robust.datasets.labels import KEPT
+from keras_robust.datasets.labels import labels_sha256
+from keras_robust.datasets.labels import settle_classes
 from keras_robust.datasets.shard_folder import ShardFolder
 from keras_robust.datasets.shard_folder import write_json
 from keras_robust.datasets.shard_writer import ShardWriter
@@ -16,7 +23,6 @@ from keras_robust.datasets.statistics import merged
 from keras_robust.datasets.threads import Behind
 from keras_robust.datasets.threads import ahead
 from keras_robust.environment import installed_versions
-from keras_robust.models.fingerprint import weights_sha256
 from keras_robust.progress import Progress
 
 # Of the data sets, as TFDS counts: raised where their content changes.
@@ -40,6 +46,7 @@ class Generation:
         dtype: See `generate`.
         file_format: See `generate`.
         shard_size: See `generate`.
+        class_names: See `generate`.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Generation:
         dtype="float32",
         file_format="tfrecord",
         shard_size=512,
+        class_names=None,
     ):
         if transform.seed is None:
             raise ValueError(
@@ -69,6 +77,12 @@ class Generation:
                     f"Argument `{key}` must be one of {known}. "
                     f"Received: {key}={value!r}"
                 )
+        low, high = transform.value_range
+        if dtype == "uint8" and not np.isfinite(high - low).all():
+            raise ValueError(
+                "Argument `dtype` must be 'float32' where pixels have no "
+                f"bounds. Received: value_range={transform.value_range}"
+            )
         if int(shard_size) != shard_size or shard_size < 1:
             raise ValueError(
                 "Argument `shard_size` must be an integer >= 1. "
@@ -79,8 +93,8 @@ class Generation:
         self.file_format = file_format
         self.shard_size = shard_size
         self.config = config or transform.config_name
-        label = source if isinstance(source, str) else "images"
-        self.name = name or f"constructed_{label}"
+        self.name = name or names.default_name(source)
+        names.check_names(self.name, self.config, split)
         self.folder = Path(directory) / self.name / self.config / DATA_VERSION
         self.source = IndexedSource.open(
             # Its own: another process may be at work on the same folder.
@@ -89,13 +103,38 @@ class Generation:
             split=split,
             examples=examples,
             value_range=transform.value_range,
+            rank=getattr(transform, "input_rank", None),
         )
         try:
+            self._plan(class_names)
             self._begin(split)
         except BaseException:
             self.close()
             raise
         self._busy = 0.0
+
+    def _plan(self, class_names):
+        """Decides the labels of the whole data set."""
+        source, transform = self.source, self.transform
+        told = None
+        if hasattr(transform, "count_classes"):
+            told = transform.count_classes(
+                source[np.arange(min(len(source), 8))]
+            )
+        self.rule = getattr(transform, "label_rule", None)
+        self.num_classes, self.class_names = settle_classes(
+            labels=source.labels,
+            told=told,
+            width=source.width,
+            names=source.class_names if class_names is None else class_names,
+            keeps_labels=self.rule == KEPT,
+        )
+        self.plan = dict(transform.plan(source.labels, self.num_classes))
+        self.plan["label"] = checks.check_labels(
+            self.plan["label"], len(source), self.num_classes, "label"
+        )
+        # Where a transform does not know them, they are those of the source.
+        self.plan.setdefault("original_label", source.labels)
 
     def _begin(self, split):
         count = -(-len(self.source) // self.shard_size)
@@ -105,14 +144,8 @@ class Generation:
         ]
         self.shards = ShardFolder(self.folder, file_names, self.configuration())
         self.feature = records.features(
-            *(self.source[np.arange(1)].shape[1:], self.source.class_names),
-            self.dtype,
+            self.source[np.arange(1)].shape[1:], self.class_names, self.dtype
         )
-        self.plan = self.transform.plan(
-            self.source.labels, len(self.source.class_names)
-        )
-        # Where a transform does not know them, they are those of the source.
-        self.plan.setdefault("original_label", self.source.labels)
 
     def configuration(self):
         """All that the bytes depend on, as plain values."""
@@ -123,6 +156,8 @@ class Generation:
                 "name": model.name,
                 "parameters": model.count_params(),
                 "weights_sha256": weights_sha256(model),
+                # Of its graph and settings as well.
+                "sha256": Classifier.of(model).fingerprint(),
             }
         return {
             "name": self.name,
@@ -130,6 +165,12 @@ class Generation:
             "transform": type(self.transform).__name__,
             "arguments": config,
             "source": self.source.description(),
+            "class_names": self.class_names,
+            "plan": {
+                "rule": self.rule,
+                "num_classes": self.num_classes,
+                "labels_sha256": labels_sha256(self.plan["label"]),
+            },
             "dtype": self.dtype,
             "file_format": self.file_format,
             "shard_size": self.shard_size,
@@ -243,18 +284,18 @@ class Generation:
             for name, entry in zip(self.shards.file_names, entries, strict=True)
         ]
         found = merged([entry["statistics"] for entry in entries])
+        records.write_metadata(
+            folder=self.folder,
+            file_format=self.file_format,
+            file_names=self.shards.file_names,
+            entries=entries,
+            feature=self.feature,
+            description=self._text(),
+        )
+        # The last file: where it is, the data set is whole.
         write_json(
             self.folder / "description.json",
-            {
-                **self.shards.config,
-                "class_names": self.source.class_names,
-                "statistics": found,
-                "shards": files,
-            },
-        )
-        records.write_metadata(
-            *(self.folder, self.file_format, self.shards.file_names),
-            *(entries, self.feature, self._text()),
+            {**self.shards.config, "statistics": found, "shards": files},
         )
         return self.folder
 

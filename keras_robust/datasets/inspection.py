@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_robust.datasets.moved import largest_move
+from keras_robust.datasets.planned_labels import check_planned_labels
 from keras_robust.datasets.shard_folder import sha256
 
-# Below this probability a distribution is not the one that it should be.
-_IMPROBABLE = 1e-6
 # Relative excess of a radius that is rounding in float32.
 _ROUNDING = 1e-5
 
@@ -78,16 +77,16 @@ def _records(folder, description):
     """Columns of all records, and the first few images."""
     keys = ("id", "label", "original_label", "start_id", "distance")
     columns = {key: [] for key in (*keys, "success")}
-    low, high, shown = np.inf, -np.inf, []
+    least, most, shown = np.inf, -np.inf, []
     for example in _examples(folder, description):
         for key, column in columns.items():
             column.append(example[key])
         image = example["image"]
-        low, high = min(low, image.min()), max(high, image.max())
+        least, most = np.minimum(least, image), np.maximum(most, image)
         if len(shown) < 40:
             shown.append(image)
     arrays = {key: np.array(column) for key, column in columns.items()}
-    return {**arrays, "low": float(low), "high": float(high), "shown": shown}
+    return {**arrays, "least": least, "most": most, "shown": shown}
 
 
 def _facts(description):
@@ -143,14 +142,15 @@ def _check_records(folder, records, description):
             f"{len(records['id'])} records",
         )
     }
-    low, high = arguments.get("value_range", (0.0, 1.0))
-    if description["dtype"] == "uint8":
-        low, high = 0, 255
-    inside = low <= records["low"] and records["high"] <= high
-    found = f"[{records['low']:.4g}, {records['high']:.4g}]"
+    low, high = _stored_range(description)
+    # Entry by entry: a range may be a row of bounds.
+    inside = (low <= records["least"]).all() and (records["most"] <= high).all()
+    found = f"[{records['least'].min():.4g}, {records['most'].max():.4g}]"
     checks["box"] = (bool(inside), found)
     epsilon = arguments.get("epsilon")
     if epsilon is not None:
+        # Of a radius for each feature, the largest.
+        epsilon = float(np.max(epsilon))
         largest, how = float(records["distance"].max()), "as recorded"
         if description["dtype"] == "float32":
             images = (
@@ -163,36 +163,18 @@ def _check_records(folder, records, description):
             largest <= epsilon * (1 + _ROUNDING),
             f"{arguments['norm']} {largest:.6g} of {epsilon:g}, {how}",
         )
-    checks["labels"] = _check_labels(records, description)
+    checks["labels"] = check_planned_labels(
+        records["label"], records["original_label"], description
+    )
     return checks
 
 
-def _check_labels(records, description):
-    """The labels' distribution against the definition of the set."""
-    label, original = records["label"], records["original_label"]
-    classes = len(description["class_names"])
-    kind = description["config"].removeprefix("shortcut_")
-    same = float((label == original).mean())
-    known = bool((original >= 0).all())
-    if kind == "det" and known:
-        passed = bool((label == (original + 1) % classes).all())
-        return passed, "y + 1 for all" if passed else "not always y + 1"
-    if kind == "rand":
-        return _uniform(label, classes, "uniform over all classes")
-    if kind == "other" and known:
-        shift = (label - original) % classes - 1
-        if (shift < 0).any():
-            return False, f"{same:.2%} are the original label"
-        return _uniform(shift, classes - 1, "uniform over the others")
-    return bool(not known or same == 1), f"{same:.2%} are the original label"
-
-
-def _uniform(values, categories, what):
-    from scipy.stats import chisquare
-
-    counts = np.bincount(values, minlength=categories)
-    chance = float(chisquare(counts).pvalue)
-    return chance > _IMPROBABLE, f"{what}: chi-square p = {chance:.3g}"
+def _stored_range(description):
+    """What stored pixels lie in, as arrays."""
+    low, high = description["arguments"].get("value_range", (0.0, 1.0))
+    if description["dtype"] == "uint8":
+        low, high = 0, 255
+    return np.float32(low), np.float32(high)
 
 
 def draw_grid(records, description, path):
@@ -209,15 +191,17 @@ def draw_grid(records, description, path):
     shown = records["shown"]
     lines = -(-len(shown) // 8)
     figure = Figure(figsize=(12, 1.8 * lines))
-    panels = figure.subplots(lines, 8, squeeze=False).flat
-    low, high = description["arguments"].get("value_range", (0.0, 1.0))
-    if description["dtype"] == "uint8":
-        low, high = 0, 255
+    # A list, since an iterator would be used up by the first loop.
+    panels = list(figure.subplots(lines, 8, squeeze=False).flat)
+    low, high = _stored_range(description)
+    if not np.isfinite(high - low).all():
+        low, high = np.min(shown), max(np.max(shown), np.min(shown) + 1e-6)
     for axes in panels:
         axes.set_axis_off()
     for i, (axes, image) in enumerate(zip(panels, shown, strict=False)):
-        image = (image.astype("float32") - low) / (high - low)
-        axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+        scaled = (image.astype("float32") - low) / (high - low)
+        picture = _picture(np.clip(scaled, 0, 1).reshape(image.shape))
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         title = names[records["label"][i]]
         first = records["original_label"][i]
         if first >= 0 and first != records["label"][i]:
@@ -225,6 +209,22 @@ def draw_grid(records, description, path):
         axes.set_title(title, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
+
+
+def _picture(image):
+    """An input of any shape as `(H, W)`, or as `(H, W, 3)` where it has colors.
+
+    Other numbers of channels are shown as their mean.
+    """
+    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[-1] > 4:
+        # Channels first.
+        image = np.moveaxis(image, 0, -1)
+    if image.ndim == 3:
+        colors = image.shape[-1] in (3, 4)
+        return image if colors else image.mean(-1)
+    if image.ndim == 1:
+        return image[None]
+    return image.reshape(image.shape[0], -1)
 
 
 def _print(folder, facts, checks):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.datasets.elements import as_pairs
+from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.threads import ahead
 
 # What a transform may tell of each example.
@@ -16,7 +18,7 @@ _DETAILS = {
 }
 
 
-def mapped(dataset, batches, return_details):
+def mapped(dataset, batches, return_details, value_range, rank=None):
     """Runs a transform behind `tf.data`, on any backend.
 
     A thread reads ahead and brings images to the device; the transform runs
@@ -24,10 +26,15 @@ def mapped(dataset, batches, return_details):
     batch computes while the consumer uses the last one.
 
     Args:
-        dataset: `tf.data.Dataset` of `(x, y)` batches.
-        batches: Function from an iterable of `(images as a tensor, labels as
-            an array)` to an iterable of `(x, y, details)`.
+        dataset: `tf.data.Dataset` of `(x, y)` batches: images of floats, or
+            of dtype uint8, then scaled to `value_range`; labels `(N,)`,
+            `(N, 1)` or one-hot `(N, C)`.
+        batches: Function from an iterable of `(images, labels)`, a float32
+            tensor and a NumPy array as it comes, to an iterable of
+            `(x, y, details)`.
         return_details: Whether details are part of the elements.
+        value_range: `(low, high)` of the images.
+        rank: How many axes a batch of images has, where that is known.
 
     Returns:
         `tf.data.Dataset`.
@@ -37,16 +44,12 @@ def mapped(dataset, batches, return_details):
     """
     import tensorflow as tf
 
-    spec = getattr(dataset, "element_spec", None)
-    if not isinstance(spec, tuple) or len(spec) != 2 or spec[0].shape.rank < 2:
-        raise ValueError(
-            "Argument `dataset` must be a tf.data.Dataset of (x, y) batches. "
-            f"Received: elements {spec}"
-        )
+    dataset = as_pairs(dataset, "dataset", rank)
 
     def loaded():
         for x, y in dataset.as_numpy_iterator():
-            yield ops.convert_to_tensor(np.asarray(x, "float32")), y
+            x = as_floats(np.asarray(x), value_range)
+            yield ops.convert_to_tensor(x.astype("float32")), y
 
     # Both belong to this thread; the transform runs in another one.
     distribution = keras.distribution.distribution()
@@ -69,7 +72,10 @@ def mapped(dataset, batches, return_details):
             }
             yield (x, y, chosen) if return_details else (x, y)
 
-    image = tf.TensorSpec([None, *spec[0].shape[1:]], "float32")
+    shape = dataset.element_spec[0].shape
+    if shape.rank is not None:
+        shape = [None, *shape[1:]]
+    image = tf.TensorSpec(shape, "float32")
     signature = (image, tf.TensorSpec([None], "int32"))
     if return_details:
         column = {

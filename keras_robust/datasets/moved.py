@@ -33,9 +33,9 @@ def largest_move(images, description):
                 examples=source["examples"],
                 value_range=arguments["value_range"],
             )
+            if original.description() != source:
+                return None
         except Exception:  # TFDS raises many kinds where there is no network.
-            return None
-        if original.description() != source:
             return None
         rows = iter(range(len(original)))
         for batch in _batches(images):

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_robust.datasets.generate import generate
 from keras_robust.datasets.indexed_source import IndexedSource
+from keras_robust.datasets.labels import KEPT
 from keras_robust.datasets.sources import CIFAR10_CLASSES
 
 # MadryLab/constructed-datasets: folders as in the archive, as in its README.
@@ -35,6 +36,12 @@ class ReleasedTensors:
     def get_config(self):
         """Which set it is."""
         return {"config_name": self.config_name}
+
+    @property
+    def label_rule(self):
+        """How its labels follow from the original ones."""
+        rules = {"rand": "random", "det": "deterministic"}
+        return rules.get(self.config_name, KEPT)
 
     def plan(self, labels, num_classes):
         """Labels as released, and the original ones as far as known."""

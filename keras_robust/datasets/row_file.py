@@ -52,6 +52,10 @@ class RowFile:
 
         Returns:
             `RowFile`.
+
+        Raises:
+            ValueError: If there are no batches, or rows differ in shape or
+                dtype.
         """
         part = Path(f"{path}.part-{uuid.uuid4().hex}")
         shape = dtype = None
@@ -59,8 +63,18 @@ class RowFile:
             with open(part, "wb") as file:
                 for batch in batches:
                     batch = np.ascontiguousarray(batch)
-                    shape, dtype = batch.shape[1:], batch.dtype
+                    found = batch.shape[1:], batch.dtype
+                    if shape is None:
+                        shape, dtype = found
+                    if found != (shape, dtype):
+                        raise ValueError(
+                            "All images must have one shape and dtype. "
+                            f"Received: {shape} of {dtype}, then {found[0]} "
+                            f"of {found[1]}"
+                        )
                     file.write(batch.data)
+            if shape is None:
+                raise ValueError("A source must hold images. Received: none")
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)

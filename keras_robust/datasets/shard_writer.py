@@ -52,7 +52,7 @@ class ShardWriter:
             example = {key: column[i] for key, column in columns.items()}
             example["image"] = image
             writer.write(records.serialize(generation.feature, example))
-        classes = len(generation.source.class_names)
+        classes = len(generation.class_names)
         return statistics_of(columns, images, classes)
 
     def _stored(self, images):

@@ -9,6 +9,10 @@ import urllib.parse
 
 import numpy as np
 
+from keras_robust.evaluation.provenance import fingerprint
+
+# Digits of the name of an evaluation's folder.
+_DIGITS = 16
 # Seconds between two writes of one attack's state.
 SECONDS_BETWEEN_SAVES = 20.0
 
@@ -16,37 +20,49 @@ SECONDS_BETWEEN_SAVES = 20.0
 class Checkpoint:
     """A folder with one file of arrays for each attack or part of one.
 
+    Each evaluation has a folder of its own inside the given one, named by
+    what the evaluation depends on. So the same evaluation goes on where it
+    was stopped, and another one into the same folder starts anew.
+
     Args:
-        folder: Where the files are.
-        fingerprint: String that says what is evaluated; a folder with another
-            one is refused.
+        folder: Where the states of evaluations are kept.
+        fingerprint: Text that says what is evaluated.
 
     Raises:
-        ValueError: If the folder belongs to another evaluation.
+        ValueError: If `folder` is a file.
     """
 
-    def __init__(self, folder, fingerprint):
-        self.folder = pathlib.Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "evaluation.json"
-        if not path.exists():
-            path.write_text(json.dumps({"fingerprint": fingerprint}))
-        elif json.loads(path.read_text())["fingerprint"] != fingerprint:
+    def __init__(self, folder: str | os.PathLike, fingerprint: str):
+        folder = pathlib.Path(folder)
+        if folder.exists() and not folder.is_dir():
             raise ValueError(
-                "Argument `state_path` must be a new folder, or that of the "
-                "same evaluation: same weights, data and attacks. "
-                f"Received: state_path={str(folder)!r} of another one"
+                "Argument `state_path` must be a folder. "
+                f"Received: state_path={str(folder)!r}, a file"
             )
+        name = hashlib.sha256(fingerprint.encode()).hexdigest()[:_DIGITS]
+        self.folder = folder / name
+        self.folder.mkdir(parents=True, exist_ok=True)
 
-    def section(self, name):
-        """The state of one attack.
+    @classmethod
+    def of(
+        cls, folder: str | os.PathLike | None, facts: object
+    ) -> "Checkpoint | None":
+        """The state of an evaluation, or `None` without a folder.
 
         Args:
-            name: String.
-
-        Returns:
-            `Section`.
+            folder: `state_path` of an evaluation.
+            facts: All that its result depends on, plain values.
         """
+        if folder is None:
+            return None
+        made = cls(folder, fingerprint(facts))
+        described = made.folder / "evaluation.json"
+        if not described.exists():
+            described.write_text(json.dumps(facts, indent=2))
+        return made
+
+    def section(self, name: str) -> "Section":
+        """The state of one attack."""
         return Section(self.folder, (name,))
 
 
@@ -57,14 +73,15 @@ class Section:
         self._folder = folder
         self._names = names
         quoted = [urllib.parse.quote(name, safe=" ") for name in names]
-        self.path = folder / ("--".join(quoted) + ".npz")
+        # A plus sign in a name is quoted.
+        self.path = folder / ("+".join(quoted) + ".npz")
         self._saved_at = time.monotonic()
 
-    def section(self, name):
+    def section(self, name: str) -> "Section":
         """The state of a part."""
         return Section(self._folder, (*self._names, name))
 
-    def restore(self):
+    def restore(self) -> dict | None:
         """The arrays that were saved, or `None`."""
         if not self.path.exists():
             return None
@@ -74,7 +91,7 @@ class Section:
                 for key in saved.files
             }
 
-    def save(self, force=False, **arrays):
+    def save(self, force: bool = False, **arrays: object) -> None:
         """Writes arrays, in one piece; seldom, but for `force`.
 
         Args:
@@ -89,26 +106,3 @@ class Section:
             np.savez(file, **arrays)
         os.replace(unfinished, self.path)
         self._saved_at = now
-
-
-def fingerprint(model, x, y, attacks, survivors_only=True):
-    """A hash of all that an evaluation's result depends on.
-
-    Args:
-        model: A built Keras model.
-        x: NumPy array.
-        y: NumPy array.
-        attacks: Dictionary of attacks by name.
-        survivors_only: As in `evaluate_robustness`.
-
-    Returns:
-        String.
-    """
-    digest = hashlib.sha256(f"survivors only {survivors_only}".encode())
-    for array in (x, y, *model.get_weights()):
-        array = np.ascontiguousarray(array)
-        digest.update(str((array.shape, array.dtype)).encode())
-        digest.update(array.tobytes())
-    for name, attack in attacks.items():
-        digest.update(f"{name} {attack!r}".encode())
-    return digest.hexdigest()

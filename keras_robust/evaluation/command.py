@@ -1,43 +1,47 @@
 """What `keras-robust evaluate` does."""
 
 import pathlib
+from typing import Any
 
 import keras
 
 from keras_robust.datasets import load
+from keras_robust.evaluation.curve import RobustnessCurve
 from keras_robust.evaluation.curve import robustness_curve
 from keras_robust.evaluation.evaluate import evaluate_robustness
 from keras_robust.evaluation.named_attacks import get_attack
+from keras_robust.evaluation.report import RobustnessReport
+from keras_robust.evaluation.scaling import MEANINGS
 from keras_robust.evaluation.scaling import find_scaling
-from keras_robust.evaluation.scaling import with_scaling
 
 
 def evaluate_saved(
-    model,
-    dataset,
-    norm,
-    epsilon,
-    attack,
-    batch_size=128,
-    examples=None,
-    scaling=None,
-    from_logits=None,
-    seed=0,
-    output="evaluation",
-    verbose=1,
-):
+    model: str,
+    dataset: str,
+    norm: str,
+    epsilon: list[float],
+    attack: str,
+    batch_size: int = 128,
+    examples: int | None = None,
+    scaling: str | None = None,
+    from_logits: bool | None = None,
+    seed: int = 0,
+    output: str = "evaluation",
+    verbose: int = 1,
+) -> RobustnessReport | RobustnessCurve:
     """Evaluates a saved classifier and writes table, numbers and figure.
 
     Args:
         model: Path of a saved Keras model.
         dataset: Name of a data set with a test set in memory.
-        norm: `"l2"` or `"linf"`, or where the attack can do it `"l1"`.
+        norm: `"l1"`, `"l2"` or `"linf"`; not every attack can do `"l1"`.
         epsilon: List of radii, in units of pixels in [0, 1]; more than one
             make a curve.
         attack: Name of an attack, see `get_attack`.
         batch_size: Int >= 1.
         examples: How many test images, the first ones; `None` for all.
-        scaling: One of `scaling.SCALINGS`, or `None` to find it.
+        scaling: What pixels the model takes, see `evaluate_robustness`;
+            `None` to find it.
         from_logits: As in `PGDAttack`.
         seed: Int.
         output: Folder to write to; state is kept in it, so that the same
@@ -46,48 +50,80 @@ def evaluate_saved(
 
     Returns:
         `RobustnessReport` or `RobustnessCurve`.
-    """
-    network = keras.saving.load_model(model, compile=False)
-    x, y = load(dataset).test
-    x, y = x[:examples], y[:examples]
-    # A subclassed model does not tell.
-    shape = tuple(getattr(network, "input_shape", (None, None))[1:])
-    if shape != x.shape[1:] and None not in shape:
-        raise ValueError(
-            f"The model must take images of shape {x.shape[1:]} for "
-            f"{dataset}. Received: a model of input shape {shape}"
-        )
-    if scaling is None:
-        scaling = find_scaling(network, x, y, from_logits)
-        print(f"The model wants its pixels {scaling}.")
-    network = with_scaling(network, scaling, x)
-    output = pathlib.Path(output)
-    output.mkdir(parents=True, exist_ok=True)
 
-    def make(radius):
-        return get_attack(
-            *(attack, norm, radius),
+    Raises:
+        ValueError: If model, data, attack or folder are not as above.
+    """
+    if examples is not None and examples < 1:
+        raise ValueError(
+            "Argument `--examples` must be a whole number >= 1. "
+            f"Received: {examples}"
+        )
+    folder = pathlib.Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"Argument `--output` must be a folder. Received: {output}, a file"
+        )
+    # Before anything is loaded.
+    made = {
+        radius: get_attack(
+            attack,
+            norm,
+            radius,
             seed=seed,
             batch_size=batch_size,
             from_logits=from_logits,
         )
-
-    if len(epsilon) == 1:
-        name = f"{attack} {norm} {epsilon[0]:.4g}"
-        report = evaluate_robustness(
-            *(network, (x, y), {name: make(epsilon[0])}),
-            batch_size=batch_size,
-            verbose=verbose,
-            state_path=output / "state",
+        for radius in epsilon
+    }
+    network = keras.saving.load_model(model, compile=False)
+    x, y = load(dataset).test
+    x, y = x[:examples], y[:examples]
+    _check_shape(network, x, dataset)
+    if scaling is None:
+        scaling = find_scaling(network, x, y, from_logits)
+        print(
+            f"Detected input scaling: {scaling} ({MEANINGS[scaling]}); "
+            "change with --scaling."
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {
+        "batch_size": batch_size,
+        "verbose": verbose,
+        "state_path": folder / "state",
+        "scaling": scaling,
+    }
+    if len(made) == 1:
+        ((radius, only),) = made.items()
+        name = f"{attack} {norm} {radius:.4g}"
+        report = evaluate_robustness(network, (x, y), {name: only}, **options)
     else:
         report = robustness_curve(
-            *(network, (x, y), norm, epsilon, make),
-            batch_size=batch_size,
-            verbose=verbose,
+            network,
+            (x, y),
+            norm,
+            list(made),
+            attack,
+            seed=seed,
+            from_logits=from_logits,
+            **options,
         )
     report.table()
-    report.to_json(output / "report.json")
-    report.figure(output / "report.png")
-    print(f"Written to {output}.")
+    report.to_json(folder / "report.json")
+    report.figure(folder / "report.png")
+    print(f"Written to {folder}.")
     return report
+
+
+def _check_shape(network, x, dataset):
+    """Raises where the model shows that it takes other images."""
+    try:
+        shape = tuple(network.input_shape[1:])
+    except (AttributeError, TypeError, KeyError):
+        # A subclassed model, or several inputs: found out later.
+        return
+    if None not in shape and shape != x.shape[1:]:
+        raise ValueError(
+            f"The model must take images of shape {x.shape[1:]} for "
+            f"{dataset}. Received: a model of input shape {shape}"
+        )

@@ -1,21 +1,39 @@
 """Accuracy over radii."""
 
+import os
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from typing import Any
+
 import numpy as np
-from keras import ops
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.per_model import is_randomized
-from keras_robust.attacks.per_model import predict_logits
-from keras_robust.attacks.survivor_attack import begin
-from keras_robust.evaluation.evaluate import check_data
-from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.attacks.norms import get_ball
+from keras_robust.attacks.spatial import SpatialAttack
+from keras_robust.datasets.arrays import check_form
+from keras_robust.datasets.arrays import describe
+from keras_robust.evaluation.checkpoint import Checkpoint
+from keras_robust.evaluation.data import check_model
+from keras_robust.evaluation.data import read_examples
+from keras_robust.evaluation.flags import Flag
+from keras_robust.evaluation.flags import find_flags
 from keras_robust.evaluation.named_attacks import get_attack
+from keras_robust.evaluation.outcomes import Baseline
+from keras_robust.evaluation.outcomes import run_attack
+from keras_robust.evaluation.probes import Probes
+from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import wilson_interval
-from keras_robust.evaluation.result import Result
-from keras_robust.evaluation.standing import stopping
+from keras_robust.evaluation.result import EvaluationResult
+from keras_robust.evaluation.standing import Standing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+    from rich.table import Table
 
 
-class RobustnessCurve(Result):
+class RobustnessCurve(EvaluationResult):
     """Accuracy at each radius, with intervals.
 
     Args:
@@ -23,23 +41,37 @@ class RobustnessCurve(Result):
         correct: Bool array `(radii, N)`: which examples are still right.
         norm: `"l1"`, `"l2"` or `"linf"`.
         attack: What was run, as text.
+        flags: List of `Flag`: what speaks against the numbers.
+        provenance: Dictionary of plain values: attacks with their
+            configuration, fingerprints of model and data, versions, date.
 
     Attributes:
         epsilons: NumPy array.
         correct: As given.
         accuracy: NumPy array, one number per radius.
         intervals: NumPy array `(radii, 2)`, 95 % Wilson intervals.
+        flags: As given.
+        provenance: As given.
     """
 
-    def __init__(self, epsilons, correct, norm, attack):
-        self.epsilons = np.asarray(epsilons, float)
+    def __init__(
+        self,
+        epsilons: Iterable[float],
+        correct: Any,
+        norm: str,
+        attack: str,
+        flags: Iterable[Flag] = (),
+        provenance: dict | None = None,
+    ):
+        super().__init__(flags, provenance)
+        self.epsilons = np.asarray(list(epsilons), float)
         self.correct = np.asarray(correct, bool)
         self.norm = norm
         self.attack = attack
         self.accuracy = self.correct.mean(-1)
         self.intervals = np.array([wilson_interval(r) for r in self.correct])
 
-    def smallest_radius(self):
+    def smallest_radius(self) -> np.ndarray:
         """Per example the smallest radius of the sweep that breaks it.
 
         Returns:
@@ -49,7 +81,7 @@ class RobustnessCurve(Result):
         padded = np.append(self.epsilons, np.inf)
         return padded[self.correct.sum(0)]
 
-    def table(self, console=None):
+    def table(self, console: "Console | None" = None) -> "Table":
         """Prints the table.
 
         Args:
@@ -72,10 +104,12 @@ class RobustnessCurve(Result):
                 f"{100 * accuracy:.2f}",
                 f"{100 * low:.2f} - {100 * high:.2f}",
             )
-        (console or Console()).print(table)
+        console = console or Console()
+        console.print(table)
+        self.print_flags(console)
         return table
 
-    def numbers(self):
+    def numbers(self) -> dict:
         """See `Result`."""
         return {
             "attack": self.attack,
@@ -84,16 +118,18 @@ class RobustnessCurve(Result):
             "epsilons": self.epsilons.tolist(),
             "accuracy": self.accuracy.tolist(),
             "intervals": self.intervals.tolist(),
+            **self.background(),
         }
 
-    def draw(self):
+    def draw(self) -> "Figure":
         """Accuracy over radius, with the band of the intervals."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(4.5, 3.5))
         axes = figure.subplots()
         axes.plot(self.epsilons, 100 * self.accuracy, marker="o")
-        axes.fill_between(self.epsilons, *(100 * self.intervals.T), alpha=0.3)
+        low, high = 100 * self.intervals.T
+        axes.fill_between(self.epsilons, low, high, alpha=0.3)
         axes.set_xlabel(f"{self.norm} radius")
         axes.set_ylabel("accuracy, %")
         axes.set_ylim(0, 100)
@@ -101,36 +137,55 @@ class RobustnessCurve(Result):
 
 
 def robustness_curve(
-    model,
-    data,
-    norm,
-    epsilons,
-    attack="autoattack",
-    batch_size=128,
-    verbose=1,
-    seed=0,
-):
+    model: Any,
+    data: Any,
+    norm: Any,
+    epsilons: Any,
+    attack: str | Callable[[float], Attack] = "autoattack",
+    batch_size: int = 128,
+    verbose: int = 1,
+    seed: int | None = 0,
+    probe: bool = True,
+    state_path: str | os.PathLike | None = None,
+    scaling: str | tuple | None = None,
+    value_range: Any = None,
+    from_logits: bool | None = None,
+    attacked: str | int | None = None,
+    output: str | int | None = None,
+) -> RobustnessCurve:
     """Accuracy over radii, each attack on what the smaller radii have left.
 
     A perturbation inside a small ball is inside every larger one, so an
-    example that is broken at one radius is broken at all larger ones.
+    example that is broken at one radius is broken at all larger ones. The
+    first 100 correctly classified examples are attacked at every radius all
+    the same, so that flags compare like with like.
 
     Args:
         model: A built Keras classifier.
-        data: `(x, y)` arrays, or a data set of `(x, y)` batches.
-        norm: `"l2"`, `"linf"`, or where the attack can do it `"l1"`.
+        data: As in `evaluate_robustness`.
+        norm: `"l1"`, `"l2"` or `"linf"`.
         epsilons: Radii >= 0 in units of `value_range`, in any order.
         attack: Name of an attack (see `get_attack`), or a function
             `epsilon -> Attack`.
-        batch_size: Int >= 1.
+        batch_size: Int >= 1, for predictions and attacks by name.
         verbose: 0 for no progress bars.
         seed: Int or `None`, of attacks by name.
+        probe: Whether to look for flags that cost more forward and backward
+            passes: on up to 100 examples, at the largest radius.
+        state_path: As in `evaluate_robustness`.
+        scaling: As in `evaluate_robustness`.
+        value_range: `(low, high)`, the box of attacks by name.
+        from_logits: As in `evaluate_robustness`.
+        attacked: As in `evaluate_robustness`.
+        output: As in `evaluate_robustness`.
 
     Returns:
-        `RobustnessCurve`, with the radius 0 in front.
+        `RobustnessCurve`, with the radius 0 in front, and the same flags as
+        `evaluate_robustness` gives.
 
     Raises:
-        ValueError: If a radius is negative, or data and model do not fit.
+        ValueError: If a radius is negative, an attack has another radius than
+            asked for, or data and model do not fit.
 
     Example:
 
@@ -141,43 +196,116 @@ def robustness_curve(
     curve.figure("curve.png")
     ```
     """
-    epsilons = np.unique(np.asarray(epsilons, float))
-    if epsilons.ndim != 1 or not (epsilons >= 0).all():
+    check_model(model)
+    check_form(data)
+    epsilons = _radii(epsilons)
+    options = {
+        "from_logits": from_logits,
+        "attacked": attacked,
+        "output": output,
+    }
+    made = _make_attacks(
+        attack,
+        norm,
+        epsilons,
+        seed=seed,
+        batch_size=batch_size,
+        value_range=value_range,
+        **options,
+    )
+    examples = read_examples(model, data, made.values(), scaling, **options)
+    attacks = {
+        name: each.resolve(examples.classifier) for name, each in made.items()
+    }
+    baseline = Baseline(examples, batch_size)
+    facts = provenance(examples, attacks, scaling=scaling)
+    checkpoint = Checkpoint.of(state_path, {"kind": "curve", **facts})
+    standing = None
+    if not baseline.randomized:
+        standing = Standing(baseline.right, nested=True)
+    outcomes, correct = {}, [baseline.right]
+    for name, each in attacks.items():
+        if not correct[-1].any():
+            correct.append(correct[-1])
+            continue
+        section = checkpoint.section(name) if checkpoint else None
+        found = run_attack(examples, baseline, each, section, verbose, standing)
+        outcomes[name] = found
+        correct.append(correct[-1] & found["correct"])
+        if standing:
+            standing.after(each, ~found["correct"])
+    compared = standing.witnesses if standing else None
+    flags = find_flags(examples, attacks, outcomes, witnesses=compared)
+    if attacks and probe:
+        largest = dict([list(attacks.items())[-1]])
+        flags += Probes(examples, baseline.right, largest, verbose).run()
+    name = attack if isinstance(attack, str) else _name_of(attacks)
+    return RobustnessCurve(
+        [0.0, *epsilons], correct, _name_of_norm(norm), name, flags, facts
+    )
+
+
+def _radii(epsilons):
+    try:
+        radii = np.unique(np.asarray(epsilons, float))
+    except (TypeError, ValueError):
+        radii = np.array([np.nan])
+    if not (np.isfinite(radii) & (radii >= 0)).all():
         raise ValueError(
-            f"Argument `epsilons` must be numbers >= 0. Received: {epsilons}"
+            "Argument `epsilons` must be numbers >= 0. "
+            f"Received: epsilons={epsilons!r}"
         )
-    epsilons = epsilons[epsilons > 0]
-    make = attack
-    if isinstance(attack, str):
+    return radii[radii > 0]
 
-        def make(epsilon):
-            return get_attack(
-                attack, norm, epsilon, seed=seed, batch_size=batch_size
-            )
 
-    attacks = [make(float(epsilon)) for epsilon in epsilons]
-    for made in attacks:
-        if not isinstance(made, Attack) or made.targeted:
-            raise ValueError(
-                "Argument `attack` must be a name, or a function that returns "
-                f"an untargeted attack. Received: {made!r}"
-            )
-    from_logits = attacks[0].from_logits if attacks else None
-    model, x, y = check_data(model, data, from_logits)
-    logits = predict_logits(model, x, batch_size, from_logits)
-    right = logits.argmax(-1) == y
-    correct = [right]
-    if not is_randomized(model, x, from_logits):
-        attacks = [stopping(made) for made in attacks]
-    for made in attacks:
-        right = right.copy()
-        rows = np.flatnonzero(right)
-        if len(rows):
-            begun = begin(x, logits, ~right)
-            found = made.run(model, x, y, verbose=verbose, begun=begun)["x"]
-            attacked = np.asarray(ops.convert_to_numpy(found))[rows]
-            labels = predict_labels(model, attacked, batch_size, from_logits)
-            right[rows] = labels == y[rows]
-        correct.append(right)
-    name = attack if isinstance(attack, str) else type(attacks[0]).__name__
-    return RobustnessCurve([0.0, *epsilons], correct, norm, name)
+def _name_of(attacks):
+    return type(next(iter(attacks.values()))).__name__ if attacks else "none"
+
+
+def _name_of_norm(norm):
+    return get_ball(norm).name
+
+
+def _make_attacks(attack, norm, epsilons, **options):
+    """Attacks by radius."""
+    if not isinstance(attack, str) and (
+        isinstance(attack, (Attack, type)) or not callable(attack)
+    ):
+        raise ValueError(
+            "Argument `attack` must be a name, or a function `epsilon -> "
+            "Attack`, such as `lambda epsilon: PGDAttack(epsilon=epsilon)`. "
+            f"Received: attack={describe(attack)}"
+        )
+    if not isinstance(attack, str) and options["value_range"] is not None:
+        raise ValueError(
+            "Argument `value_range` must come with the name of an attack. "
+            f"Received: value_range={options['value_range']!r}"
+        )
+    found = {}
+    for epsilon in epsilons.tolist():
+        if isinstance(attack, str):
+            made = get_attack(attack, norm, epsilon, **options)
+        else:
+            made = attack(epsilon)
+            _check_made(made, epsilon, norm)
+        found[f"epsilon {epsilon:.6g}"] = made
+    return found
+
+
+def _check_made(made, epsilon, norm):
+    """Raises unless an attack is untargeted and has norm and radius."""
+    if not isinstance(made, Attack) or made.targeted:
+        raise ValueError(
+            "Argument `attack` must be a name, or a function that returns an "
+            f"untargeted attack. Received: {made!r}"
+        )
+    if not hasattr(made, "norm") or isinstance(made, SpatialAttack):
+        return
+    is_number = np.ndim(made.epsilon) == 0 and made.epsilon is not None
+    unlike = is_number and not np.isclose(made.epsilon, epsilon, rtol=1e-5)
+    # Without a radius any distance would count.
+    if unlike or made.epsilon is None or made.norm != _name_of_norm(norm):
+        raise ValueError(
+            "Argument `attack` must return attacks of the norm and radius of "
+            f"the curve, {norm!r} and {epsilon}. Received: {made!r}"
+        )

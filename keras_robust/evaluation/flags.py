@@ -1,18 +1,26 @@
 """What speaks against the numbers of an evaluation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 import numpy as np
 
-from keras_robust.attacks import AutoAttack
-from keras_robust.attacks import SquareAttack
+from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.auto_attack import AutoAttack
 from keras_robust.attacks.objectives import LEAST_CLASSES
-from keras_robust.attacks.per_model import count_classes
-from keras_robust.evaluation.probes import Probes
+from keras_robust.attacks.radii import doubtful_radius
+from keras_robust.attacks.square import SquareAttack
+from keras_robust.evaluation.data import Examples
 
 # A count of examples below this share is no evidence.
 _SHARE = 0.01
+_OUTPUTS = {
+    "nan": "outputs of the attack hold NaN or infinity",
+    "outside_ball": "outputs of the attack leave its radius",
+    "outside_box": "outputs of the attack leave `value_range`",
+}
 
 
 @dataclass(frozen=True)
@@ -32,84 +40,155 @@ class Flag:
         )
         return f"{self.name}: {self.message} ({numbers})"
 
+    def about(self, **evidence: object) -> "Flag":
+        """The same with more evidence in front."""
+        return replace(self, evidence={**evidence, **self.evidence})
+
 
 def find_flags(
-    model, x, y, clean, attacks, correct, stages, findings, probe, verbose=0
-):
-    """Every doubt about an evaluation.
-
-    After the published AutoAttack's flags and the checklist of Carlini et al.
-    2019 (arXiv:1902.06705, section 5). By name: `nan`, `outside ball`,
-    `outside box`; `few classes`; `more attack raises accuracy`;
-    `black box beats white box`; and where `probe`: `randomized`,
-    `batch dependent`, `probabilities as logits`, `vanishing gradients`,
-    `noise beats gradients`, `unbounded radius survived`.
+    examples: Examples,
+    attacks: dict[str, Attack],
+    outcomes: dict[str, dict],
+    stages: dict[str, dict] | None = None,
+    witnesses: np.ndarray | None = None,
+) -> list[Flag]:
+    """Every doubt that needs no more calls of the model.
 
     Args:
-        model: A built Keras classifier.
-        x: NumPy array `(N, ...)`.
-        y: Int array `(N,)`.
-        clean: Bool array `(N,)`, which examples are right unperturbed.
+        examples: `Examples`.
+        attacks: Dictionary of attacks by name, with the numbers they run with.
+        outcomes: Dictionary by attack of what `run_attack` returned.
+        stages: Dictionary by attack of accuracies after each part.
+        witnesses: Rows that all attacks ran on; `None` for all.
+    """
+    own = {name: found["correct"] for name, found in outcomes.items()}
+    if witnesses is not None:
+        own = {name: correct[witnesses] for name, correct in own.items()}
+    ran = {name: attacks[name] for name in attacks if name in outcomes}
+    return [
+        *outcome_flags(outcomes),
+        *comparison_flags(ran, own, stages),
+        *setting_flags(
+            attacks, examples.image.shape, examples.classifier.num_classes
+        ),
+    ]
+
+
+def outcome_flags(outcomes: dict[str, dict]) -> list[Flag]:
+    """Flags of what attacks returned.
+
+    By name: `nan`, `outside ball`, `outside box`, `search disagrees`.
+
+    Args:
+        outcomes: Dictionary by attack of what `run_attack` returned.
+    """
+    flags = []
+    for name, found in outcomes.items():
+        for key, message in _OUTPUTS.items():
+            if found[key]:
+                evidence = {
+                    "attack": name,
+                    "examples": int(found[key]),
+                    "largest excess": float(found["largest_excess"]),
+                }
+                flags.append(Flag(key.replace("_", " "), message, evidence))
+        denied, missed = (
+            int(found.get(key, 0)) for key in ("denied", "missed")
+        )
+        if denied or missed:
+            evidence = {
+                "attack": name,
+                "examples": denied + missed,
+                "broken by the search alone": denied,
+                "broken by the model alone": missed,
+            }
+            flags.append(
+                Flag(
+                    "search disagrees",
+                    "the search and the model see the same images "
+                    "differently; the numbers are the model's",
+                    evidence,
+                )
+            )
+    return flags
+
+
+def setting_flags(
+    attacks: dict[str, Attack], shape: tuple, classes: int
+) -> list[Flag]:
+    """Flags of how attacks are set.
+
+    By name: `few classes`, `left out`, `radius`.
+
+    Args:
+        attacks: Dictionary of attacks by name, with the numbers they run with.
+        shape: Shape of the attacked input, `(N, ...)`.
+        classes: Number of classes.
+    """
+    flags = []
+    for name, attack in attacks.items():
+        needed = _needed_classes(attack)
+        if classes < needed:
+            flags.append(
+                Flag(
+                    "few classes",
+                    "the DLR losses are not defined; margins took their place",
+                    {"attack": name, "classes": classes, "needed": needed},
+                )
+            )
+        left_out = getattr(attack, "left_out", None)
+        left_out = left_out(shape) if left_out else ()
+        if left_out:
+            flags.append(
+                Flag(
+                    "left out",
+                    "these parts of the attack cannot take inputs of this "
+                    "shape and did not run",
+                    {
+                        "attack": name,
+                        "parts": ", ".join(left_out),
+                        "input shape": str(tuple(shape[1:])),
+                    },
+                )
+            )
+        doubt = doubtful_radius(attack, shape)
+        if doubt is not None:
+            evidence = {
+                "attack": name,
+                "radius": float(np.max(attack.epsilon)),
+                "value_range": str(attack.value_range),
+            }
+            flags.append(Flag("radius", doubt, evidence))
+    return flags
+
+
+def _needed_classes(attack):
+    """How many classes the losses of an attack need; 0 for any number."""
+    if not isinstance(attack, AutoAttack):
+        return 0
+    losses = {"standard": "targeted_dlr", "plus": "targeted_dlr"}
+    return LEAST_CLASSES[losses.get(attack.version, "dlr")]
+
+
+def comparison_flags(
+    attacks: dict[str, Attack],
+    correct: dict[str, np.ndarray],
+    stages: dict[str, dict] | None = None,
+) -> list[Flag]:
+    """Flags of attacks beside each other.
+
+    By name: `more attack raises accuracy`, `black box beats white box`.
+
+    Args:
         attacks: Dictionary of attacks by name.
         correct: Dictionary of bool arrays by attack: which of some examples,
             the same for all, each attack has left by itself.
         stages: Dictionary by attack of accuracies after each part.
-        findings: Dictionary by attack of what `inspect_output` counted.
-        probe: Whether to run the model for those that need it.
-        verbose: 0 for no progress bars.
-
-    Returns:
-        List of `Flag`.
     """
-    flags = [*_output_flags(findings), *_monotone_flags(attacks, correct)]
-    flags += _black_box_flags(attacks, correct, stages)
-    if attacks:
-        attack = next(iter(attacks.values()))
-        classes = count_classes(model, x, attack.from_logits)
-        flags += _class_flags(attacks, classes)
-    if attacks and probe:
-        probes = Probes(model, x, y, clean, attacks, verbose)
-        flags += [Flag(*found) for found in probes.run()]
-    return flags
-
-
-def _output_flags(findings):
-    meanings = {
-        "nan": "outputs of the attack hold NaN or infinity",
-        "outside_ball": "outputs of the attack leave its radius",
-        "outside_box": "outputs of the attack leave `value_range`",
-    }
     return [
-        Flag(
-            key.replace("_", " "),
-            message,
-            {
-                "attack": name,
-                "examples": int(found[key]),
-                "largest excess": float(found["largest_excess"]),
-            },
-        )
-        for name, found in findings.items()
-        for key, message in meanings.items()
-        if found[key]
-    ]
-
-
-def _class_flags(attacks, classes):
-    needed = {}
-    for name, attack in attacks.items():
-        if isinstance(attack, AutoAttack):
-            losses = {"standard": "targeted_dlr", "plus": "targeted_dlr"}
-            loss = losses.get(attack.version, "dlr")
-            if classes < LEAST_CLASSES[loss]:
-                needed[name] = LEAST_CLASSES[loss]
-    return [
-        Flag(
-            "few classes",
-            "the DLR losses are not defined; margins took their place",
-            {"attack": name, "classes": classes, "needed": least},
-        )
-        for name, least in needed.items()
+        *_monotone_flags(attacks, correct),
+        *_stage_flags((stages or {}).values()),
+        *_black_box_flags(attacks, correct),
     ]
 
 
@@ -154,45 +233,52 @@ def _stronger_by(weak, strong):
     return key if numbers and values[1] > values[0] else None
 
 
-def _black_box_flags(attacks, correct, stages):
-    """Square breaks what gradients did not."""
+_BLACK_BOX = Flag(
+    "black box beats white box",
+    "a search without gradients finds what gradients do not: they mislead",
+)
+
+
+def _stage_flags(stages: Iterable[dict]):
+    """Where the last part of AutoAttack breaks what gradients did not."""
     flags = []
-    message = (
-        "a search without gradients finds what gradients do not: they mislead"
-    )
-    for accuracy in stages.values():
+    for accuracy in stages:
         parts = list(accuracy)
         if "square" not in parts[1:]:
             continue
         before = accuracy[parts[parts.index("square") - 1]]
         if before - accuracy["square"] > _SHARE:
             evidence = {"before square": before, "after": accuracy["square"]}
-            flags.append(Flag("black box beats white box", message, evidence))
-    square = {
-        name: correct[name]
-        for name, attack in attacks.items()
-        if isinstance(attack, SquareAttack)
-    }
-    others = {name: correct[name] for name in attacks if name not in square}
-    for name, survivors in square.items():
-        same = {
-            other: kept
-            for other, kept in others.items()
-            if _same_threat(attacks[name], attacks[other])
-        }
-        if not same:
-            continue
-        left = np.logical_and.reduce(list(same.values()))
-        if survivors.mean() < left.mean() - _SHARE:
-            evidence = {
-                "black box": float(survivors.mean()),
-                "white box": float(left.mean()),
-            }
-            flags.append(Flag("black box beats white box", message, evidence))
+            flags.append(_BLACK_BOX.about(**evidence))
     return flags
 
 
-def _same_threat(first, second):
+def _black_box_flags(attacks, correct):
+    """Where Square breaks what other attacks of its ball did not."""
+    flags = []
+    square = [
+        name for name, attack in attacks.items() if type(attack) is SquareAttack
+    ]
+    for name in square:
+        same = [
+            correct[other]
+            for other in attacks
+            if other not in square and _same_threat(attacks, name, other)
+        ]
+        if not same:
+            continue
+        left = np.logical_and.reduce(same)
+        if correct[name].mean() < left.mean() - _SHARE:
+            evidence = {
+                "black box": float(correct[name].mean()),
+                "white box": float(left.mean()),
+            }
+            flags.append(_BLACK_BOX.about(**evidence))
+    return flags
+
+
+def _same_threat(attacks, first, second):
+    first, second = attacks[first], attacks[second]
     norms = getattr(first, "norm", None), getattr(second, "norm", None)
     same_radius = np.array_equal(first.epsilon, second.epsilon)
     return norms[0] == norms[1] and same_radius

@@ -1,6 +1,11 @@
 """Attacks by name, as the command line and the curve want them."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from keras_robust import attacks
+from keras_robust.attacks.attack import Attack
+from keras_robust.datasets.arrays import describe
 
 _BY_NAME = {
     "autoattack": lambda **o: attacks.AutoAttack(**o),
@@ -25,7 +30,13 @@ _BY_NAME = {
 ATTACK_NAMES = tuple(_BY_NAME)
 
 
-def get_attack(name, norm, epsilon, seed=0, **options):
+# Rows of a report that are no attacks.
+_RESERVED = ("clean", "worst case")
+
+
+def get_attack(
+    name: str, norm: Any, epsilon: Any, seed: int | None = 0, **options: Any
+) -> Attack:
     """The attack of a name, with the settings of its paper.
 
     Args:
@@ -33,10 +44,11 @@ def get_attack(name, norm, epsilon, seed=0, **options):
             `"apgd"`, `"apgd-dlr"`, `"apgd-t"`, `"fab"`, `"fab-t"`,
             `"square"`, `"pgd"` (20 steps, random start, the best iterate),
             `"fgsm"` or `"carlini-wagner"` (L2 only).
-        norm: `"l2"`, `"linf"`, or where the attack can do it `"l1"`.
+        norm: `"l1"`, `"l2"` or `"linf"`; not every attack can do `"l1"`.
         epsilon: Float >= 0, radius in units of `value_range`.
         seed: Int or `None`.
-        **options: More arguments of the attack.
+        **options: More arguments of the attack, such as `value_range`; those
+            that are `None` keep their defaults.
 
     Returns:
         `Attack`.
@@ -59,4 +71,87 @@ def get_attack(name, norm, epsilon, seed=0, **options):
             "'carlini-wagner' must come with norm='l2'. "
             f"Received: norm={norm!r}"
         )
+    options = {key: v for key, v in options.items() if v is not None}
     return _BY_NAME[name](norm=norm, epsilon=epsilon, seed=seed, **options)
+
+
+def as_attacks(value: Any, **options: Any) -> dict[str, Attack]:
+    """Untargeted attacks by name, of what a user gives.
+
+    Args:
+        value: An attack, the name of one, a list of them, or a dictionary of
+            attacks.
+        **options: Arguments of `get_attack` for names; `norm`, `epsilon` and
+            `value_range` belong to names only.
+
+    Returns:
+        Dictionary of attacks by name.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if isinstance(value, dict):
+        attacks_given = value
+    elif isinstance(value, (str, Attack)):
+        attacks_given = _numbered([value])
+    elif isinstance(value, (list, tuple)):
+        attacks_given = _numbered(value)
+    else:
+        raise ValueError(_wrong(value))
+    given = {
+        key: options[key]
+        for key in ("norm", "epsilon", "value_range")
+        if options.get(key) is not None
+    }
+    by_name = [a for a in attacks_given.values() if isinstance(a, str)]
+    if given and not by_name:
+        raise ValueError(
+            f"Arguments {', '.join(f'`{key}`' for key in given)} must come "
+            "with the name of an attack; an attack has its own. "
+            f"Received: {given}, attacks={describe(value)}"
+        )
+    found = {}
+    for name, attack in attacks_given.items():
+        if isinstance(attack, str) and not isinstance(value, dict):
+            attack = get_attack(attack, **options)
+        if not isinstance(attack, Attack):
+            raise ValueError(_wrong(attack, name))
+        if name in _RESERVED:
+            raise ValueError(
+                "Argument `attacks` must not use the names 'clean' and "
+                f"'worst case', which are reserved. Received: {name!r}"
+            )
+        if attack.targeted:
+            raise ValueError(
+                "An attack in an evaluation must be untargeted: its labels "
+                f"are the true ones. Received: {name!r}: {attack!r}"
+            )
+        found[name] = attack
+    return found
+
+
+def _numbered(values: Iterable) -> dict:
+    """Attacks by their type or name, counted where it repeats."""
+    found = {}
+    for value in values:
+        name = value if isinstance(value, str) else type(value).__name__
+        number = 2
+        unique = name
+        while unique in found:
+            unique = f"{name} {number}"
+            number += 1
+        found[unique] = value
+    return found
+
+
+def _wrong(value, name=None):
+    if isinstance(value, type) and issubclass(value, Attack):
+        hint = f"; call the class: {value.__name__}(...)"
+    else:
+        hint = ""
+    where = "" if name is None else f"{name!r}: "
+    return (
+        "Argument `attacks` must be an attack, the name of one, a list of "
+        f"attacks, or a dictionary {{name: attack}}{hint}. "
+        f"Received: {where}{describe(value)}"
+    )

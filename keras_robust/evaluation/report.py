@@ -1,13 +1,20 @@
 """What an evaluation found."""
 
-import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_robust.evaluation.result import Result
+from keras_robust.evaluation.flags import Flag
+from keras_robust.evaluation.result import EvaluationResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+    from rich.table import Table
 
 
-def wilson_interval(rows):
+def wilson_interval(rows: np.ndarray) -> tuple[float, float]:
     """The 95 % Wilson interval of a share.
 
     Args:
@@ -23,7 +30,7 @@ def wilson_interval(rows):
     return float(interval.low), float(interval.high)
 
 
-class RobustnessReport(Result):
+class RobustnessReport(EvaluationResult):
     """Accuracy per attack with intervals, and the per-example worst case.
 
     Args:
@@ -31,6 +38,8 @@ class RobustnessReport(Result):
         flags: List of `Flag`: what speaks against the numbers.
         stages: Dictionary, by attack made of parts, of dictionaries: accuracy
             after each part.
+        provenance: Dictionary of plain values: attacks with their
+            configuration, fingerprints of model and data, versions, date.
 
     Attributes:
         correct: The same, with `"worst case"`: right on all of them.
@@ -39,10 +48,17 @@ class RobustnessReport(Result):
         examples: N.
         flags: As given.
         stages: As given.
+        provenance: As given.
     """
 
-    def __init__(self, correct, flags=(), stages=None):
-        self.flags = list(flags)
+    def __init__(
+        self,
+        correct: dict[str, np.ndarray],
+        flags: Iterable[Flag] = (),
+        stages: dict[str, dict] | None = None,
+        provenance: dict | None = None,
+    ):
+        super().__init__(flags, provenance)
         self.stages = stages or {}
         correct = {key: np.asarray(rows, bool) for key, rows in correct.items()}
         worst = np.logical_and.reduce(list(correct.values()))
@@ -55,7 +71,7 @@ class RobustnessReport(Result):
             key: wilson_interval(rows) for key, rows in self.correct.items()
         }
 
-    def table(self, console=None):
+    def table(self, console: "Console | None" = None) -> "Table":
         """Prints the table.
 
         Args:
@@ -65,7 +81,6 @@ class RobustnessReport(Result):
             The `rich.table.Table`.
         """
         from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table
 
         table = Table(title=f"Accuracy on {self.examples} examples, %")
@@ -82,21 +97,20 @@ class RobustnessReport(Result):
                 table.add_row(f"after {part}", f"{100 * left:.2f}", "")
         console = console or Console()
         console.print(table)
-        for flag in self.flags:
-            console.print(f"[bold]Flag[/bold] {escape(str(flag))}")
+        self.print_flags(console)
         return table
 
-    def numbers(self):
+    def numbers(self) -> dict:
         """See `Result`."""
         return {
             "examples": self.examples,
             "accuracy": self.accuracy,
             "intervals": self.intervals,
             "stages": self.stages,
-            "flags": [dataclasses.asdict(flag) for flag in self.flags],
+            **self.background(),
         }
 
-    def draw(self):
+    def draw(self) -> "Figure":
         """Bars of accuracy with their intervals."""
         from matplotlib.figure import Figure
 

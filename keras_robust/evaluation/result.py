@@ -1,27 +1,37 @@
 """Numbers that can be written as JSON and drawn."""
 
+import dataclasses
 import json
 import math
+import os
 from abc import ABC
 from abc import abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+    from keras_robust.evaluation.flags import Flag
 
 
 class Result(ABC):
-    """Base of what the functions of this room return.
+    """Base class of what evaluations and measures return.
 
     A subclass gives `numbers()`, a dictionary of plain Python values, and
     `draw()`, a `matplotlib.figure.Figure`.
     """
 
     @abstractmethod
-    def numbers(self):
+    def numbers(self) -> dict:
         """What goes into the JSON file."""
 
     @abstractmethod
-    def draw(self):
+    def draw(self) -> "Figure":
         """The figure."""
 
-    def to_json(self, path=None):
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
         """The numbers as JSON; what is not a number (NaN) is `null`.
 
         Args:
@@ -36,7 +46,7 @@ class Result(ABC):
                 file.write(text + "\n")
         return text
 
-    def figure(self, path=None):
+    def figure(self, path: str | os.PathLike | None = None) -> "Figure":
         """The figure.
 
         Args:
@@ -50,6 +60,36 @@ class Result(ABC):
         if path is not None:
             figure.savefig(path)
         return figure
+
+
+class EvaluationResult(Result):
+    """Base class of results that say what speaks against their numbers.
+
+    Args:
+        flags: `Flag`s: what speaks against the numbers.
+        provenance: Dictionary of plain values: what the numbers were made
+            from and with.
+    """
+
+    def __init__(
+        self, flags: "Iterable[Flag]" = (), provenance: dict | None = None
+    ):
+        self.flags = list(flags)
+        self.provenance = dict(provenance or {})
+
+    def background(self) -> dict:
+        """Flags and provenance, for the JSON file."""
+        return {
+            "flags": [dataclasses.asdict(flag) for flag in self.flags],
+            "provenance": self.provenance,
+        }
+
+    def print_flags(self, console: "Console") -> None:
+        """Prints a line for each flag."""
+        from rich.markup import escape
+
+        for flag in self.flags:
+            console.print(f"[bold]Flag[/bold] {escape(str(flag))}")
 
 
 def _finite(value):

@@ -1,48 +1,62 @@
-"""How a saved model wants its pixels."""
+"""What pixels a model takes."""
 
-import keras
+from typing import Any
+
 import numpy as np
 
-from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.classifier import SCALINGS
+from keras_robust.classifier import Classifier
 
-SCALINGS = ("unit", "byte", "symmetric", "standardized")
+# What the scalings are called in messages.
+MEANINGS = {
+    "unit": "pixels in [0, 1]",
+    "byte": "pixels in [0, 255]",
+    "symmetric": "pixels in [-1, 1]",
+    "standardized": "mean 0 and variance 1 in each channel",
+}
 # Images that decide, and by how many points the best must win.
 _IMAGES = 500
 _CLEAR = 0.05
 
 
-def with_scaling(model, scaling, x):
-    """The model behind a layer that takes pixels in [0, 1].
+def with_statistics(scaling: Any, x: np.ndarray) -> Any:
+    """Returns the `scaling` that `Classifier` takes.
 
-    So an attack's radius is in units of [0, 1], whatever the model wants.
+    Args:
+        scaling: One of `SCALINGS`, or `None`.
+        x: Images `(N, H, W, C)` in [0, 1], whose mean and deviation per
+            channel `"standardized"` takes.
+    """
+    if scaling != "standardized":
+        return scaling
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes, dtype="float64")
+    deviation = np.maximum(x.std(axes, dtype="float64"), 1e-7)
+    return scaling, tuple(mean.tolist()), tuple(deviation.tolist())
+
+
+def with_scaling(model: Any, scaling: str, x: np.ndarray) -> Classifier:
+    """Returns a classifier that takes pixels in [0, 1].
+
+    So an attack's radius is in units of [0, 1], whatever the model takes.
 
     Args:
         model: A built Keras classifier.
-        scaling: `"unit"` (it wants [0, 1]), `"byte"` ([0, 255]),
-            `"symmetric"` ([-1, 1]) or `"standardized"` (mean 0 and variance 1
-            in each channel of `x`).
+        scaling: What the model takes: `"unit"` ([0, 1]), `"byte"`
+            ([0, 255]), `"symmetric"` ([-1, 1]) or `"standardized"` (mean 0
+            and variance 1 in each channel of `x`).
         x: Images `(N, H, W, C)` in [0, 1].
-
-    Returns:
-        A Keras model.
     """
-    if scaling == "unit":
-        return model
-    if scaling == "standardized":
-        axes = tuple(range(x.ndim - 1))
-        layer = keras.layers.Normalization(
-            mean=x.mean(axes), variance=x.var(axes)
-        )
-    else:
-        scale, offset = {"byte": (255.0, 0.0), "symmetric": (2.0, -1.0)}[
-            scaling
-        ]
-        layer = keras.layers.Rescaling(scale, offset)
-    return keras.Sequential([keras.Input(x.shape[1:]), layer, model])
+    return Classifier.of(model, scaling=with_statistics(scaling, x))
 
 
-def find_scaling(model, x, y, from_logits=None):
-    """The scaling with which the model is clearly most often right.
+def find_scaling(
+    model: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    from_logits: bool | None = None,
+) -> str:
+    """Returns the scaling with which the model is clearly most often right.
 
     Args:
         model: A built Keras classifier.
@@ -59,9 +73,10 @@ def find_scaling(model, x, y, from_logits=None):
     x, y = x[:_IMAGES], y[:_IMAGES]
     accuracy = {}
     for scaling in SCALINGS:
-        scaled = with_scaling(model, scaling, x)
-        labels = predict_labels(scaled, x, from_logits=from_logits)
-        accuracy[scaling] = float(np.mean(labels == y))
+        scaled = Classifier.of(
+            model, from_logits=from_logits, scaling=with_statistics(scaling, x)
+        )
+        accuracy[scaling] = float(np.mean(scaled.predict_labels(x) == y))
     first, second = sorted(accuracy.values(), reverse=True)[:2]
     commonest = np.bincount(y).max() / len(y)
     if first < commonest + _CLEAR or first < second + _CLEAR:

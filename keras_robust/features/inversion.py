@@ -1,19 +1,27 @@
 """Images made to have a given representation."""
 
+from typing import Any
+
+import keras
 import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks import checks
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.batches import map_batches
 from keras_robust.attacks.compiled import CompiledLoop
-from keras_robust.attacks.frozen import FrozenModel
-from keras_robust.attacks.frozen import prepared
+from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.loop import GradientLoop
-from keras_robust.attacks.per_model import once_per_model
+from keras_robust.classifier import Classifier
+from keras_robust.classifier import FrozenModel
+from keras_robust.classifier import prepared
 from keras_robust.features.polyak import PolyakLoop
+from keras_robust.features.source_model import range_key
 
+# Images on which a rewritten representation is compared with the model's.
+_PROOF_IMAGES = 8
 OPTIMIZERS = {"gradient_descent": GradientLoop, "polyak": PolyakLoop}
 
 
@@ -21,108 +29,205 @@ class RepresentationObjective:
     """Closeness to a target representation.
 
     Args:
-        represent: `x -> (N, ...)` representation of a frozen model.
+        represent: `x -> (N, ...)`, a frozen representation.
     """
 
     def __init__(self, represent):
         self.represent = represent
 
     def prepared(self):
-        """See `frozen.prepared`."""
+        """See `classifier.prepared`."""
         return prepared(self.represent)
 
     def __call__(self, inputs, x):
         """Minus the squared distance, `(N,)`; there is no success."""
         # The square has the direction of the distance, and a gradient at 0.
-        difference = ops.cast(self.represent(x), "float32") - inputs["target"]
+        difference = self.represent(x) - inputs["target"]
         axes = tuple(range(1, len(difference.shape)))
         values = -ops.sum(ops.square(difference), axis=axes)
         return values, ops.zeros_like(values, dtype="bool")
 
 
-def inverted(
-    view,
-    x,
-    start,
-    step_size,
-    steps,
-    value_range,
-    batch_size,
-    jit_compile,
-    verbose,
-    optimizer="gradient_descent",
-):
-    """Images in the box whose representations come close to those of `x`.
+class FrozenRepresentation:
+    """A representation as a frozen function of images, in float32.
 
     Args:
-        view: Model from images to representations.
-        x: Float array or tensor `(N, ...)`, N >= 1.
-        start: Array like `x`.
-        step_size: L2 length of a step.
-        steps: Int >= 0.
-        value_range: `(low, high)`, the box.
-        batch_size: Int >= 1.
-        jit_compile: As in `PGDAttack`.
-        verbose: 0 for no progress bar.
-        optimizer: A key of `OPTIMIZERS`.
+        frozen: `FrozenModel` of the representation, which is held weakly.
+        scale: What turns images into what the model takes.
+    """
+
+    def __init__(self, frozen: FrozenModel, scale: Any):
+        self._frozen = frozen
+        self._scale = scale
+
+    def __call__(self, x: Any) -> Any:
+        """The representations `(N, ...)` of images."""
+        return ops.cast(self._frozen(self._scale(x)), "float32")
+
+    def prepared(self) -> Any:
+        """See `classifier.prepared`."""
+        return self._frozen.prepared()
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether it does something else than calling the model."""
+        return self._frozen.is_rewritten
+
+    def prove(self, x: Any) -> None:
+        """Compares it with the model on a few images; see `FrozenModel`."""
+        x = ops.cast(ops.convert_to_tensor(x), "float32")
+        self._frozen.prove(self._scale(x))
+
+
+def frozen_view(
+    classifier: Classifier, layer: str | None, x: Any
+) -> tuple[keras.Model, FrozenRepresentation]:
+    """The representation as a model, and as a frozen function of images.
+
+    Where the function does something else than calling the model, it is
+    compared with the model on a few of the images first.
+
+    Args:
+        classifier: A `Classifier`.
+        layer: See `Classifier.representation`.
+        x: Array or tensor of images `(N, ...)`, N >= 1.
 
     Returns:
-        Dictionary: `x`, and arrays `(N,)`, `distance_before` and
-        `distance_after` between representations.
+        `(view, frozen)`; the function does not keep the view alive.
     """
-    represent, distance, loop = _compiled(
-        view, value_range, jit_compile, tuple(x.shape[1:]), optimizer
+    view = classifier.representation(layer)
+    frozen = classifier.once(
+        ("frozen representation", layer),
+        lambda: FrozenRepresentation(
+            FrozenModel(view, is_integer=classifier.integer_input),
+            classifier.outputs.scale,
+        ),
     )
-    inputs = {
-        "start": start,
-        "step_size": np.full(x.shape[0], step_size, "float32"),
-    }
+    size = classifier.batch_size or min(_PROOF_IMAGES, x.shape[0])
+    rows = np.arange(size) % x.shape[0]
+    few = x[rows] if isinstance(x, np.ndarray) else ops.take(x, rows, axis=0)
+    frozen.prove(few)
+    return view, frozen
 
-    def invert_batch(batch, report):
-        image = batch.pop("center")
-        batch["target"] = target = represent({"x": image})
-        begun = {"x": batch["start"], "target": target}
-        x = loop(batch, steps, report)["x"]
-        return {
-            "x": x,
-            "distance_before": distance(begun),
-            "distance_after": distance({"x": x, "target": target}),
+
+class Inversion:
+    """Images in a box whose representations come close to given ones.
+
+    Args:
+        classifier: A `Classifier`, the source of the representation.
+        layer: `None` for what the classifying layer reads, or the name of a
+            layer.
+        value_range: `(low, high)`, the box.
+        jit_compile: As in `PGDAttack`.
+        optimizer: A key of `OPTIMIZERS`.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        layer: str | None,
+        value_range: tuple,
+        jit_compile: bool | str = "auto",
+        optimizer: str = "gradient_descent",
+    ):
+        self.classifier = classifier
+        self.layer = layer
+        self.value_range = value_range
+        self.jit_compile = jit_compile
+        self.optimizer = optimizer
+
+    def __call__(
+        self,
+        x: Any,
+        start: Any,
+        step_size: float,
+        steps: int,
+        batch_size: int,
+        verbose: int,
+    ) -> dict[str, Any]:
+        """Moves start images.
+
+        Args:
+            x: Float array or tensor `(N, ...)`, N >= 1.
+            start: Array like `x`.
+            step_size: L2 length of a step.
+            steps: Int >= 0.
+            batch_size: Int >= 1; a size that the model fixes comes first.
+            verbose: 0 for no progress bar.
+
+        Returns:
+            Dictionary: `x`, and arrays `(N,)`, `distance_before` and
+            `distance_after` between representations.
+        """
+        classifier = self.classifier
+        grid = grid_of(classifier, x)
+        if grid is not None:
+            checks.check_whole(x, grid)
+        represent, distance, loop = self._compiled(x)
+        inputs = {
+            "start": start,
+            "step_size": np.full(x.shape[0], step_size, "float32"),
         }
 
-    return map_batches(
-        invert_batch,
-        x,
-        inputs,
-        value_range=value_range,
-        batch_size=batch_size,
-        pads=loop.pads,
-        steps=steps,
-        verbose=verbose,
-    )
+        def invert_batch(batch, report):
+            image = batch.pop("center")
+            batch["target"] = target = represent({"x": image})
+            begun = {"x": batch["start"], "target": target}
+            x = loop(batch, steps, report)["x"]
+            if grid is not None:
+                # What the model sees of it.
+                x = ops.round(x / grid) * grid
+            return {
+                "x": x,
+                "distance_before": distance(begun),
+                "distance_after": distance({"x": x, "target": target}),
+            }
 
-
-def _compiled(view, value_range, jit_compile, shape, optimizer):
-    def make():
-        frozen = FrozenModel(view)
-        loop = OPTIMIZERS[optimizer](
-            RepresentationObjective(frozen),
-            L2Ball,
-            value_range,
-            inside_ball=False,
+        return map_batches(
+            invert_batch,
+            x,
+            inputs,
+            value_range=self.value_range,
+            batch_size=classifier.batch_size or batch_size,
+            pads=loop.pads,
+            steps=steps,
+            verbose=verbose,
+            fixed=classifier.batch_size is not None,
         )
 
-        def represent(inputs):
-            return ops.cast(frozen(inputs["x"]), "float32")
+    def _compiled(self, x):
+        classifier = self.classifier
+        view, frozen = frozen_view(classifier, self.layer, x)
 
-        def distance(inputs):
-            return l2_norm(represent(inputs) - inputs["target"])
+        def make():
+            loop = OPTIMIZERS[self.optimizer](
+                RepresentationObjective(frozen),
+                L2Ball,
+                self.value_range,
+                inside_ball=False,
+            )
 
-        variables = view.variables
-        return (
-            backend.compile(represent, variables, jit_compile),
-            backend.compile(distance, variables, jit_compile),
-            CompiledLoop(loop, variables, jit_compile),
+            def represent(inputs):
+                return frozen(inputs["x"])
+
+            def distance(inputs):
+                return l2_norm(represent(inputs) - inputs["target"])
+
+            options = (view.variables, self.jit_compile)
+            fixed = classifier.batch_size is not None
+            return (
+                backend.compile(represent, *options),
+                backend.compile(distance, *options),
+                CompiledLoop(loop, *options, fixed=fixed),
+            )
+
+        key = (
+            "inversion",
+            self.layer,
+            range_key(self.value_range),
+            self.jit_compile,
+            tuple(x.shape[1:]),
+            self.optimizer,
+            frozen.is_rewritten,
         )
-
-    key = ("inversion", value_range, jit_compile, shape, optimizer)
-    return once_per_model(view, key, make)
+        return classifier.once(key, make)

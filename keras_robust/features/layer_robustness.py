@@ -3,16 +3,17 @@
 import numpy as np
 from keras import ops
 
+from keras_robust.attacks import checks
 from keras_robust.attacks.batches import map_batches
 from keras_robust.attacks.compiled import CompiledLoop
-from keras_robust.attacks.frozen import FrozenModel
 from keras_robust.attacks.loop import GradientLoop
-from keras_robust.attacks.per_model import once_per_model
 from keras_robust.attacks.randomness import generator
 from keras_robust.attacks.randomness import stream_draws
 from keras_robust.evaluation.evaluate import check_data
 from keras_robust.features.inversion import RepresentationObjective
-from keras_robust.models.parts import representation_view
+from keras_robust.features.inversion import frozen_view
+from keras_robust.features.source_model import range_key
+from keras_robust.features.source_model import source_classifier
 
 _PAIRS_STREAM = 3_000_000
 
@@ -39,8 +40,8 @@ def layer_robustness(model, data, attack, layer=None, verbose=1):
             labels are not used.
         attack: A `PGDAttack`: its ball, radius, steps and seed are taken. It
             starts at random points, since at the image the gradient is 0.
-        layer: `None` for the input of the last `Dense` layer, or the name of
-            a layer.
+        layer: `None` for the input of the classifying layer, or the name of a
+            layer.
         verbose: 0 for no progress bar.
 
     Returns:
@@ -49,19 +50,24 @@ def layer_robustness(model, data, attack, layer=None, verbose=1):
     Raises:
         ValueError: If data and model do not fit.
     """
-    inner, x, _ = check_data(model, data, attack.from_logits)
+    source_classifier(model, output=attack.output)
+    classifier, x, _ = check_data(
+        model, data, attack.from_logits, output=attack.output
+    )
+    attack = attack.resolve(classifier)
+    checks.check_images(x, attack.value_range)
     if len(x) < 2:
         raise ValueError(
             f"Argument `data` must hold two images or more. Received: {len(x)}"
         )
-    view = once_per_model(
-        inner,
-        ("representation", layer),
-        lambda: representation_view(inner, layer),
-    )
-    attacked = _moved_most(view, x, attack, verbose)
+    view = classifier.representation(layer)
+    attacked = _moved_most(classifier, layer, x, attack, verbose)
     here, there = (
-        view.predict(images, batch_size=attack.batch_size, verbose=0)
+        view.predict(
+            images,
+            batch_size=classifier.batch_size or attack.batch_size,
+            verbose=0,
+        )
         for images in (x, attacked)
     )
     # Each image and another one.
@@ -76,29 +82,39 @@ def _distance(first, second):
     return np.linalg.norm(difference, axis=-1)
 
 
-def _moved_most(view, x, attack, verbose):
+def _moved_most(classifier, layer, x, attack, verbose):
     """The images, moved inside the ball such that what is seen moves."""
+    view, frozen = frozen_view(classifier, layer, x)
+    fixed = classifier.batch_size is not None
 
     def make():
-        frozen = FrozenModel(view)
         loop = GradientLoop(_Distance(frozen), attack.ball, attack.value_range)
-        return frozen, CompiledLoop(loop, view.variables, attack.jit_compile)
+        return CompiledLoop(
+            loop, view.variables, attack.jit_compile, fixed=fixed
+        )
 
     key = (
-        *("layer robustness", attack.norm, attack.value_range),
-        *(attack.jit_compile, x.shape[1:]),
+        "layer robustness",
+        layer,
+        attack.norm,
+        range_key(attack.value_range),
+        attack.jit_compile,
+        x.shape[1:],
+        frozen.is_rewritten,
     )
-    frozen, loop = once_per_model(view, key, make)
+    loop = classifier.once(key, make)
     draws = stream_draws(attack.seed, 0)
-    step_size = attack.effective_step_size()
     inputs = {
-        "epsilon": np.full(len(x), attack.epsilon, "float32"),
-        "step_size": np.full(len(x), step_size, "float32"),
+        name: checks.expand_radius(value, name, x.shape, attack.takes_rows)
+        for name, value in {
+            "epsilon": attack.epsilon,
+            "step_size": attack.effective_step_size(),
+        }.items()
     }
 
     def move_batch(batch, report):
         center = batch["center"]
-        batch["target"] = ops.cast(frozen(center), "float32")
+        batch["target"] = frozen(center)
         batch["noise"] = attack.ball.noise(draws, ops.shape(center))
         return {"x": loop(batch, attack.steps, report)["x"]}
 
@@ -107,8 +123,9 @@ def _moved_most(view, x, attack, verbose):
         x,
         inputs,
         value_range=attack.value_range,
-        batch_size=attack.batch_size,
+        batch_size=classifier.batch_size or attack.batch_size,
         pads=loop.pads,
         steps=attack.steps,
         verbose=verbose,
+        fixed=fixed,
     )["x"]

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import check_data
-from keras_robust.models.parts import representation_view
+from keras_robust.features.source_model import source_classifier
 
 
 def linear_probes(
@@ -52,15 +52,16 @@ def linear_probes(
     linear_probes(model, train, test, found, {"pgd": attack})
     ```
     """
-    inner, x, y = check_data(model, train, from_logits=True)
-    classes = inner.output_shape[-1]
+    source_classifier(model)
+    classifier, x, y = check_data(model, train, from_logits=True)
+    classes = classifier.num_classes
     missing = sorted(set(range(classes)) - set(np.unique(y).tolist()))
     if missing:
         raise ValueError(
             f"Argument `train` must hold all {classes} classes. "
             f"Received: none of {missing}"
         )
-    view = representation_view(inner, layer)
+    view = classifier.representation(layer)
     flat = keras.layers.Flatten()(view.output)
     flat = keras.layers.Activation("linear", dtype="float32")(flat)
     flat_view = keras.Model(view.inputs, flat)

@@ -5,7 +5,9 @@ from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
-from keras_robust.datasets.mapped import mapped
+from keras_robust.datasets.arrays import is_dataset
+from keras_robust.datasets.arrays import to_arrays
+from keras_robust.datasets.pixels import read_images
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -44,16 +46,34 @@ class Mixture(ConfigMixin):
         """Mixed images like `x`.
 
         Args:
-            x: Float array or tensor `(N, ...)` in `value_range`.
+            x: As in `Robustifier`.
             start: As in `Robustifier`.
             verbose: 0 for no progress bar.
         """
+        if is_dataset(x):
+            x, y = to_arrays(x)
+            return self(x, start, verbose), y
+        x = read_images(x, self.value_range)
         return self._mixed(x, self.transform(x, start, verbose=verbose))
 
     @property
     def config_name(self):
         """Name of the data set, such as `"mix_90"` for alpha=0.9."""
         return f"mix_{100 * self.alpha:g}".replace(".", "_")
+
+    @property
+    def label_rule(self):
+        """As in `Robustifier`."""
+        return self.transform.label_rule
+
+    @property
+    def input_rank(self):
+        """As in `Robustifier`."""
+        return self.transform.input_rank
+
+    def count_classes(self, x):
+        """As in `Robustifier`."""
+        return self.transform.count_classes(x)
 
     def plan(self, labels, num_classes):
         """As in `Robustifier`."""
@@ -66,8 +86,9 @@ class Mixture(ConfigMixin):
 
     def map(self, dataset, return_details=False, buffer_size=10_000):
         """A `tf.data.Dataset` of mixed batches; see `Robustifier.map`."""
-        batches = self.transform.batches(dataset, buffer_size, self.make)
-        return mapped(dataset, batches, return_details)
+        return self.transform.mapped_by(
+            self.make, dataset, return_details, buffer_size
+        )
 
     def _mixed(self, x, x_r):
         x = x if ops.is_tensor(x_r) else ops.convert_to_numpy(x)

@@ -2,18 +2,20 @@
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_robust.attacks import checks
-from keras_robust.attacks.frozen import check_built
-from keras_robust.attacks.frozen import inner_model
 from keras_robust.attacks.norms import distances
-from keras_robust.attacks.per_model import count_classes
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
+from keras_robust.datasets.labels import labels_of_model
+from keras_robust.datasets.pixels import read_images
 from keras_robust.features.relabelling import Relabelling
 from keras_robust.features.relabelling import check_target
+from keras_robust.features.source_model import default_step
+from keras_robust.features.source_model import input_rank
+from keras_robust.features.source_model import resolve_range
+from keras_robust.features.source_model import source_classifier
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -29,19 +31,27 @@ class NonRobustifier(Relabelling):
         model: A built Keras classifier, the source of the features.
         target: `"random"`: D_rand, t uniform over all C classes, so t = y
             with probability 1/C; `"deterministic"`: D_det, t = (y + 1) mod C;
-            `"other"`: D_other, t uniform over the C - 1 others.
+            `"other"`: D_other, t uniform over the C - 1 others; or a function
+            `(y, num_classes, random) -> t` of int arrays `(N,)`, with a
+            `numpy.random.Generator`.
         norm: `"l2"` or `"linf"`.
-        epsilon: Radius of the ball in units of `value_range`.
-        step_size: Length of a step in that norm; `None` for
-            `2.5 * epsilon / steps`.
+        epsilon: Radius of the ball in units of `value_range`; `None` for half
+            its width.
+        step_size: Length of a step in that norm; `"auto"` for a tenth of that
+            width, `None` for `2.5 * epsilon / steps`.
         steps: Int, gradient steps. Defaults are those of the paper's Table 6.
-        value_range: `(low, high)`, the box that holds all images.
+        value_range: `(low, high)`, the box that holds all images; or
+            `"auto"`, see `PGDAttack`.
         batch_size: Int >= 1, how many images are made at once.
         seed: Int for the same targets in every call; `None` for fresh ones.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
         early_stop: Whether an image is done once the source model says t;
             the paper's definition goes on to the lowest loss.
+        config_name: Name of a generated data set; `None` for `"rand"`,
+            `"det"`, `"other"`, or of a function, `"custom"`.
+        output: As in `PGDAttack`.
+        scaling: As in `Robustifier`.
 
     Example:
 
@@ -56,8 +66,8 @@ class NonRobustifier(Relabelling):
         model,
         target="random",
         norm="l2",
-        epsilon=0.5,
-        step_size=0.1,
+        epsilon=None,
+        step_size="auto",
         steps=100,
         value_range=(0.0, 1.0),
         batch_size=128,
@@ -65,37 +75,63 @@ class NonRobustifier(Relabelling):
         from_logits=None,
         jit_compile="auto",
         early_stop=False,
+        config_name=None,
+        output=None,
+        scaling=None,
     ):
         self.target = check_target(target)
-        check_built(inner_model(model))
         self.model = model
+        self._config_name = config_name
+        self.from_logits = from_logits
+        self.output = output
+        self.scaling = scaling
+        source = self._source()
+        self.value_range = resolve_range(value_range, source)
+        if isinstance(step_size, str) and step_size == "auto":
+            step_size = default_step(self.value_range)
         self.attack = PGDAttack(
             norm=norm,
             epsilon=epsilon,
             step_size=step_size,
             steps=steps,
             targeted=True,
-            value_range=value_range,
+            value_range=self.value_range,
             batch_size=batch_size,
             seed=seed,
             from_logits=from_logits,
             jit_compile=jit_compile,
             early_stop=early_stop,
+            output=output,
         )
         for name in (
-            *("norm", "epsilon", "step_size", "steps", "value_range"),
-            *("batch_size", "seed", "from_logits", "jit_compile"),
+            "norm",
+            "epsilon",
+            "step_size",
+            "steps",
+            "batch_size",
+            "seed",
+            "jit_compile",
             "early_stop",
         ):
             setattr(self, name, getattr(self.attack, name))
+
+    def _source(self):
+        """The `Classifier` that gives the features, as it is now."""
+        return source_classifier(
+            self.model,
+            from_logits=self.from_logits,
+            output=self.output,
+            scaling=self.scaling,
+        )
 
     def __call__(self, x, y=None, verbose=1, return_details=False):
         """Perturbed images and their new labels.
 
         Args:
-            x: Float array or tensor of shape `(N, ...)` in `value_range`; or
-                a data set of `(x, y)` batches, then without `y`.
-            y: True labels, `(N,)` or one-hot.
+            x: Array or tensor of shape `(N, ...)`: floats in `value_range`,
+                or of dtype uint8, then scaled to it; or a data set of
+                `(x, y)` batches, then without `y`.
+            y: True labels, `(N,)`, `(N, 1)` or one-hot.
             verbose: 0 for no progress bar.
             return_details: Whether to tell how far each example got.
 
@@ -113,15 +149,14 @@ class NonRobustifier(Relabelling):
             raise ValueError(
                 "Argument `y` must hold the true labels. Received: y=None"
             )
-        x = x if ops.is_tensor(x) else np.asarray(x)
-        checks.check_images(x, self.value_range)
+        x = read_images(x, self.value_range)
         classes = 2
         if x.shape[0]:
             classes = self.count_classes(x)
-        y = checks.check_labels(y, x.shape[0], classes)
-        targets = self.draw_targets(y, classes)
+        y = labels_of_model(y, x.shape[0], classes)
+        targets = self._targets(y, classes)
         result = self.attack.run(
-            self.model, x, targets, verbose=verbose, scored=return_details
+            self._source(), x, targets, verbose=verbose, scored=return_details
         )
         if not return_details:
             return result["x"], targets
@@ -148,13 +183,24 @@ class NonRobustifier(Relabelling):
         """
         del start, rows, original
         checks.check_images(x, self.value_range)
-        result = self.attack.run(self.model, x, labels, verbose=0, scored=True)
+        result = self.attack.run(
+            self._source(), x, labels, verbose=0, scored=True
+        )
         return {
             "x": result["x"],
             "distance": distances(result["x"], x, self.norm),
             "success": np.asarray(result["success"]),
         }
 
+    @property
+    def input_rank(self):
+        """How many axes a batch of images has."""
+        return input_rank(self._source())
+
     def count_classes(self, x):
-        """How many classes the source model tells apart."""
-        return count_classes(inner_model(self.model), x, self.from_logits)
+        """How many classes the source model tells apart.
+
+        Args:
+            x: A few images.
+        """
+        return self._source().check(x)

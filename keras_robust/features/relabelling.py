@@ -5,6 +5,8 @@ import numpy as np
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.randomness import generator
+from keras_robust.datasets.arrays import describe
+from keras_robust.datasets.labels import labels_of_model
 from keras_robust.datasets.mapped import mapped
 
 CONFIG_NAMES = {"random": "rand", "deterministic": "det", "other": "other"}
@@ -16,12 +18,15 @@ def check_target(target):
     """Returns `target`.
 
     Raises:
-        ValueError: If it is none of `CONFIG_NAMES`.
+        ValueError: If it is none of `CONFIG_NAMES` and no function.
     """
-    if target not in CONFIG_NAMES:
+    if callable(target):
+        return target
+    if not isinstance(target, str) or target not in CONFIG_NAMES:
         raise ValueError(
-            f"Argument `target` must be one of {tuple(CONFIG_NAMES)}. "
-            f"Received: target={target!r}"
+            f"Argument `target` must be one of {tuple(CONFIG_NAMES)}, or a "
+            "function `(y, num_classes, random) -> labels`. "
+            f"Received: target={describe(target)}"
         )
     return target
 
@@ -29,14 +34,36 @@ def check_target(target):
 class Relabelling(ConfigMixin):
     """Base of transforms that give images features of a new label.
 
-    A subclass has `target`, `seed` and `value_range`, `make` and
-    `count_classes(x)`.
+    A subclass has `target`, `seed` and `value_range`, `make`,
+    `count_classes(x)` and `input_rank`.
     """
+
+    # What the name of the data set begins with.
+    _prefix = ""
+    _config_name = None
 
     @property
     def config_name(self):
-        """Name of the data set: `"rand"`, `"det"` or `"other"`."""
-        return CONFIG_NAMES[self.target]
+        """Name of the data set: that of the constructor, or by default
+        `"rand"`, `"det"` or `"other"`; of a function, `"custom"`.
+        """
+        if self._config_name is not None:
+            return self._config_name
+        if callable(self.target):
+            return f"{self._prefix}custom"
+        return self._prefix + CONFIG_NAMES[self.target]
+
+    @property
+    def label_rule(self):
+        """How labels follow from the true ones: `target`, or `None` where a
+        function or a subclass decides.
+        """
+        kind = type(self)
+        own = (
+            kind.draw_targets is not Relabelling.draw_targets
+            or kind.plan is not Relabelling.plan
+        )
+        return None if own or callable(self.target) else self.target
 
     def plan(self, labels, num_classes):
         """What is drawn for a whole data set; see `datasets.generate`.
@@ -49,7 +76,7 @@ class Relabelling(ConfigMixin):
             Dictionary of int arrays `(N,)`: the new `label`, and `start_id`,
             here -1.
         """
-        targets = self.draw_targets(labels, num_classes)
+        targets = self._targets(labels, num_classes)
         return {"label": targets, "start_id": np.full(len(labels), -1)}
 
     def map(self, dataset, return_details=False):
@@ -59,11 +86,11 @@ class Relabelling(ConfigMixin):
         pass gives the same as one call on all of the data.
 
         Args:
-            dataset: `tf.data.Dataset` of `(x, y)` batches.
+            dataset: `tf.data.Dataset` of `(x, y)` batches as of `__call__`.
             return_details: Whether a dictionary as of `__call__` follows.
 
         Returns:
-            `tf.data.Dataset` of `(x_n, t)` batches.
+            `tf.data.Dataset` of `(x_n, t)` batches; `t` is int32 `(N,)`.
         """
 
         def batches(items):
@@ -71,13 +98,19 @@ class Relabelling(ConfigMixin):
             for x, y in items:
                 checks.check_images(x, self.value_range)
                 classes = self.count_classes(x)
-                y = checks.check_labels(y, len(x), classes)
-                t = self.draw_targets(y, classes, random)
+                y = labels_of_model(y, len(x), classes)
+                t = self._targets(y, classes, random)
                 made = self.make(x, t, original=y)
                 x = made.pop("x")
                 yield x, t, {**made, "original_label": y}
 
-        return mapped(dataset, batches, return_details)
+        return mapped(
+            dataset,
+            batches,
+            return_details,
+            value_range=self.value_range,
+            rank=self.input_rank,
+        )
 
     def draw_targets(self, y, num_classes, random=None):
         """The labels to reach.
@@ -92,6 +125,9 @@ class Relabelling(ConfigMixin):
         """
         y = np.asarray(y)
         random = random or generator(self.seed, _TARGET_STREAM)
+        if callable(self.target):
+            t = self.target(y, num_classes, random)
+            return checks.check_labels(t, len(y), num_classes, "target")
         if self.target == "random":
             t = random.integers(0, num_classes, y.shape)
         elif self.target == "deterministic":
@@ -99,3 +135,8 @@ class Relabelling(ConfigMixin):
         else:
             t = (y + random.integers(1, num_classes, y.shape)) % num_classes
         return t.astype("int32")
+
+    def _targets(self, y, num_classes, random=None):
+        """What `draw_targets` gives, also of a subclass, checked."""
+        t = self.draw_targets(y, num_classes, random)
+        return checks.check_labels(t, len(y), num_classes, "target")

@@ -1,22 +1,31 @@
 """Inversion of a representation: D_R and D_NR."""
 
+import itertools
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
-from keras_robust.attacks.frozen import check_built
-from keras_robust.attacks.frozen import inner_model
-from keras_robust.attacks.per_model import once_per_model
 from keras_robust.attacks.randomness import generator
+from keras_robust.classifier import Classifier
+from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
+from keras_robust.datasets.elements import as_pairs
+from keras_robust.datasets.labels import KEPT
+from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.mapped import mapped
+from keras_robust.datasets.pixels import as_floats
+from keras_robust.datasets.pixels import read_images
 from keras_robust.features.inversion import OPTIMIZERS
-from keras_robust.features.inversion import inverted
+from keras_robust.features.inversion import Inversion
+from keras_robust.features.source_model import default_step
+from keras_robust.features.source_model import input_rank
+from keras_robust.features.source_model import resolve_range
+from keras_robust.features.source_model import source_classifier
 from keras_robust.models.parts import fake_relu_copy
-from keras_robust.models.parts import representation_view
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -31,18 +40,20 @@ class Robustifier(ConfigMixin):
 
     Args:
         model: A built Keras model, the source of the features.
-        step_size: L2 length of a step, in units of `value_range`; with
-            `optimizer="polyak"` the most that one gradient adds to a step.
+        step_size: L2 length of a step, in units of `value_range`; `"auto"`
+            for a tenth of its width. With `optimizer="polyak"` the most that
+            one gradient adds to a step.
         steps: Int, gradient steps. Defaults are those of the paper's Table 5.
-        layer: `None` for the input of the last `Dense` layer, or the name of
-            a layer whose output is the representation g.
+        layer: `None` for the input of the classifying layer, or the name of a
+            layer whose output is the representation g.
         start: `"image"`: other images of the same array, drawn per example
             with replacement; `"noise"`: Gaussian noise around the middle of
             the box with a standard deviation of a tenth of its width (the
             paper says Gaussian and no more).
         fake_relu: Whether the last ReLU has the identity's gradient, as in
             MadryLab's `robustness`.
-        value_range: `(low, high)`, the box: the only constraint.
+        value_range: `(low, high)`, the box: the only constraint; or `"auto"`,
+            see `PGDAttack`.
         batch_size: Int >= 1, how many images are made at once.
         seed: Int for the same starts in every call; `None` for fresh ones.
         jit_compile: As in `PGDAttack`.
@@ -50,6 +61,8 @@ class Robustifier(ConfigMixin):
             is the paper's; or `"polyak"`, steps as long as the distance left
             asks for, with momentum (see `PolyakLoop`): as close in about a
             quarter of the steps (`benchmarks/inversion_optimizers.py`).
+        output: Name or position of the output that classifies, of a model
+            with several.
 
     Example:
 
@@ -62,7 +75,7 @@ class Robustifier(ConfigMixin):
     def __init__(
         self,
         model,
-        step_size=0.1,
+        step_size="auto",
         steps=1000,
         layer=None,
         start="image",
@@ -72,46 +85,76 @@ class Robustifier(ConfigMixin):
         seed=None,
         jit_compile="auto",
         optimizer="gradient_descent",
+        output=None,
+        scaling=None,
     ):
-        if optimizer not in OPTIMIZERS:
+        if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"Argument `optimizer` must be one of {tuple(OPTIMIZERS)}. "
-                f"Received: optimizer={optimizer!r}"
+                f"Received: optimizer={describe(optimizer)}"
             )
-        if start not in ("image", "noise"):
+        if not isinstance(start, str) or start not in ("image", "noise"):
             raise ValueError(
                 "Argument `start` must be 'image' or 'noise'. "
-                f"Received: start={start!r}"
+                f"Received: start={describe(start)}"
             )
-        check_built(inner_model(model))
         self.model = model
+        self.layer = layer
+        self.output = output
+        self.fake_relu = bool(fake_relu)
+        self.scaling = scaling
+        # Says what is wrong with model and layer before any image is seen.
+        _ = self._view
+        self.value_range = resolve_range(value_range, self._source())
+        low, high = self.value_range
+        if start == "noise" and not np.isfinite(high - low).all():
+            raise ValueError(
+                "Argument `start` must be 'image' where pixels have no bounds. "
+                f"Received: start='noise', value_range={value_range}"
+            )
+        if isinstance(step_size, str) and step_size == "auto":
+            step_size = default_step(self.value_range)
+        if step_size is None:
+            raise ValueError(
+                "Argument `step_size` must be given where `value_range` has no "
+                f"one width. Received: value_range={value_range}"
+            )
         self.step_size = checks.check_non_negative(step_size, "step_size")
         self.steps = checks.check_positive_integer(steps, "steps", least=0)
-        self.layer = layer
         self.start = start
-        self.fake_relu = bool(fake_relu)
-        self.value_range = checks.check_value_range(value_range)
         self.batch_size = checks.check_positive_integer(
             batch_size, "batch_size"
         )
         self.seed = seed
         self.jit_compile = jit_compile
         self.optimizer = optimizer
-        self._source = inner_model(model)
-        if self.fake_relu:
-            self._source = fake_relu_copy(self._source)
-        self._view = once_per_model(
-            self._source,
-            ("representation", layer),
-            lambda: representation_view(self._source, layer),
+
+    def _source(self):
+        """The `Classifier` whose representation is taken, as it is now."""
+        options = {"output": self.output, "scaling": self.scaling}
+        source = source_classifier(self.model, **options)
+        if not self.fake_relu:
+            return source
+        copy = source.once(
+            ("fake relu", self.output),
+            lambda: fake_relu_copy(source.model, self.output),
         )
+        # The model may have been trained since the copy was made.
+        copy.set_weights(source.model.get_weights())
+        return Classifier.of(copy, **options)
+
+    @property
+    def _view(self):
+        """The model from images to representations, as it is now."""
+        return self._source().representation(self.layer)
 
     def __call__(self, x, start=None, verbose=1, return_details=False):
         """Images with the representations of `x`.
 
         Args:
-            x: Float array or tensor of shape `(N, ...)` in `value_range`; or
-                a data set of `(x, y)` batches.
+            x: Array or tensor of shape `(N, ...)`: floats in `value_range`,
+                or of dtype uint8, then scaled to it; or a data set of
+                `(x, y)` batches, whose labels come back as they are.
             start: Array like `x` of start images, or `None` to draw them.
             verbose: 0 for no progress bar.
             return_details: Whether to tell how far each example got.
@@ -129,13 +172,11 @@ class Robustifier(ConfigMixin):
         if is_dataset(x):
             x, y = to_arrays(x)
             labels = (y,)
-        x = x if ops.is_tensor(x) else np.asarray(x)
-        checks.check_images(x, self.value_range)
+        x = read_images(x, self.value_range)
         index = None
         if start is None:
             start, index = self.draw_start(x)
-        start = start if ops.is_tensor(start) else np.asarray(start)
-        checks.check_images(start, self.value_range, "start")
+        start = read_images(start, self.value_range, "start")
         if tuple(start.shape) != tuple(x.shape):
             raise ValueError(
                 f"Argument `start` must have the shape {tuple(x.shape)} of x. "
@@ -197,6 +238,31 @@ class Robustifier(ConfigMixin):
         """
         return "robust"
 
+    @property
+    def label_rule(self):
+        """`"kept"`: labels stay; `None` where a subclass decides."""
+        return KEPT if type(self).plan is Robustifier.plan else None
+
+    @property
+    def input_rank(self):
+        """How many axes a batch of images has."""
+        return input_rank(self._source())
+
+    def count_classes(self, x):
+        """How many classes the source model tells apart.
+
+        Args:
+            x: Not used.
+
+        Returns:
+            Int; `None` for a model whose output is not `(N, C)`.
+        """
+        del x
+        try:
+            return self._source().num_classes
+        except ValueError:
+            return None
+
     def plan(self, labels, num_classes):
         """What is drawn for a whole data set; see `datasets.generate`.
 
@@ -250,49 +316,70 @@ class Robustifier(ConfigMixin):
         The next batch computes while the last one is used.
 
         Args:
-            dataset: `tf.data.Dataset` of `(x, y)` batches, finite where
-                `start="image"`.
+            dataset: `tf.data.Dataset` of `(x, y)` batches, the images as in
+                the call, labels `(N,)`, `(N, 1)` or one-hot.
             return_details: Whether a dictionary of `distance`, `success` (see
                 `make`) and `original_label` follows.
             buffer_size: Int >= 1, how many images the shuffling holds.
 
         Returns:
-            `tf.data.Dataset` of `(x_r, y)` batches.
+            `tf.data.Dataset` of `(x_r, y)` batches; `y` is int32 `(N,)`.
         """
-        batches = self.batches(dataset, buffer_size, self.make)
-        return mapped(dataset, batches, return_details)
+        return self.mapped_by(self.make, dataset, return_details, buffer_size)
 
-    def batches(self, dataset, buffer_size, make):
-        """What `mapped` runs: `make` on each batch with its start images."""
+    def mapped_by(self, make, dataset, return_details, buffer_size):
+        """`map` with another function in the place of `make`."""
+        dataset = as_pairs(dataset, "dataset", self.input_rank)
         starts = None
         if self.start == "image":
             images = dataset.map(lambda x, y: x).unbatch()
             starts = images.shuffle(buffer_size, seed=self.seed)
 
-        def run(items):
+        def batches(items):
             at = 0
             others = starts and starts.as_numpy_iterator()
             for x, y in items:
+                y, _ = read_labels(y, x.shape[0])
                 rows = np.arange(at, at + x.shape[0])
-                start = others and np.stack([next(others) for _ in rows])
+                start = others and self._next_starts(others, len(rows))
                 made = make(x, y, start, rows)
                 at += len(rows)
                 yield made.pop("x"), y, {**made, "original_label": y}
 
-        return run
+        return mapped(
+            dataset,
+            batches,
+            return_details,
+            value_range=self.value_range,
+            rank=self.input_rank,
+        )
+
+    def _next_starts(self, images, count):
+        starts = list(itertools.islice(images, count))
+        if len(starts) < count:
+            raise ValueError(
+                "Argument `dataset` must give as many images when it is read "
+                "once more, for the start images; or use start='noise'"
+            )
+        return as_floats(np.stack(starts), self.value_range).astype("float32")
 
     def _run(self, x, start, verbose):
         if x.shape[0] == 0:
             return {"x": x}
-        if self.fake_relu:
-            # The model may have been trained since the copy was made.
-            weights = inner_model(self.model).get_weights()
-            self._source.set_weights(weights)
-        return inverted(
-            *(self._view, x, start, self.step_size, self.steps),
-            value_range=self.value_range,
+        source = self._source()
+        source.check_shape(x)
+        invert = Inversion(
+            source,
+            self.layer,
+            self.value_range,
+            self.jit_compile,
+            self.optimizer,
+        )
+        return invert(
+            x,
+            start,
+            step_size=self.step_size,
+            steps=self.steps,
             batch_size=self.batch_size,
-            jit_compile=self.jit_compile,
             verbose=verbose,
-            optimizer=self.optimizer,
         )

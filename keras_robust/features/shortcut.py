@@ -2,17 +2,22 @@
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.norms import distances
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.randomness import generator
+from keras_robust.datasets.labels import labels_of_model
+from keras_robust.datasets.pixels import read_images
 from keras_robust.features.relabelling import Relabelling
 from keras_robust.features.relabelling import check_target
 
 # Pixels of a coarse pattern that become one block of the image.
 _BLOCK = 4
 _PATTERN_STREAM = 2_000_000
+# The norm of a pattern, as a share of the width of the box: the paper's 0.5.
+_RADIUS_SHARE = 0.5
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -29,13 +34,16 @@ class Shortcut(Relabelling):
 
     Args:
         num_classes: Int >= 2.
-        target: `"random"`, `"deterministic"` or `"other"`, as in
+        target: `"random"`, `"deterministic"`, `"other"` or a function, as in
             `NonRobustifier`.
         norm: `"l2"`: blurred noise; `"linf"`: its sign.
-        epsilon: Norm of a pattern in units of `value_range`.
+        epsilon: Norm of a pattern in units of `value_range`; `None` for half
+            its width.
         value_range: `(low, high)`; images are clipped to it.
         batch_size: Int >= 1, images at once in generated data sets.
         seed: Int for patterns and targets; `None` for fresh ones.
+        config_name: Name of a generated data set; `None` for
+            `"shortcut_rand"`, ...
 
     Example:
 
@@ -44,54 +52,62 @@ class Shortcut(Relabelling):
     ```
     """
 
+    _prefix = "shortcut_"
+    # (N, H, W, C).
+    input_rank = 4
+
     def __init__(
         self,
         num_classes,
         target="random",
         norm="l2",
-        epsilon=0.5,
+        epsilon=None,
         value_range=(0.0, 1.0),
         batch_size=128,
         seed=None,
+        config_name=None,
     ):
         self.num_classes = checks.check_positive_integer(
             num_classes, "num_classes", least=2
         )
         self.target = check_target(target)
         self.norm = get_ball(norm, ("l2", "linf")).name
-        self.epsilon = checks.check_non_negative(epsilon, "epsilon")
         self.value_range = checks.check_value_range(value_range)
+        if isinstance(self.value_range, str):
+            raise ValueError(
+                "Argument `value_range` must be (low, high): there is no model "
+                "that shows it. Received: value_range='auto'"
+            )
+        if epsilon is None:
+            epsilon = checks.default_radius(_RADIUS_SHARE, self.value_range)
+        self.epsilon = checks.check_non_negative(epsilon, "epsilon")
         self.batch_size = checks.check_positive_integer(
             batch_size, "batch_size"
         )
         self.seed = seed
+        self._config_name = config_name
         self._patterns = None
 
     def __call__(self, x, y, return_details=False):
         """Images with patterns, and their new labels.
 
         Args:
-            x: Float array `(N, H, W, C)` in `value_range`.
-            y: True labels, `(N,)` or one-hot.
+            x: Array `(N, H, W, C)` of floats in `value_range`, or of dtype
+                uint8, then scaled to it.
+            y: True labels, `(N,)`, `(N, 1)` or one-hot.
             return_details: Whether a dictionary as of `NonRobustifier`
                 follows.
 
         Returns:
             `(x_s, t)`, NumPy arrays.
         """
-        x = np.asarray(x)
-        checks.check_images(x, self.value_range)
-        y = checks.check_labels(y, len(x), self.num_classes)
-        targets = self.draw_targets(y, self.num_classes)
+        x = read_images(ops.convert_to_numpy(x), self.value_range)
+        y = labels_of_model(y, len(x), self.num_classes)
+        targets = self._targets(y, self.num_classes)
         made = self.make(x, targets, original=y)
         x = made.pop("x")
         details = ({**made, "original_label": y},) if return_details else ()
         return (x, targets, *details)
-
-    @property
-    def config_name(self):
-        """Name of the data set, such as `"shortcut_rand"`."""
-        return f"shortcut_{super().config_name}"
 
     def count_classes(self, x):
         """`num_classes`."""
@@ -136,7 +152,7 @@ class Shortcut(Relabelling):
             whether it got a pattern.
         """
         del start, rows
-        x = keras.ops.convert_to_numpy(x)
+        x = ops.convert_to_numpy(x)
         checks.check_images(x, self.value_range)
         marked = np.asarray(labels) != np.asarray(original)
         pattern = self.patterns(x.shape[1:])[labels]

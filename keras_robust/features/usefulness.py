@@ -4,11 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks.per_model import once_per_model
-from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.evaluation.evaluate import check_data
 from keras_robust.features.feature_usefulness import FeatureUsefulness
-from keras_robust.models.parts import representation_view
+from keras_robust.features.source_model import source_classifier
 from keras_robust.progress import Progress
 
 # Standard deviations below this are those of a unit that never changes.
@@ -32,7 +30,7 @@ def feature_usefulness(
         model: A built Keras classifier.
         data: `(x, y)` arrays, or a data set of `(x, y)` batches.
         attack: A `PGDAttack`: its ball, steps and start are taken.
-        layer: `None` for the input of the last `Dense` layer, or the name of
+        layer: `None` for the input of the classifying layer, or the name of
             a layer; its outputs, flattened, are the units.
         units: Which of them, ints; `None` for all. Each costs two attacks.
         batch_size: Int >= 1, for outputs.
@@ -53,8 +51,13 @@ def feature_usefulness(
     found.figure("units.png")
     ```
     """
-    inner, x, y = check_data(model, data, attack.from_logits)
-    view = _both_ways(inner, layer)
+    source_classifier(model, output=attack.output)
+    classifier, x, y = check_data(
+        model, data, attack.from_logits, output=attack.output
+    )
+    attack = attack.resolve(classifier)
+    batch_size = classifier.batch_size or batch_size
+    view = _both_ways(classifier, layer)
     outputs = view.predict(x, batch_size=batch_size, verbose=0)
     total = outputs.shape[1] // 2
     units = np.arange(total) if units is None else np.asarray(units)
@@ -72,16 +75,19 @@ def feature_usefulness(
             np.maximum(worst[1], clean),
         )
     ]
-    rho, gamma = _usefulness(y, *scaled)
+    rho, gamma = _usefulness(y, classifier.num_classes, *scaled)
     return FeatureUsefulness(units, rho, gamma)
 
 
-def _usefulness(y, clean, low, high):
-    """Rho and gamma, `(units, classes)`, of standardized outputs."""
-    classes = np.unique(y)
-    share = np.array([(y == c).mean() for c in classes])
-    signs = (y[:, None] == classes) - share
-    signs = signs / np.sqrt(share * (1 - share))
+def _usefulness(y, num_classes, clean, low, high):
+    """Rho and gamma, `(units, C)`, of standardized outputs.
+
+    Both are 0 for a class that does not occur, which nothing correlates with.
+    """
+    share = np.bincount(y, minlength=num_classes) / len(y)
+    spread = np.sqrt(share * (1 - share))
+    signs = (y[:, None] == np.arange(num_classes)) - share
+    signs = signs / np.where(spread > 0, spread, 1)
     rho = clean.T @ signs / len(y)
     # In the better direction, the worst value is low for one side of the
     # label and high for the other.
@@ -91,18 +97,18 @@ def _usefulness(y, clean, low, high):
     return np.abs(rho), np.where(rho >= 0, along, against)
 
 
-def _both_ways(model, layer):
+def _both_ways(classifier, layer):
     """A model of the units and, behind them, of their negatives."""
 
     def make():
-        view = representation_view(model, layer)
+        view = classifier.representation(layer)
         flat = keras.layers.Flatten()(view.output)
         flat = keras.layers.Activation("linear", dtype="float32")(flat)
         negative = keras.layers.Rescaling(-1.0, dtype="float32")(flat)
         both = keras.layers.Concatenate(dtype="float32")([flat, negative])
-        return keras.Model(view.inputs, both)
+        return keras.Model(view.input, both)
 
-    return once_per_model(model, ("both ways", layer), make)
+    return classifier.once(("both ways", layer), make)
 
 
 def _own_output(y, outputs):
@@ -112,10 +118,15 @@ def _own_output(y, outputs):
 
 def _extremes(view, x, attack, units, total, batch_size, verbose):
     """Smallest and largest value of each unit in the ball, `(N, units)`."""
-    config = attack.get_config()
-    for name in ("loss", "layer", "targeted", "from_logits", "early_stop"):
-        config.pop(name)
-    raise_unit = PGDAttack(**config, loss=_own_output, from_logits=True)
+    raise_unit = attack.replace(
+        loss=_own_output,
+        layer=None,
+        targeted=False,
+        from_logits=True,
+        early_stop=False,
+        # The view has one.
+        output=None,
+    )
     progress = Progress(2 * len(units), verbose, unit_name="attack")
     found = np.zeros((2, len(x), len(units)))
     for column, unit in enumerate(units):

@@ -4,13 +4,13 @@ import shlex
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_robust import datasets
 from keras_robust.datasets import inspection
 from keras_robust.datasets.indexed_source import class_count
+from keras_robust.datasets.names import check_names
+from keras_robust.datasets.names import default_name
 from keras_robust.datasets.released import import_released
-from keras_robust.evaluation.scaling import with_scaling
 from keras_robust.features import Mixture
 from keras_robust.features import NonRobustifier
 from keras_robust.features import Robustifier
@@ -28,7 +28,8 @@ def transform_of(kind, model, num_classes, options):
         model: A Keras model, or `None` for shortcuts.
         num_classes: C.
         options: Dictionary: `norm`, `epsilon`, `step_size`, `steps`, `start`,
-            `alpha`, `layer`, `optimizer`, `early_stop`, `batch_size`, `seed`.
+            `alpha`, `layer`, `optimizer`, `early_stop`, `batch_size`, `seed`,
+            `scaling`.
 
     Returns:
         A transform for `datasets.generate`.
@@ -45,6 +46,7 @@ def transform_of(kind, model, num_classes, options):
             *(model, TARGETS[kind]),
             steps=steps,
             early_stop=options["early_stop"],
+            scaling=options["scaling"],
             **ball,
             **step,
             **shared,
@@ -56,6 +58,7 @@ def transform_of(kind, model, num_classes, options):
         start=options["start"],
         layer=options["layer"],
         optimizer=options["optimizer"],
+        scaling=options["scaling"],
         **step,
         **shared,
     )
@@ -91,7 +94,7 @@ def generate_saved(
         source: Name of a TFDS data set, or `"digits"`.
         model: Path of a saved Keras classifier; `None` for shortcuts.
         output: TFDS data folder.
-        scaling: What pixels the model wants, see `evaluation.scaling`.
+        scaling: `"unit"`, `"byte"` or `"symmetric"`, see `Robustifier`.
         split: As in `datasets.generate`.
         examples: As in `datasets.generate`.
         name: As in `datasets.generate`.
@@ -115,12 +118,13 @@ def generate_saved(
             f"The data set {kind!r} needs a source model: --model MODEL.keras. "
             "Received: model=None"
         )
+    # Before a model is loaded or a data set is downloaded.
+    check_names(name or default_name(source), config or "config", split)
     network = None
     if model is not None:
         network = keras.saving.load_model(model, compile=False)
-        if scaling != "unit":
-            one = np.zeros((1, *network.input_shape[1:]), "float32")
-            network = with_scaling(network, scaling, one)
+    # Pixels in [0, 1] are what a model takes that is said nothing of.
+    options["scaling"] = None if scaling == "unit" else scaling
     transform = transform_of(kind, network, class_count(source), options)
     shared = {
         "config": config or _config_name(kind, transform),
@@ -180,7 +184,13 @@ def inspect_generated(directory, verbose=1):
     wrong = []
     for folder in inspection.find(directory):
         grid = Path(folder) / "images.png"
-        _, checks = inspection.inspect(folder, grid, verbose)
+        try:
+            _, checks = inspection.inspect(folder, grid, verbose)
+        except Exception as error:
+            # A broken set says nothing about the others.
+            kind = type(error).__name__
+            wrong.append(f"{folder}: cannot be read: {kind}: {error}")
+            continue
         wrong += [
             f"{folder}: {key}: {found}"
             for key, (passed, found) in checks.items()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from keras_robust.datasets.arrays import describe
 from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
 from keras_robust.study.recipe import Recipe
@@ -215,6 +216,24 @@ RECIPES = {
 }
 
 
+def check_dataset(dataset):
+    """Raises unless a data set is given by its name.
+
+    Args:
+        dataset: Name.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not isinstance(dataset, str):
+        known = sorted({name for name, _ in RECIPES})
+        raise ValueError(
+            f"Argument `dataset` must be a name, one of {known}. A recipe of "
+            "your own goes to `Replication(recipe, folder)`. "
+            f"Received: dataset={describe(dataset)}"
+        )
+
+
 def default_preset(dataset):
     """The preset that is meant where none is named.
 
@@ -241,6 +260,7 @@ def get_recipe(dataset, preset=None):
     Raises:
         ValueError: If there is none; says which there are.
     """
+    check_dataset(dataset)
     preset = preset or default_preset(dataset)
     if (dataset, preset) not in RECIPES:
         known = ", ".join("/".join(key) for key in RECIPES)

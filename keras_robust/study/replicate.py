@@ -18,6 +18,7 @@ from keras_robust.study import sweep_outputs
 from keras_robust.study.claims import CLAIMS
 from keras_robust.study.html_report import write_report
 from keras_robust.study.predictions import predictions
+from keras_robust.study.recipes import check_dataset
 from keras_robust.study.recipes import default_preset
 from keras_robust.study.recipes import get_recipe
 from keras_robust.study.replication import Replication
@@ -53,7 +54,11 @@ def replicate(
 
     Returns:
         The dictionary that `results.json` holds.
+
+    Raises:
+        ValueError: If there is no such recipe.
     """
+    check_dataset(dataset)
     preset = preset or default_preset(dataset)
     recipe = get_recipe(dataset, preset)
     folder = Path(output)

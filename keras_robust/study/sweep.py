@@ -10,6 +10,7 @@ import keras
 import keras_tuner
 
 from keras_robust import backend
+from keras_robust.datasets.arrays import describe
 from keras_robust.environment import installed_versions
 from keras_robust.environment import machine
 from keras_robust.study import sweep_data
@@ -88,6 +89,12 @@ def sweep(
         raise ValueError(
             "The objective 'val_robust_accuracy' must come with its radius, "
             "`epsilon`. Received: epsilon=None"
+        )
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(
+            "Argument `source` must be the name of a data set, or the "
+            "directory of a generated one. "
+            f"Received: source={describe(source)}"
         )
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust import datasets
+from keras_robust.study.recipes import RECIPES
 
 # One in so many rows is held out: not trained on, its clean image validates.
 HELD_OUT = 10
@@ -65,9 +66,22 @@ def of_directory(directory):
     """
     import tensorflow_datasets as tfds
 
-    text = (Path(directory) / "description.json").read_text(encoding="utf-8")
-    description = json.loads(text)
+    path = Path(directory) / "description.json"
+    if not path.exists():
+        raise ValueError(
+            "Argument `source` must be one of "
+            f"{sorted({name for name, _ in RECIPES})}, or the directory of a "
+            "generated data set with its description.json. "
+            f"Received: source={str(directory)!r}"
+        )
+    description = json.loads(path.read_text(encoding="utf-8"))
     source = description["source"]["name"]
+    if source not in {name for name, _ in RECIPES}:
+        raise ValueError(
+            "Argument `source` must be a set that was generated from a named "
+            "data set: the search is judged by clean images of that one. "
+            f"Received: a set made of {source!r}"
+        )
     data = datasets.load(source)
     builder = tfds.builder_from_directory(str(directory))
     rows = tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))

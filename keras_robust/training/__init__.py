@@ -3,3 +3,5 @@
 from keras_robust.training.adversarial_model import (
     AdversarialModel as AdversarialModel,
 )
+from keras_robust.training.schedules import EpsilonSchedule as EpsilonSchedule
+from keras_robust.training.schedules import LinearWarmup as LinearWarmup

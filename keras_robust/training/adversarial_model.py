@@ -1,16 +1,40 @@
 """Adversarial training as an ordinary Keras model."""
 
+import inspect
+from typing import Any
+
 import keras
-import numpy as np
 from keras import ops
 
 from keras_robust import backend
-from keras_robust.attacks import checks
-from keras_robust.attacks.frozen import check_built
+from keras_robust.attacks.compiled_loss import CompiledLoss
+from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.gradient_attack import GradientAttack
-from keras_robust.attacks.per_model import count_classes
-from keras_robust.attacks.per_model import frozen_logits
-from keras_robust.training.first_batch import first_images
+from keras_robust.classifier import check_built
+from keras_robust.classifier.graph import output_structure
+from keras_robust.classifier.graph import shows_graph
+from keras_robust.training.arguments import check_attack
+from keras_robust.training.arguments import check_front
+from keras_robust.training.arguments import check_kind
+from keras_robust.training.arguments import check_schedule
+from keras_robust.training.array_checks import check_arrays
+from keras_robust.training.augmentation import find_front
+from keras_robust.training.augmentation import warn_of_random_layers
+from keras_robust.training.batch_attack import BatchAttack
+from keras_robust.training.fitting import Follower
+from keras_robust.training.fitting import with_callback
+from keras_robust.training.inner_model import OwnLoss
+from keras_robust.training.inner_model import check_own_methods
+from keras_robust.training.robust_metrics import RobustMetrics
+from keras_robust.training.schedules import EpsilonClock
+from keras_robust.training.source_checks import FINDINGS
+from keras_robust.training.source_checks import BatchChecks
+from keras_robust.training.source_checks import SourceWatch
+from keras_robust.training.tasks import OTHER
+
+# Keys of inputs that a step has drawn and attacked behind the layers in front.
+_DRAWN = "keras_robust_drawn"
+_HELD = "keras_robust_held"
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -24,17 +48,44 @@ class AdversarialModel(backend.Trainer, keras.Model):
     `compile`, callbacks, weights for samples and classes, and data of any
     kind are plain Keras. `predict` and calls give the inner model's output.
 
-    `fit` logs `loss` and the metrics on what it trained on; evaluation logs
-    the metrics on clean data, and `robust_accuracy` under
-    `validation_attack`.
+    **The wrapped model is trained in place**: it has no copy of its own. To
+    compare with the model as it was, wrap `keras.models.clone_model(model)`
+    with the same weights.
+
+    The attack raises the log-odds of wrong classes where labels are numbers of
+    classes or one-hot. For all other labels (several labels at once, numbers,
+    -1 and 1, soft labels, an image of labels), and with `loss="compiled"`, it
+    raises the model's own compiled loss; of a model with several outputs the
+    weighted sum of all, or with `output` that of one.
+
+    `fit` logs `loss` and the metrics on what it trained on. Evaluation logs
+    them on clean data, and on inputs under `validation_attack` `robust_loss`,
+    `robust_<name>` for each compiled metric, and for classes
+    `robust_accuracy`. Metrics are weighted as their clean ones.
 
     Args:
         model: A built `keras.Model`, kept as `.model`; save that one to
-            publish an ordinary Keras model.
-        attack: An attack, e.g. `PGDAttack`; its `seed` seeds the random
+            publish an ordinary Keras model. One with a `compute_loss` of its
+            own is trained and attacked by that.
+        attack: A `PGDAttack` or `FGSMAttack`; its `seed` seeds the random
             starts, which differ from step to step.
         validation_attack: Attack for `evaluate` and `validation_data`;
             `None` for `attack`.
+        augmentation: `"auto"`: random image layers in front of the model
+            (`RandomFlip`, `GaussianNoise`, ..., also in a nested model, also
+            behind a `Rescaling`) run once in each training step; the drawn
+            image, clipped to `value_range`, is attacked, and the rest of the
+            model is trained on it. `None`: they run in the training pass,
+            after the attack, which they undo; a warning names them.
+        epsilon_schedule: `None`, or the radius in the course of the training:
+            a schedule of `keras.optimizers.schedules` that gives the radius by
+            training step, or one of `keras_robust.training`, such as
+            `LinearWarmup(epochs=5)`. Steps grow and shrink with the radius.
+            The validation attack keeps its own.
+        attacked: Name or position of the input to perturb, of a model with
+            several; `None` for what the attack says.
+        output: Name or position of the output whose loss is raised, of a model
+            with several; `None` for what the attack says.
         **kwargs: Arguments of `keras.Model`.
 
     Example:
@@ -47,140 +98,423 @@ class AdversarialModel(backend.Trainer, keras.Model):
     ```
 
     Raises:
-        ValueError: If the model is not built or an attack is none.
+        ValueError: If the model is not built or has a `train_step` of its own,
+            or an attack does not fit into a training step.
     """
 
-    def __init__(self, model, attack, validation_attack=None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        model: keras.Model,
+        attack: GradientAttack,
+        validation_attack: GradientAttack | None = None,
+        augmentation: str | None = "auto",
+        epsilon_schedule: Any = None,
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+        **kwargs: Any,
+    ):
+        # The inner model casts its inputs itself, as without this one.
+        super().__init__(**{"autocast": False, **kwargs})
         check_built(model)
+        check_own_methods(model)
+        if augmentation not in ("auto", None):
+            raise ValueError(
+                "Argument `augmentation` must be 'auto' or None. "
+                f"Received: augmentation={augmentation!r}"
+            )
         self.model = model
-        self.attack = _check_attack(attack, "attack")
+        self.attack = attack
         self.validation_attack = validation_attack
-        if validation_attack is not None:
-            _check_attack(validation_attack, "validation_attack")
+        self.augmentation = augmentation
+        self.epsilon_schedule = epsilon_schedule
+        self.attacked = attacked
+        self._output = output
+        self._own_loss = OwnLoss.of(model)
+        self._train_attack = self._prepared(attack, "attack")
+        self._test_attack = self._prepared(
+            validation_attack or attack, "validation_attack"
+        )
+        self._front = self._find_front()
+        check_schedule(epsilon_schedule, self._train_attack)
+        self._clock = None
+        if epsilon_schedule is not None:
+            self._clock = EpsilonClock(self, epsilon_schedule)
         self._seed_generator = keras.random.SeedGenerator(attack.seed)
-        self._robust_accuracy = keras.metrics.Mean("robust_accuracy")
+        self._batch_checks = BatchChecks()
+        self._watch = SourceWatch()
+        self._robust = None
+        self._loss_parts = None
         self._evaluating = False
-        self._check_outputs()
         self.built = True
 
     @property
-    def attacked_model(self):
+    def attacked_model(self) -> keras.Model:
         """The plain model, which attacks on this one act on."""
         return self.model
 
-    def call(self, inputs, training=None):
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs of a functional model, as it has them."""
+        return self.model.output_names
+
+    @property
+    def compiled_loss_by_example(self) -> CompiledLoss | None:
+        """The compiled loss, which attacks raise; `None` before `compile`."""
+        return self._loss_parts
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Those of Keras, and those of attacked inputs."""
+        metrics = super().metrics
+        if getattr(self, "_own_loss", None) is not None:
+            metrics += self._own_loss.metrics({m.name for m in metrics})
+        if getattr(self, "_robust", None) is not None:
+            metrics += self._robust.metrics
+        return metrics
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The inner model's output."""
+        if _is_drawn(inputs):
+            image, held = inputs[_DRAWN], inputs[_HELD]
+            return self._front.finish(image, held, training)
         return self.model(inputs, training=training)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The inner model's output shape."""
         return self.model.compute_output_shape(input_shape)
 
-    def perturb(self, x, y, attack=None):
-        """The attacked batch, inside a train or test step.
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`; metrics are copied for attacked inputs."""
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            **kwargs,
+        )
+        if self._own_loss is not None:
+            self._own_loss.compile(loss, loss_weights)
+        names, structure = output_names(self.model), 0.0
+        if shows_graph(self.model):
+            structure = output_structure(self.model)
+        self._loss_parts = None
+        if loss is not None:
+            self._loss_parts = CompiledLoss(loss, loss_weights, names)
+        self._robust = RobustMetrics(
+            metrics, weighted_metrics, structure, names
+        )
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """As `keras.Model.compile_from_config`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The compiled loss, or the inner model's own `compute_loss`."""
+        if self._own_loss is None:
+            return super().compute_loss(
+                x, y, y_pred, sample_weight, training=training
+            )
+        if _is_drawn(x):
+            inputs = self._train_attack.classifier.inputs
+            x = inputs.pack(x[_DRAWN], x[_HELD])
+        return self._own_loss(
+            *(x, y, y_pred, sample_weight), training, self.losses
+        )
+
+    def perturb(
+        self, x: Any, y: Any, attack: GradientAttack | None = None
+    ) -> Any:
+        """Attack a batch, as a train or test step does.
 
         Args:
-            x: Tensor of shape `(N, ...)`.
-            y: Tensor of labels.
+            x: Tensor of shape `(N, ...)`; of a model with several inputs a
+                list or dictionary of tensors.
+            y: Labels as `fit` takes them.
             attack: `None` for the training attack.
 
         Returns:
-            Tensor like `x`.
+            Like `x`.
         """
-        attack = attack or self.attack
-        return attack.perturb(self.model, x, y, seed=self._seed_generator)
+        batch_attack = self._train_attack
+        if attack is not None:
+            batch_attack = self._prepared(attack, "attack")
+        batch = batch_attack.batch(x, y)
+        moved = batch_attack.run(batch, self._seed_generator)
+        return batch_attack.classifier.join(x, moved)
 
-    def robust_test_step(self, data):
-        """Adds one batch to the robust accuracy.
+    def attacked_batch(self, data: Any) -> tuple[Any, Any]:
+        """What a training step trains on, and what it found out.
 
         Args:
             data: `(x, y)` or `(x, y, sample_weight)`.
 
         Returns:
-            Dictionary with `"robust_accuracy"` so far.
+            The same with attacked inputs, and the findings.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        attacked = self.perturb(x, y, self.validation_attack)
-        attack = self.validation_attack or self.attack
-        logits = frozen_logits(self.model, attack.from_logits)(attacked)
-        hit = ops.equal(
-            ops.cast(ops.argmax(logits, axis=-1), "int32"),
-            checks.labels_in_graph(y),
-        )
-        self._robust_accuracy.update_state(
-            ops.cast(hit, "float32"), sample_weight
-        )
-        return {"robust_accuracy": self._robust_accuracy.result()}
+        attack, front, epsilon = self._train_attack, self._front, None
+        if self._clock is not None:
+            epsilon = self._clock.epsilon(attack.attack.epsilon)
+            self._clock.advance()
+        batch = attack.batch(x, y)
+        findings = attack.findings(batch)
+        if front is not None:
+            value_range = attack.attack.value_range
+            batch = batch._replace(image=front.draw(batch.image, value_range))
+        moved = attack.run(batch, self._seed_generator, epsilon, front)
+        first = self._batch_checks.is_first
+        findings |= attack.movement(batch, moved, first, epsilon, front)
+        self._note(findings, attack, batch, "train")
+        if front is None:
+            x = attack.classifier.join(x, moved)
+        else:
+            x = {_DRAWN: moved, _HELD: batch.held}
+        y = attack.safe_labels(batch)
+        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        return data, {FINDINGS: self._batch_checks.result()}
 
-    def fit(self, x=None, *args, **kwargs):
-        """As `keras.Model.fit`, after a look at the range of the inputs."""
-        self._check_range(x)
-        return super().fit(x, *args, **kwargs)
+    def _note(self, findings, attack, batch, step):
+        """Adds findings to those of the epoch."""
+        strategy = getattr(self, "distribute_strategy", None)
+        self._watch.context[step] = {
+            "value_range": attack.attack.value_range,
+            "classes": attack.num_classes(batch),
+            "replicas": getattr(strategy, "num_replicas_in_sync", 1),
+        }
+        self._batch_checks.update_state(findings)
 
-    def evaluate(self, x=None, *args, **kwargs):
-        """As `keras.Model.evaluate`, with `robust_accuracy`."""
-        self._check_range(x)
+    def safe_batch(self, data: Any) -> Any:
+        """A batch for evaluation whose labels no framework stumbles over.
+
+        Args:
+            data: `(x, y)` or `(x, y, sample_weight)`.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = self._test_attack.safe_labels(self._test_attack.batch(x, y))
+        return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+
+    def robust_test_step(self, data: Any) -> dict[str, Any]:
+        """Adds one batch to the metrics on attacked inputs.
+
+        Args:
+            data: `(x, y)` or `(x, y, sample_weight)`.
+
+        Returns:
+            Their logs so far, and findings.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        attack = self._test_attack
+        batch = attack.batch(x, y)
+        moved = attack.run(batch, self._seed_generator)
+        findings = attack.findings(batch)
+        first = self._batch_checks.is_first
+        findings |= attack.movement(batch, moved, first)
+        self._note(findings, attack, batch, "test")
+        x, y = attack.classifier.join(x, moved), attack.safe_labels(batch)
+        known = [*self.variables, *self.metrics_variables]
+        mapping = [(variable, variable.value) for variable in known]
+        # Metrics of the clean loss must not see this one.
+        with keras.StatelessScope(mapping, collect_losses=True):
+            outputs = self(x, training=False)
+            loss = self.compute_loss(
+                *(x, y, outputs, sample_weight), training=False
+            )
+        self._tell(loss, batch)
+        self._robust.update(y, outputs, sample_weight)
+        self._robust.classifies = batch.task != OTHER
+        if self._robust.classifies:
+            right = attack.is_right(batch, outputs)
+            self._robust.accuracy.tell(right)
+        logs = self._robust.results()
+        return {**logs, FINDINGS: self._batch_checks.result()}
+
+    def _tell(self, loss, batch):
+        # As the trainer of Keras does with the clean loss.
+        strategy = getattr(self, "distribute_strategy", None)
+        replicas = getattr(strategy, "num_replicas_in_sync", 1)
+        loss = ops.cast(loss, "float32") * float(replicas)
+        self._robust.loss.tell(loss, ops.shape(batch.image)[0])
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras, with findings taken out of the logs."""
+        is_old = self.train_function is not None and not force
+        super().make_train_function(force)
+        if not is_old:
+            self.train_function = self._watch.watched(
+                self.train_function, "train"
+            )
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """As Keras, with findings taken out of the logs."""
+        is_old = self.test_function is not None and not force
+        super().make_test_function(force)
+        if not is_old:
+            self.test_function = self._watch.watched(self.test_function, "test")
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; every source of data is checked."""
+        given = _by_name(keras.Model.fit, self, args, kwargs)
+        self._check(given.get("x"), given.get("y"), self._train_attack)
+        held_out = given.get("validation_data")
+        if isinstance(held_out, tuple) and len(held_out) > 1:
+            self._check(held_out[0], held_out[1], self._test_attack)
+        follower = Follower(self._watch, self._clock)
+        given["callbacks"] = with_callback(given.get("callbacks"), follower)
+        self._watch.begin()
+        return super().fit(**given)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`, on clean and on attacked inputs."""
+        # Inside `fit`, the last steps of the epoch come first.
+        self._watch.look()
+        given = _by_name(keras.Model.evaluate, self, args, kwargs)
+        if not given.get("kwargs"):
+            self._check(given.get("x"), given.get("y"), self._test_attack)
         self._evaluating = True
         try:
-            return super().evaluate(x, *args, **kwargs)
+            result = super().evaluate(*args, **kwargs)
+            self._watch.look()
+            return result
         finally:
             self._evaluating = False
+            self.sync_state()
 
-    def get_metrics_result(self):
-        """Metrics by name; `robust_accuracy` in evaluation only."""
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`."""
+        if self._clock is not None and self._clock.counts_epochs:
+            raise ValueError(
+                "Argument `epsilon_schedule` must count steps where epochs are "
+                "not known: train_on_batch has none. "
+                f"Received: epsilon_schedule={self.epsilon_schedule!r}"
+            )
+        self._watch.begin()
+        logs = super().train_on_batch(*args, **kwargs)
+        self._watch.look()
+        return logs
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`, with metrics on attacked inputs."""
+        self._watch.begin()
+        logs = super().test_on_batch(*args, **kwargs)
+        self._watch.look()
+        return logs
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Metrics by name; those of attacked inputs in evaluation only."""
         result = super().get_metrics_result()
-        if not self._evaluating:
-            result.pop(self._robust_accuracy.name, None)
-        return result
+        result.pop(self._batch_checks.name, None)
+        if self._robust is None:
+            return result
+        for name in self._robust.names():
+            result.pop(name, None)
+        return {
+            **result,
+            **(self._robust.results() if self._evaluating else {}),
+        }
 
-    def get_config(self):
-        """The inner model and the attacks."""
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Exports the inner model, whose outputs are those of this one."""
+        return self.model.export(filepath, *args, **kwargs)
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.save`, to a `.keras` file.
+
+        Raises:
+            ValueError: For HDF5 files, which cannot hold the attacks.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "Argument `filepath` must end in .keras: an HDF5 file cannot "
+                "hold an AdversarialModel. Its inner model can be saved as "
+                f"any Keras model, by .model.save. Received: {filepath!s}"
+            )
+        return super().save(filepath, *args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The inner model, the attacks and how they are used."""
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "model": serialize(self.model),
             "attack": serialize(self.attack),
             "validation_attack": serialize(self.validation_attack),
+            "augmentation": self.augmentation,
+            "epsilon_schedule": serialize(self.epsilon_schedule),
+            "attacked": self.attacked,
+            "output": self._output,
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "AdversarialModel":
         """The model that `get_config` described."""
         config = dict(config)
-        for name in ("model", "attack", "validation_attack"):
-            config[name] = keras.saving.deserialize_keras_object(config[name])
+        for name in (
+            "model",
+            "attack",
+            "validation_attack",
+            "epsilon_schedule",
+        ):
+            config[name] = keras.saving.deserialize_keras_object(
+                config.get(name)
+            )
         return cls(**config)
 
-    def _check_range(self, x):
-        images = first_images(x)
-        if images is not None:
-            images = np.asarray(images, "float32")
-            checks.check_images(images, self.attack.value_range)
-            count_classes(self.model, images, self.attack.from_logits)
-
-    def _check_outputs(self):
-        """Probabilities show on any images, so a few random ones will do."""
-        shape = getattr(self.model, "input_shape", None)
-        if not isinstance(shape, tuple) or None in shape[1:]:
-            return
-        low, high = self.attack.value_range
-        noise = np.random.default_rng(0).uniform(low, high, (4, *shape[1:]))
-        noise = noise.astype("float32")
-        count_classes(self.model, noise, self.attack.from_logits)
-
-
-def _check_attack(attack, name):
-    if not isinstance(attack, GradientAttack):
-        raise ValueError(
-            f"Argument `{name}` must be a PGDAttack or FGSMAttack: the others "
-            "do not fit into a train step. "
-            f"Received: {name}={attack!r}"
+    def _prepared(self, attack, name):
+        """An attack on the chosen input and output, for use in a step."""
+        check_kind(attack, name)
+        choice = {"attacked": self.attacked, "output": self._output}
+        choice = {k: value for k, value in choice.items() if value is not None}
+        if choice:
+            attack = attack.replace(**choice)
+        check_attack(attack, name, self.model)
+        prepared = BatchAttack(
+            self.model,
+            attack,
+            lambda: self.compiled_loss_by_example,
+            self._own_loss,
         )
-    if np.ndim(attack.epsilon) or np.ndim(attack.effective_step_size()):
-        raise ValueError(
-            f"Argument `{name}` must have one epsilon and one step_size for "
-            "all examples: batches of training have no fixed rows. "
-            f"Received: {name}.epsilon={attack.epsilon}"
-        )
-    return attack
+        prepared.check_noise()
+        return prepared
+
+    def _find_front(self):
+        """The layers in front that are drawn once in each step."""
+        if self.augmentation is None:
+            warn_of_random_layers(self.model)
+            return None
+        front = find_front(self._train_attack.classifier)
+        warn_of_random_layers(self.model, front.layers if front else ())
+        check_front(front, self._train_attack)
+        return front
+
+    def _check(self, x, y, attack):
+        if self.compiled:
+            check_arrays(attack, x, y)
+
+
+def _is_drawn(inputs):
+    return isinstance(inputs, dict) and _DRAWN in inputs
+
+
+def _by_name(method, model, args, kwargs):
+    """Arguments of a method of Keras by their names."""
+    given = inspect.signature(method).bind(model, *args, **kwargs).arguments
+    given.pop("self")
+    return dict(given)

@@ -1,0 +1,108 @@
+"""What a data set of batches gives, looked at before it is read."""
+
+from keras_robust.datasets.arrays import as_array
+from keras_robust.datasets.arrays import describe
+from keras_robust.datasets.labels import read_labels
+
+
+def as_pairs(dataset, name: str, rank: int | None = None):
+    """A `tf.data.Dataset` of `(x, y)` batches, checked without reading it.
+
+    Args:
+        dataset: `tf.data.Dataset` of `(x, y)` batches, or of dictionaries
+            with `"image"` and `"label"`.
+        name: What to call it in errors.
+        rank: How many axes a batch of images has, where that is known.
+
+    Returns:
+        `tf.data.Dataset` of `(x, y)`.
+
+    Raises:
+        ValueError: If it gives something else.
+    """
+    spec = getattr(dataset, "element_spec", None)
+    if isinstance(spec, dict) and {"image", "label"} <= spec.keys():
+        dataset = dataset.map(lambda batch: (batch["image"], batch["label"]))
+        spec = dataset.element_spec
+    pair = isinstance(spec, tuple) and len(spec) == 2
+    if not pair or not all(hasattr(part, "shape") for part in spec):
+        raise ValueError(
+            f"Argument `{name}` must be a tf.data.Dataset of (x, y) batches. "
+            f"Received: {describe(dataset)} with elements {spec}"
+        )
+    x, y = spec
+    for kind, dtype in (("images", x.dtype), ("labels", y.dtype)):
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool):
+            raise ValueError(
+                f"Argument `{name}` must give {kind} as numbers. "
+                f"Received: {kind} of dtype {dtype.name}"
+            )
+    if _is_unbatched(x.shape, y.shape, rank):
+        raise ValueError(
+            f"Argument `{name}` must give batches: call `.batch(128)` on it. "
+            f"Received: images of shape {x.shape}, labels of shape {y.shape}"
+        )
+    return dataset
+
+
+def _is_unbatched(x, y, rank):
+    if y.rank == 0 or x.rank is not None and x.rank < 2:
+        return True
+    if x.rank is None or y.rank is None:
+        return False
+    # One-hot labels of single images have a rank too.
+    apart = None not in (x[0], y[0]) and x[0] != y[0]
+    return apart or rank is not None and x.rank == rank - 1
+
+
+def check_ends(dataset, name: str) -> None:
+    """Raises if a data set is known to have no end.
+
+    Args:
+        dataset: `tf.data.Dataset`, `PyDataset` or another iterable.
+        name: What to call it in errors.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    count = 0
+    if hasattr(dataset, "cardinality"):
+        count = int(dataset.cardinality())
+    elif hasattr(dataset, "num_batches"):
+        count = -1 if dataset.num_batches is None else 0
+    if count == -1:
+        raise ValueError(
+            f"Argument `{name}` must end after one pass: leave out "
+            "`.repeat()`, or end it with `.take(batches)`. "
+            f"Received: an endless {type(dataset).__name__}"
+        )
+
+
+def read_element(element, name: str):
+    """Images and labels of one batch.
+
+    Args:
+        element: What the data set gave.
+        name: What to call the data set in errors.
+
+    Returns:
+        `(images, labels, width)`: NumPy images as they are, and labels as in
+        `read_labels`.
+
+    Raises:
+        ValueError: If it is not a batch `(x, y)`.
+    """
+    if isinstance(element, dict) and {"image", "label"} <= element.keys():
+        element = element["image"], element["label"]
+    if not isinstance(element, (tuple, list)) or len(element) != 2:
+        raise ValueError(
+            f"Argument `{name}` must give (x, y) batches. "
+            f"Received: {describe(element)}"
+        )
+    x, y = as_array(element[0], "x"), as_array(element[1], "y")
+    if x.ndim < 2 or y.ndim == 0 or len(x) != len(y):
+        raise ValueError(
+            f"Argument `{name}` must give batches: call `.batch(128)` on it. "
+            f"Received: images of shape {x.shape}, labels of shape {y.shape}"
+        )
+    return x, *read_labels(y, len(x))

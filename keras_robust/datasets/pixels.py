@@ -1,0 +1,59 @@
+"""Pixels in the units of a transform."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.datasets.arrays import as_array
+
+
+def as_floats(images, value_range):
+    """Images as floats; those of dtype uint8 scaled to a range.
+
+    Args:
+        images: NumPy array or tensor; of dtype uint8, 0 and 255 stand for the
+            ends of `value_range`.
+        value_range: `(low, high)`.
+
+    Returns:
+        Images of another dtype as they are, others in float32.
+
+    Raises:
+        ValueError: If the range is not finite, and images are of dtype uint8.
+    """
+    if keras.backend.standardize_dtype(images.dtype) != "uint8":
+        return images
+    low, high = value_range
+    width = np.asarray(high, "float64") - low
+    if not np.isfinite(width).all():
+        raise ValueError(
+            "Images of dtype uint8 must come with a finite value_range. "
+            f"Received: value_range={value_range}"
+        )
+    low, high, width = (np.float32(value) for value in (low, high, width))
+    if isinstance(images, np.ndarray):
+        scaled = low + images.astype("float32") / 255 * width
+        return np.clip(scaled, low, high)
+    scaled = low + ops.cast(images, "float32") / 255 * width
+    return ops.clip(scaled, low, high)
+
+
+def read_images(x, value_range, name: str = "x"):
+    """A checked batch of floats.
+
+    Args:
+        x: Images as a user has them: NumPy array, tensor or lists, of floats
+            in `value_range` or of dtype uint8.
+        value_range: `(low, high)`.
+        name: What to call it in errors.
+
+    Returns:
+        NumPy array or tensor of float32 or float64.
+
+    Raises:
+        ValueError: If they are text, out of range or not a batch.
+    """
+    x = as_floats(x if ops.is_tensor(x) else as_array(x, name), value_range)
+    checks.check_images(x, value_range, name)
+    return x

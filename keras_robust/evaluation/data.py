@@ -1,0 +1,277 @@
+"""Examples as every part of an evaluation takes them."""
+
+from collections.abc import Iterable
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_robust.attacks import checks
+from keras_robust.attacks.attack import Attack
+from keras_robust.classifier import Classifier
+from keras_robust.classifier import check_built
+from keras_robust.classifier import inner_model
+from keras_robust.classifier.scaling import to_unit
+from keras_robust.datasets.arrays import describe
+from keras_robust.datasets.arrays import read_data
+from keras_robust.evaluation.scaling import with_statistics
+
+# Options of a `Classifier` that attacks have as well.
+_OPTIONS = ("from_logits", "attacked", "output")
+
+
+class Examples(NamedTuple):
+    """A classifier with checked inputs and labels.
+
+    Attributes:
+        classifier: `Classifier`.
+        x: NumPy arrays in the structure that the model takes.
+        y: Int32 array `(N,)`.
+        image: The attacked input, NumPy array `(N, ...)`.
+        held: Dictionary of the inputs that are held fixed.
+    """
+
+    classifier: Classifier
+    x: Any
+    y: np.ndarray
+    image: np.ndarray
+    held: dict
+
+    @classmethod
+    def of(cls, classifier: Classifier, x: Any, y: np.ndarray) -> "Examples":
+        """Examples of checked inputs and labels."""
+        image, held = classifier.split(x)
+        return cls(classifier, x, y, image, held)
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """Some of the examples."""
+        x = keras.tree.map_structure(lambda part: part[rows], self.x)
+        return self.of(self.classifier, x, self.y[rows])
+
+    def predict(self, image: np.ndarray, rows, batch_size: int) -> np.ndarray:
+        """Labels that the model gives to changed images of some examples.
+
+        Args:
+            image: Array like `self.image[rows]`.
+            rows: Indices or slice, for the inputs that are held fixed.
+            batch_size: Int >= 1.
+
+        Returns:
+            Int32 array.
+        """
+        held = {name: part[rows] for name, part in self.held.items()}
+        return self.classifier.predict_labels(image, batch_size, held)
+
+
+def check_model(model: Any, name: str = "model") -> None:
+    """Raises unless `model` is a built Keras model or a `Classifier`."""
+    if isinstance(model, Classifier):
+        return
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"Argument `{name}` must be a built Keras model. "
+            f"Received: {name}={describe(model)}"
+        )
+    check_built(inner_model(model))
+
+
+def read_examples(
+    model: Any,
+    data: Any,
+    attacks: Iterable[Attack] = (),
+    scaling: str | tuple | None = None,
+    **options: Any,
+) -> Examples:
+    """Reads and checks data for a model; see `check_data`.
+
+    Args:
+        model: A built Keras classifier or a `Classifier`.
+        data: As in `datasets.arrays.read_data`.
+        attacks: Attacks whose `value_range` the images must lie in, and whose
+            options count where none are given here.
+        scaling: As in `evaluate_robustness`.
+        **options: Of `from_logits`, `attacked`, `output`, see `Classifier`.
+
+    Returns:
+        `Examples`.
+
+    Raises:
+        ValueError: If data and model do not fit.
+    """
+    check_model(model)
+    attacks = list(attacks)
+    options = {
+        key: _shared_option(key, options.get(key), attacks) for key in _OPTIONS
+    }
+    needs_data = scaling == "standardized"
+    # Says which input is attacked, before any data are read.
+    first = Classifier.of(
+        model, **options, scaling=None if needs_data else scaling
+    )
+    is_scaled = needs_data or first.outputs.scaling is not None
+    if is_scaled:
+        _check_scaled_ranges(attacks)
+
+    def checked(x, y):
+        x = _read_x(first, x, attacks, is_scaled)
+        found = first
+        if needs_data:
+            statistics = with_statistics(scaling, first.split(x)[0])
+            found = Classifier.of(first, scaling=statistics)
+        image, held = found.split(x)
+        if not len(image):
+            raise ValueError(
+                "Argument `data` must hold examples. Received: none"
+            )
+        classes = found.check(image, held)
+        y = _labels_of(y, options["output"])
+        y = checks.check_labels(y, len(image), classes)
+        return Examples(found, x, y, image, held)
+
+    x, y = read_data(
+        data,
+        several=_takes_several(first.model),
+        check=None if needs_data else checked,
+    )
+    return checked(x, y)
+
+
+def _shared_option(key, given, attacks):
+    """An option as given, or as the attacks have it."""
+    values = {getattr(attack, key, None) for attack in attacks}
+    values = {given, *values} - {None}
+    if len(values) > 1:
+        raise ValueError(
+            f"Argument `{key}` must be the same for the evaluation and for all "
+            f"attacks. Received: {sorted(map(str, values))}"
+        )
+    return values.pop() if values else None
+
+
+def check_data(
+    model: Any,
+    data: Any,
+    from_logits: bool | None = None,
+    attacked: str | int | None = None,
+    output: str | int | None = None,
+    scaling: str | tuple | None = None,
+) -> tuple[Classifier, Any, np.ndarray]:
+    """Reads data as NumPy arrays and checks that they fit the model.
+
+    Args:
+        model: A built Keras classifier or a `Classifier`.
+        data: `(x, y)` arrays, or a data set of `(x, y)` batches.
+        from_logits: As in `PGDAttack`.
+        attacked: Name of the input that attacks move.
+        output: Name of the output that is classified.
+        scaling: As in `evaluate_robustness`.
+
+    Returns:
+        `(classifier, x, y)`: `x` in the structure that the model takes, int32
+        labels of shape `(N,)`.
+
+    Raises:
+        ValueError: If they do not fit, or there are no examples.
+    """
+    found = read_examples(
+        model,
+        data,
+        scaling=scaling,
+        from_logits=from_logits,
+        attacked=attacked,
+        output=output,
+    )
+    return found.classifier, found.x, found.y
+
+
+def _takes_several(model):
+    """Whether a model takes several inputs; `None` where it does not show."""
+    inputs = getattr(model, "inputs", None)
+    return len(inputs) > 1 if inputs else None
+
+
+def _labels_of(y, output):
+    """The labels of the output that is classified."""
+    if isinstance(y, dict):
+        if output in y:
+            return y[output]
+        if len(y) == 1:
+            return next(iter(y.values()))
+    if isinstance(y, list) and isinstance(output, int):
+        return y[output]
+    if isinstance(y, (dict, list)):
+        raise ValueError(
+            "Argument `output` must name the output whose labels count. "
+            f"Received: output={output!r}, y={describe(y)}"
+        )
+    return y
+
+
+def _read_x(classifier, x, attacks, is_scaled):
+    """`x` with floats in the place of the attacked input."""
+    image, _ = classifier.split(x)
+    image = np.asarray(image)
+    if is_scaled:
+        floats = _scaled(image)
+        if classifier.integer_input:
+            # Pixels as they are stored.
+            floats = np.round(255 * floats) / np.float32(255)
+    else:
+        floats = _in_range(image, attacks)
+    return classifier.join(x, floats)
+
+
+def _scaled(image):
+    """Pixels in [0, 1] from bytes or from [0, 1]."""
+    floats = to_unit(image)
+    if image.size and not (0 <= floats.min() and floats.max() <= 1):
+        raise ValueError(
+            "With `scaling`, images must lie in [0, 1], or be pixels of 0 to "
+            f"255. Received: values in [{image.min()}, {image.max()}]"
+        )
+    return floats
+
+
+def _in_range(image, attacks):
+    """Floats, checked to lie in the `value_range` of each attack."""
+    whole = image.dtype.kind in "biu"
+    floats = image.astype("float32") if whole else image
+    for attack in attacks:
+        bounds = attack.value_range
+        if isinstance(bounds, str):
+            continue
+        if tuple(map(np.ndim, bounds)) == (0, 0) and tuple(bounds) == (0, 1):
+            _check_unit(image)
+        checks.check_images(floats, bounds)
+    return floats
+
+
+def _check_unit(image):
+    """Raises for pixels of 0 to 255 where [0, 1] is expected."""
+    if not image.size or image.ndim < 2:
+        return
+    low, high = image.min(), image.max()
+    are_bytes = 0 <= low and 1 < high <= 255 and image.ndim > 2
+    if are_bytes or image.dtype == "uint8":
+        raise ValueError(
+            "The pixels lie in [0, 255]. Pass scaling='byte' (epsilon stays a "
+            "share of the range), or value_range=(0, 255) and epsilon=8 to "
+            f"the attack. Received: {describe(image)}, values in "
+            f"[{low}, {high}]"
+        )
+
+
+def _check_scaled_ranges(attacks):
+    """Raises where `scaling` and an attack speak of different pixels."""
+    for attack in attacks:
+        bounds = attack.value_range
+        if isinstance(bounds, str):
+            continue
+        if np.all(bounds[0] == 0) and np.all(bounds[1] == 1):
+            continue
+        raise ValueError(
+            "With `scaling`, images and radii are in [0, 1], so that an attack "
+            "must have value_range=(0, 1). "
+            f"Received: value_range={bounds!r}"
+        )

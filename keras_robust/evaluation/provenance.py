@@ -1,0 +1,171 @@
+"""Where the numbers of an evaluation come from."""
+
+import datetime
+import hashlib
+import inspect
+import json
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_robust.attacks.attack import Attack
+from keras_robust.environment import installed_versions
+from keras_robust.evaluation.data import Examples
+from keras_robust.version import __version__
+
+# Longer lists are told by their length and their hash.
+_LONG = 32
+
+
+def describe_attack(attack: Attack) -> dict:
+    """Returns class and arguments of an attack as plain values."""
+    found = {
+        "class": type(attack).__name__,
+        "config": _plain(attack.get_config()),
+    }
+    code = _code_of(attack)
+    return {**found, "code": code} if code else found
+
+
+def data_fingerprint(examples: Examples) -> str:
+    """Returns a hash of inputs and labels."""
+    digest = hashlib.sha256()
+    for array in keras.tree.flatten((examples.x, examples.y)):
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def provenance(
+    examples: Examples, attacks: dict[str, Attack], **more: Any
+) -> dict:
+    """Returns all that the result of an evaluation depends on.
+
+    Args:
+        examples: What is evaluated.
+        attacks: Dictionary of attacks by name.
+        **more: Other settings, plain values.
+
+    Returns:
+        Dictionary of plain values, with the versions and the date.
+    """
+    described = {
+        name: {
+            "norm": getattr(attack, "norm", None),
+            "epsilon": _plain(attack.epsilon),
+            "seed": attack.seed,
+            **describe_attack(attack),
+        }
+        for name, attack in attacks.items()
+    }
+    return {
+        "attacks": described,
+        **{
+            key: _shared(entry[key] for entry in described.values())
+            for key in ("norm", "epsilon", "seed")
+        },
+        "model": examples.classifier.model.name,
+        "model_fingerprint": examples.classifier.fingerprint(),
+        "classes": int(examples.classifier.num_classes),
+        "examples": len(examples.y),
+        "input_shape": list(examples.image.shape[1:]),
+        "data_fingerprint": data_fingerprint(examples),
+        **_plain(more),
+        "versions": installed_versions(),
+        "backend": keras.backend.backend(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
+    }
+
+
+def fingerprint(facts: Any) -> str:
+    """Returns a hash of what decides the result of an evaluation.
+
+    Args:
+        facts: What `provenance` returned, or a list or dictionary of such.
+
+    Returns:
+        Hexadecimal text.
+    """
+    digest = hashlib.sha256(__version__.encode())
+    text = json.dumps(_without_date(facts), sort_keys=True)
+    digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _without_date(value):
+    if isinstance(value, dict):
+        return {
+            key: _without_date(entry)
+            for key, entry in value.items()
+            if key not in ("date", "versions")
+        }
+    if isinstance(value, (list, tuple)):
+        return [_without_date(entry) for entry in value]
+    return value
+
+
+def _shared(values):
+    """The value that all have, or a list of all."""
+    values = list(values)
+    first = values[0] if values else None
+    return first if all(value == first for value in values) else values
+
+
+def _plain(value):
+    """A value for JSON; what is long is told by its hash."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        if len(keras.tree.flatten(value)) > _LONG:
+            text = json.dumps(value, default=repr)
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            return {"shape": list(np.shape(value)), "sha256": digest}
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return repr(value)
+
+
+def _code_of(attack):
+    """A hash of functions that are not this package's, or `None`.
+
+    A loss or an attack of one's own is told by its name in a configuration,
+    and may change while the name stays.
+    """
+    functions = [
+        value for value in vars(attack).values() if inspect.isfunction(value)
+    ]
+    for cls in type(attack).__mro__:
+        if cls.__module__.partition(".")[0] not in ("keras_robust", "builtins"):
+            functions += [
+                value
+                for value in vars(cls).values()
+                if inspect.isfunction(value)
+            ]
+    functions = [
+        function
+        for function in functions
+        if not str(function.__module__).startswith("keras_robust.")
+    ]
+    if not functions:
+        return None
+    digest = hashlib.sha256()
+    for function in functions:
+        _add_code(digest, function.__code__)
+    return digest.hexdigest()
+
+
+def _add_code(digest, code):
+    digest.update(code.co_code)
+    digest.update(repr(code.co_names).encode())
+    for constant in code.co_consts:
+        if inspect.iscode(constant):
+            _add_code(digest, constant)
+        else:
+            digest.update(repr(constant).encode())

@@ -1,0 +1,109 @@
+"""The model whose features a transform takes."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_robust.attacks import checks
+from keras_robust.classifier import Classifier
+from keras_robust.classifier import check_built
+from keras_robust.classifier import inner_model
+from keras_robust.classifier.graph import output_structure
+from keras_robust.classifier.graph import shows_graph
+
+
+def source_classifier(model: Any, **options: Any) -> Classifier:
+    """The classifier whose features a transform takes.
+
+    Args:
+        model: A built Keras model, or an `AdversarialModel`.
+        **options: See `Classifier.of`.
+
+    Returns:
+        `Classifier`.
+
+    Raises:
+        ValueError: If it is no built Keras model, has several inputs, or
+            several outputs none of which is chosen.
+    """
+    model = inner_model(model)
+    check_built(model)
+    inputs = getattr(model, "inputs", None) or []
+    if len(inputs) > 1:
+        raise ValueError(
+            "Argument `model` must have one input, the images: transforms have "
+            "nothing to give to others. Received: model "
+            f"{model.name!r} with the inputs {[one.name for one in inputs]}"
+        )
+    output, names = options.get("output"), _output_names(model)
+    is_known = output in names or output in range(-len(names), len(names))
+    if len(names) > 1 and not is_known:
+        raise ValueError(
+            f"Argument `output` must choose one of the outputs {names} of "
+            f"model {model.name!r}. Received: output={output!r}"
+        )
+    if isinstance(options.get("scaling"), list):
+        options["scaling"] = tuple(options["scaling"])
+    return Classifier.of(model, **options)
+
+
+def _output_names(model):
+    if not shows_graph(model):
+        return []
+    structure = output_structure(model)
+    if isinstance(structure, dict):
+        return list(structure)
+    return list(getattr(model, "output_names", None) or [])
+
+
+def input_rank(classifier: Classifier) -> int | None:
+    """How many axes a batch of images has; `None` if the model hides it."""
+    shape = classifier.input_shape
+    return None if shape is None else len(shape) + 1
+
+
+def resolve_range(value_range: Any, classifier: Classifier) -> tuple:
+    """The range of pixels as `(low, high)`.
+
+    Args:
+        value_range: `(low, high)`, or `"auto"`: what the model shows.
+        classifier: The source of the features.
+
+    Raises:
+        ValueError: If it is no range, or does not go with a scaling.
+    """
+    value_range = checks.check_value_range(value_range)
+    if isinstance(value_range, str):
+        return classifier.value_range()
+    scaling = classifier.outputs.scaling
+    if scaling is not None and value_range != (0.0, 1.0):
+        raise ValueError(
+            "Argument `value_range` must be (0, 1) where `scaling` is given: "
+            "images are then in [0, 1]. Received: "
+            f"value_range={value_range}, scaling={scaling.name!r}"
+        )
+    return value_range
+
+
+def default_step(value_range: tuple) -> float | None:
+    """A tenth of the width of a range, the paper's step for pixels in [0, 1].
+
+    Args:
+        value_range: `(low, high)`.
+
+    Returns:
+        Float; `None` if the range has no one width.
+    """
+    low, high = value_range
+    width = np.unique(np.asarray(high, "float64") - low)
+    if len(width) != 1 or not np.isfinite(width).all():
+        return None
+    return float(width[0]) / 10
+
+
+def range_key(value_range: tuple) -> tuple:
+    """A range as a key of compiled functions."""
+    return tuple(
+        (np.shape(end), np.asarray(end, "float64").tobytes())
+        for end in value_range
+    )

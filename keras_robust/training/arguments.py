@@ -1,0 +1,119 @@
+"""Checks of the arguments of `AdversarialModel`."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_robust.attacks.gradient_attack import GradientAttack
+from keras_robust.classifier import Classifier
+
+
+def check_kind(attack: Any, name: str) -> None:
+    """Checks that an attack can run inside a training step.
+
+    Args:
+        attack: Anything.
+        name: What to call it in errors.
+
+    Raises:
+        ValueError: If it is no PGD or FGSM attack.
+    """
+    if not isinstance(attack, GradientAttack):
+        raise ValueError(
+            f"Argument `{name}` must be a PGDAttack or FGSMAttack: the others "
+            "do not fit into a train step. "
+            f"Received: {name}={attack!r}"
+        )
+
+
+def check_attack(attack: GradientAttack, name: str, model: Any) -> None:
+    """Checks that an attack says nothing for each example.
+
+    Args:
+        attack: A PGD or FGSM attack.
+        name: What to call it in errors.
+        model: The model that it attacks.
+
+    Raises:
+        ValueError: If it does: batches of training have no fixed rows.
+    """
+    classifier = Classifier.of(
+        model,
+        from_logits=attack.from_logits,
+        attacked=attack.attacked,
+        output=attack.output,
+    )
+    attack = attack.resolve(classifier)
+    shape = classifier.input_shape
+    rank = None if shape is None else 1 + len(shape)
+    values = {
+        "epsilon": attack.epsilon,
+        "step_size": attack.effective_step_size(),
+        "mask": attack.mask,
+    }
+    for part, value in values.items():
+        if value is not None and _is_per_example(value, part, rank):
+            raise ValueError(
+                f"Argument `{name}` must have one {part} for all examples, "
+                "which may be a row of the input with a leading axis of 1: "
+                "batches of training have no fixed rows. "
+                f"Received: {name}.{part}.shape={np.shape(value)}"
+            )
+
+
+def _is_per_example(value, part, rank):
+    shape = np.shape(value)
+    if not shape:
+        return False
+    if part == "mask":
+        # One of lower rank broadcasts over examples.
+        return rank is not None and len(shape) >= rank and shape[0] != 1
+    return len(shape) == 1 or shape[0] != 1
+
+
+def check_front(front: Any, attack: Any) -> None:
+    """Checks that what an attack says of pixels fits drawn images.
+
+    Args:
+        front: A `Front` or `None`.
+        attack: The `BatchAttack` behind it.
+
+    Raises:
+        ValueError: If images change their shape and there is something for
+            each pixel.
+    """
+    if front is None or front.keeps_shape:
+        return
+    own = attack.attack
+    rows = {
+        "epsilon": own.epsilon,
+        "value_range": own.value_range[0],
+        "mask": own.mask,
+    }
+    names = [key for key, value in rows.items() if np.ndim(value)]
+    if names:
+        raise ValueError(
+            f"Arguments {names} of the attack must be numbers where layers in "
+            "front of the model change the shape of the image, from "
+            f"{front.classifier.input_shape} to "
+            f"{tuple(front.entry.tensor.shape[1:])}. "
+            f"Received: arrays for {names}"
+        )
+
+
+def check_schedule(schedule: Any, attack: Any) -> None:
+    """Checks that a radius can be scheduled.
+
+    Args:
+        schedule: `epsilon_schedule` of the model.
+        attack: The `BatchAttack` whose radius it is.
+
+    Raises:
+        ValueError: If the attack has a radius for each feature.
+    """
+    if schedule is not None and np.ndim(attack.attack.epsilon):
+        raise ValueError(
+            "Argument `epsilon_schedule` must come with an attack that has one "
+            "number as epsilon. Received: epsilon.shape="
+            f"{np.shape(attack.attack.epsilon)}"
+        )

@@ -1,0 +1,96 @@
+"""Arrays are checked as a whole, before anything expensive."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.training.tasks import CLASSES
+from keras_robust.training.tasks import OTHER
+
+
+def check_arrays(attack: Any, x: Any, y: Any) -> None:
+    """Checks inputs and labels that lie in memory; other sources pass.
+
+    Args:
+        attack: The `BatchAttack` that they are for.
+        x: Inputs as `fit` takes them.
+        y: Labels as `fit` takes them.
+
+    Raises:
+        ValueError: If they leave the box, have another shape than the model
+            takes, or labels are none of its classes.
+    """
+    if not _is_array(x):
+        return
+    classifier, own = attack.classifier, attack.attack
+    image, held = classifier.split(x)
+    image = checks.as_floats(image, own.value_range)
+    checks.check_images(image, own.value_range)
+    if not image.shape[0]:
+        return
+    classifier.check_shape(image)
+    y = _as_arrays(y)
+    task = attack.task_of_arrays(image, held, y)
+    if task == OTHER:
+        _check_finite(y)
+        return
+    classes = classifier.check(image, held)
+    labels = attack.labels(y)
+    if task == CLASSES:
+        checks.check_labels(labels, image.shape[0], classes)
+    else:
+        _check_shares(labels, image.shape[0], classes)
+
+
+def _is_array(x):
+    """Whether this is an array, or a list or dictionary of arrays."""
+    if isinstance(x, dict):
+        return bool(x) and all(_is_array(part) for part in x.values())
+    if isinstance(x, (list, tuple)):
+        return bool(x) and all(_is_array(part) for part in x)
+    return ops.is_tensor(x) or isinstance(x, np.ndarray) or _is_frame(x)
+
+
+def _is_frame(x):
+    return hasattr(x, "to_numpy") and hasattr(x, "shape")
+
+
+def _as_arrays(y):
+    if isinstance(y, dict):
+        return {key: _as_arrays(part) for key, part in y.items()}
+    if isinstance(y, (list, tuple)) and any(_is_array(part) for part in y):
+        return [_as_arrays(part) for part in y]
+    if y is None:
+        return None
+    if ops.is_tensor(y):
+        return np.asarray(ops.convert_to_numpy(y))
+    return y.to_numpy() if _is_frame(y) else np.asarray(y)
+
+
+def _check_finite(y):
+    if isinstance(y, dict):
+        y = list(y.values())
+    for part in y if isinstance(y, list) else [y]:
+        if part is None or part.dtype.kind not in "fc":
+            continue
+        if not np.isfinite(part).all():
+            raise ValueError(
+                "Argument `y` must be finite. Received: NaN or infinity"
+            )
+
+
+def _check_shares(y, examples, classes):
+    """Rows of probabilities, or probabilities of the second of two classes."""
+    if y.shape not in ((examples, classes), (examples, 1), (examples,)):
+        raise ValueError(
+            f"Argument `y` must have the shape ({examples}, {classes}). "
+            f"Received: y.shape={y.shape}"
+        )
+    if not ((y >= 0) & (y <= 1)).all():
+        raise ValueError(
+            "Argument `y` must hold one-hot or soft labels, shares from 0 to "
+            "1. "
+            f"Received: values from {y.min()} to {y.max()}"
+        )

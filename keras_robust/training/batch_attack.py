@@ -1,0 +1,480 @@
+"""The attack of a train or test step, inside its graph."""
+
+from typing import Any
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.compiled_loss import CompiledLoss
+from keras_robust.attacks.compiled_loss import Part
+from keras_robust.attacks.compiled_loss import output_names
+from keras_robust.attacks.compiled_objective import CompiledObjective
+from keras_robust.attacks.compiled_objective import RawOutputs
+from keras_robust.attacks.compiled_objective import soft_log_odds
+from keras_robust.attacks.gradient_attack import GradientAttack
+from keras_robust.attacks.objectives import LabelObjective
+from keras_robust.attacks.objectives import get_loss
+from keras_robust.attacks.objectives import says
+from keras_robust.classifier import Classifier
+from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.graph import shows_graph
+from keras_robust.classifier.head import as_logits
+from keras_robust.classifier.head import find_head
+from keras_robust.training.augmentation import Front
+from keras_robust.training.augmentation import plain_logits
+from keras_robust.training.source_checks import image_findings
+from keras_robust.training.source_checks import label_findings
+from keras_robust.training.source_checks import looks_probable
+from keras_robust.training.tasks import CLASSES
+from keras_robust.training.tasks import OTHER
+from keras_robust.training.tasks import SOFT_CLASSES
+from keras_robust.training.tasks import as_soft_rows
+from keras_robust.training.tasks import class_numbers
+from keras_robust.training.tasks import task_of
+
+
+class Batch(NamedTuple):
+    """A batch of data, taken apart.
+
+    Attributes:
+        image: Float32 tensor, what is attacked.
+        held: Dictionary of the other inputs.
+        y: Labels as `fit` takes them.
+        labels: Those of the output that is classified.
+        task: What `task_of` gave.
+    """
+
+    image: Any
+    held: dict
+    y: Any
+    labels: Any
+    task: str
+
+
+class _Shape(NamedTuple):
+    shape: tuple
+
+
+class BatchAttack:
+    """An attack on a model that trains, inside its steps.
+
+    Args:
+        model: The plain model.
+        attack: A PGD or FGSM attack.
+        loss: `() -> CompiledLoss | None`, the loss that the model has now.
+        own_loss: `OwnLoss` of a model with a `compute_loss` of its own, or
+            `None`.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        attack: GradientAttack,
+        loss: Any,
+        own_loss: Any = None,
+    ):
+        self._model = model
+        self.given = attack
+        self._loss = loss
+        self._own_loss = own_loss
+
+    @property
+    def classifier(self) -> Classifier:
+        """The `Classifier` that is attacked."""
+        attack = self.given
+        return Classifier.of(
+            self._model,
+            from_logits=attack.from_logits,
+            attacked=attack.attacked,
+            output=attack.output,
+        )
+
+    @property
+    def attack(self) -> GradientAttack:
+        """The attack with its box and radius."""
+        return self.given.resolve(self.classifier)
+
+    def compiled_loss(self) -> CompiledLoss | None:
+        """The loss of the outputs that count, `None` before `compile`."""
+        loss = self._loss()
+        return None if loss is None else loss.only(self.given.output)
+
+    def part(self) -> Part | None:
+        """The loss of the output that is classified, where there is one."""
+        loss = self.compiled_loss()
+        if loss is None or len(loss.parts) != 1:
+            return None
+        return loss.parts[0]
+
+    def batch(self, x: Any, y: Any) -> Batch:
+        """Take a batch apart.
+
+        Args:
+            x: Inputs as `fit` takes them.
+            y: Labels as `fit` takes them.
+        """
+        classifier = self.classifier
+        image, held = classifier.split(x)
+        image = ops.cast(image, "float32")
+        labels = self.labels(y)
+        task = self._task(classifier, labels, image, held)
+        return Batch(image, held, y, labels, task)
+
+    def labels(self, y: Any) -> Any:
+        """Labels of the output that is classified; `None` if none is."""
+        loss, part = self.compiled_loss(), self.part()
+        if loss is None:
+            return y
+        return None if part is None else loss.labels(y, part)
+
+    def safe_labels(self, batch: Batch) -> Any:
+        """The labels of a batch, numbers of classes cut off to the valid ones.
+
+        Wrong ones are reported once the step is done; some frameworks would
+        stop in the middle of it, with an error of their own.
+
+        Args:
+            batch: What `batch` gave.
+        """
+        column = batch.labels is not None and (
+            len(batch.labels.shape) == 1 or batch.labels.shape[-1] == 1
+        )
+        if batch.task != CLASSES or not column:
+            return batch.y
+        if keras.backend.standardize_dtype(batch.labels.dtype) == "bool":
+            return batch.y
+        last = self.num_classes(batch) - 1
+        labels = ops.clip(batch.labels, 0, last)
+        labels = ops.cast(labels, batch.labels.dtype)
+        loss, part = self.compiled_loss(), self.part()
+        return labels if loss is None else loss.replaced(batch.y, part, labels)
+
+    def _task(self, classifier, labels, image, held):
+        loss = self.compiled_loss()
+        part = self.part()
+        if loss is not None and part is None or not hasattr(labels, "shape"):
+            return OTHER
+        shape, head = self._output(classifier, image, held)
+        return task_of(labels, shape, part and part.loss, head)
+
+    def task_of_arrays(self, image: Any, held: dict, y: Any) -> str:
+        """As `batch`, for NumPy arrays and without a look at values."""
+        return self._task(self.classifier, self.labels(y), image, held)
+
+    def _output(self, classifier, image, held):
+        """Shape and last activation of the output that is classified."""
+        model, part = classifier.model, self.part()
+        key = classifier.output if part is None else part.key
+
+        def look():
+            if shows_graph(model):
+                found, head = output_of(model, key), find_head(model, key)
+                return _Shape(tuple(found.shape)), head.kind
+            few = ops.cast(ops.convert_to_tensor(image[:1]), "float32")
+            kept = {k: ops.convert_to_tensor(v[:1]) for k, v in held.items()}
+            found = classifier.outputs(few, held=kept)
+            return _Shape((None, *tuple(found.shape)[1:])), None
+
+        return classifier.once(("output of task", key), look)
+
+    def num_classes(self, batch: Batch) -> int | None:
+        """The number of classes; `None` for labels of another kind."""
+        if batch.task == OTHER:
+            return None
+        shape, _ = self._output(self.classifier, batch.image, batch.held)
+        return max(shape.shape[-1], 2)
+
+    def run(
+        self,
+        batch: Batch,
+        seed: Any,
+        epsilon: Any = None,
+        front: Front | None = None,
+        attack: GradientAttack | None = None,
+    ) -> Any:
+        """Attack a batch.
+
+        Args:
+            batch: What `batch` gave; behind a front, its image is drawn.
+            seed: `keras.random.SeedGenerator`.
+            epsilon: Scalar tensor in place of the attack's radius, or `None`.
+            front: What is in front of the attacked network, or `None`.
+            attack: Another attack, on the same loss; or `None`.
+
+        Returns:
+            Attacked images, in the units of the input.
+        """
+        attack = attack or self.attack
+        objective, labels = self.objective(batch, front)
+        moved = attack.perturb(
+            self.classifier,
+            batch.image,
+            labels,
+            seed=seed,
+            held=batch.held,
+            objective=objective,
+            epsilon=epsilon,
+        )
+        if front is None and self.classifier.integer_input:
+            moved = _whole(attack, batch.image, moved, epsilon)
+        return moved
+
+    def objective(
+        self, batch: Batch, front: Front | None = None
+    ) -> tuple[Any, Any]:
+        """What the attack climbs on a batch, and the labels that it takes.
+
+        Args:
+            batch: What `batch` gave.
+            front: What is in front of the attacked network, or `None`.
+
+        Returns:
+            `(objective, labels)`; an objective of `None` is that of the attack
+            itself.
+
+        Raises:
+            ValueError: If the attack's loss and the labels do not go together.
+        """
+        attack, name = self.given, self.given.loss
+        is_class = batch.task != OTHER
+        if self._own_loss is not None and name in ("cross_entropy", "compiled"):
+            return self._own_loss.objective(self.classifier, front), batch.y
+        is_loss = isinstance(name, keras.losses.Loss)
+        by_default = name == "cross_entropy" and not is_class
+        if is_loss or name == "compiled" or by_default:
+            return self._compiled_objective(batch, front, name, is_loss)
+        if not is_class:
+            return self._callable_objective(front), batch.labels
+        labels = class_numbers(batch.labels, batch.task)
+        if batch.task == SOFT_CLASSES and name == "cross_entropy":
+            classes = self.num_classes(batch)
+            soft = SoftObjective(self._logits(front), attack.targeted)
+            return soft, as_soft_rows(batch.labels, classes)
+        if front is None:
+            return None, labels
+        outputs = None
+        if attack.layer is not None:
+            outputs = self.classifier.layer_outputs(attack.layer)
+        loss = get_loss(attack.loss)
+        objective = LabelObjective(
+            self._logits(front), loss, attack.targeted, outputs
+        )
+        return objective, labels
+
+    def _compiled_objective(self, batch, front, name, is_loss):
+        loss = self.compiled_loss()
+        if is_loss:
+            names = loss.names if loss is not None else None
+            loss = CompiledLoss(name, None, names).only(self.given.output)
+        if loss is None:
+            raise ValueError(
+                "With loss='compiled', or labels that are not numbers of "
+                "classes, the model must be compiled with a loss. Received: a "
+                "model without one"
+            )
+        outputs = self._raw(front, loss)
+        kind = CompiledObjective
+        if batch.task != OTHER and len(loss.parts) == 1:
+            kind = ClassObjective
+        return kind(outputs, loss, self.given.targeted), batch.y
+
+    def _raw(self, front, loss):
+        if front is not None:
+            return front.outputs(loss)
+        return RawOutputs(self.classifier, loss)
+
+    def _any_loss(self):
+        """Parts of the outputs that are classified, whatever their loss."""
+        loss = self.compiled_loss()
+        if loss is not None:
+            return loss
+        names = output_names(self._model)
+        return CompiledLoss("mse", None, names).only(self.given.output)
+
+    def _logits(self, front):
+        return self.classifier.logits if front is None else plain_logits(front)
+
+    def _callable_objective(self, front):
+        loss = self.given.loss
+        if not callable(loss):
+            raise ValueError(
+                f"An attack with loss={loss!r} needs labels that are numbers "
+                "of classes; loss='compiled' takes all that the model's own "
+                "loss takes. Received: labels of another kind"
+            )
+        outputs = self._raw(front, self._any_loss())
+        sign = -1.0 if self.given.targeted else 1.0
+
+        def objective(inputs, x):
+            found = outputs(x, inputs.get("draw"), inputs.get("held"))
+            values = sign * loss(inputs["y"], found[0].values)
+            return values, ops.zeros_like(values, dtype="bool")
+
+        return objective
+
+    def findings(self, batch: Batch) -> dict[str, Any]:
+        """What the batch shows that arrays are checked for.
+
+        Args:
+            batch: What `batch` gave, not drawn.
+        """
+        classes = self.num_classes(batch)
+        checked = batch.labels if batch.task != OTHER else batch.y
+        found = {
+            **image_findings(batch.image, self.attack.value_range),
+            **label_findings(checked, batch.task, classes),
+        }
+        logits = self.classifier.logits
+        if batch.task != OTHER and not logits.known:
+            outputs = self.classifier.outputs(batch.image, held=batch.held)
+            found["odd"] = looks_probable(ops.cast(outputs, "float32"))
+        return found
+
+    def is_right(self, batch: Batch, outputs: Any) -> Any:
+        """Which examples the model's own outputs are right for.
+
+        Args:
+            batch: What `batch` gave.
+            outputs: All outputs of the model.
+
+        Returns:
+            Float tensor `(N,)`.
+        """
+        found = self._any_loss()
+        output = found.output(outputs, found.parts[0])
+        logits = self.classifier.logits
+        found = as_logits(output, logits.gives_probabilities)
+        hit = says(class_numbers(batch.labels, batch.task), found)
+        return ops.cast(hit, "float32")
+
+    def check_noise(self) -> None:
+        """Looks at outputs on random images, where the model shows shapes.
+
+        Raises:
+            ValueError: If a model of classes does not tell its logits.
+        """
+        classifier, attack = self.classifier, self.attack
+        shape = classifier.input_shape
+        width = classifier.outputs.width
+        if shape is None or None in shape or width is None or width < 2:
+            return
+        if not classifier.batch_size:
+            low, high = attack.value_range
+            if not np.isfinite(low).all() or not np.isfinite(high).all():
+                low, high = -1.0, 1.0
+            noise = np.random.default_rng(0).uniform(low, high, (4, *shape))
+            noise = noise.round() if classifier.integer_input else noise
+            if not self._has_others():
+                classifier.check(noise.astype("float32"))
+
+    def _has_others(self):
+        return len(self.classifier.inputs.names) > 1
+
+    def movement(
+        self,
+        batch: Batch,
+        moved: Any,
+        is_first: Any,
+        epsilon: Any = None,
+        front: Front | None = None,
+    ) -> dict[str, Any]:
+        """Whether the attack had a gradient to follow.
+
+        Args:
+            batch: What was attacked.
+            moved: Its attacked images.
+            is_first: Bool tensor, whether this is the first batch.
+            epsilon: Radius of the batch, or `None` for the attack's.
+            front: See `run`.
+        """
+        attack = self.attack
+        if not attack.steps or not np.max(attack.epsilon) > 0:
+            return {}
+        measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
+        hides = attack.random_start or attack.keep_best or attack.early_stop
+        if not hides:
+            return {"measured": measured, "moved": _differs(batch.image, moved)}
+        # One step from the image itself shows it, for one batch.
+        one = attack.replace(
+            random_start=False,
+            restarts=1,
+            keep_best=False,
+            early_stop=False,
+            steps=1,
+        )
+        told = ops.cond(
+            is_first,
+            lambda: _differs(
+                batch.image, self.run(batch, None, None, front, one)
+            ),
+            lambda: ops.ones((), "float32"),
+        )
+        return {"measured": ops.cast(is_first, "float32"), "moved": told}
+
+
+def _differs(first, second):
+    return ops.cast(ops.any(ops.not_equal(first, second)), "float32")
+
+
+def _whole(attack, center, moved, epsilon):
+    """Whole numbers, as a model with an integer Input takes them."""
+    delta = moved - center
+    towards = center + ops.sign(delta) * ops.floor(ops.abs(delta))
+    if np.ndim(attack.epsilon):
+        return towards
+    radius = attack.epsilon if epsilon is None else epsilon
+    nearest = ops.round(moved)
+    low, high = attack.value_range
+    nearest = ops.clip(nearest, low, high)
+    norm = attack.ball.norm(nearest - center)
+    inside = norm <= radius * (1 + 1e-6)
+    return ops.where(per_example(inside, center), nearest, towards)
+
+
+class SoftObjective:
+    """Log-odds of one-hot labels, cross-entropy of soft ones, to climb.
+
+    Args:
+        logits: `(x, draw, held) -> (N, C)`.
+        targeted: Whether the labels are to be reached.
+    """
+
+    def __init__(self, logits: Any, targeted: bool):
+        self.logits = logits
+        self.targeted = targeted
+
+    def prepared(self) -> Any:
+        """A context for many calls with the same weights."""
+        return LabelObjective(self.logits, None, False).prepared()
+
+    def __call__(self, inputs: dict, x: Any) -> tuple[Any, Any]:
+        """Values `(N,)` to increase at `x`, and where the goal is reached."""
+        y = inputs["y"]
+        logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
+        values = soft_log_odds(y, logits)
+        hit = says(ops.cast(ops.argmax(y, axis=-1), "int32"), logits)
+        if self.targeted:
+            return -values, hit
+        return values, ops.logical_not(hit)
+
+
+class ClassObjective(CompiledObjective):
+    """The compiled loss of class labels; a wrong class is a success."""
+
+    def success(self, inputs: dict, found: list) -> Any:
+        """Where the label is not predicted, or with `targeted` is."""
+        (part,), (raw,) = self.loss.parts, found
+        y = self.loss.labels(inputs["y"], part)
+        is_column = len(y.shape) == 1 or y.shape[-1] == 1
+        logits = as_logits(raw.values, raw.kind is None and _is_unit(raw))
+        labels = ops.reshape(y, (-1,)) if is_column else ops.argmax(y, axis=-1)
+        hit = says(ops.cast(labels, "int32"), logits)
+        return hit if self.targeted else ops.logical_not(hit)
+
+
+def _is_unit(raw):
+    """Whether one probability stands for two classes."""
+    return raw.values.shape[-1] == 1

@@ -1,0 +1,57 @@
+"""What happens between the steps of `fit`."""
+
+from typing import Any
+
+import keras
+
+from keras_robust.training.schedules import EpsilonClock
+from keras_robust.training.source_checks import SourceWatch
+
+
+class Follower(keras.callbacks.Callback):
+    """Tells a schedule of epochs, and looks at the last steps of each.
+
+    Args:
+        watch: The model's `SourceWatch`.
+        clock: The model's `EpsilonClock`, or `None`.
+    """
+
+    def __init__(self, watch: SourceWatch, clock: EpsilonClock | None):
+        super().__init__()
+        self._watch = watch
+        self._clock = clock
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """The number of steps is known now."""
+        if self._clock is not None:
+            self._clock.begin_fit(self.params.get("steps"))
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Counts epochs."""
+        if self._clock is not None:
+            self._clock.begin_epoch(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Counts epochs; before callbacks that save weights."""
+        self._watch.look()
+        if self._clock is not None:
+            self._clock.end_epoch()
+
+
+def with_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
+    """What `fit` takes as callbacks, with one more in front.
+
+    Args:
+        callbacks: `None`, a callback, a list, or a `CallbackList`.
+        first: A callback.
+    """
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        first.set_model(callbacks.model)
+        first.set_params(callbacks.params)
+        callbacks.callbacks.insert(0, first)
+        return callbacks
+    if callbacks is None:
+        return [first]
+    if isinstance(callbacks, (list, tuple)):
+        return [first, *callbacks]
+    return [first, callbacks]

@@ -1,0 +1,146 @@
+"""What the wrapped model says of its own training."""
+
+import inspect
+import warnings
+import weakref
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_robust.attacks.compiled_loss import ones_for
+from keras_robust.classifier import Classifier
+from keras_robust.classifier.frozen import frozen_scope
+from keras_robust.training.augmentation import Front
+
+_REFUSED = ("train_step", "test_step", "make_train_function", "fit")
+_NOT_CALLED = ("compute_metrics", "predict_step")
+
+
+def check_own_methods(model: Any) -> None:
+    """Checks that a model leaves its training to Keras.
+
+    Args:
+        model: A Keras model.
+
+    Raises:
+        ValueError: If it has a `train_step` or the like of its own.
+    """
+    for name in _REFUSED:
+        if _has_own(model, name):
+            raise ValueError(
+                f"Argument `model` must not have a `{name}` of its own: "
+                "`fit` of the AdversarialModel would not call it. Put your "
+                "loss into `compute_loss`, which is called. "
+                f"Received: model {model.name!r} of type {type(model).__name__}"
+            )
+    names = [name for name in _NOT_CALLED if _has_own(model, name)]
+    if names:
+        warnings.warn(
+            f"Methods {names} of model {model.name!r} are not called by "
+            "AdversarialModel.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _has_own(model, name):
+    own = getattr(type(model), name, None) is not getattr(keras.Model, name)
+    return own or name in vars(model)
+
+
+class OwnLoss:
+    """The `compute_loss` of a wrapped model.
+
+    Args:
+        model: The wrapped model, held weakly.
+    """
+
+    def __init__(self, model: keras.Model):
+        self._model = weakref.ref(model)
+        parameters = inspect.signature(model.compute_loss).parameters
+        self._takes_training = "training" in parameters or any(
+            parameter.kind is inspect.Parameter.VAR_KEYWORD
+            for parameter in parameters.values()
+        )
+
+    @classmethod
+    def of(cls, model: keras.Model) -> "OwnLoss | None":
+        """`None` for a model with the `compute_loss` of Keras."""
+        return cls(model) if _has_own(model, "compute_loss") else None
+
+    def compile(self, loss: Any, loss_weights: Any) -> None:
+        """Lets the model compute its compiled loss."""
+        self._model().compile(
+            optimizer=None, loss=loss, loss_weights=loss_weights
+        )
+
+    def metrics(self, names: set[str]) -> list[keras.metrics.Metric]:
+        """Metrics that the model keeps for itself.
+
+        Args:
+            names: Names that are taken.
+        """
+        return [
+            metric
+            for metric in self._model().metrics
+            if metric.name not in {*names, "loss", "compile_metrics"}
+        ]
+
+    def __call__(
+        self,
+        x: Any,
+        y: Any,
+        y_pred: Any,
+        sample_weight: Any = None,
+        training: bool = True,
+        losses: list | None = None,
+    ) -> Any:
+        """The model's loss.
+
+        Args:
+            x: As in `compute_loss`.
+            y: As in `compute_loss`.
+            y_pred: As in `compute_loss`.
+            sample_weight: As in `compute_loss`.
+            training: As in `compute_loss`.
+            losses: What layers added in the forward pass, where the model
+                cannot see it.
+        """
+        model = self._model()
+        given = {"training": training} if self._takes_training else {}
+        if losses:
+            # As the trainer of Keras does on JAX.
+            model._losses_override = list(losses)
+        try:
+            return model.compute_loss(
+                x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **given
+            )
+        finally:
+            if losses:
+                model._losses_override = []
+
+    def objective(self, classifier: Classifier, front: Front | None) -> Any:
+        """The loss to climb; one number for the batch is each example's.
+
+        Args:
+            classifier: The `Classifier`.
+            front: What is in front of the attacked network, or `None`.
+        """
+
+        def objective(inputs, x):
+            model, held = self._model(), inputs.get("held")
+            packed = classifier.inputs.pack(x, held)
+            with frozen_scope(model, inputs.get("draw")):
+                if front is None:
+                    y_pred = model(packed, training=False)
+                else:
+                    y_pred = front.finish(x, held, training=False)
+            known = [*model.variables, *model.metrics_variables]
+            mapping = [(variable, variable.value) for variable in known]
+            with keras.StatelessScope(state_mapping=mapping):
+                loss = self(packed, inputs["y"], y_pred, training=False)
+            values = ops.cast(loss, "float32") * ones_for(x)
+            return values, ops.zeros_like(values, dtype="bool")
+
+        return objective

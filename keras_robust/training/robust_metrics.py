@@ -1,0 +1,300 @@
+"""The compiled metrics once more, on attacked inputs."""
+
+import re
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+PREFIX = "robust_"
+LOSS = "robust_loss"
+ACCURACY = "robust_accuracy"
+
+
+class RobustMetric(keras.metrics.Metric):
+    """A metric of attacked inputs, known to Keras by name and direction.
+
+    Args:
+        metric: A metric that nobody else updates.
+        name: Name of the clean metric in logs.
+    """
+
+    def __init__(self, metric: keras.metrics.Metric, name: str):
+        super().__init__(name=PREFIX + name)
+        self.metric = metric
+        # What `EarlyStopping(mode="auto")` looks at.
+        direction = getattr(metric, "_direction", None)
+        if direction is not None:
+            self._direction = direction
+        self.is_awake = False
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """As the metric; nothing while Keras sorts metrics by outputs."""
+        if self.is_awake:
+            self.metric.update_state(y_true, y_pred, sample_weight)
+
+    def result(self):
+        """The metric's."""
+        return self.metric.result()
+
+    def reset_state(self):
+        """The metric's."""
+        self.metric.reset_state()
+
+
+class _Told(keras.metrics.Mean):
+    """A mean of numbers that are told, not computed from outputs."""
+
+    def __init__(self, name, direction):
+        super().__init__(name=name)
+        self._direction = direction
+
+    def update_state(self, values, outputs=None, sample_weight=None):
+        """Nothing: see `tell`."""
+        del values, outputs, sample_weight
+
+    def tell(self, values, weight=None):
+        """Adds numbers to the mean."""
+        super().update_state(values, weight)
+
+
+class _Holder(keras.Model):
+    """A model without layers, compiled so that Keras sorts its metrics."""
+
+    def __init__(self, output_names=None):
+        super().__init__()
+        if output_names:
+            self.output_names = output_names
+
+
+def _accuracy(y_true, y_pred):
+    """What `metrics=["accuracy"]` stands for, by the rule of `compile`."""
+    if y_pred.shape[-1] == 1:
+        return keras.metrics.binary_accuracy(_like(y_true, y_pred), y_pred)
+    if _is_sparse(y_true, y_pred):
+        return keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+    return keras.metrics.categorical_accuracy(y_true, y_pred)
+
+
+def _cross_entropy(y_true, y_pred):
+    """What `metrics=["crossentropy"]` stands for."""
+    if y_pred.shape[-1] == 1:
+        return keras.losses.binary_crossentropy(_like(y_true, y_pred), y_pred)
+    if _is_sparse(y_true, y_pred):
+        return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+    return keras.losses.categorical_crossentropy(y_true, y_pred)
+
+
+def _like(y_true, y_pred):
+    missing = len(y_true.shape) == len(y_pred.shape) - 1
+    return ops.expand_dims(y_true, -1) if missing else y_true
+
+
+def _is_sparse(y_true, y_pred):
+    return len(y_true.shape) < len(y_pred.shape) or (
+        y_true.shape[-1] == 1 and y_pred.shape[-1] > 1
+    )
+
+
+_AUTOMATIC = {
+    "accuracy": (_accuracy, "up"),
+    "acc": (_accuracy, "up"),
+    "crossentropy": (_cross_entropy, "down"),
+    "ce": (_cross_entropy, "down"),
+}
+
+
+def robust_copy(metric: Any) -> RobustMetric | None:
+    """A fresh metric for attacked inputs.
+
+    Args:
+        metric: What `compile` takes: a string, function or metric.
+
+    Returns:
+        `RobustMetric`; `None`, with a warning, for a metric that cannot be
+        made again from its configuration.
+    """
+    if metric is None:
+        return None
+    if isinstance(metric, str) and metric.lower() in _AUTOMATIC:
+        function, direction = _AUTOMATIC[metric.lower()]
+        copied = keras.metrics.MeanMetricWrapper(function, name=metric)
+        copied._direction = direction
+        return RobustMetric(copied, metric)
+    found = keras.metrics.get(metric)
+    if not isinstance(found, keras.metrics.Metric):
+        name = metric if isinstance(metric, str) else _snake_case(found)
+        copied = keras.metrics.MeanMetricWrapper(found, name=name)
+        return RobustMetric(copied, name)
+    name = metric if isinstance(metric, str) else found.name
+    try:
+        copied = type(found).from_config(found.get_config())
+        _complete(copied, found)
+        return RobustMetric(copied, name)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        warnings.warn(
+            f"There is no robust_{name} in evaluation: metric {name!r} cannot "
+            f"be made from its get_config ({error}).",
+            UserWarning,
+            stacklevel=3,
+        )
+        return None
+
+
+def _complete(copied, metric):
+    """Settings that a metric's `get_config` leaves out, which some do."""
+    for key, value in vars(metric).items():
+        plain = isinstance(value, (str, int, float, bool, type(None)))
+        if key == "_fn_kwargs" or (plain and key in vars(copied)):
+            setattr(copied, key, value)
+    shapes = [
+        [tuple(variable.shape) for variable in found.variables]
+        for found in (copied, metric)
+    ]
+    if shapes[0] != shapes[1]:
+        raise ValueError("its configuration is not complete")
+
+
+def _snake_case(function):
+    """A function's name as Keras writes it in logs."""
+    name = re.sub(r"\W+", "", getattr(function, "__name__", "metric"))
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+class RobustMetrics:
+    """`robust_loss`, `robust_accuracy` and a copy of each compiled metric.
+
+    They live in models of their own, compiled with them: so Keras sorts them
+    by outputs and weighs them as it does the clean ones.
+
+    Args:
+        metrics: As in `keras.Model.compile`.
+        weighted_metrics: As in `keras.Model.compile`.
+        structure: The model's outputs, anything in their structure.
+        output_names: Names of a functional model's outputs, or `None`.
+    """
+
+    def __init__(
+        self,
+        metrics: Any,
+        weighted_metrics: Any,
+        structure: Any,
+        output_names: list[str] | None,
+    ):
+        self.is_single = not keras.tree.is_nested(structure)
+        self.loss = _Told(LOSS, "down")
+        self.accuracy = _Told(ACCURACY, "up")
+        # Whether labels are of classes, known once a batch was seen.
+        self.classifies = False
+        self._copies = []
+        self._holder = None
+        metrics, weighted_metrics = (
+            self._copied(metrics),
+            self._copied(weighted_metrics),
+        )
+        if self._copies:
+            holder = _Holder(output_names)
+            self._holder = _compiled(
+                holder, metrics, weighted_metrics, structure
+            )
+        for copied in self._copies:
+            copied.is_awake = True
+        told = [self.accuracy, self.loss]
+        if self.is_single and any(c.name == ACCURACY for c in self._copies):
+            told = [self.loss]
+        self._told = _compiled(_Holder(), told, None, 0.0)
+
+    def _copied(self, metrics):
+        if not metrics:
+            return None
+
+        def copy_of(metric):
+            copied = robust_copy(metric)
+            if copied is not None:
+                self._copies.append(copied)
+            return copied
+
+        copies = keras.tree.map_structure(copy_of, metrics)
+        return _without_none(copies)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What the model must track: Keras's own groups of metrics."""
+        holders = [self._holder, self._told]
+        return [_group(holder) for holder in holders if holder is not None]
+
+    def results(self) -> dict[str, Any]:
+        """Logs of an evaluation."""
+        logs = {}
+        if self._holder is not None:
+            for name, value in _group(self._holder).result().items():
+                logs[_renamed(name)] = value
+        if self.classifies and ACCURACY not in logs:
+            logs[ACCURACY] = self.accuracy.result()
+        return {**logs, LOSS: self.loss.result()}
+
+    def names(self) -> set[str]:
+        """Names under which Keras finds them, before they are renamed."""
+        found = set()
+        for group in self.metrics:
+            found |= set(group.result())
+        return found
+
+    def update(self, y: Any, outputs: Any, sample_weight: Any = None) -> None:
+        """Adds a batch to the copies.
+
+        Args:
+            y: Labels as `fit` takes them.
+            outputs: The model's outputs at attacked inputs.
+            sample_weight: As in `fit`.
+
+        Raises:
+            ValueError: If a model that shows no graph has several outputs.
+        """
+        if self._holder is None:
+            return
+        if self.is_single and len(keras.tree.flatten(outputs)) > 1:
+            raise ValueError(
+                "Metrics of several outputs on attacked inputs need a "
+                "functional model. Received: outputs "
+                f"{keras.tree.map_structure(lambda part: '*', outputs)}"
+            )
+        _group(self._holder).update_state(y, outputs, sample_weight)
+
+
+def _compiled(holder, metrics, weighted_metrics, structure):
+    """The holder, with its metrics sorted by outputs."""
+    holder.compile(
+        optimizer=None, metrics=metrics, weighted_metrics=weighted_metrics
+    )
+    nothing = keras.tree.map_structure(
+        lambda part: np.zeros((1, 1), "float32"), structure
+    )
+    holder.compute_metrics(None, nothing, nothing)
+    return holder
+
+
+def _group(holder):
+    """All compiled metrics of a model, as the one object that Keras makes."""
+    return next(m for m in holder.metrics if m.name == "compile_metrics")
+
+
+def _without_none(metrics):
+    """Lists without entries for metrics that could not be copied."""
+    if isinstance(metrics, dict):
+        return {key: _without_none(entry) for key, entry in metrics.items()}
+    if isinstance(metrics, (list, tuple)):
+        nested = any(keras.tree.is_nested(entry) for entry in metrics)
+        if nested:
+            return [_without_none(entry) for entry in metrics]
+        return [entry for entry in metrics if entry is not None]
+    return metrics
+
+
+def _renamed(name):
+    """`robust_` in front, also of the name of an output."""
+    before, _, after = name.partition(PREFIX)
+    return PREFIX + before + after

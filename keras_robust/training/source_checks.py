@@ -1,0 +1,245 @@
+"""Every batch is checked inside the step, whatever source it comes from."""
+
+import warnings
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.training.tasks import CLASSES
+from keras_robust.training.tasks import OTHER
+
+# Under this name findings travel in the logs of a step, from which they are
+# taken out before anyone else sees them.
+FINDINGS = "keras_robust_findings"
+_SUMS = ("batches", "outside", "infinite", "wrong", "measured", "moved", "odd")
+_LEAST = ("least", "label_least")
+_MOST = ("most", "label_most")
+_FAR = 3e38
+# From this call on a step is looked at when the next one is on its way, so
+# that an accelerator need not wait.
+_CLOSE_CALLS = 4
+
+
+def image_findings(image: Any, value_range: Any) -> dict[str, Any]:
+    """What a batch of images shows, as float scalars.
+
+    Args:
+        image: Float tensor `(N, ...)`.
+        value_range: The box, as attacks keep it.
+    """
+    low, high = (ops.convert_to_tensor(b, "float32") for b in value_range)
+    inside = ops.logical_and(image >= low, image <= high)
+    return {
+        "outside": 1.0 - _all(inside),
+        "infinite": 1.0 - _all(ops.isfinite(image)),
+        "least": ops.min(image),
+        "most": ops.max(image),
+    }
+
+
+def label_findings(y: Any, task: str, num_classes: int | None) -> dict:
+    """What labels show, as float scalars.
+
+    Args:
+        y: Labels as `fit` takes them.
+        task: What `task_of` gave.
+        num_classes: The number of classes, where the labels are of classes.
+    """
+    parts = [part for part in keras.tree.flatten(y) if part is not None]
+    parts = [ops.cast(part, "float32") for part in parts if _is_number(part)]
+    if not parts:
+        return {}
+    right = [_all(ops.isfinite(part)) for part in parts]
+    if task != OTHER:
+        (labels,) = parts
+        column = len(labels.shape) == 1 or labels.shape[-1] == 1
+        soft = task != CLASSES or not column
+        most = 1.0 if soft else float(num_classes - 1)
+        valid = ops.logical_and(labels >= 0, labels <= most)
+        if task == CLASSES or (column and num_classes > 2):
+            valid = ops.logical_and(valid, ops.equal(labels, ops.round(labels)))
+        right.append(_all(valid))
+    found = {"wrong": 1.0 - sum(right) / len(right)}
+    if task != OTHER:
+        found["label_least"] = ops.min(labels)
+        found["label_most"] = ops.max(labels)
+    return found
+
+
+def _is_number(part):
+    return keras.backend.standardize_dtype(part.dtype) not in ("string",)
+
+
+def _all(values):
+    return ops.cast(ops.all(values), "float32")
+
+
+class BatchChecks(keras.metrics.Metric):
+    """Gathers findings of batches, inside compiled steps."""
+
+    def __init__(self, name: str = "batch_checks"):
+        super().__init__(name=name)
+        self._sums = self.add_variable((len(_SUMS),), "zeros", name="sums")
+        far = keras.initializers.Constant(_FAR)
+        self._least = self.add_variable((len(_LEAST),), far, name="least")
+        far = keras.initializers.Constant(-_FAR)
+        self._most = self.add_variable((len(_MOST),), far, name="most")
+
+    def reset_state(self):
+        """Forgets all batches."""
+        self._sums.assign(np.zeros(len(_SUMS), "float32"))
+        self._least.assign(np.full(len(_LEAST), _FAR, "float32"))
+        self._most.assign(np.full(len(_MOST), -_FAR, "float32"))
+
+    @property
+    def is_first(self) -> Any:
+        """Whether no batch was counted yet, as a bool tensor."""
+        return ops.equal(ops.convert_to_tensor(self._sums)[0], 0)
+
+    def update_state(self, findings: dict[str, Any]):
+        """Adds the findings of a batch.
+
+        Args:
+            findings: Float scalars by name; what is missing is not there.
+        """
+        findings = {"batches": 1.0, **findings}
+
+        def row(names, neutral):
+            values = [findings.get(name, neutral) for name in names]
+            return ops.stack([ops.cast(v, "float32") for v in values])
+
+        self._sums.assign(self._sums + row(_SUMS, 0.0))
+        self._least.assign(ops.minimum(self._least, row(_LEAST, _FAR)))
+        self._most.assign(ops.maximum(self._most, row(_MOST, -_FAR)))
+
+    def result(self):
+        """All findings as one vector, which is read in one go."""
+        return ops.concatenate(
+            [
+                ops.convert_to_tensor(part)
+                for part in (self._sums, self._least, self._most)
+            ]
+        )
+
+
+class SourceWatch:
+    """Reads findings of steps, and raises what arrays are refused with.
+
+    Attributes:
+        context: By the name of a step what its findings are held against:
+            `value_range`, and `classes` where labels are of classes.
+    """
+
+    def __init__(self):
+        self.context: dict[str, dict] = {}
+        self._waiting: deque = deque()
+        self._calls = 0
+        self._warned = False
+
+    def begin(self) -> None:
+        """Forgets what was not looked at."""
+        self._waiting.clear()
+        self._calls = 0
+
+    def watched(self, function: Callable, step: str) -> Callable:
+        """A compiled step whose findings are taken out of its logs.
+
+        An error comes at the next call, when the state of this one is safe:
+        on JAX a step that raises would take the weights with it.
+
+        Args:
+            function: A train or test function of Keras.
+            step: `"train"` or `"test"`.
+        """
+
+        def call(*args):
+            self.look(lag=0 if self._calls < _CLOSE_CALLS else 1)
+            result = function(*args)
+            logs = result[0] if isinstance(result, tuple) else result
+            self._waiting.append((step, logs.pop(FINDINGS)))
+            self._calls += 1
+            return result
+
+        return call
+
+    def look(self, lag: int = 0) -> None:
+        """Looks at the steps that are done.
+
+        Args:
+            lag: How many of the last steps are left for later.
+
+        Raises:
+            ValueError: If a batch was not as it must be.
+        """
+        while len(self._waiting) > lag:
+            step, vector = self._waiting.popleft()
+            values = np.asarray(ops.convert_to_numpy(vector), "float64")
+            names = (*_SUMS, *_LEAST, *_MOST)
+            found = dict(zip(names, values.tolist(), strict=True))
+            try:
+                self._judge(found, **self.context[step])
+            except ValueError:
+                self.begin()
+                raise
+            self._warn_if_stuck(found, step)
+
+    def _judge(self, found, value_range, classes=None, replicas=1):
+        if found["outside"]:
+            pair = np.asarray([[found["least"], found["most"]]], "float32")
+            if found["infinite"]:
+                pair[:] = np.nan
+            if replicas == 1 and np.ndim(value_range[0]) == 0:
+                # The very error that arrays get.
+                checks.check_images(pair, value_range)
+            raise ValueError(
+                "Argument `x` must lie in "
+                f"value_range={tuple(value_range)} and be finite. "
+                "Received: values outside"
+            )
+        if found["wrong"] and classes is None:
+            raise ValueError(
+                "Argument `y` must be finite. Received: NaN or infinity"
+            )
+        if found["wrong"]:
+            raise ValueError(
+                f"Argument `y` must lie in 0 ... {classes - 1}, the classes of "
+                "the model, or be one-hot. Received: labels from "
+                f"{found['label_least']:g} to {found['label_most']:g}"
+            )
+        if found["odd"]:
+            raise ValueError(
+                "The model must give logits, or end in a layer whose "
+                "activation shows; this one ends in neither and its output "
+                "looks like probabilities. Pass `from_logits=False` to the "
+                "attack if it is, `from_logits=True` if it is not. "
+                "Received: outputs whose rows sum to 1"
+            )
+
+    def _warn_if_stuck(self, found, step):
+        if self._warned or not found["measured"] or found["moved"]:
+            return
+        self._warned = True
+        what = "trains on" if step == "train" else "evaluates"
+        warnings.warn(
+            "The attack moves nothing: its first gradient is exactly zero for "
+            "every example of the first batch. Are outputs saturated or "
+            f"rounded, or inputs cast to integers? This {what} clean inputs.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def looks_probable(outputs: Any) -> Any:
+    """Whether all rows could be probabilities, as a float scalar.
+
+    Args:
+        outputs: Tensor `(N, C)`.
+    """
+    total = ops.abs(ops.sum(outputs, axis=-1) - 1) < 1e-3
+    inside = ops.logical_and(outputs >= 0, outputs <= 1)
+    return _all(inside) * _all(total)

@@ -1,0 +1,117 @@
+"""What a model is trained to tell: one of its classes, or something else."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_robust.attacks import checks
+from keras_robust.attacks.compiled_loss import CompiledLoss
+from keras_robust.attacks.compiled_loss import labels_of
+from keras_robust.attacks.compiled_loss import resolve_loss
+
+CLASSES = "classes"
+SOFT_CLASSES = "soft classes"
+OTHER = "other"
+
+
+def task_of(y: Any, output: Any, loss: Any, head: str | None) -> str:
+    """Tell class labels from all others, by shapes, dtypes and the loss.
+
+    Args:
+        y: Labels of one output, array or tensor.
+        output: What it is compared with; only its shape counts.
+        loss: A string, function or `keras.losses.Loss`; `None` before
+            `compile`.
+        head: The last activation of the output, where it shows.
+
+    Returns:
+        `"classes"`: numbers of classes, or one-hot rows of integers;
+        `"soft classes"`: one-hot rows of floats, which may be soft, or
+        probabilities of the second of two classes; `"other"`.
+    """
+    if len(output.shape) != 2 or not hasattr(y, "shape"):
+        return OTHER
+    width = output.shape[-1]
+    if width is None:
+        return OTHER
+    whole = _is_whole(y)
+    column = len(y.shape) == 1 or (len(y.shape) == 2 and y.shape[-1] == 1)
+    rows = len(y.shape) == 2 and y.shape[-1] == width > 1
+    if not column and not rows:
+        return OTHER
+    if loss is None:
+        return CLASSES
+    loss = resolve_loss(loss, y, output)
+    kind = labels_of(loss)
+    if getattr(loss, "ignore_class", None) is not None:
+        return OTHER
+    if width == 1:
+        is_binary = kind == "bits" or (
+            kind is None and whole and head == "sigmoid"
+        )
+        return (CLASSES if whole else SOFT_CLASSES) if is_binary else OTHER
+    if column:
+        by_number = kind == "classes" or (kind is None and whole)
+        return CLASSES if by_number else OTHER
+    if kind == "rows":
+        return CLASSES if whole else SOFT_CLASSES
+    return OTHER
+
+
+def _is_whole(y):
+    dtype = keras.backend.standardize_dtype(y.dtype)
+    return "int" in dtype or dtype == "bool"
+
+
+def task_of_model(
+    y: Any, outputs: Any, loss: CompiledLoss | None, head: str | None
+) -> str:
+    """`task_of` for labels as `fit` takes them.
+
+    A model with several losses has other labels than classes: all its losses
+    are raised.
+
+    Args:
+        y: Labels as `fit` takes them.
+        outputs: The model's outputs, or anything with their shapes.
+        loss: The `CompiledLoss` of the outputs that count, or `None`.
+        head: See `task_of`.
+    """
+    if loss is None:
+        if isinstance(outputs, (dict, list, tuple)):
+            return OTHER
+        return task_of(y, outputs, None, head)
+    if len(loss.parts) != 1:
+        return OTHER
+    (part,) = loss.parts
+    return task_of(
+        loss.labels(y, part), loss.output(outputs, part), part.loss, head
+    )
+
+
+def as_soft_rows(y: Any, num_classes: int) -> Any:
+    """Labels of any classification as float rows `(N, C)`.
+
+    Args:
+        y: Tensor `(N, C)`, or for two classes `(N,)` or `(N, 1)`.
+        num_classes: C.
+    """
+    y = ops.cast(y, "float32")
+    if len(y.shape) == 2 and y.shape[-1] == num_classes > 1:
+        return y
+    y = ops.reshape(y, (-1, 1))
+    return ops.concatenate([1 - y, y], axis=-1)
+
+
+def class_numbers(y: Any, task: str) -> Any:
+    """Labels of a classification as int32 `(N,)`; soft ones by the largest.
+
+    Args:
+        y: Tensor of labels.
+        task: What `task_of` gave.
+    """
+    if task == SOFT_CLASSES and (len(y.shape) == 1 or y.shape[-1] == 1):
+        y = ops.cast(ops.reshape(y, (-1,)), "float32") > 0.5
+        return ops.cast(y, "int32")
+    return checks.labels_in_graph(y)

@@ -1,0 +1,1 @@
+"""A fuzzer: random Keras models and data, and what must hold for each."""

@@ -1,0 +1,38 @@
+"""What makes small programs run in less time than they take to compile."""
+
+from contextlib import contextmanager
+
+import keras
+
+from .draws import level
+
+
+@contextmanager
+def cheap_compilation(seed, quick, eager=True):
+    """A context for one case.
+
+    Args:
+        seed: Int.
+        quick: Whether TensorFlow runs three of four cases operation by
+            operation, instead of tracing every function of a new model.
+        eager: Whether the case can.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        name = "jax_disable_most_optimizations"
+        before = getattr(jax.config, name)
+        jax.config.update(name, True)
+        yield
+        jax.config.update(name, before)
+    elif backend == "tensorflow" and quick and eager:
+        import tensorflow as tf
+
+        tf.config.run_functions_eagerly(
+            level(seed, "eager", (True, True, True, False))
+        )
+        yield
+        tf.config.run_functions_eagerly(False)
+    else:
+        yield
