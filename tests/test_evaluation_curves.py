@@ -15,6 +15,7 @@ from keras_robust import cli
 from keras_robust.attacks.attack import Attack
 from keras_robust.evaluation import evaluate
 from keras_robust.evaluation import outcomes
+from keras_robust.evaluation.probes import Probes
 
 
 def names(result):
@@ -515,7 +516,10 @@ def evaluate_by_command(saved, folder, *more):
 
 
 @pytest.mark.slow_on_jax
-def test_the_wrong_scaling_then_the_right_one(saved, tmp_path, capsys):
+def test_the_wrong_scaling_then_the_right_one(
+    saved, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(Probes, "run", lambda self, cheap=False: [])
     radius = ("--epsilon", "0.3")
     found = {
         folder: [

@@ -146,8 +146,14 @@ def test_a_larger_radius_that_leaves_more(linear_problem):
     inputs = keras.Input((4, 4, 1))
     model = keras.Model(inputs, Bump()(inputs))
     attacks = {
+        # Logits in [0, 1] are asked about.
         f"pgd {epsilon}": kr.PGDAttack(
-            "linf", epsilon, steps=5, random_start=True, seed=0
+            "linf",
+            epsilon,
+            steps=5,
+            random_start=True,
+            seed=0,
+            from_logits=True,
         )
         for epsilon in (0.1, 0.45)
     }

@@ -113,17 +113,26 @@ def test_bytes_for_a_model_of_real_numbers():
 
 
 def test_a_radius_between_two_integers():
-    """A ball of radius 12.7 around whole numbers holds whole steps to 12."""
+    """A ball of radius 12.7 around whole numbers is the one of radius 12."""
     _, (x, y) = digits()
     model = byte_network("uint8")
     x = np.rint(255 * x).astype("uint8")
-    for norm, epsilon in (("linf", 12.7), ("l2", 90.0)):
-        attack = attack_of(norm, epsilon, value_range=BYTE)
-        step = attack(model, x, y, verbose=0).astype(float) - x
+    left = []
+    for norm, epsilon in (("linf", 12), ("linf", 12.7), ("l2", 90.3)):
+        attack = kr.PGDAttack(
+            *(norm, epsilon),
+            steps=20,
+            early_stop=True,
+            value_range=BYTE,
+        )
+        found = attack(model, x, y, verbose=0)
+        step = found.astype(float) - x
         order = {"linf": np.inf, "l2": 2}[norm]
         length = np.linalg.norm(step.reshape(len(x), -1), order, axis=-1)
         assert 1 <= length.max() <= epsilon
         np.testing.assert_array_equal(step, np.rint(step))
+        left.append((predicted(model, found) == y).mean())
+    assert left[1] <= left[0] + 0.02
 
 
 @pytest.mark.slow_on_jax

@@ -246,7 +246,10 @@ class SearchLogits:
             )
         if self.known:
             return logits.shape[-1]
-        probable = outputs.min() >= 0 and outputs.max() <= 1
+        inside = outputs.min() >= 0 and outputs.max() <= 1
+        sums_to_one = np.abs(outputs.sum(-1) - 1).max() <= self._rounding
+        # Sigmoids hardly ever give an exact 0, as logits behind a ReLU do.
+        probable = inside and (sums_to_one or outputs.min() > 0)
         if probable or single:
             raise ValueError(
                 "The model must give logits, or end in a layer whose "

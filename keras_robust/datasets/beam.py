@@ -23,7 +23,8 @@ def generate_on_beam(
         pipeline_options: `beam.options.pipeline_options.PipelineOptions`, a
             list of its flags, or `None`.
         **options: `config`, `name`, `split`, `examples`, `dtype`,
-            `file_format`, `shard_size` as in `datasets.generate`.
+            `file_format`, `shard_size`, `class_names` as in
+            `datasets.generate`.
 
     Returns:
         Folder of the data set.

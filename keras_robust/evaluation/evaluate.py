@@ -111,9 +111,10 @@ def evaluate_robustness(
         scaling: What pixels the model takes: `"unit"` ([0, 1]), `"byte"`
             ([0, 255]), `"symmetric"` ([-1, 1]), `"standardized"` (mean 0 and
             variance 1 in each channel of these data) or `("standardized",
-            mean, deviation)`. The data are then pixels in [0, 1] or 0 to 255,
-            and radii are shares of the whole range. `None`: the data are what
-            the model takes.
+            mean, deviation)`. The data are then pixels in [0, 1] or 0 to 255
+            (rounded to whole ones where the Input takes integers), and radii
+            are shares of the whole range. `None`: the data are what the model
+            takes.
         value_range: `(low, high)`, the box of attacks by name.
         from_logits: As in `PGDAttack`.
         attacked: Name of the input to perturb, of a model with several; the

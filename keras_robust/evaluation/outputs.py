@@ -3,10 +3,10 @@
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.checks import expand_radius
-from keras_robust.attacks.norms import distances
+from keras_robust.attacks.checks import outside_box
+from keras_robust.attacks.checks import relative_distance
 
-# Relative excess of a radius that is rounding.
+# Share of the radius, or of the width of the box, that is rounding.
 _ROUNDING = 1e-5
 
 
@@ -31,41 +31,16 @@ def inspect_output(attack: Attack, x: np.ndarray, attacked: np.ndarray) -> dict:
             f"An attack must return images of shape {x.shape}. "
             f"Received: shape {attacked.shape} from {type(attack).__name__}"
         )
-    rows = (len(x), -1)
-    flat = attacked.reshape(rows).astype("float64")
-    bad = ~np.isfinite(flat).all(-1)
-    low, high, width = (
-        np.broadcast_to(edge, x.shape).reshape(rows)
-        for edge in _edges(attack.value_range)
-    )
-    slack = _ROUNDING * width
-    outside = ((flat < low - slack) | (flat > high + slack)).any(-1)
-    found = {
-        "nan": int(bad.sum()),
-        "outside_box": int((outside & ~bad).sum()),
-        "outside_ball": 0,
-        "largest_excess": 0.0,
-    }
-    norm = getattr(attack, "norm", None)
-    if attack.epsilon is None or norm is None:
-        return found
-    epsilon = expand_radius(attack.epsilon, "epsilon", x.shape, True)
-    epsilon = epsilon.astype("float64")
-    start = x.reshape(rows)
-    if epsilon.ndim > 1:
-        # One radius per feature.
-        distance, epsilon = np.abs(flat - start), epsilon.reshape(rows)
-    else:
-        distance, width = distances(flat, start, norm), width.max(-1)
-    excess = (distance - epsilon) / np.where(epsilon > 0, epsilon, width)
-    excess = excess.reshape(rows).max(-1)
-    found["outside_ball"] = int((excess[~bad] > _ROUNDING).sum())
-    found["largest_excess"] = float(excess[~bad].max(initial=0.0))
-    return found
-
-
-def _edges(value_range):
-    """Low, high and the width that rounding is measured by."""
-    low, high = (np.asarray(edge, "float64") for edge in value_range)
+    attacked = attacked.astype("float64")
+    bad = ~np.isfinite(attacked).reshape(len(x), -1).all(-1)
+    low, high = (np.asarray(edge, "float64") for edge in attack.value_range)
     width = high - low
-    return low, high, np.where(np.isfinite(width), width, 1.0)
+    slack = _ROUNDING * (width.max() if np.isfinite(width).all() else 1.0)
+    beyond = outside_box(attacked, attack.value_range)
+    excess = relative_distance(attack, x, attacked) - 1
+    return {
+        "nan": int(bad.sum()),
+        "outside_box": int((beyond[~bad] > slack).sum()),
+        "outside_ball": int((excess[~bad] > _ROUNDING).sum()),
+        "largest_excess": float(excess[~bad].max(initial=0.0)),
+    }

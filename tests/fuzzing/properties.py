@@ -266,7 +266,9 @@ class Check:
                 attacked = self.attack(*given, verbose=0)
             else:
                 # What an evaluation compiles, once for both.
-                attacked = self.attack.run(*given, verbose=0, scored=True)["x"]
+                attacked = self.attack.run(
+                    *given, verbose=0, scored=True, warns=True
+                )["x"]
         return attacked, [str(warning.message) for warning in caught]
 
     def check_output(self, attacked):

@@ -22,10 +22,9 @@ def cheap_compilation(seed, quick, eager=True):
         import jax
 
         name = "jax_disable_most_optimizations"
-        before = getattr(jax.config, name)
         jax.config.update(name, True)
         yield
-        jax.config.update(name, before)
+        jax.config.update(name, False)
     elif backend == "tensorflow" and quick and eager:
         import tensorflow as tf
 
