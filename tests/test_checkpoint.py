@@ -103,9 +103,7 @@ def test_other_evaluations_may_use_the_same_folder(linear_problem, tmp_path):
         (model, (x, y), stronger),
     ):
         fresh = kr.evaluate_robustness(*changed, **options)
-        mixed = kr.evaluate_robustness(
-            *changed, state_path=tmp_path, **options
-        )
+        mixed = kr.evaluate_robustness(*changed, state_path=tmp_path, **options)
         assert mixed.accuracy == fresh.accuracy
     assert len(list(tmp_path.iterdir())) == 4
     again = kr.evaluate_robustness(

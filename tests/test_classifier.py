@@ -233,7 +233,7 @@ def test_several_inputs(kind, x, rng):
         ((5,), "x.shape"),
         ((8, 8, 1), "batch axis"),
         ((5, 9, 9, 1), "input of model"),
-        ((5, 1, 8, 8), "channels first"),
+        ((5, 1, 8, 8), "axis of channels in"),
         ((5, 8, 8, 3), "input of model"),
         ((5, 8, 8), "axis of channels"),
     ],

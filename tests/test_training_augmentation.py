@@ -302,9 +302,7 @@ def test_several_inputs_and_outputs():
         model, kr.PGDAttack("linf", 0.1, steps=2), attacked="image"
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    robust.compile(
-        keras.optimizers.Adam(0.01), {"digit": loss, "size": "mse"}
-    )
+    robust.compile(keras.optimizers.Adam(0.01), {"digit": loss, "size": "mse"})
     x, y = data()
     inputs = {"image": x, "meta": np.ones((32, 2), "float32")}
     labels = {"digit": y, "size": np.zeros((32, 1), "float32")}

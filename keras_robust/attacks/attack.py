@@ -14,6 +14,7 @@ from keras import ops
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.grid import grid_of
+from keras_robust.attacks.grid import on_grid
 from keras_robust.attacks.grid import to_grid
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.classifier import Classifier
@@ -129,6 +130,11 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
             )
         object.__setattr__(self, name, value)
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(
+            f"A {type(self).__name__} does not change. Received: del {name}"
+        )
+
     def replace(self, **changes: Any) -> "Attack":
         """Make the same attack with other arguments.
 
@@ -209,7 +215,8 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
 
         Returns:
             Dictionary: `x` as the call returns it; where `scored`, NumPy
-            arrays `(N,)`: `loss`, the final objective, and `success`.
+            arrays `(N,)`: `loss`, the final objective, and `success`; and
+            `zero_gradient`, whether there was no gradient to follow.
         """
         classifier = Classifier.of(
             model,
@@ -219,6 +226,8 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
         )
         attack = self.resolve(classifier)
         problem, grid = attack.prepare_on_grid(classifier, x, y, model)
+        if grid is not None:
+            attack = on_grid(attack, grid)
         if problem.x.shape[0] == 0:
             empty = {"loss": np.zeros(0), "success": np.zeros(0, bool)}
             return {"x": x, **empty}
@@ -228,7 +237,10 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
                 warnings.warn(doubt, UserWarning, stacklevel=3)
         problem = problem._replace(begun=begun)
         result = attack.attack(problem, verbose, scored, checkpoint)
-        if warns and attack.is_stuck(problem, result):
+        is_stuck = (warns or scored) and attack.is_stuck(problem, result)
+        if scored:
+            result["zero_gradient"] = is_stuck
+        if warns and is_stuck:
             warnings.warn(
                 "All input gradients are exactly zero, so the attack has "
                 "nothing to follow: its result says nothing of the model's "

@@ -353,8 +353,10 @@ def check_labels(y, examples, num_classes, name="y"):
             f"Received: {name}.shape={y.shape}"
         )
     if y.dtype.kind not in "iub" and not (y == np.round(y)).all():
+        first = y[y != np.round(y)][0]
         raise ValueError(
-            f"Argument `{name}` must hold whole numbers. Received: {name}={y}"
+            f"Argument `{name}` must hold whole numbers, the classes. "
+            f"Received: {name} with the value {first}"
         )
     if examples and (y.min() < 0 or y.max() >= num_classes):
         raise ValueError(

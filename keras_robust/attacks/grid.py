@@ -28,6 +28,24 @@ def grid_of(classifier: Classifier, x: Any) -> float | None:
     return 1.0 if classifier.outputs.scaling is None else 1 / 255
 
 
+def on_grid(attack: Any, grid: float) -> Any:
+    """An attack whose L-infinity radius is a whole number of steps.
+
+    Between two points of the grid nothing can be reached that the smaller one
+    does not reach, and a search that takes it for a success finds none.
+
+    Args:
+        attack: The attack, its box known.
+        grid: Spacing of the grid.
+    """
+    if getattr(attack, "norm", None) != "linf" or attack.epsilon is None:
+        return attack
+    whole = grid * np.floor(np.asarray(attack.epsilon) / grid + 1e-6)
+    if np.array_equal(whole, attack.epsilon):
+        return attack
+    return attack.replace(epsilon=whole)
+
+
 def to_grid(
     attack: Any, problem: Any, result: dict[str, Any], grid: float
 ) -> dict[str, Any]:

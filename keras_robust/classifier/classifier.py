@@ -256,7 +256,7 @@ class Classifier:
             if not one and wanted[-1] == 1 and shape[1:] == wanted[:-1]:
                 hint = "; an axis of channels is missing: x[..., None]"
         elif sorted(map(str, shape[1:])) == sorted(map(str, wanted)):
-            hint = "; are the channels first where they must be last?"
+            hint = ", perhaps with its axis of channels in another place"
         expected = ", ".join(
             "any" if size is None else str(size) for size in wanted
         )

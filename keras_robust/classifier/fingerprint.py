@@ -1,5 +1,6 @@
 """Which function a model is, as a hash."""
 
+import functools
 import hashlib
 import types
 from collections.abc import Iterator
@@ -7,10 +8,15 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.classifier.structure import BOOKKEEPING
+from keras_robust.classifier.structure import counts
+from keras_robust.classifier.structure import is_users
+
+# How far what a function reads is followed.
+_DEPTH = 6
 
 
 def weights_sha256(model: keras.Model) -> str:
@@ -51,9 +57,9 @@ def _described(model) -> Iterator[Any]:
     waiting, numbers = [model], {id(model): 0}
     while waiting:
         operation = waiting.pop(0)
-        yield _class(operation)
+        yield _class(type(operation))
         for key, value in sorted(vars(operation).items()):
-            if key not in BOOKKEEPING:
+            if counts(key):
                 yield key, _setting(value, waiting, numbers)
         if shows_graph(operation):
             yield from _edges(operation, numbers)
@@ -96,29 +102,110 @@ def _setting(value, waiting, numbers, depth=0):
     return _plain(value)
 
 
-def _plain(value):
+def _plain(value, depth=0):
     """Text that is the same in another process."""
     if isinstance(value, (str, int, float, bool, complex, bytes, type(None))):
         return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+    if depth > _DEPTH:
+        return _name(type(value))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        entries = [_plain(entry, depth + 1) for entry in value]
+        is_set = isinstance(value, (set, frozenset))
+        return sorted(entries, key=repr) if is_set else entries
     if isinstance(value, dict):
-        return [(str(k), _plain(v)) for k, v in value.items()]
+        return [(str(k), _plain(v, depth + 1)) for k, v in value.items()]
+    if ops.is_tensor(value):
+        value = ops.convert_to_numpy(value)
     if isinstance(value, np.ndarray):
         content = np.ascontiguousarray(value).tobytes()
         return value.shape, hashlib.sha256(content).hexdigest()
+    if isinstance(value, functools.partial):
+        return [_plain(p, depth + 1) for p in (value.func, value.args)] + [
+            _plain(value.keywords, depth + 1)
+        ]
+    if isinstance(value, types.MethodType):
+        return _plain(value.__func__, depth)
     if isinstance(value, types.FunctionType):
-        code = value.__code__.co_code.hex()
-        return f"{value.__module__}.{value.__qualname__}", code
-    return _class(value)
+        return _function(value, depth)
+    if isinstance(value, types.CodeType):
+        return _code(value)
+    if isinstance(value, type):
+        return _class(value, depth)
+    if isinstance(value, types.ModuleType) or not _is_users(type(value)):
+        return getattr(value, "__name__", None) or _name(type(value))
+    settings = _plain(dict(getattr(value, "__dict__", {})), depth + 1)
+    return _class(type(value), depth), settings
 
 
-def _class(value):
-    """The class of an object, and what its `call` does where it is a user's."""
-    kind = type(value)
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    if kind.__module__.startswith(("keras.", "builtins")):
+def _function(function, depth):
+    """A function: its code, and what of its surroundings it reads."""
+    name = f"{function.__module__}.{function.__qualname__}"
+    if function.__module__.startswith("keras."):
         return name
-    call = vars(kind).get("call")
-    code = getattr(call, "__code__", None)
-    return name, code.co_code.hex() if code is not None else None
+    cells = []
+    for cell in function.__closure__ or ():
+        try:
+            cells.append(_plain(cell.cell_contents, depth + 1))
+        except ValueError:
+            cells.append(None)
+    surroundings = [
+        (key, _plain(function.__globals__[key], depth + 1))
+        for key in _names(function.__code__)
+        if key in function.__globals__
+    ]
+    return (
+        function.__qualname__,
+        _code(function.__code__),
+        _plain(function.__defaults__, depth + 1),
+        _plain(function.__kwdefaults__, depth + 1),
+        cells,
+        surroundings,
+    )
+
+
+def _code(code):
+    constants = [
+        _code(c) if isinstance(c, types.CodeType) else _plain(c)
+        for c in code.co_consts
+    ]
+    return code.co_code.hex(), code.co_names, constants
+
+
+def _names(code):
+    """Names that a function, or one inside it, may read."""
+    found = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            found.update(_names(constant))
+    return sorted(found)
+
+
+def _class(kind, depth=0):
+    """A class; of a user's one what its methods do as well."""
+    methods = []
+    for cls in kind.__mro__ if depth <= _DEPTH else ():
+        if not _is_users(cls):
+            continue
+        methods += [
+            (name, _plain(_unwrapped(value), depth + 1))
+            for name, value in sorted(vars(cls).items())
+            if not (name.startswith("__") and name != "__call__")
+            and not name.startswith("_abc_")
+        ]
+    return (_name(kind), methods) if methods else _name(kind)
+
+
+def _unwrapped(value):
+    """The function behind a decorator of Python or Keras."""
+    if isinstance(value, property):
+        return value.fget
+    value = getattr(value, "__func__", value)
+    return getattr(value, "__wrapped__", value)
+
+
+def _name(kind):
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_users(kind):
+    return is_users(kind) and not kind.__module__.startswith("keras_robust.")

@@ -231,14 +231,16 @@ def _as_array(x):
         return x
     if hasattr(x, "to_numpy"):
         x = x.to_numpy()
+    kind = "what cannot be made one"
     try:
         x = np.asarray(x)
+        kind = f"x.dtype={x.dtype}"
     except ValueError:
         x = np.asarray(None)
-    if x.dtype == object:
+    if x.dtype == object or x.dtype.kind in "USM":
         raise ValueError(
             "Argument `x` must be an array of numbers of shape (N, ...). "
-            "Received: what cannot be made one"
+            f"Received: {kind}"
         )
     return x
 

@@ -136,6 +136,16 @@ def _first_scale(model, tensor):
 
 
 def _changes_no_value(layer):
-    """Whether a layer is the identity in inference."""
-    kinds = (layers.InputLayer, layers.Dropout, layers.GaussianNoise)
+    """Whether values stay in their range in inference."""
+    kinds = (
+        layers.InputLayer,
+        layers.Identity,
+        layers.Dropout,
+        layers.GaussianNoise,
+        layers.Resizing,
+        layers.CenterCrop,
+        layers.Permute,
+        layers.Reshape,
+        layers.ZeroPadding2D,
+    )
     return type(layer).__name__.startswith("Random") or isinstance(layer, kinds)

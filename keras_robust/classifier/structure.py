@@ -23,7 +23,9 @@ BOOKKEEPING = frozenset(
     call_signature_parameters _input_spec _call_context_args
     _call_has_context_arg _parent_path _call_has_training_arg
     _call_has_mask_arg _epoch_iterator _distribute_strategy auto_scale_loss
-    _eval_epoch_iterator _seed_generators seed_generator
+    _eval_epoch_iterator _seed_generators seed_generator stop_predicting
+    stop_evaluating _compiled_trainable_state is_awq_calibrated
+    is_gptq_calibrated _jax_state
     """.split()
 )
 # What weights are made and trained with.
@@ -99,7 +101,7 @@ class Structure:
         if isinstance(value, np.ndarray) and value.nbytes <= _SMALL:
             content = zlib.crc32(np.ascontiguousarray(value).tobytes())
             return value.shape, str(value.dtype), content
-        if _is_users(type(value)):
+        if is_users(type(value)):
             settings = getattr(value, "__dict__", {})
             return (
                 self._watch(value),
@@ -118,15 +120,21 @@ class Structure:
 @functools.lru_cache(maxsize=4096)
 def _relevant(names):
     """The attributes, out of those of a layer, that its function needs."""
-    return tuple(
-        name
-        for name in names
-        if name not in BOOKKEEPING and not name.endswith(_MAKING)
+    return tuple(name for name in names if counts(name))
+
+
+def counts(name: str) -> bool:
+    """Whether the function of a layer depends on an attribute."""
+    return not (
+        name in BOOKKEEPING
+        or name.endswith(_MAKING)
+        # TensorFlow's own.
+        or name.startswith("_self_")
     )
 
 
 @functools.cache
-def _is_users(kind):
+def is_users(kind):
     """Whether a class is neither Keras's nor a framework's."""
     if kind is types.SimpleNamespace:
         return True

@@ -80,8 +80,8 @@ def evaluate_robustness(
     Of models whose outputs change from call to call nothing is left out: a
     lucky draw would end the search.
 
-    The report's `flags` say what speaks against the numbers. By name, of
-    what attacks returned: `nan`, `outside ball`, `outside box`,
+    The report's `flags` say what speaks against the numbers. By name, of what
+    attacks returned: `nan`, `outside ball`, `outside box`, `zero gradient`,
     `search disagrees`; of how they are set: `few classes`, `left out`,
     `radius`; of attacks beside each other: `more attack raises accuracy`,
     `black box beats white box`; and of the model, where `probe`: see

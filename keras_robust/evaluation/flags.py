@@ -77,7 +77,8 @@ def find_flags(
 def outcome_flags(outcomes: dict[str, dict]) -> list[Flag]:
     """Flags of what attacks returned.
 
-    By name: `nan`, `outside ball`, `outside box`, `search disagrees`.
+    By name: `nan`, `outside ball`, `outside box`, `zero gradient`,
+    `search disagrees`.
 
     Args:
         outcomes: Dictionary by attack of what `run_attack` returned.
@@ -92,6 +93,15 @@ def outcome_flags(outcomes: dict[str, dict]) -> list[Flag]:
                     "largest excess": float(found["largest_excess"]),
                 }
                 flags.append(Flag(key.replace("_", " "), message, evidence))
+        if found.get("zero_gradient", False):
+            flags.append(
+                Flag(
+                    "zero gradient",
+                    "every input gradient is exactly zero where the attack "
+                    "starts: it has nothing to follow",
+                    {"attack": name},
+                )
+            )
         denied, missed = (
             int(found.get(key, 0)) for key in ("denied", "missed")
         )

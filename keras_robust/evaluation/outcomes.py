@@ -97,6 +97,7 @@ def run_attack(
         claimed = np.asarray(result["success"], bool)
         differ = attacked & (claimed == found["correct"])
         found.update(compare(examples, image, examples.y, claimed, differ))
+    found["zero_gradient"] = bool(result.get("zero_gradient", False))
     if "broken_by" in result:
         found["broken_by"] = _agreed_stages(
             np.array(result["broken_by"]), found["correct"], attacked

@@ -1,6 +1,5 @@
 """Adversarial training as an ordinary Keras model."""
 
-import inspect
 from typing import Any
 
 import keras
@@ -14,6 +13,8 @@ from keras_robust.classifier import check_built
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.training.arguments import check_attack
+from keras_robust.training.arguments import check_counts_steps
+from keras_robust.training.arguments import check_filepath
 from keras_robust.training.arguments import check_front
 from keras_robust.training.arguments import check_kind
 from keras_robust.training.arguments import check_schedule
@@ -22,6 +23,7 @@ from keras_robust.training.augmentation import find_front
 from keras_robust.training.augmentation import warn_of_random_layers
 from keras_robust.training.batch_attack import BatchAttack
 from keras_robust.training.fitting import Follower
+from keras_robust.training.fitting import arguments_by_name
 from keras_robust.training.fitting import with_callback
 from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.inner_model import check_own_methods
@@ -236,7 +238,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
             inputs = self._train_attack.classifier.inputs
             x = inputs.pack(x[_DRAWN], x[_HELD])
         return self._own_loss(
-            *(x, y, y_pred, sample_weight), training, self.losses
+            x, y, y_pred, sample_weight, training, losses=self.losses
         )
 
     def perturb(
@@ -264,7 +266,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         """What a training step trains on, and what it found out.
 
         Args:
-            data: `(x, y)` or `(x, y, sample_weight)`.
+            data: As in `train_step`.
 
         Returns:
             The same with attacked inputs, and the findings.
@@ -291,13 +293,17 @@ class AdversarialModel(backend.Trainer, keras.Model):
         data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         return data, {FINDINGS: self._batch_checks.result()}
 
+    @property
+    def _replicas(self):
+        strategy = getattr(self, "distribute_strategy", None)
+        return getattr(strategy, "num_replicas_in_sync", 1)
+
     def _note(self, findings, attack, batch, step):
         """Adds findings to those of the epoch."""
-        strategy = getattr(self, "distribute_strategy", None)
         self._watch.context[step] = {
             "value_range": attack.attack.value_range,
             "classes": attack.num_classes(batch),
-            "replicas": getattr(strategy, "num_replicas_in_sync", 1),
+            "replicas": self._replicas,
         }
         self._batch_checks.update_state(findings)
 
@@ -313,9 +319,6 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def robust_test_step(self, data: Any) -> dict[str, Any]:
         """Adds one batch to the metrics on attacked inputs.
-
-        Args:
-            data: `(x, y)` or `(x, y, sample_weight)`.
 
         Returns:
             Their logs so far, and findings.
@@ -335,7 +338,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         with keras.StatelessScope(mapping, collect_losses=True):
             outputs = self(x, training=False)
             loss = self.compute_loss(
-                *(x, y, outputs, sample_weight), training=False
+                x, y, outputs, sample_weight, training=False
             )
         self._tell(loss, batch)
         self._robust.update(y, outputs, sample_weight)
@@ -348,9 +351,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def _tell(self, loss, batch):
         # As the trainer of Keras does with the clean loss.
-        strategy = getattr(self, "distribute_strategy", None)
-        replicas = getattr(strategy, "num_replicas_in_sync", 1)
-        loss = ops.cast(loss, "float32") * float(replicas)
+        loss = ops.cast(loss, "float32") * float(self._replicas)
         self._robust.loss.tell(loss, ops.shape(batch.image)[0])
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -371,13 +372,14 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; every source of data is checked."""
-        given = _by_name(keras.Model.fit, self, args, kwargs)
+        given = arguments_by_name(keras.Model.fit, self, args, kwargs)
         self._check(given.get("x"), given.get("y"), self._train_attack)
         held_out = given.get("validation_data")
         if isinstance(held_out, tuple) and len(held_out) > 1:
             self._check(held_out[0], held_out[1], self._test_attack)
-        follower = Follower(self._watch, self._clock)
-        given["callbacks"] = with_callback(given.get("callbacks"), follower)
+        given["callbacks"] = with_callback(
+            given.get("callbacks"), Follower(self._watch, self._clock)
+        )
         self._watch.begin()
         return super().fit(**given)
 
@@ -385,7 +387,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         """As `keras.Model.evaluate`, on clean and on attacked inputs."""
         # Inside `fit`, the last steps of the epoch come first.
         self._watch.look()
-        given = _by_name(keras.Model.evaluate, self, args, kwargs)
+        given = arguments_by_name(keras.Model.evaluate, self, args, kwargs)
         if not given.get("kwargs"):
             self._check(given.get("x"), given.get("y"), self._test_attack)
         self._evaluating = True
@@ -399,12 +401,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`."""
-        if self._clock is not None and self._clock.counts_epochs:
-            raise ValueError(
-                "Argument `epsilon_schedule` must count steps where epochs are "
-                "not known: train_on_batch has none. "
-                f"Received: epsilon_schedule={self.epsilon_schedule!r}"
-            )
+        check_counts_steps(self._clock)
         self._watch.begin()
         logs = super().train_on_batch(*args, **kwargs)
         self._watch.look()
@@ -435,17 +432,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         return self.model.export(filepath, *args, **kwargs)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.save`, to a `.keras` file.
-
-        Raises:
-            ValueError: For HDF5 files, which cannot hold the attacks.
-        """
-        if str(filepath).endswith((".h5", ".hdf5")):
-            raise ValueError(
-                "Argument `filepath` must end in .keras: an HDF5 file cannot "
-                "hold an AdversarialModel. Its inner model can be saved as "
-                f"any Keras model, by .model.save. Received: {filepath!s}"
-            )
+        """As `keras.Model.save`, to a `.keras` file; HDF5 is refused."""
+        check_filepath(filepath)
         return super().save(filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -486,10 +474,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
             attack = attack.replace(**choice)
         check_attack(attack, name, self.model)
         prepared = BatchAttack(
-            self.model,
-            attack,
-            lambda: self.compiled_loss_by_example,
-            self._own_loss,
+            self.model, attack, lambda: self._loss_parts, self._own_loss
         )
         prepared.check_noise()
         return prepared
@@ -511,10 +496,3 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
 def _is_drawn(inputs):
     return isinstance(inputs, dict) and _DRAWN in inputs
-
-
-def _by_name(method, model, args, kwargs):
-    """Arguments of a method of Keras by their names."""
-    given = inspect.signature(method).bind(model, *args, **kwargs).arguments
-    given.pop("self")
-    return dict(given)

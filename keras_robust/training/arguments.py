@@ -117,3 +117,37 @@ def check_schedule(schedule: Any, attack: Any) -> None:
             "number as epsilon. Received: epsilon.shape="
             f"{np.shape(attack.attack.epsilon)}"
         )
+
+
+def check_counts_steps(clock: Any) -> None:
+    """Checks that a schedule needs no epochs.
+
+    Args:
+        clock: The model's `EpsilonClock`, or `None`.
+
+    Raises:
+        ValueError: If it counts epochs.
+    """
+    if clock is not None and clock.counts_epochs:
+        raise ValueError(
+            "Argument `epsilon_schedule` must count steps where epochs are not "
+            "known: train_on_batch has none. "
+            f"Received: epsilon_schedule={clock.schedule!r}"
+        )
+
+
+def check_filepath(filepath: Any) -> None:
+    """Checks that a file can hold an `AdversarialModel`.
+
+    Args:
+        filepath: Where to save.
+
+    Raises:
+        ValueError: If it is an HDF5 file, which cannot hold the attacks.
+    """
+    if str(filepath).endswith((".h5", ".hdf5")):
+        raise ValueError(
+            "Argument `filepath` must end in .keras: an HDF5 file cannot hold "
+            "an AdversarialModel. Its inner model can be saved as any Keras "
+            f"model, by .model.save. Received: {filepath!s}"
+        )

@@ -1,5 +1,7 @@
 """What happens between the steps of `fit`."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -55,3 +57,19 @@ def with_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
     if isinstance(callbacks, (list, tuple)):
         return [first, *callbacks]
     return [first, callbacks]
+
+
+def arguments_by_name(
+    method: Callable, model: Any, args: tuple, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments of a method of Keras by their names.
+
+    Args:
+        method: The method, of the class.
+        model: The object that it is called on.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+    """
+    given = inspect.signature(method).bind(model, *args, **kwargs).arguments
+    given.pop("self")
+    return dict(given)

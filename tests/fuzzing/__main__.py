@@ -30,7 +30,7 @@ def main(arguments):
         if outcome.faults or end == first + 1:
             print(outcome, flush=True)
         else:
-            print(f"{seed} {outcome.status}", flush=True)
+            print(f"{seed} {outcome.status} {outcome.reason}", flush=True)
     print(dict(counts), f"{seconds:.0f} s")
     return int(counts["fault"] > 0)
 

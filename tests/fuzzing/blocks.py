@@ -109,7 +109,9 @@ def call_argument(d, shape):
         [{"p": 3.0}, {"p": 2.0, "negate": True}, {"negate": True}]
     )
     if d.flip():
-        return Block(f"Power()(h, {options})", [layer], lambda h: layer(h, **options))
+        return Block(
+            f"Power()(h, {options})", [layer], lambda h: layer(h, **options)
+        )
     first = layers.Dense(shape[-1])
     scale = Scale()
     return Block(
@@ -250,7 +252,9 @@ def own_subclass(d, shape):
 def attention(kind):
     def make(d, shape):
         layer = kind()
-        return Block(f"{kind.__name__}([h, h])", [layer], lambda h: layer([h, h]))
+        return Block(
+            f"{kind.__name__}([h, h])", [layer], lambda h: layer([h, h])
+        )
 
     return make
 

@@ -244,7 +244,9 @@ def resizing(d, shape):
 
 
 def up_sampling(d, shape):
-    return layers.UpSampling2D(2, interpolation=d.choice(["nearest", "bilinear"]))
+    return layers.UpSampling2D(
+        2, interpolation=d.choice(["nearest", "bilinear"])
+    )
 
 
 def discretization(d, shape):

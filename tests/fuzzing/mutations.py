@@ -2,7 +2,6 @@
 
 import keras
 from keras import layers
-from keras import ops
 
 from .draws import Draw
 from .random_models import all_layers
@@ -11,7 +10,7 @@ from .random_models import randomize
 
 NAMES = (
     *("none", "none", "weights", "activation", "activation", "int8", "lora"),
-    *("pop, add", "rate", "policy"),
+    *("pop, add", "rate"),
 )
 
 
@@ -44,9 +43,8 @@ def mutate(case, name):
 
 
 def _plain(layer):
-    return (
-        getattr(layer, "quantization_mode", None) is None
-        and not getattr(layer, "lora_enabled", False)
+    return getattr(layer, "quantization_mode", None) is None and not getattr(
+        layer, "lora_enabled", False
     )
 
 
@@ -78,9 +76,7 @@ def _replace_head(case):
 
 
 def _quantize(case):
-    quantized = [
-        layer for layer in all_layers(case.model) if not _plain(layer)
-    ]
+    quantized = [layer for layer in all_layers(case.model) if not _plain(layer)]
     float16 = [
         layer
         for layer in all_layers(case.model)

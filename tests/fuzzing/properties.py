@@ -1,11 +1,7 @@
 """What must hold for every model and data set, or a ValueError of ours."""
 
-import os
 import time
-import traceback
 import warnings
-from dataclasses import dataclass
-from dataclasses import field
 
 import keras
 import numpy as np
@@ -16,10 +12,16 @@ from keras_robust import backend
 from keras_robust.classifier import Classifier
 
 from . import mutations
+from .answers import Answers
 from .draws import Draw
 from .draws import level
 from .heads import log_softmax
 from .heads import read
+from .outcome import REFUSALS
+from .outcome import Outcome
+from .outcome import describe_error
+from .outcome import describe_frames
+from .outcome import is_ours
 from .random_data import attacked_part
 from .random_data import random_data
 from .random_data import random_inputs
@@ -29,48 +31,6 @@ from .random_models import random_case
 from .speed import cheap_compilation
 from .state import snapshot
 from .state import state_faults
-
-# What a library may refuse: part of the error, and why that is right.
-REFUSALS = {
-    "from_logits": "an output that does not tell whether it is logits",
-    "softmax of one unit": "a model that always gives one answer",
-}
-
-
-@dataclass
-class Outcome:
-    """What came of one case.
-
-    Args:
-        seed: Int.
-        status: `"ok"`, `"refused"` or `"fault"`.
-        reason: Of a refusal.
-        faults: List of strings.
-        notes: List of strings: what was left out, and why.
-        lines: The case in words.
-        seconds: Float.
-    """
-
-    seed: int
-    status: str = "ok"
-    reason: str = ""
-    faults: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
-    lines: list = field(default_factory=list)
-    seconds: float = 0.0
-
-    def __str__(self):
-        backend = keras.backend.backend()
-        return "\n".join(
-            [
-                f"seed {self.seed}: {self.status} {self.reason}",
-                *(f"  FAULT {fault}" for fault in self.faults),
-                *(f"  note: {note}" for note in self.notes),
-                *(f"  {line}" for line in self.lines),
-                f"  again: KERAS_BACKEND={backend} python -m tests.fuzzing "
-                f"{self.seed}",
-            ]
-        )
 
 
 def run_seed(seed, quick=False):
@@ -92,35 +52,13 @@ def run_seed(seed, quick=False):
             outcome.lines = case.describe().split("\n")
             Check(case, outcome, quick).run()
         except Exception as error:
-            outcome.faults.append(f"{_error(error)}\n{_frames(error)}")
+            outcome.faults.append(
+                f"{describe_error(error)}\n{describe_frames(error)}"
+            )
     if outcome.faults:
         outcome.status = "fault"
     outcome.seconds = time.time() - start
     return outcome
-
-
-def is_ours(error):
-    """Whether an error is one that our library means to raise."""
-    frames = traceback.extract_tb(error.__traceback__)
-    text = str(error)
-    package = os.path.dirname(kr.__file__)
-    return (
-        type(error) is ValueError
-        and frames[-1].filename.startswith(package)
-        and ("must" in text or "Received" in text)
-    )
-
-
-def _error(error):
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"
-
-
-def _frames(error):
-    frames = traceback.extract_tb(error.__traceback__)
-    return "\n".join(
-        f"      {frame.filename}:{frame.lineno} {frame.line}"
-        for frame in frames[-12:]
-    )
 
 
 def compiled(function, variables):
@@ -130,7 +68,7 @@ def compiled(function, variables):
     return backend.compile(function, variables)
 
 
-class Check:
+class Check(Answers):
     """All properties of one case.
 
     Args:
@@ -156,9 +94,6 @@ class Check:
         outcome.lines += self.data.lines
         outcome.lines.append(f"attack: {self.attack_options} {case.options}")
 
-    def fault(self, text):
-        self.outcome.faults.append(text)
-
     def predict(self, x):
         """The model's own answer, by Keras: float64 `(N, C)` or `(N, 1)`."""
         batch = self.case.batch
@@ -168,9 +103,7 @@ class Check:
             x = keras.tree.map_structure(
                 lambda a: np.concatenate([a, a[:1].repeat(missing, 0)]), x
             )
-        outputs = self.model.predict(
-            x, batch_size=batch or count, verbose=0
-        )
+        outputs = self.model.predict(x, batch_size=batch or count, verbose=0)
         if self.case.output is not None:
             names = getattr(self.model, "output_names", None)
             if isinstance(outputs, (list, tuple)):
@@ -293,7 +226,9 @@ class Check:
 
     def check_ball(self, image):
         low, high = self.case.value_range
-        clean = np.asarray(ops.convert_to_numpy(attacked_part(self.data.user_x)))
+        clean = np.asarray(
+            ops.convert_to_numpy(attacked_part(self.data.user_x))
+        )
         step = image.astype("float64") - clean.astype("float64")
         order = {"l1": 1, "l2": 2, "linf": np.inf}[self.attack_options["norm"]]
         size = np.linalg.norm(step.reshape(len(step), -1), order, axis=1)
@@ -331,53 +266,6 @@ class Check:
         labels = classifier.predict_labels(image, held=held)
         self.compare_labels(f"{where} predict_labels", labels, outputs)
 
-    def compare(self, name, logits, outputs):
-        """Logits `(N, C)` against what `predict` gave."""
-        if logits.shape != (len(outputs), self.case.classes):
-            self.fault(f"{name} have shape {logits.shape}")
-            return
-        if not np.isfinite(logits).all():
-            self.fault(f"{name} are not finite")
-            return
-        self.compare_labels(name, logits.argmax(-1), outputs)
-        logits = logits.astype("float64")
-        reads = self.case.reads
-        if reads in ("logits", "logit"):
-            expected = read(outputs, reads)
-            scale = max(np.abs(expected).max(), 1e-3)
-            differences = [np.abs(logits - expected).max() / scale]
-        elif reads == "sigmoids":
-            # Before the activation, or logarithms of what is behind it.
-            found = 1 / (1 + np.exp(-logits)), np.exp(logits)
-            differences = [np.abs(p - outputs).max() for p in found]
-        else:
-            found = np.exp(log_softmax(logits))
-            expected = np.exp(log_softmax(read(outputs, reads)))
-            differences = [np.abs(found - expected).max()]
-        if not min(differences) <= self.case.rounding:
-            self.fault(
-                f"{name} differ from predict by {min(differences):.3g}: "
-                f"{logits[0].round(4)} for outputs {outputs[0].round(4)}"
-            )
-
-    def near_tie(self, outputs):
-        """Examples whose answer rounding decides."""
-        z = read(outputs, self.case.reads)
-        if self.case.reads in ("probabilities", "probability"):
-            z = np.exp(z)
-        first, second = np.sort(z, axis=-1)[:, :-3:-1].T
-        scale = max(np.abs(z).max(), 1e-3)
-        return first - second <= 2 * self.case.rounding * scale
-
-    def compare_labels(self, name, labels, outputs):
-        expected = read(outputs, self.case.reads).argmax(-1)
-        wrong = (labels != expected) & ~self.near_tie(outputs)
-        if wrong.any():
-            self.fault(
-                f"{name}: label {labels[wrong][0]} where predict says "
-                f"{expected[wrong][0]}: {outputs[wrong][0].round(4)}"
-            )
-
     def losses(self, outputs):
         """Cross-entropy of the true labels, float64."""
         z = log_softmax(read(outputs, self.case.reads))
@@ -399,8 +287,7 @@ class Check:
             worse = np.array([after.sum() < before.sum() - len(y) * slack])
         if worse.any():
             self.fault(
-                f"(b) loss by predict {before.round(5)} became "
-                f"{after.round(5)}"
+                f"(b) loss by predict {before.round(5)} became {after.round(5)}"
             )
         if not (after > before + 1e-7).any():
             self.check_silence(before, caught)

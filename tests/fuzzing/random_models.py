@@ -196,7 +196,7 @@ def _make(seed, factors):
         held=_held(seed) if factors["inputs"] != "one" else None,
         inputs=factors["inputs"],
         outputs=factors["outputs"],
-        by_symbol=d.flip(0.7),
+        by_symbol=factors["inputs"] == "one" and d.flip(0.7),
     )
     keras.utils.set_random_seed(seed)
     model = STRUCTURES[factors["structure"]](plan)
@@ -333,7 +333,13 @@ _SHOWN = (
     *("units", "filters", "kernel_size", "strides", "padding", "axis"),
     *("dilation_rate", "groups", "activation", "use_bias", "scale", "center"),
     *("offset", "output_size", "output_shape", "target_shape", "layers"),
-    *("return_sequences", "go_backwards", "merge_mode", "equation", "pool_size"),
+    *(
+        "return_sequences",
+        "go_backwards",
+        "merge_mode",
+        "equation",
+        "pool_size",
+    ),
 )
 
 

@@ -1,0 +1,61 @@
+"""Which way metrics on attacked inputs are better, told to KerasTuner.
+
+KerasTuner looks a metric's name up among those that Keras knows. The names
+here lead to functions that only tell the direction.
+"""
+
+from collections.abc import Callable
+
+import keras
+
+# Names of clean metrics, and of a metric of Keras with the same direction.
+_HIGHER = "binary_accuracy"
+_LOWER = "mean_squared_error"
+_DIRECTIONS = {
+    "loss": _LOWER,
+    "crossentropy": _LOWER,
+    "ce": _LOWER,
+    "accuracy": _HIGHER,
+    "acc": _HIGHER,
+    "binary_accuracy": _HIGHER,
+    "categorical_accuracy": _HIGHER,
+    "sparse_categorical_accuracy": _HIGHER,
+    "top_k_categorical_accuracy": _HIGHER,
+    "sparse_top_k_categorical_accuracy": _HIGHER,
+    "auc": _HIGHER,
+    "precision": _HIGHER,
+    "recall": _HIGHER,
+    "binary_crossentropy": _LOWER,
+    "categorical_crossentropy": _LOWER,
+    "sparse_categorical_crossentropy": _LOWER,
+    "kl_divergence": _LOWER,
+    "hinge": _LOWER,
+    "squared_hinge": _LOWER,
+    "categorical_hinge": _LOWER,
+    "mean_squared_error": _LOWER,
+    "mse": _LOWER,
+    "mean_absolute_error": _LOWER,
+    "mae": _LOWER,
+    "root_mean_squared_error": _LOWER,
+}
+
+
+def _stand_in(name: str, like: str) -> Callable:
+    def refuse(y_true, y_pred):
+        del y_true, y_pred
+        raise ValueError(
+            "Argument `metrics` of compile must hold clean metrics: "
+            "AdversarialModel logs those on attacked inputs by itself. "
+            f"Received: {name!r}"
+        )
+
+    refuse.__name__ = like
+    return refuse
+
+
+def register() -> None:
+    """Tells the directions of `robust_loss` and the usual metrics."""
+    known = keras.saving.get_custom_objects()
+    for clean, like in _DIRECTIONS.items():
+        name = f"robust_{clean}"
+        known.setdefault(name, _stand_in(name, like))

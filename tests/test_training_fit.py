@@ -1,0 +1,199 @@
+"""Labels and sources of all kinds, schedules, and a loss of the model's own."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_robust as kr
+
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x, y), (x_test, y_test) = kr.datasets.load("digits")
+    return x[:192], y[:192], x_test[:96], y_test[:96]
+
+
+def network(units=10, activation=None):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Flatten(),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(units, activation=activation),
+        ]
+    )
+
+
+def compiled(model=None, attack=None, loss=CROSS_ENTROPY, metrics=None):
+    attack = attack or kr.PGDAttack("linf", 0.1, steps=2)
+    robust = kr.AdversarialModel(model or network(), attack)
+    robust.compile(keras.optimizers.Adam(3e-3), loss, metrics=metrics)
+    return robust
+
+
+def perturbed(robust, x, y):
+    moved = robust.perturb(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+    return ops.convert_to_numpy(moved)
+
+
+def test_several_labels_at_once(digits):
+    _, _, x, y = digits
+    labels = np.stack([y % 2, y > 4, y % 3 == 0], 1).astype("float32")
+    robust = compiled(
+        network(3, "sigmoid"),
+        loss="binary_crossentropy",
+        metrics=["binary_accuracy"],
+    )
+    logs = robust.evaluate(x, labels, verbose=0, return_dict=True)
+    assert set(logs) == {
+        *("loss", "binary_accuracy"),
+        *("robust_loss", "robust_binary_accuracy"),
+    }
+    outputs = robust.predict(perturbed(robust, x, labels), verbose=0)
+    loss = keras.losses.BinaryCrossentropy()(labels, outputs)
+    loss = float(ops.convert_to_numpy(loss))
+    assert logs["robust_loss"] == pytest.approx(loss, rel=1e-3)
+    assert logs["robust_loss"] > logs["loss"]
+    right = ((outputs > 0.5) == labels).mean()
+    assert logs["robust_binary_accuracy"] == pytest.approx(right, abs=1e-6)
+
+
+def test_numbers_as_labels(digits):
+    _, _, x, y = digits
+    numbers = (y / 9.0)[:, None].astype("float32")
+    robust = compiled(network(1), loss="mse")
+    logs = robust.evaluate(x, numbers, verbose=0, return_dict=True)
+    assert set(logs) == {"loss", "robust_loss"}
+    before = (robust.predict(x, verbose=0) - numbers) ** 2
+    moved = perturbed(robust, x, numbers)
+    after = (robust.predict(moved, verbose=0) - numbers) ** 2
+    assert (after > before).mean() > 0.9
+    assert logs["robust_loss"] == pytest.approx(after.mean(), rel=1e-3)
+
+
+def test_accuracies_are_weighted_alike(digits):
+    _, _, x, y = digits
+    robust = compiled(
+        attack=kr.PGDAttack("l2", 1e-6, steps=1), metrics=["accuracy"]
+    )
+    right = robust.model.predict(x, verbose=0).argmax(-1) == y
+    logs = robust.evaluate(
+        x, y, sample_weight=1.0 * right, verbose=0, return_dict=True
+    )
+    assert logs["accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+    assert logs["robust_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+
+
+def test_directions_are_known(digits):
+    x, y, x_test, y_test = digits
+    stop = [
+        keras.callbacks.EarlyStopping("val_robust_accuracy", patience=5),
+        keras.callbacks.EarlyStopping("val_robust_loss", patience=5),
+    ]
+    compiled().fit(
+        x, y, verbose=0, validation_data=(x_test, y_test), callbacks=stop
+    )
+    assert stop[0].monitor_op is ops.greater
+    assert stop[1].monitor_op is ops.less
+
+
+def test_keras_tuner_knows_directions():
+    keras_tuner = pytest.importorskip("keras_tuner")
+    for name, direction in (
+        ("val_robust_accuracy", "max"),
+        ("val_robust_loss", "min"),
+    ):
+        oracle = keras_tuner.oracles.RandomSearchOracle(objective=name)
+        assert oracle.objective.direction == direction
+
+
+def test_every_source_is_checked(digits):
+    x, y = digits[:2]
+
+    def batches(images, labels):
+        yield x[:64], y[:64]
+        yield images, labels
+
+    outside = 255 * x[:64]
+    with pytest.raises(ValueError, match="value_range.*Received"):
+        compiled().fit(batches(outside, y[:64]), verbose=0)
+    with pytest.raises(ValueError, match="`y`.*classes.*Received"):
+        compiled().fit(batches(x[:64], y[:64] + 5), verbose=0)
+    robust = compiled()
+    with pytest.raises(ValueError, match="value_range.*Received"):
+        robust.train_on_batch(outside, y[:64])
+    with pytest.raises(ValueError, match="value_range.*Received"):
+        robust.test_on_batch(outside, y[:64])
+    # The model is whole after an error.
+    assert np.isfinite(robust.predict(x[:4], verbose=0)).all()
+
+
+def test_a_loss_of_the_models_own(digits):
+    calls = []
+
+    class Own(keras.Model):
+        def compute_loss(self, **given):
+            calls.append(given["training"])
+            return super().compute_loss(**given)
+
+    inputs = keras.Input((8, 8, 1))
+    model = Own(inputs, layers.Dense(10)(layers.Flatten()(inputs)))
+    robust = compiled(model)
+    robust.fit(digits[0][:64], digits[1][:64], verbose=0)
+    assert True in calls and False in calls
+
+    class Steps(keras.Model):
+        def train_step(self, *args):
+            return super().train_step(*args)
+
+    model = Steps(inputs, layers.Dense(10)(layers.Flatten()(inputs)))
+    with pytest.raises(ValueError, match="train_step.*Received"):
+        kr.AdversarialModel(model, kr.PGDAttack())
+
+
+def test_schedules(digits):
+    """A radius of 0, then the attack's, in one compiled step."""
+    x, y = digits[0][:64], digits[1][:64]
+
+    def losses(schedule, epsilon=0.5):
+        robust = kr.AdversarialModel(
+            network(),
+            kr.PGDAttack("linf", epsilon, steps=2),
+            epsilon_schedule=schedule,
+        )
+        robust.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+        return robust.fit(x, y, batch_size=64, epochs=3, verbose=0).history[
+            "loss"
+        ]
+
+    clean, full = losses(None, 0.0)[0], losses(None)[0]
+    assert full > clean + 0.1
+    # Epochs count over the whole training, here one step each.
+    warm = losses(kr.training.LinearWarmup(epochs=2))
+    assert warm[0] == pytest.approx(clean, rel=1e-4)
+    assert clean < warm[1] < full
+    assert warm[2] == pytest.approx(full, rel=1e-4)
+    steps = keras.optimizers.schedules.PiecewiseConstantDecay([0], [0.0, 0.5])
+    given = losses(steps)
+    assert given[0] == pytest.approx(clean, rel=1e-4)
+    assert given[1] == pytest.approx(full, rel=1e-4)
+
+
+def test_refusals(tmp_path):
+    robust = compiled()
+    with pytest.raises(ValueError, match="filepath.*Received"):
+        robust.save(tmp_path / "robust.h5")
+    with pytest.raises(ValueError, match="mask.*Received"):
+        attack = kr.PGDAttack(mask=np.ones((4, 8, 8, 1)))
+        kr.AdversarialModel(network(), attack)
+    with pytest.raises(ValueError, match="Received"):
+        kr.training.LinearWarmup(epochs=1, steps=1)
+    with pytest.raises(ValueError, match="epsilon_schedule.*Received"):
+        kr.AdversarialModel(
+            network(), kr.PGDAttack(), epsilon_schedule=lambda step: step
+        )
