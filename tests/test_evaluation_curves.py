@@ -81,7 +81,7 @@ def test_a_curve_of_masked_gradients_is_flagged(linear_problem):
     # Nothing has moved; the curve alone would look robust.
     assert curve.accuracy[2] == curve.accuracy[0] > 0.8
     assert {
-        *("vanishing gradients", "noise beats gradients"),
+        *("vanishing gradients", "noise beats gradients", "zero gradient"),
         *("black box beats white box", "unbounded radius survived"),
     } == names(curve)
     written = json.loads(curve.to_json())

@@ -101,6 +101,7 @@ def test_masked_gradients(linear_problem):
         "black box beats white box",
         "noise beats gradients",
         "unbounded radius survived",
+        "zero gradient",
     }
     assert found["vanishing gradients"].evidence["share of examples"] == 1
     assert found["unbounded radius survived"].evidence["accuracy"] == 1

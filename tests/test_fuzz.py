@@ -10,6 +10,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from fuzzing import blocks
 from fuzzing import bodies
 from fuzzing import heads
 from fuzzing import layer_table
@@ -105,8 +106,7 @@ def plain_seed():
         head = heads.HEADS[factors["head"]]
         if (
             all(factors[key] == value for key, value in wanted.items())
-            and factors["structure"] in ("functional", "sequential")
-            and factors["feature"] in ("Conv2D", "Dense", "residual", "gate")
+            and factors["feature"] in blocks.ANY
             and head.reads == "logits"
         ):
             return seed

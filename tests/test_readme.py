@@ -32,7 +32,7 @@ def test_the_example_runs(tmp_path, monkeypatch):
     assert set(names["report"].accuracy) == {"clean", "apgd", "worst case"}
     assert names["curve"].accuracy.shape == (3,)
     assert names["matrix"].examples.shape == (1, 1)
-    assert list((tmp_path / "state").glob("*.npz"))
+    assert list((tmp_path / "state").rglob("*.npz"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from test_situations_refusals import refuse
 import keras_robust as kr
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 # Attacks as arguments.
 
 

@@ -22,6 +22,9 @@ from test_situations_models import reloaded
 import keras_robust as kr
 from keras_robust.classifier import Classifier
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 
 @keras.saving.register_keras_serializable("situations")
 class Shift(layers.Layer):

@@ -13,6 +13,9 @@ from test_situations_state import pgd
 
 from keras_robust.classifier import Classifier
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "name",

@@ -19,6 +19,9 @@ from test_situations_models import settle
 
 import keras_robust as kr
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 
 def mostly_slow(names, *kept):
     """All of them, on JAX only a few by default: each compiles anew."""

@@ -17,6 +17,9 @@ from test_situations_models import predicted
 import keras_robust as kr
 from keras_robust.classifier import Classifier
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 BYTE = (0.0, 255.0)
 
 

@@ -15,6 +15,9 @@ from keras import ops
 import keras_robust as kr
 from keras_robust.classifier import Classifier
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 DIGITS = (8, 8, 1)
 
 

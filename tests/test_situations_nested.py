@@ -10,6 +10,9 @@ from test_situations_graphs import mostly_slow
 from test_situations_models import network
 from test_situations_models import settle
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 
 class Dense2(layers.Dense):
     def call(self, inputs, training=None):

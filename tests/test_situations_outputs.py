@@ -20,6 +20,9 @@ from test_situations_models import predicted
 import keras_robust as kr
 from keras_robust.classifier import Classifier
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 
 def attack_of(**options):
     return kr.PGDAttack("l2", 0.3, steps=5, early_stop=True, **options)

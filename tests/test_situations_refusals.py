@@ -14,6 +14,9 @@ from test_situations_models import predicted
 import keras_robust as kr
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 
 def dense():
     return fit_head(

@@ -15,6 +15,9 @@ from test_situations_models import settle
 
 import keras_robust as kr
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 
 def attack_of(norm="l2", epsilon=0.5, **options):
     return kr.PGDAttack(norm, epsilon, steps=4, early_stop=True, **options)

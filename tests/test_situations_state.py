@@ -22,6 +22,9 @@ from keras_robust import cli
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.classifier import Classifier
 
+# Every model is compiled anew.
+pytestmark = pytest.mark.slow
+
 EXAMPLES = 60
 
 

@@ -78,5 +78,7 @@ def is_zero(
     inputs["draw"] = ops.zeros((), "int32")
     if held:
         inputs["held"] = {key: few(value) for key, value in held.items()}
-    found = backend.compile(largest, classifier.variables)(inputs)
+    found = backend.compile(largest, classifier.variables, classifier.jit())(
+        inputs
+    )
     return float(ops.convert_to_numpy(found)) == 0.0

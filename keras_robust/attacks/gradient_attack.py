@@ -320,7 +320,7 @@ class GradientAttack(SurvivorAttack):
             return CompiledLoop(
                 self._loop(self._objective_of(problem), scored),
                 classifier.variables,
-                self.jit_compile,
+                classifier.jit(self.jit_compile),
                 fixed=problem.batch_size is not None,
             )
 

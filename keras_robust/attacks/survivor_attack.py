@@ -260,7 +260,7 @@ class SurvivorAttack(Attack):
             lambda: CompiledLoop(
                 self.loop(problem, go),
                 classifier.variables,
-                self.jit_compile,
+                classifier.jit(self.jit_compile),
                 fixed=problem.batch_size is not None,
             ),
         )

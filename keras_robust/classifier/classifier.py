@@ -121,6 +121,20 @@ class Classifier:
         """The variables of the model."""
         return self.model.variables
 
+    def jit(self, jit_compile: bool | str = "auto") -> bool | str:
+        """How functions of the model are compiled.
+
+        Args:
+            jit_compile: `"auto"`, `True` or `False`, as in `PGDAttack`.
+
+        Returns:
+            The same; `False` for `"auto"` where a layer says that it cannot
+            be compiled, as Keras does.
+        """
+        if jit_compile == "auto" and not self._made["supports_jit"]:
+            return False
+        return jit_compile
+
     @property
     def num_classes(self) -> int:
         """The number of classes.
@@ -328,6 +342,7 @@ class Classifier:
                     "float32",
                 ),
                 self.variables,
+                self.jit(),
             ),
         )
         batch_size = self.batch_size or batch_size
@@ -437,7 +452,20 @@ def _parts(model, from_logits, attacked, output, scaling):
     logits = SearchLogits(
         model, outputs, from_logits, is_integer=_is_integer(inputs)
     )
-    return {"inputs": inputs, "outputs": outputs, "logits": logits, "kept": {}}
+    return {
+        "inputs": inputs,
+        "outputs": outputs,
+        "logits": logits,
+        "supports_jit": _supports_jit(model),
+        "kept": {},
+    }
+
+
+def _supports_jit(layer):
+    parts = getattr(layer, "layers", None) or []
+    return getattr(layer, "supports_jit", True) and all(
+        map(_supports_jit, parts)
+    )
 
 
 def _is_integer(inputs):

@@ -79,7 +79,7 @@ def _find(model, tensor):
     shaping = []
     while (node := producer(tensor)) is not None:
         operation, only = node.operation, node.only_input
-        kind = _kind(operation)
+        kind = _kind(operation, len(tensor.shape))
         if only is None or len(node.outputs) != 1:
             return Head(None)
         if isinstance(operation, keras.Model):
@@ -115,13 +115,13 @@ def _behind(model, tensor, inner, shaping):
     )
 
 
-def _kind(operation):
+def _kind(operation, rank):
     """The activation of an operation: a name of `_KINDS`, or `None`."""
     name = type(operation).__name__
     if not type(operation).__module__.startswith("keras."):
         return None
     # A softmax over another axis than that of the classes is none of ours.
-    is_last = getattr(operation, "axis", -1) in (-1, 1)
+    is_last = getattr(operation, "axis", -1) in (-1, rank - 1)
     if isinstance(operation, layers.Softmax):
         return "softmax" if is_last else None
     if not isinstance(operation, layers.Layer):

@@ -182,3 +182,24 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         return self._batches[index]
+
+
+def attack_options(case, quick=False):
+    """Options of a short PGD whose best iterate is kept."""
+    d = Draw(case.seed, "attack")
+    on_jax = keras.backend.backend() == "jax"
+    low, high = case.value_range
+    norm = level(case.seed, "norm", ("linf", "linf", "l2", "l2", "l1"))
+    entries = np.prod(case.shape)
+    share = {"linf": 0.08, "l2": 0.05 * entries**0.5, "l1": 0.03 * entries}
+    epsilon = round(float(share[norm] * (high - low)), 4)
+    return {
+        "norm": norm,
+        "epsilon": epsilon,
+        # JAX on CPU compiles every step.
+        "steps": 1 if on_jax and quick else d.choice([1, 2, 2, 3]),
+        "step_size": epsilon / 2,
+        "keep_best": True,
+        "value_range": (low, high),
+        "batch_size": 3 if d.flip(0.1) else 128,
+    }
