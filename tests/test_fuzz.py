@@ -157,11 +157,13 @@ def test_an_attack_outside_is_found(monkeypatch):
 
 
 def test_an_attack_that_lowers_the_loss_is_found(monkeypatch):
-    class Lowering(kr.PGDAttack):
+    plain = kr.PGDAttack
+
+    class Lowering(plain):
         """Towards the labels."""
 
         def run(self, *args, **kwargs):
-            twin = kr.PGDAttack(**{**self.get_config(), "targeted": True})
+            twin = plain(**{**self.get_config(), "targeted": True})
             return twin.run(*args, **kwargs)
 
     monkeypatch.setattr(kr, "PGDAttack", Lowering)

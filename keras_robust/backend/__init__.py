@@ -17,6 +17,8 @@ signature of a train step; each module here gives the same names:
   TensorFlow distribution where there is one.
 * `folds_batch_norm`: whether a frozen model's BatchNorm is worth folding into
   its convolutions by hand; XLA does as well by itself.
+* `runs_lookups`: whether layers that look up values, such as `Hashing`, can
+  run in a frozen function.
 * `is_traced(x)`: whether `x` is symbolic, so that its values cannot be read.
 * `Trainer`: the train and test steps of `AdversarialModel`.
 
@@ -47,5 +49,6 @@ folds_batch_norm = _module.folds_batch_norm
 is_traced = _module.is_traced
 iterate = _module.iterate
 needs_padding = _module.needs_padding
+runs_lookups = _module.runs_lookups
 spread = _module.spread
 value_and_gradient = _module.value_and_gradient

@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from keras_robust.backend.common import equal_chunks
 
 folds_batch_norm = False
+runs_lookups = False
 # Unrolled loops of up to this many steps compile in seconds.
 UNROLL_LIMIT = 8
 

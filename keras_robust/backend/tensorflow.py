@@ -10,6 +10,7 @@ from keras_robust.backend.common import equal_chunks
 
 Trainer = EagerStyleTrainer
 folds_batch_norm = True
+runs_lookups = True
 
 
 def value_and_gradient(function, x):

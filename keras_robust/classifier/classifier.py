@@ -131,7 +131,7 @@ class Classifier:
             The same; `False` for `"auto"` where a layer says that it cannot
             be compiled, as Keras does.
         """
-        if jit_compile == "auto" and not self._made["supports_jit"]:
+        if jit_compile == "auto" and self._made["uncompiled"]:
             return False
         return jit_compile
 
@@ -221,6 +221,7 @@ class Classifier:
             ValueError: If something does not fit.
         """
         self.check_shape(image)
+        self._check_layers()
         if not self.logits.is_rewritten and "num_classes" in self._made:
             return self._made["num_classes"]
         rows, kept = self._few(image, held)
@@ -242,6 +243,16 @@ class Classifier:
                 break
         self._made["num_classes"] = self.logits.check(logits, outputs)
         return self._made["num_classes"]
+
+    def _check_layers(self):
+        """Refuse layers that cannot run in a frozen function."""
+        names = self._made["lookups"]
+        if names and not backend.runs_lookups:
+            raise ValueError(
+                "The model must have no layers that look up values on the "
+                f"{backend.name} backend, which cannot compute them; apply "
+                f"them to the data, before the model. Received: layers {names}"
+            )
 
     def check_shape(self, image: Any, name: str = "x") -> None:
         """Check that inputs have the shape of the model's Input.
@@ -456,16 +467,33 @@ def _parts(model, from_logits, attacked, output, scaling):
         "inputs": inputs,
         "outputs": outputs,
         "logits": logits,
-        "supports_jit": _supports_jit(model),
+        "uncompiled": _layers_that(
+            model, lambda layer: not getattr(layer, "supports_jit", True)
+        ),
+        "lookups": _layers_that(
+            model, lambda layer: isinstance(layer, _LOOKUPS)
+        ),
         "kept": {},
     }
 
 
-def _supports_jit(layer):
-    parts = getattr(layer, "layers", None) or []
-    return getattr(layer, "supports_jit", True) and all(
-        map(_supports_jit, parts)
-    )
+_LOOKUPS = (
+    keras.layers.Hashing,
+    keras.layers.HashedCrossing,
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+
+
+def _layers_that(model, test):
+    """Names of the layers, also of nested models, that pass a test."""
+    names = []
+    for layer in getattr(model, "layers", None) or []:
+        names += _layers_that(layer, test)
+        if not getattr(layer, "layers", None) and test(layer):
+            names.append(layer.name)
+    return names
 
 
 def _is_integer(inputs):

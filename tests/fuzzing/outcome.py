@@ -13,6 +13,7 @@ import keras_robust as kr
 REFUSALS = {
     "from_logits": "an output that does not tell whether it is logits",
     "softmax of one unit": "a model that always gives one answer",
+    "must have no layers that look up": "what JAX cannot compute",
 }
 
 

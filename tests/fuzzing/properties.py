@@ -157,7 +157,8 @@ class Check(Answers):
             self.outcome.status = "refused"
             known = [key for key in REFUSALS if key in text]
             self.outcome.reason = known[0] if known else text[:200]
-            if case.refused is not None and case.refused not in text:
+            said = case.refused is None or case.refused in text
+            if not said and "layers that look up" not in text:
                 self.fault(f"the error does not say {case.refused}: {text}")
             if not known:
                 self.fault(f"refused for no known reason: {text}")
