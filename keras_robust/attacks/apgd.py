@@ -121,7 +121,7 @@ class APGDAttack(SurvivorAttack):
     follows_gradients = True
 
     @property
-    def takes_rows(self):
+    def takes_rows(self) -> bool:
         """An L-infinity ball may have a radius for each feature."""
         return self.norm == "linf"
 
@@ -155,7 +155,7 @@ class APGDAttack(SurvivorAttack):
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def loop_key(self, problem, go):
+    def loop_key(self, problem, go) -> tuple:
         """What the compiled loop depends on."""
         return (self.loss, self.random_start, self.eot, self.steps)
 

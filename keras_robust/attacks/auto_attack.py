@@ -104,11 +104,11 @@ class AutoAttack(Attack):
         self.targets = checks.check_positive_integer(targets, "targets")
 
     @property
-    def takes_rows(self):
+    def takes_rows(self) -> bool:
         """An L-infinity ball may have a radius for each feature."""
         return self.norm == "linf"
 
-    def left_out(self, shape):
+    def left_out(self, shape) -> list[str]:
         """Names of the parts that cannot take inputs of a shape.
 
         Args:
@@ -126,7 +126,7 @@ class AutoAttack(Attack):
             missing |= {"fab", "fab-t", "square"}
         return [name for name in VERSIONS[self.version] if name in missing]
 
-    def parts(self, classes, randomized=False, shape=None):
+    def parts(self, classes, randomized=False, shape=None) -> dict:
         """The attacks, in their order.
 
         Args:

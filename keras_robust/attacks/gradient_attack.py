@@ -184,7 +184,7 @@ class GradientAttack(SurvivorAttack):
         return 1.0 if callable(self.step_size) else self.step_size
 
     @property
-    def takes_rows(self):
+    def takes_rows(self) -> bool:
         """An L-infinity ball may have a radius for each feature."""
         return self.norm == "linf"
 
@@ -271,7 +271,7 @@ class GradientAttack(SurvivorAttack):
             best = result if best is None else keep_better(best, result)
         return best
 
-    def loop_key(self, problem, go):
+    def loop_key(self, problem, go) -> tuple:
         """What the compiled loop depends on."""
         return (
             own_loss_key(problem, self.loss)

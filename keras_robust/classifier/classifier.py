@@ -16,6 +16,8 @@ from keras_robust.classifier.frozen import inner_model
 from keras_robust.classifier.frozen_model import FrozenModel
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.classifier.inputs import Inputs
+from keras_robust.classifier.layer_search import LOOKUPS
+from keras_robust.classifier.layer_search import layers_that
 from keras_robust.classifier.logits import OwnOutputs
 from keras_robust.classifier.logits import SearchLogits
 from keras_robust.classifier.scaling import Scaling
@@ -467,33 +469,12 @@ def _parts(model, from_logits, attacked, output, scaling):
         "inputs": inputs,
         "outputs": outputs,
         "logits": logits,
-        "uncompiled": _layers_that(
+        "uncompiled": layers_that(
             model, lambda layer: not getattr(layer, "supports_jit", True)
         ),
-        "lookups": _layers_that(
-            model, lambda layer: isinstance(layer, _LOOKUPS)
-        ),
+        "lookups": layers_that(model, lambda layer: isinstance(layer, LOOKUPS)),
         "kept": {},
     }
-
-
-_LOOKUPS = (
-    keras.layers.Hashing,
-    keras.layers.HashedCrossing,
-    keras.layers.IntegerLookup,
-    keras.layers.StringLookup,
-    keras.layers.TextVectorization,
-)
-
-
-def _layers_that(model, test):
-    """Names of the layers, also of nested models, that pass a test."""
-    names = []
-    for layer in getattr(model, "layers", None) or []:
-        names += _layers_that(layer, test)
-        if not getattr(layer, "layers", None) and test(layer):
-            names.append(layer.name)
-    return names
 
 
 def _is_integer(inputs):

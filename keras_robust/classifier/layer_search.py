@@ -1,0 +1,24 @@
+"""Layers of a model by what they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+LOOKUPS = (
+    keras.layers.Hashing,
+    keras.layers.HashedCrossing,
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+
+
+def layers_that(model: Any, test: Callable[[Any], bool]) -> list[str]:
+    """Names of the layers, also of nested models, that pass a test."""
+    names = []
+    for layer in getattr(model, "layers", None) or []:
+        names += layers_that(layer, test)
+        if not getattr(layer, "layers", None) and test(layer):
+            names.append(layer.name)
+    return names
