@@ -201,7 +201,7 @@ def quantized(model):
 
 def rounded_policy():
     model = dense()
-    model.layers[1].dtype_policy = "bfloat16"
+    model.layers[1].dtype_policy = "mixed_bfloat16"
     return model
 
 

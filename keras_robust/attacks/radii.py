@@ -7,6 +7,9 @@ import numpy as np
 
 # Shares of the box beyond which a radius is probably a mistake.
 _LARGE, _SMALL = 0.5, 1e-3
+# Radii in L1 and L2 grow less with the size of images than the box does (0.5
+# in L2 is usual from 32x32 to 224x224), so the lower limit stops growing here.
+_FEATURES = 3072
 
 
 def _log_unit_volume(norm, dimension):
@@ -60,13 +63,19 @@ def matched_epsilon(epsilon, from_norm, to_norm, dimension):
     return float(epsilon) * math.exp(difference / dimension)
 
 
+def _diameter(norm, features):
+    """The longest distance in a box of width 1."""
+    return {"linf": 1.0, "l2": math.sqrt(features), "l1": features}[norm]
+
+
 def doubtful_radius(attack: Any, shape: tuple) -> str | None:
     """What is probably wrong with a radius.
 
     Half the box or more turns every image into plain grey; less than a
     thousandth of it is mostly a radius in units of [0, 1] on pixels of
     0 ... 255. The box has the size of its width for L-infinity, times the
-    square root of the number of features for L2, times their number for L1.
+    square root of the number of features for L2, times their number for L1
+    (for the lower limit at most those of a 32x32 color image).
 
     Args:
         attack: An attack whose `value_range` is known.
@@ -79,22 +88,22 @@ def doubtful_radius(attack: Any, shape: tuple) -> str | None:
     if epsilon is None or norm is None or isinstance(attack.value_range, str):
         return None
     low, high = attack.value_range
-    size = np.max(np.asarray(high, "float64") - low)
+    width = float(np.max(np.asarray(high, "float64") - low))
     features = math.prod(shape[1:])
-    size *= {"linf": 1, "l2": math.sqrt(features), "l1": features}[norm]
+    size = width * _diameter(norm, features)
+    usual = width * _diameter(norm, min(features, _FEATURES))
     largest = float(np.max(epsilon, initial=0.0))
     if not np.isfinite(size) or not largest:
         return None
-    share = largest / size
     measure = f"value_range (which in this norm measures {size:.4g})"
-    if share >= _LARGE:
+    if largest >= _LARGE * size:
         small = f"{largest / 255:.4g}, that is {largest:.4g}/255"
         meant = f" Did you mean {small}?" if norm == "linf" else ""
         return (
             f"The {norm} radius {largest:.4g} is half of {measure} or more: "
             f"every input can become plain grey.{meant}"
         )
-    if share < _SMALL:
+    if largest < _SMALL * usual:
         meant = f" Did you mean {largest * 255:.4g}?" if norm == "linf" else ""
         return (
             f"The {norm} radius {largest:.4g} is less than a thousandth of "

@@ -13,6 +13,7 @@ from keras import ops
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.structure import counts
+from keras_robust.classifier.structure import entries_of
 from keras_robust.classifier.structure import is_users
 
 # How far what a function reads is followed.
@@ -97,7 +98,7 @@ def _setting(value, waiting, numbers, depth=0):
     if depth < 4 and isinstance(value, dict):
         return [
             (str(k), _setting(v, waiting, numbers, depth + 1))
-            for k, v in value.items()
+            for k, v in entries_of(value)
         ]
     return _plain(value)
 
@@ -140,7 +141,7 @@ def _plain(value, depth=0):
 def _function(function, depth):
     """A function: its code, and what of its surroundings it reads."""
     name = f"{function.__module__}.{function.__qualname__}"
-    if function.__module__.startswith("keras."):
+    if (function.__module__ or "").startswith("keras."):
         return name
     cells = []
     for cell in function.__closure__ or ():

@@ -1,5 +1,6 @@
 """What a function that was traced from a model depends on."""
 
+import builtins
 import functools
 import types
 import weakref
@@ -28,9 +29,13 @@ BOOKKEEPING = frozenset(
     is_gptq_calibrated _jax_state
     """.split()
 )
+# An entry among the modules of a layer that Keras makes when it is first used.
+_LAZY = "_torch_params"
 # What weights are made and trained with.
 _MAKING = ("_initializer", "_regularizer", "_constraint")
 _PLAIN = frozenset((str, int, float, bool, complex, bytes, type(None), type))
+# Of classes that Python code has made (CPython's Py_TPFLAGS_HEAPTYPE).
+_HEAP_TYPE = 1 << 9
 # Arrays up to this size are compared by their content.
 _SMALL = 65_536
 
@@ -90,7 +95,7 @@ class Structure:
         if depth > 4:
             return self._watch(value)
         if isinstance(value, dict):
-            value = list(value.items())
+            value = entries_of(value)
         if isinstance(value, (list, tuple, set, frozenset)):
             return [
                 entry
@@ -133,11 +138,20 @@ def counts(name: str) -> bool:
     )
 
 
+def entries_of(settings: dict) -> list[tuple]:
+    """The entries of a dictionary, as the attribute of a layer, that count."""
+    return [(key, value) for key, value in settings.items() if key != _LAZY]
+
+
 @functools.cache
 def is_users(kind):
     """Whether a class is neither Keras's nor a framework's."""
     if kind is types.SimpleNamespace:
         return True
     module = kind.__module__.partition(".")[0]
+    if module == "builtins":
+        # As is said of any class made by `exec`.
+        made = bool(kind.__flags__ & _HEAP_TYPE)
+        return made and not hasattr(builtins, kind.__qualname__)
     known = ("keras", "tensorflow", "torch", "jax", "jaxlib", "numpy")
-    return module not in (*known, "builtins", "functools", "threading")
+    return module not in (*known, "functools", "threading")

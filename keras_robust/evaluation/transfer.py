@@ -273,6 +273,7 @@ def _shown(everyone, said, source, attack, labels, section, verbose):
     )
     image = attacked_image(examples, result["x"])
     found = inspect_output(attack, examples.image, image)
+    found["zero_gradient"] = result.get("zero_gradient", False)
     for name, shown in everyone.items():
         answers = relabel(shown, image, shown.image, said[name])
         found[f"labels of {name}"] = answers
