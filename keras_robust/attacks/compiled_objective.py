@@ -13,13 +13,13 @@ from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.compiled_loss import labels_of
 from keras_robust.attacks.compiled_loss import per_example
 from keras_robust.attacks.compiled_loss import resolve_loss
-from keras_robust.attacks.graph_run import Entry
-from keras_robust.attacks.graph_run import GraphRun
 from keras_robust.attacks.objectives import log_odds
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.frozen import frozen_scope
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.classifier.graph_run import Entry
+from keras_robust.classifier.graph_run import GraphRun
 from keras_robust.classifier.head import Head
 from keras_robust.classifier.head import find_head
 

@@ -42,6 +42,22 @@ class Node(NamedTuple):
         (first,) = self.args
         return first if isinstance(first, keras.KerasTensor) else None
 
+    def arguments(self, values: dict[int, Any]) -> tuple[tuple, dict]:
+        """What it was called with, results in place of Keras tensors.
+
+        Args:
+            values: Results by id of their Keras tensors.
+
+        Returns:
+            Tuple `(args, kwargs)`.
+        """
+
+        def fill(part):
+            is_tensor = isinstance(part, keras.KerasTensor)
+            return values[id(part)] if is_tensor else part
+
+        return keras.tree.map_structure(fill, (self.args, self.kwargs))
+
 
 def shows_graph(model: Any) -> bool:
     """Whether calling `model` is running its graph, and nothing else.

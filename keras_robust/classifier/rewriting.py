@@ -316,13 +316,7 @@ def _general(node, function):
 
     def run(values, weights):
         del weights
-
-        def fill(part):
-            is_tensor = isinstance(part, keras.KerasTensor)
-            return values[id(part)] if is_tensor else part
-
-        args = keras.tree.map_structure(fill, node.args)
-        kwargs = keras.tree.map_structure(fill, node.kwargs)
+        args, kwargs = node.arguments(values)
         return function(*args, **kwargs)
 
     return run

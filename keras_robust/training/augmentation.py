@@ -12,14 +12,14 @@ from keras import ops
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.compiled_objective import RawOutputs
-from keras_robust.attacks.graph_run import Entry
-from keras_robust.attacks.graph_run import GraphRun
-from keras_robust.attacks.graph_run import single_input
-from keras_robust.attacks.graph_run import training_argument
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.classifier.graph_run import Entry
+from keras_robust.classifier.graph_run import GraphRun
+from keras_robust.classifier.graph_run import single_input
+from keras_robust.classifier.graph_run import training_argument
 from keras_robust.classifier.head import as_logits
 from keras_robust.layers import PadAndCrop
 

@@ -106,15 +106,9 @@ def _nodes(tensors, inputs):
 
 
 def _call(node: Node, values: dict, training: bool) -> Any:
-    def fill(part):
-        is_tensor = isinstance(part, keras.KerasTensor)
-        return values[id(part)] if is_tensor else part
-
-    args = keras.tree.map_structure(fill, node.args)
-    kwargs = keras.tree.map_structure(fill, node.kwargs)
-    return node.operation(
-        *args, **{**kwargs, **training_argument(node.operation, training)}
-    )
+    args, kwargs = node.arguments(values)
+    kwargs = {**kwargs, **training_argument(node.operation, training)}
+    return node.operation(*args, **kwargs)
 
 
 def training_argument(operation: Any, training: bool) -> dict[str, bool]:
