@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -37,3 +38,42 @@ def test_the_guide_as_written(tmp_path, monkeypatch):
     images, labels = next(iter(names["loader"]))
     assert images.shape == (60, 1, 8, 8) and images.dtype == torch.float32
     assert sorted(labels.tolist()) == sorted(y[:60].tolist())
+
+
+def test_the_page_on_models_and_data_as_written():
+    """Its pieces of code, on data of the kinds that the text names."""
+    random = np.random.default_rng(0)
+    image = keras.Input((6, 6, 1), name="image")
+    meta = keras.Input((3,), name="meta")
+    h = keras.layers.Concatenate()([keras.layers.Flatten()(image), meta])
+    names = {
+        "kr": kr,
+        "keras": keras,
+        "two_inputs": keras.Model(
+            {"image": image, "meta": meta}, keras.layers.Dense(3)(h)
+        ),
+        "image": random.random((8, 6, 6, 1), dtype="float32"),
+        "meta": random.random((8, 3), dtype="float32"),
+        "y": np.arange(8) % 3,
+        "x": random.uniform(-5, 5, (8, 4)).astype("float32"),
+        "values": random.random((8, 8), dtype="float32"),
+        "targets": random.random((8, 1), dtype="float32"),
+    }
+    page = GUIDE.with_name("models_and_data.md").read_text()
+    several, tabular, training = re.findall(
+        r"```python\n(.*?)```", page, flags=re.DOTALL
+    )
+    exec(several, names)
+    assert names["x_adv"]["image"].shape == names["image"].shape
+    np.testing.assert_array_equal(names["x_adv"]["meta"], names["meta"])
+    assert set(names["report"].accuracy) == {"clean", "pgd", "worst case"}
+    exec(tabular, names)
+    columns = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    attacked = names["attack"](columns, names["x"], names["y"], verbose=0)
+    moved = np.abs(attacked - names["x"])
+    assert (moved <= 0.1 * (names["high"] - names["low"]) + 1e-5).all()
+    assert moved.max() > 0
+    exec(training, names)
+    assert {"val_robust_loss", "val_robust_mae"} <= set(
+        names["history"].history
+    )
