@@ -133,6 +133,88 @@ def test_every_source_is_checked(digits):
     assert np.isfinite(robust.predict(x[:4], verbose=0)).all()
 
 
+def _as_dataset(x, y):
+    """Batches of a PyDataset, which Keras asks for by number."""
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(x) // 32
+
+        def __getitem__(self, index):
+            rows = slice(32 * index, 32 * index + 32)
+            return x[rows], y[rows]
+
+    return Batches()
+
+
+def _as_torch_loader(x, y):
+    torch = pytest.importorskip("torch")
+    pairs = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
+    return torch.utils.data.DataLoader(pairs, batch_size=32)
+
+
+def _as_tf_data(x, y):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+
+
+@pytest.mark.parametrize("form", [_as_dataset, _as_torch_loader, _as_tf_data])
+def test_later_batches_of_any_source_are_checked(digits, form):
+    x, y = np.array(digits[0][:96]), digits[1][:96]
+    robust = compiled()
+    robust.fit(form(x, y), verbose=0)
+    assert np.isfinite(robust.evaluate(form(x, y), verbose=0)).all()
+    x[-1] *= 255
+    with pytest.raises(ValueError, match="value_range.*Received"):
+        compiled().fit(form(x, y), verbose=0)
+    with pytest.raises(ValueError, match="value_range.*Received"):
+        robust.evaluate(form(x, y), verbose=0)
+
+
+def test_data_frames_are_checked(digits):
+    pandas = pytest.importorskip("pandas")
+    x, y = digits[0][:96].reshape(96, 64), digits[1][:96]
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(10)])
+    robust = compiled(model)
+    robust.fit(pandas.DataFrame(x), pandas.Series(y), verbose=0)
+    with pytest.raises(ValueError, match="value_range.*Received"):
+        robust.fit(pandas.DataFrame(255 * x), pandas.Series(y), verbose=0)
+
+
+def test_an_attack_that_moves_nothing_is_warned_of(digits):
+    x, y = digits[0][:64], digits[1][:64]
+    inputs = keras.Input((8, 8, 1))
+    h = layers.Flatten()(ops.stop_gradient(inputs))
+    robust = compiled(keras.Model(inputs, layers.Dense(10)(h)))
+    with pytest.warns(UserWarning, match="gradient is exactly zero"):
+        robust.fit(x, y, verbose=0)
+
+
+def test_a_schedule_is_saved(digits, tmp_path):
+    x, y = digits[0][:64], digits[1][:64]
+    robust = kr.AdversarialModel(
+        network(),
+        kr.PGDAttack("linf", 0.5, steps=2),
+        epsilon_schedule=kr.training.LinearWarmup(steps=4),
+    )
+    robust.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+    copy = keras.models.clone_model(robust)
+    robust.save(tmp_path / "robust.keras")
+    loaded = keras.saving.load_model(tmp_path / "robust.keras")
+    for same in (copy, loaded):
+        assert type(same) is kr.AdversarialModel
+        assert (
+            same.get_config()["epsilon_schedule"]
+            == robust.get_config()["epsilon_schedule"]
+        )
+    losses = [
+        model.fit(x, y, batch_size=16, verbose=0, shuffle=False).history["loss"]
+        for model in (robust, loaded)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_a_loss_of_the_models_own(digits):
     calls = []
 

@@ -25,7 +25,7 @@ BOOKKEEPING = frozenset(
     _call_has_context_arg _parent_path _call_has_training_arg
     _call_has_mask_arg _epoch_iterator _distribute_strategy auto_scale_loss
     _eval_epoch_iterator _seed_generators seed_generator stop_predicting
-    stop_evaluating _compiled_trainable_state is_awq_calibrated
+    stop_evaluating _compiled_trainable_state _tracked is_awq_calibrated
     is_gptq_calibrated _jax_state
     """.split()
 )
