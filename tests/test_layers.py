@@ -114,3 +114,56 @@ def test_residual_block_errors():
         layers.ResidualBlock(4, shortcut="none")
     with pytest.raises(ValueError, match="activation.*Received"):
         layers.ResidualBlock(4, activation="gelu")
+
+
+@pytest.mark.parametrize(
+    "convolution, shape, size",
+    [
+        (keras.layers.Conv1D, (2, 6, 3), 3),
+        (keras.layers.Conv2D, (2, 6, 5, 3), (3, 1)),
+        (keras.layers.Conv2D, (2, 6, 5, 3), 2),
+        (keras.layers.Conv2D, (2, 6, 5, 3), 4),
+        (keras.layers.Conv3D, (2, 4, 3, 5, 3), 3),
+    ],
+)
+def test_dirac_passes_its_input_through(convolution, shape, size, rng):
+    x = rng.random(shape, dtype="float32")
+    for filters in (2, 7):
+        layer = convolution(
+            filters,
+            size,
+            padding="same",
+            kernel_initializer=layers.Dirac("ones"),
+        )
+        y = ops.convert_to_numpy(layer(x))
+        count = min(filters, 3)
+        np.testing.assert_allclose(y[..., :count], x[..., :count], rtol=1e-6)
+    # The others are of the base, here sums over what a kernel sees.
+    middle = tuple((n - 1) // 2 for n in shape[1:-1])
+    assert (y[(0, *middle)][3:] > x[(0, *middle)].sum()).all()
+
+
+def test_dirac_leaves_the_other_filters_to_its_base():
+    """PyTorch's default is uniform in 1 / sqrt(fan_in), here 1/6."""
+    kernel = ops.convert_to_numpy(layers.Dirac()((3, 3, 4, 2004)))[..., 4:]
+    assert 0.99 / 6 < abs(kernel).max() <= 1 / 6 + 1e-6
+    # A uniform variable on +-b has variance b^2 / 3; 72,000 draws.
+    assert kernel.var() == pytest.approx(1 / 36 / 3, rel=0.02)
+    ones = ops.convert_to_numpy(layers.Dirac("ones")((3, 3, 4, 6)))
+    assert (ones[..., 4:] == 1).all()
+    assert ones[..., :4].sum() == 4
+
+
+def test_dirac_configuration():
+    base = keras.initializers.RandomNormal(stddev=0.3, seed=4)
+    first = layers.Dirac(base)
+    again = reload(first)
+    assert again.get_config() == first.get_config()
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(again((3, 3, 2, 5))),
+        ops.convert_to_numpy(first((3, 3, 2, 5))),
+    )
+    half = first((3, 2, 5), dtype="bfloat16")
+    assert keras.backend.standardize_dtype(half.dtype) == "bfloat16"
+    with pytest.raises(ValueError, match="shape.*Received"):
+        first((3, 4))

@@ -69,15 +69,18 @@ class Dirac(keras.initializers.Initializer):
                 f"at least one size. Received: shape={shape}"
             )
         *sizes, channels, filters = shape
+        dtype = dtype or keras.config.floatx()
         count = min(channels, filters)
         identity = np.zeros((*sizes, channels, count))
         # The tap that lies on the pixel itself: Keras pads an even kernel by
         # one less before than behind.
         center = tuple((size - 1) // 2 for size in sizes)
         identity[(*center, np.arange(count), np.arange(count))] = 1
-        dtype = dtype or keras.config.floatx()
+        identity = ops.convert_to_tensor(identity, dtype=dtype)
+        if count == filters:
+            return identity
         rest = self.base(shape, dtype=dtype)[..., count:]
-        return ops.concatenate([ops.cast(identity, dtype), rest], axis=-1)
+        return ops.concatenate([identity, rest], axis=-1)
 
     def get_config(self) -> dict:
         """Configuration of the initializer."""
