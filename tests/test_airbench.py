@@ -136,6 +136,7 @@ def test_adapt_whitening_sees_normalized_images(images):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_without_whitening_one_kernel_more_is_trained(images):
     model = small(whitening=False)
     models.adapt_whitening(model, images)
@@ -148,11 +149,12 @@ def test_without_whitening_one_kernel_more_is_trained(images):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_weight_decay_is_l2_in_the_loss():
     for whitening in (True, False):
         model = small(weight_decay=2e-3, whitening=whitening)
         squares = sum(
-            float(ops.sum(ops.square(v.value)))
+            np.square(ops.convert_to_numpy(v)).sum()
             for v in model.trainable_variables
         )
         penalty = float(sum(model.losses))
@@ -210,9 +212,8 @@ def test_classifier_finds_logits(images, rng):
     found = ops.convert_to_numpy(
         classifier.logits(ops.convert_to_tensor(images))
     )
-    np.testing.assert_allclose(
-        found, ops.convert_to_numpy(model(images, training=False)), atol=1e-5
-    )
+    expected = ops.convert_to_numpy(model(images, training=False))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * abs(expected).max())
     assert classifier.num_classes == 5
 
 
@@ -223,6 +224,7 @@ def mixed_bfloat16():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow_on_jax
 def test_mixed_precision_stays_what_it_is(images, rng, mixed_bfloat16):
     model = trained(small(), rng)
     models.adapt_whitening(model, images)
@@ -242,6 +244,7 @@ def test_mixed_precision_stays_what_it_is(images, rng, mixed_bfloat16):
     assert abs(logits - expected).max() < 5e-2 * abs(expected).max()
 
 
+@pytest.mark.slow_on_jax
 def test_save_and_load(tmp_path, images):
     model = small()
     models.adapt_whitening(model, images)

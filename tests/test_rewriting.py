@@ -314,7 +314,7 @@ NOT_THROUGH = {
     "scale": lambda: pooled(layers.MaxPooling2D(), scale=True),
     "average": lambda: pooled(layers.AveragePooling2D(2)),
     "relu": lambda: pooled(layers.MaxPooling2D(), layers.ReLU()),
-    "dtype": lambda: pooled(layers.MaxPooling2D(dtype="float64")),
+    "dtype": lambda: pooled(layers.MaxPooling2D(dtype="bfloat16")),
     "axis": lambda: pooled(layers.MaxPooling2D(), axis=1),
 }
 
@@ -329,9 +329,12 @@ def test_what_does_not_fold_through_pooling(name, rng):
     assert not twin.pairs
     x = rng.normal(size=(5, 8, 8, 3)).astype("float32")
     found = ops.convert_to_numpy(twin([ops.convert_to_tensor(x)]))
-    np.testing.assert_allclose(found, own_outputs(model, x), atol=1e-4)
+    expected = own_outputs(model, x)
+    rounding = 2**-8 if name == "dtype" else 1e-5
+    assert abs(found - expected).max() <= rounding * abs(expected).max()
 
 
+@pytest.mark.slow_on_jax
 def test_other_readers_on_the_way_keep_pooling_as_it_is(rng):
     inputs = keras.Input((8, 8, 3))
     x = rng.normal(size=(5, 8, 8, 3)).astype("float32")
