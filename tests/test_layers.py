@@ -26,11 +26,11 @@ def test_fake_relu_passes_the_gradient_of_the_identity():
     assert isinstance(reload(layer), layers.FakeReLU)
 
 
-def shifts_of(images, padding):
+def shifts_of(images, padding, mode="constant"):
     """The shift of each image, found by comparing with all of them."""
     size = images.shape[1]
     x = np.arange(1, 1 + size * size, dtype="float32").reshape(size, size)
-    padded = np.pad(x, padding)
+    padded = np.pad(x, padding, mode=mode)
     found = []
     for image in images[..., 0]:
         matches = [
@@ -65,11 +65,22 @@ def test_pad_and_crop_draws_whole_shifts_per_example(padding):
     np.testing.assert_array_equal(still, x)
 
 
+def test_pad_and_crop_reflects():
+    """Keras's reflection repeats the edge: NumPy's "symmetric"."""
+    x = np.arange(1, 37, dtype="float32").reshape(1, 6, 6, 1)
+    x = np.tile(x, (50, 1, 1, 1))
+    layer = layers.PadAndCrop(2, seed=0, fill_mode="reflect")
+    images = ops.convert_to_numpy(layer(x, training=True))
+    shifts = shifts_of(images, 2, mode="symmetric")
+    assert set(np.ravel(shifts)) == set(range(5))
+
+
 def test_pad_and_crop_configuration():
-    layer = layers.PadAndCrop(3, seed=5)
+    layer = layers.PadAndCrop(3, seed=5, fill_mode="reflect")
     again = reload(layer)
     assert again.get_config() == layer.get_config()
     assert (again.padding, again.seed) == (3, 5)
+    assert again.fill_mode == "reflect"
     with pytest.raises(ValueError, match="padding.*Received"):
         layers.PadAndCrop(-1)
 
