@@ -157,7 +157,7 @@ def test_weight_decay_is_l2_in_the_loss():
             np.square(ops.convert_to_numpy(v)).sum()
             for v in model.trainable_variables
         )
-        penalty = float(sum(model.losses))
+        penalty = float(ops.convert_to_numpy(sum(model.losses)))
         assert penalty == pytest.approx(1e-3 * squares, rel=1e-4)
 
 

@@ -65,6 +65,7 @@ def test_pad_and_crop_draws_whole_shifts_per_example(padding):
     np.testing.assert_array_equal(still, x)
 
 
+@pytest.mark.slow_on_jax
 def test_pad_and_crop_reflects():
     """Keras's reflection repeats the edge: NumPy's "symmetric"."""
     x = np.arange(1, 37, dtype="float32").reshape(1, 6, 6, 1)
