@@ -52,7 +52,9 @@ def _uses_xla(jit_compile):
 
 
 def compile(function, variables, jit_compile="auto", takes_steps=False):
-    """Compiles `function` of nested tensors once for every batch size.
+    """Compiles `function` of nested tensors once for all batch sizes.
+
+    Inputs of other shapes beyond the batch are traced anew.
 
     Args:
         function: Callable of dictionaries of tensors; where `takes_steps`,
@@ -65,7 +67,7 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
         The compiled callable.
     """
     del variables, takes_steps
-    compiled = None
+    by_signature = {}
 
     def relaxed(value):
         value = tf.convert_to_tensor(value)
@@ -76,13 +78,13 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     replicated = functools.cache(_replicated)
 
     def call(*args):
-        nonlocal compiled
         if _splits(args):
             return replicated(function, tf.distribute.get_strategy())(*args)
-        if compiled is None:
-            compiled = traced(args, _uses_xla(jit_compile))
+        signature = _signature(args)
+        if signature not in by_signature:
+            by_signature[signature] = traced(args, _uses_xla(jit_compile))
         try:
-            return compiled(*args)
+            return by_signature[signature](*args)
         except _NO_KERNEL as error:
             if "XLA" not in str(error) or not _uses_xla(jit_compile):
                 raise
@@ -93,8 +95,8 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
                 UserWarning,
                 stacklevel=2,
             )
-            compiled = traced(args, False)
-            return compiled(*args)
+            by_signature[signature] = traced(args, False)
+            return by_signature[signature](*args)
 
     def traced(args, jit_compile):
         # A batch dimension of None: one trace serves every batch size. A
@@ -108,6 +110,14 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
         )
 
     return call
+
+
+def _signature(args):
+    """Shapes behind the batch, and dtypes, of all tensors."""
+    return tuple(
+        (tuple(value.shape[1:]), value.dtype) if tf.is_tensor(value) else ()
+        for value in tf.nest.flatten(args)
+    )
 
 
 # What TensorFlow raises where an operation has no XLA kernel.
