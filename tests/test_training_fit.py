@@ -104,7 +104,7 @@ def test_directions_are_known(digits):
     assert stop[1].monitor_op is ops.less
 
 
-class SumsOfOutputs(keras.metrics.Metric):
+class SumOfOutputs(keras.metrics.Metric):
     """Makes its state in the first update, as some of Keras's own do."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -115,32 +115,31 @@ class SumsOfOutputs(keras.metrics.Metric):
         self.total.assign(self.total + ops.sum(y_pred, axis=0))
 
     def result(self):
-        return self.total
+        return ops.max(self.total)
 
     def reset_state(self):
-        self.total.assign(ops.zeros_like(self.total))
+        self.total.assign(ops.zeros(self.total.shape))
 
 
-@pytest.mark.parametrize("argument", ["metrics", "weighted_metrics"])
-def test_metrics_that_know_their_shapes_late(digits, argument):
+@pytest.mark.slow_on_jax
+def test_metrics_that_know_their_shapes_late(digits):
     """As the clean ones where the attack moves nothing."""
-    _, _, x, y = digits
+    x, y = (part[:64] for part in digits[2:])
     metrics = [
         keras.metrics.F1Score(),
         keras.metrics.FBetaScore(average="macro", name="f_beta"),
         keras.metrics.R2Score(),
-        keras.metrics.AUC(multi_label=True),
-        keras.metrics.OneHotMeanIoU(10),
-        SumsOfOutputs(name="sums"),
+        keras.metrics.AUC(multi_label=True, name="auc"),
+        keras.metrics.OneHotMeanIoU(10, name="iou"),
+        SumOfOutputs(name="sums"),
     ]
-    names = ["f1_score", "f_beta", "r2_score", "auc", "one_hot_mean_io_u"]
-    names.append("sums")
+    names = ["f1_score", "f_beta", "r2_score", "auc", "iou", "sums"]
     labels = np.eye(10, dtype="float32")[y]
     robust = kr.AdversarialModel(
         network(10, "softmax"), kr.PGDAttack(epsilon=0.0, steps=1)
     )
     # What was used in one training goes into the next.
-    for _ in range(2):
+    for argument in ("metrics", "weighted_metrics"):
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="There is no robust")
             robust.compile(
@@ -149,13 +148,11 @@ def test_metrics_that_know_their_shapes_late(digits, argument):
                 **{argument: metrics},
             )
         history = robust.fit(
-            x, labels, validation_data=(x[:50], labels[:50]), verbose=0
+            x, labels, validation_data=(x, labels), verbose=0
         ).history
         assert {f"val_robust_{name}" for name in names} <= set(history)
         assert not {f"robust_{name}" for name in names} & set(history)
-    logs = robust.evaluate(
-        x[:50], labels[:50], batch_size=20, verbose=0, return_dict=True
-    )
+    logs = robust.evaluate(x, labels, verbose=0, return_dict=True)
     for name in names:
         np.testing.assert_allclose(
             np.asarray(logs[f"robust_{name}"]),
