@@ -16,13 +16,20 @@ class Training:
     Attributes:
         epochs: Int.
         learning_rate: Peak learning rate.
-        optimizer: `"sgd"` (momentum 0.9), `"nesterov"` or `"adam"`.
+        optimizer: `"sgd"`, `"nesterov"` (both with `momentum`) or `"adam"`.
         schedule: `"one_cycle"`: warm-up over a fifth of the steps, then a
-            cosine to zero; `"drops"`: a tenth after each third;
+            cosine to zero; `"triangle"`: from a fifth of the peak up in 23 %
+            of the steps and down to 7 %; `"drops"`: a tenth after each third;
             `"late_drops"`: a tenth after 60 and after 80 % of the steps;
             `"constant"`.
         batch_size: Int.
         augment: Whether to shift, and flip where the recipe flips.
+        momentum: Float in [0, 1), of SGD.
+        label_smoothing: Float in [0, 1).
+        bias_rate: Float > 0, how much larger the learning rate of biases and
+            of BatchNormalization's offsets is.
+        weight_average: Share of the running average of weights that each step
+            keeps, which takes their place at the end; `None` for none.
     """
 
     epochs: int
@@ -31,6 +38,10 @@ class Training:
     schedule: str = "one_cycle"
     batch_size: int = 128
     augment: bool = True
+    momentum: float = 0.9
+    label_smoothing: float = 0.0
+    bias_rate: float = 1.0
+    weight_average: float | None = None
 
 
 @dataclass(frozen=True)
