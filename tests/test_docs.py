@@ -53,6 +53,7 @@ def test_the_page_on_models_and_data_as_written():
             {"image": image, "meta": meta}, keras.layers.Dense(3)(h)
         ),
         "image": random.random((8, 6, 6, 1), dtype="float32"),
+        "images": random.random((5, 32, 32, 3), dtype="float32"),
         "meta": random.random((8, 3), dtype="float32"),
         "y": np.arange(8) % 3,
         "x": random.uniform(-5, 5, (8, 4)).astype("float32"),
@@ -60,13 +61,16 @@ def test_the_page_on_models_and_data_as_written():
         "targets": random.random((8, 1), dtype="float32"),
     }
     page = GUIDE.with_name("models_and_data.md").read_text()
-    several, tabular, training = re.findall(
+    several, whitened, tabular, training = re.findall(
         r"```python\n(.*?)```", page, flags=re.DOTALL
     )
     exec(several, names)
     assert names["x_adv"]["image"].shape == names["image"].shape
     np.testing.assert_array_equal(names["x_adv"]["meta"], names["meta"])
     assert set(names["report"].accuracy) == {"clean", "pgd", "worst case"}
+    assert "(64, 128, 128)" in whitened
+    exec(whitened.replace("(64, 128, 128)", "(4, 4, 4)"), names)
+    assert names["network"].get_layer("whitening").is_adapted
     exec(tabular, names)
     columns = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     attacked = names["attack"](columns, names["x"], names["y"], verbose=0)

@@ -236,11 +236,12 @@ def test_flags_and_provenance_of_a_transfer_matrix(linear_problem):
         attack,
         verbose=0,
     )
-    (flag,) = matrix.flags
+    *attacks, flag = matrix.flags
+    assert [each.name for each in attacks] == 2 * ["zero gradient"]
     assert flag.name == "vanishing gradients"
     assert flag.evidence["source"] == "masked"
     written = json.loads(matrix.to_json())
-    assert written["flags"][0]["name"] == "vanishing gradients"
+    assert written["flags"][-1]["name"] == "vanishing gradients"
     found = written["provenance"]
     assert found["sources"] == ["plain", "masked"]
     assert set(found["model_fingerprint"]) == {"plain", "masked"}

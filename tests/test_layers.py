@@ -26,11 +26,11 @@ def test_fake_relu_passes_the_gradient_of_the_identity():
     assert isinstance(reload(layer), layers.FakeReLU)
 
 
-def shifts_of(images, padding):
+def shifts_of(images, padding, mode="constant"):
     """The shift of each image, found by comparing with all of them."""
     size = images.shape[1]
     x = np.arange(1, 1 + size * size, dtype="float32").reshape(size, size)
-    padded = np.pad(x, padding)
+    padded = np.pad(x, padding, mode=mode)
     found = []
     for image in images[..., 0]:
         matches = [
@@ -65,11 +65,23 @@ def test_pad_and_crop_draws_whole_shifts_per_example(padding):
     np.testing.assert_array_equal(still, x)
 
 
+@pytest.mark.slow_on_jax
+def test_pad_and_crop_reflects():
+    """Keras's reflection repeats the edge: NumPy's "symmetric"."""
+    x = np.arange(1, 37, dtype="float32").reshape(1, 6, 6, 1)
+    x = np.tile(x, (50, 1, 1, 1))
+    layer = layers.PadAndCrop(2, seed=0, fill_mode="reflect")
+    images = ops.convert_to_numpy(layer(x, training=True))
+    shifts = shifts_of(images, 2, mode="symmetric")
+    assert set(np.ravel(shifts)) == set(range(5))
+
+
 def test_pad_and_crop_configuration():
-    layer = layers.PadAndCrop(3, seed=5)
+    layer = layers.PadAndCrop(3, seed=5, fill_mode="reflect")
     again = reload(layer)
     assert again.get_config() == layer.get_config()
     assert (again.padding, again.seed) == (3, 5)
+    assert again.fill_mode == "reflect"
     with pytest.raises(ValueError, match="padding.*Received"):
         layers.PadAndCrop(-1)
 
@@ -114,3 +126,55 @@ def test_residual_block_errors():
         layers.ResidualBlock(4, shortcut="none")
     with pytest.raises(ValueError, match="activation.*Received"):
         layers.ResidualBlock(4, activation="gelu")
+
+
+@pytest.mark.parametrize(
+    "convolution, shape, size",
+    [
+        (keras.layers.Conv1D, (2, 6, 3), 3),
+        (keras.layers.Conv2D, (2, 6, 5, 3), (3, 1)),
+        (keras.layers.Conv2D, (2, 6, 5, 3), 2),
+        (keras.layers.Conv2D, (2, 6, 5, 3), 4),
+        (keras.layers.Conv3D, (2, 4, 3, 5, 3), 3),
+    ],
+)
+def test_dirac_passes_its_input_through(convolution, shape, size, rng):
+    x = rng.random(shape, dtype="float32")
+    for filters in (2, 7):
+        layer = convolution(
+            filters,
+            size,
+            padding="same",
+            kernel_initializer=layers.Dirac("ones"),
+        )
+        y = ops.convert_to_numpy(layer(x))
+        count = min(filters, 3)
+        np.testing.assert_allclose(y[..., :count], x[..., :count], rtol=1e-6)
+    # The others are of the base, here sums over what a kernel sees.
+    middle = tuple((n - 1) // 2 for n in shape[1:-1])
+    assert (y[(0, *middle)][3:] > x[(0, *middle)].sum()).all()
+
+
+def test_dirac_leaves_the_other_filters_to_its_base():
+    """PyTorch's default is uniform in 1 / sqrt(fan_in), here 1/6."""
+    kernel = ops.convert_to_numpy(layers.Dirac()((3, 3, 4, 2004)))[..., 4:]
+    assert 0.99 / 6 < abs(kernel).max() <= 1 / 6 + 1e-6
+    # A uniform variable on +-b has variance b^2 / 3; 72,000 draws.
+    assert kernel.var() == pytest.approx(1 / 36 / 3, rel=0.02)
+    ones = ops.convert_to_numpy(layers.Dirac("ones")((3, 3, 4, 6)))
+    assert (ones[..., 4:] == 1).all()
+    assert ones[..., :4].sum() == 4
+
+
+def test_dirac_configuration():
+    first = layers.Dirac(keras.initializers.Constant(0.3))
+    again = reload(first)
+    assert again.get_config() == first.get_config()
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(again((3, 3, 2, 5))),
+        ops.convert_to_numpy(first((3, 3, 2, 5))),
+    )
+    half = layers.Dirac("ones")((3, 2, 5), dtype="bfloat16")
+    assert keras.backend.standardize_dtype(half.dtype) == "bfloat16"
+    with pytest.raises(ValueError, match="shape.*Received"):
+        first((3, 4))

@@ -68,6 +68,18 @@ def test_no_flip(data):
     assert np.argwhere(images[..., 0])[:, 2].max() <= 5
 
 
+def test_reflection_brings_in_no_zeros():
+    images, _ = arrays(
+        kr.datasets.pipeline(
+            np.ones((30, 6, 6, 1), "float32"),
+            np.zeros(30),
+            augment=True,
+            fill_mode="reflect",
+        )
+    )
+    np.testing.assert_array_equal(images, 1)
+
+
 def test_data_set_in_and_remainder(data):
     import tensorflow as tf
 

@@ -276,3 +276,104 @@ def test_the_model_itself_stays_as_it_was(rng):
     assert model.layers[-1].output is output
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def pooled(*pools, **options):
+    """A convolution, pools, BatchNorm; without scale unless asked for."""
+    h = inputs = keras.Input((8, 8, 3))
+    for layer in (layers.Conv2D(4, 3), *pools):
+        h = layer(h)
+    h = layers.BatchNormalization(**{"scale": False, **options})(h)
+    return randomize(keras.Model(inputs, h))
+
+
+POOLS = {
+    "max": lambda: (layers.MaxPooling2D(),),
+    "padded": lambda: (layers.MaxPooling2D(3, 2, padding="same"),),
+    "two": lambda: (layers.MaxPooling2D(2, 1), layers.MaxPooling2D()),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_batch_norm_without_scale_folds_through_max_pooling(
+    name, rng, monkeypatch
+):
+    model = pooled(*POOLS[name]())
+    x = rng.normal(size=(5, 8, 8, 3)).astype("float32")
+    expected = own_outputs(model, x)
+    twin = rewrite(model)
+    assert len(twin.pairs) == 1 and twin.pure
+    monkeypatch.setattr(layers.BatchNormalization, "call", None)
+    for weights in (None, twin.weights()):
+        found = ops.convert_to_numpy(twin([ops.convert_to_tensor(x)], weights))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+# A maximum turns into a minimum where gamma is negative.
+NOT_THROUGH = {
+    "scale": lambda: pooled(layers.MaxPooling2D(), scale=True),
+    "average": lambda: pooled(layers.AveragePooling2D(2)),
+    "relu": lambda: pooled(layers.MaxPooling2D(), layers.ReLU()),
+    "dtype": lambda: pooled(layers.MaxPooling2D(dtype="bfloat16")),
+    "axis": lambda: pooled(layers.MaxPooling2D(), axis=1),
+}
+
+
+@pytest.mark.parametrize("name", NOT_THROUGH)
+def test_what_does_not_fold_through_pooling(name, rng):
+    model = NOT_THROUGH[name]()
+    norm = model.layers[-1]
+    if norm.scale:
+        norm.gamma.assign(np.array([-1.0, 0.5, -2.0, 1.0]))
+    twin = rewrite(model)
+    assert not twin.pairs
+    x = rng.normal(size=(5, 8, 8, 3)).astype("float32")
+    found = ops.convert_to_numpy(twin([ops.convert_to_tensor(x)]))
+    expected = own_outputs(model, x)
+    rounding = 2**-8 if name == "dtype" else 1e-5
+    assert abs(found - expected).max() <= rounding * abs(expected).max()
+
+
+@pytest.mark.slow_on_jax
+def test_other_readers_on_the_way_keep_pooling_as_it_is(rng):
+    inputs = keras.Input((8, 8, 3))
+    x = rng.normal(size=(5, 8, 8, 3)).astype("float32")
+    raw = layers.Conv2D(4, 3, padding="same")(inputs)
+    pool = layers.MaxPooling2D()
+    h = pool(raw)
+    normal = layers.BatchNormalization(scale=False)(h)
+    for outputs in (normal + h, normal + pool(raw * 2.0)):
+        model = randomize(keras.Model(inputs, outputs))
+        twin = rewrite(model)
+        assert not twin.pairs
+        found = ops.convert_to_numpy(twin([x]))
+        np.testing.assert_allclose(found, own_outputs(model, x), atol=1e-4)
+    # A pool that is called elsewhere too is run in both places.
+    second = layers.Conv2D(4, 3, padding="same")(normal)
+    last = pool(layers.BatchNormalization()(second))
+    model = randomize(keras.Model(inputs, last))
+    twin = rewrite(model)
+    assert len(twin.pairs) == 2
+    found = ops.convert_to_numpy(twin([x]))
+    np.testing.assert_allclose(found, own_outputs(model, x), atol=1e-4)
+
+
+def test_pooling_is_not_named_for_what_the_norm_does_wrong(rng, monkeypatch):
+    from keras_robust.classifier import folding
+
+    model = pooled(layers.MaxPooling2D())
+    frozen = FrozenModel(model)
+    if not frozen.is_rewritten:
+        pytest.skip("Nothing is folded on this backend: XLA does it.")
+    x = rng.random((5, 8, 8, 3)).astype("float32")
+    assert frozen.prove(x)
+    right = folding.folded_weights
+
+    def wrong(layer, norm):
+        kernel, bias = right(layer, norm)
+        return kernel, bias + 1.0
+
+    monkeypatch.setattr(folding, "folded_weights", wrong)
+    name = model.layers[-1].name
+    with pytest.warns(UserWarning, match=f"first at layer '{name}'"):
+        assert not frozen.prove(x)

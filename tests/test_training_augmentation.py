@@ -44,6 +44,10 @@ def flip_and_turn():
     return [layers.RandomFlip(seed=1), layers.RandomRotation(0.1, seed=2)]
 
 
+def scaling():
+    return layers.Rescaling(1 / 255)
+
+
 CASES = {
     "sequential": (flip_and_turn, sequential, [], (8, 8, 1), 1.0),
     "functional": (flip_and_turn, functional, [], (8, 8, 1), 1.0),
@@ -70,6 +74,20 @@ CASES = {
         [],
         (8, 8, 1),
         1.0,
+    ),
+    "pipeline": (
+        lambda: [layers.Pipeline([*flip_and_turn(), scaling()])],
+        functional,
+        [],
+        (8, 8, 1),
+        255.0,
+    ),
+    "scaled first in a pipeline": (
+        lambda: [layers.Pipeline([scaling(), *flip_and_turn()])],
+        sequential,
+        [],
+        (8, 8, 1),
+        255.0,
     ),
     "nested": (
         lambda: [keras.Sequential(flip_and_turn())],
@@ -119,7 +137,7 @@ def test_one_step_is_sgd_on_the_attacked_drawn_image(name):
         drawn = layer(drawn, training=True)
     drawn = ops.convert_to_numpy(drawn)
     own_attack = attack
-    if name == "scaled before":
+    if name == "scaled before" or "pipeline" in name:
         own_attack = kr.PGDAttack("linf", 0.05, steps=2)
     if name == "normalized before":
         own_attack = kr.PGDAttack("linf", 0.1, steps=2, value_range=(-1, 1))
@@ -286,6 +304,165 @@ def test_a_layer_of_ones_own():
         [layers.Flatten()(h), layers.Flatten()(branched)]
     )
     assert find_front(Classifier.of(keras.Model(branched, both))) is None
+
+
+class DarkenAndScale(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        x = x / 255.0
+        if not training:
+            return x
+        return x - keras.random.uniform((), 0.0, 0.1, seed=self.generator)
+
+
+class FlipAndScale(layers.RandomFlip):
+    def call(self, x, training=True):
+        return super().call(x, training=training) / 255.0
+
+
+class CropAndScale(layers.RandomCrop):
+    def call(self, x, training=True):
+        return super().call(x, training=training) / 255.0
+
+
+class ResizeAndScale(layers.Resizing):
+    def call(self, x):
+        return super().call(x) / 255.0
+
+
+FRONTS = {
+    # Layers in front, which of them are drawn, which are warned of.
+    "own": (lambda: [DarkenAndScale(name="own")], None, ["own"]),
+    "own behind another": (
+        lambda: [layers.RandomFlip(), DarkenAndScale(name="own")],
+        ["RandomFlip"],
+        ["own"],
+    ),
+    "own in a nested model": (
+        lambda: [
+            keras.Sequential([layers.RandomFlip(), DarkenAndScale(name="own")])
+        ],
+        ["RandomFlip"],
+        ["own"],
+    ),
+    "own in a pipeline": (
+        lambda: [layers.Pipeline([DarkenAndScale()], name="chain")],
+        None,
+        ["chain"],
+    ),
+    "subclass": (lambda: [FlipAndScale(name="own")], None, ["own"]),
+    "subclass of a crop": (lambda: [CropAndScale(8, 8, name="o")], None, ["o"]),
+    "behind a subclass": (
+        lambda: [ResizeAndScale(8, 8), layers.RandomFlip(name="flip")],
+        None,
+        ["flip"],
+    ),
+    "unknown units": (
+        lambda: [
+            layers.Pipeline(
+                [layers.RandomFlip(name="flip"), layers.AutoContrast()],
+                name="chain",
+            )
+        ],
+        None,
+        ["flip", "chain"],
+    ),
+    "chains": (
+        lambda: [
+            layers.Pipeline(
+                [
+                    layers.Pipeline([layers.RandomFlip(), layers.RandomHue(0)]),
+                    scaling(),
+                    layers.Resizing(6, 6),
+                ]
+            ),
+            layers.RandomCrop(5, 5),
+        ],
+        ["RandomFlip", "RandomHue", "Rescaling", "Resizing", "RandomCrop"],
+        [],
+    ),
+    "of many layers": (
+        lambda: [layers.RandAugment(value_range=(0, 255))],
+        ["RandAugment"],
+        [],
+    ),
+    "mixed": (
+        lambda: [layers.MixUp(), layers.CutMix(), scaling()],
+        ["MixUp", "CutMix"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_what_stands_in_front(name):
+    """Layers that change units in an unknown way are not drawn first."""
+    make_front, drawn, warned_of = FRONTS[name]
+    network = [layers.GlobalAveragePooling2D(), layers.Dense(3)]
+    model = functional(*make_front(), *network, shape=(8, 8, 3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kr.AdversarialModel(model, kr.PGDAttack(value_range=(0, 255)))
+    told = [str(w.message) for w in caught if "Random layers" in str(w.message)]
+    assert len(told) == bool(warned_of)
+    assert all(text.startswith(f"Random layers {warned_of}") for text in told)
+    front = find_front(Classifier.of(model))
+    assert (front and [type(layer).__name__ for layer in front.layers]) == drawn
+
+
+def test_trying_layers_out_draws_nothing():
+    layer = layers.RandomFlip(seed=7)
+    model = functional(layer, *rest_layers())
+    before = ops.convert_to_numpy(layer.generator.state.value)
+    assert find_front(Classifier.of(model)) is not None
+    after = ops.convert_to_numpy(layer.generator.state.value)
+    np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("make_layer", [DarkenAndScale, FlipAndScale])
+def test_a_layer_that_changes_units_is_attacked_through(make_layer):
+    """The attack's radius and box are in the units of the input."""
+    keras.utils.set_random_seed(0)
+    model = functional(make_layer(), layers.Flatten(), layers.Dense(3))
+    x, y = data()
+    x = x * 255
+    attack = kr.PGDAttack("linf", 8.0, steps=2, value_range=(0, 255))
+    with pytest.warns(UserWarning, match="Random layers"):
+        robust = kr.AdversarialModel(model, attack)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    robust.compile(keras.optimizers.SGD(0.0), loss)
+    clean = robust.evaluate(x, y, verbose=0, return_dict=True)
+    (trained,) = robust.fit(x, y, verbose=0).history["loss"]
+    assert trained < 1.5 * clean["robust_loss"]
+
+
+def test_without_a_radius_it_is_plain_training():
+    """Also where the layers in front lead out of the box of the input."""
+    x, y = data()
+    keras.utils.set_random_seed(0)
+    found = []
+    weights = None
+    for is_robust in (False, True):
+        bright = layers.RandomBrightness(0.3, value_range=(0, 1), seed=1)
+        front = layers.Pipeline([bright, layers.Rescaling(2.0, -3.0)])
+        model = functional(front, layers.Flatten(), layers.Dense(3))
+        weights = weights or model.get_weights()
+        model.set_weights(weights)
+        trained = model
+        if is_robust:
+            attack = kr.PGDAttack("linf", 0.0, steps=1)
+            trained = kr.AdversarialModel(model, attack)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        trained.compile(keras.optimizers.SGD(0.1), loss)
+        for _ in range(2):
+            trained.train_on_batch(x, y)
+        found.append(model.get_weights())
+    for plain, robust in zip(*found, strict=True):
+        np.testing.assert_allclose(plain, robust, atol=1e-5)
+    assert np.abs(found[0][0] - weights[0]).max() > 0.01
 
 
 def test_several_inputs_and_outputs():

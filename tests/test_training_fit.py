@@ -1,5 +1,7 @@
 """Labels and sources of all kinds, schedules, and a loss of the model's own."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -100,6 +102,67 @@ def test_directions_are_known(digits):
     )
     assert stop[0].monitor_op is ops.greater
     assert stop[1].monitor_op is ops.less
+
+
+class SumsOfOutputs(keras.metrics.Metric):
+    """Makes its state in the first update, as some of Keras's own do."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if not hasattr(self, "total"):
+            self.total = self.add_variable(
+                shape=(y_pred.shape[-1],), initializer="zeros", name="total"
+            )
+        self.total.assign(self.total + ops.sum(y_pred, axis=0))
+
+    def result(self):
+        return self.total
+
+    def reset_state(self):
+        self.total.assign(ops.zeros_like(self.total))
+
+
+@pytest.mark.parametrize("argument", ["metrics", "weighted_metrics"])
+def test_metrics_that_know_their_shapes_late(digits, argument):
+    """As the clean ones where the attack moves nothing."""
+    _, _, x, y = digits
+    metrics = [
+        keras.metrics.F1Score(),
+        keras.metrics.FBetaScore(average="macro", name="f_beta"),
+        keras.metrics.R2Score(),
+        keras.metrics.AUC(multi_label=True),
+        keras.metrics.OneHotMeanIoU(10),
+        SumsOfOutputs(name="sums"),
+    ]
+    names = ["f1_score", "f_beta", "r2_score", "auc", "one_hot_mean_io_u"]
+    names.append("sums")
+    labels = np.eye(10, dtype="float32")[y]
+    robust = kr.AdversarialModel(
+        network(10, "softmax"), kr.PGDAttack(epsilon=0.0, steps=1)
+    )
+    # What was used in one training goes into the next.
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="There is no robust")
+            robust.compile(
+                keras.optimizers.SGD(0.01),
+                "categorical_crossentropy",
+                **{argument: metrics},
+            )
+        history = robust.fit(
+            x, labels, validation_data=(x[:50], labels[:50]), verbose=0
+        ).history
+        assert {f"val_robust_{name}" for name in names} <= set(history)
+        assert not {f"robust_{name}" for name in names} & set(history)
+    logs = robust.evaluate(
+        x[:50], labels[:50], batch_size=20, verbose=0, return_dict=True
+    )
+    for name in names:
+        np.testing.assert_allclose(
+            np.asarray(logs[f"robust_{name}"]),
+            np.asarray(logs[name]),
+            rtol=1e-4,
+        )
+        assert np.any(np.asarray(logs[name]))
 
 
 def test_keras_tuner_knows_directions():

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 from keras import ops
 
+import keras_robust as kr
 from keras_robust import backend
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import compiled_loss
@@ -183,6 +184,65 @@ def test_without_a_loss():
         CompiledLoss(["mse", "mse"])
     with pytest.raises(ValueError, match="loss_weights.*Received"):
         CompiledLoss("mse", {"other": 1.0}, ["a", "b"])
+
+
+def two_heads(order, form, width, flips):
+    """A model with heads of 4 and of `width` numbers, in an order."""
+    inputs = h = keras.Input((4, 4, 1))
+    if flips:
+        h = layers.RandomFlip(seed=0)(h)
+    h = layers.Flatten()(h)
+    random = np.random.default_rng(0)
+    heads = {}
+    for name, units in {"a": 4, "b": width}.items():
+        layer = layers.Dense(units, name=name)
+        heads[name] = layer(h)
+        layer.set_weights([random.normal(size=(16, units)), np.zeros(units)])
+    if form == "dict":
+        return keras.Model(inputs, {name: heads[name] for name in order})
+    return keras.Model(inputs, [heads[name] for name in order])
+
+
+HEADS = {
+    # Structure, numbers in the second head, loss of the attack, RandomFlip.
+    "a number": ("list", 1, "cross_entropy", False),
+    "two of classes": ("dict", 4, "compiled", True),
+    "one without a loss": ("list", 4, "cross_entropy", True),
+}
+
+
+@pytest.mark.slow_on_jax
+@pytest.mark.parametrize("name", HEADS)
+def test_several_outputs_in_any_order(name):
+    """Training raises the weighted sum of the losses that there are."""
+    form, width, attack_loss, flips = HEADS[name]
+    random = np.random.default_rng(1)
+    x = random.random((12, 4, 4, 1)).astype("float32")
+    y = {"a": random.integers(0, 4, 12), "b": random.integers(0, 4, 12)}
+    loss = {"a": L.SparseCategoricalCrossentropy(from_logits=True)}
+    if width == 1:
+        loss["b"] = "mse"
+        y["b"] = y["b"].astype("float32")
+    elif name != "one without a loss":
+        loss["b"] = loss["a"]
+    attack = kr.PGDAttack(
+        "linf", 0.1, steps=2, random_start=False, loss=attack_loss
+    )
+    found = []
+    for order in (["a", "b"], ["b", "a"]):
+        model = two_heads(order, form, width, flips)
+        robust = kr.AdversarialModel(model, attack)
+        given, labels = loss, y
+        if form == "list":
+            given = [loss.get(key) for key in order]
+            labels = [y[key] for key in order]
+        robust.compile(keras.optimizers.SGD(0.0), given)
+        logs = robust.evaluate(x, labels, verbose=0, return_dict=True)
+        assert logs["robust_loss"] > logs["loss"] + 0.1
+        assert ("robust_accuracy" in logs) == (name == "one without a loss")
+        trained = robust.train_on_batch(x, labels, return_dict=True)
+        found.append([logs["loss"], logs["robust_loss"], trained["loss"]])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
 
 
 def head(width, activation, shape=(5,)):

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.plain_arrays import check_complete
+
 
 def check_value_range(value_range):
     """The box as `(low, high)`, or `"auto"`.
@@ -328,6 +330,7 @@ def check_labels(y, examples, num_classes, name="y"):
     Raises:
         ValueError: If shape or values are wrong.
     """
+    check_complete(y, name)
     y = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
     if y.dtype == object:
         y = _from_objects(y, name)

@@ -11,11 +11,16 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.classifier.fingerprint import model_sha256
+from keras_robust.classifier.freshness import computes_as_now
+from keras_robust.classifier.freshness import plain_calls_differ
+from keras_robust.classifier.freshness import runs_users_code
 from keras_robust.classifier.frozen import check_built
 from keras_robust.classifier.frozen import inner_model
 from keras_robust.classifier.frozen_model import FrozenModel
+from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.classifier.inputs import Inputs
+from keras_robust.classifier.inputs import check_input_shape
 from keras_robust.classifier.layer_search import LOOKUPS
 from keras_robust.classifier.layer_search import layers_that
 from keras_robust.classifier.logits import OwnOutputs
@@ -204,6 +209,26 @@ class Classifier:
         """A context for many calls of `logits` with the same weights."""
         return self.logits.prepared()
 
+    def refresh(self, image: Any, held: dict | None = None) -> None:
+        """Forget compiled functions that do something else than the model now.
+
+        Code of a user's own may read what is no part of the model's structure,
+        such as a global; so its outputs are computed once without compilation.
+
+        Args:
+            image: Array or tensor `(N, ...)`, N >= 1.
+            held: The other inputs.
+        """
+        kept = self._made["kept"]
+        if not self._made["foreign"] or kept.get("randomized"):
+            return
+        rows, others = self._few(image, held)
+        if not computes_as_now(self, rows, others):
+            kept.clear()
+            # What still differs draws by means that Keras does not know.
+            if not computes_as_now(self, rows, others):
+                kept["randomized"] = True
+
     def check(self, image: Any, held: dict | None = None) -> int:
         """Look at real inputs before anything expensive.
 
@@ -224,24 +249,23 @@ class Classifier:
         """
         self.check_shape(image)
         self._check_layers()
+        self.refresh(image, held)
         if not self.logits.is_rewritten and "num_classes" in self._made:
             return self._made["num_classes"]
         rows, kept = self._few(image, held)
         number = ops.zeros((), "int32")
         inputs = {"x": rows, "draw": number, "held": kept}
         while True:
-            logits, outputs = (
-                ops.convert_to_numpy(part)
-                for part in self._compiled_proof()(inputs)
-            )
+            logits, outputs = self._computed_proof(inputs)
             if self.logits.is_proven_by(logits, outputs):
                 break
-            _, again = self._compiled_proof()(inputs)
-            again = ops.convert_to_numpy(again)
-            randomized = not np.array_equal(again, outputs, equal_nan=True)
+            _, again = self._computed_proof(inputs)
+            randomized = self._made["kept"].get("randomized", False)
+            randomized |= not np.array_equal(again, outputs, equal_nan=True)
             self.logits.give_up(self.model, rows, kept, warn=not randomized)
             self._made["kept"].clear()
             if randomized:
+                self._made["kept"]["randomized"] = True
                 break
         self._made["num_classes"] = self.logits.check(logits, outputs)
         return self._made["num_classes"]
@@ -266,32 +290,8 @@ class Classifier:
         Raises:
             ValueError: If they have another one.
         """
-        wanted, shape = self.input_shape, tuple(image.shape)
-        if wanted is None:
-            return
-        if len(shape) == len(wanted) + 1 and all(
-            size in (None, given)
-            for size, given in zip(wanted, shape[1:], strict=True)
-        ):
-            return
-        hint = ""
-        if len(shape) == len(wanted):
-            one = all(
-                a in (None, b) for a, b in zip(wanted, shape, strict=True)
-            )
-            hint = "; one image needs a batch axis: x[None]" if one else ""
-            if not one and wanted[-1] == 1 and shape[1:] == wanted[:-1]:
-                hint = "; an axis of channels is missing: x[..., None]"
-        elif sorted(map(str, shape[1:])) == sorted(map(str, wanted)):
-            hint = ", perhaps with its axis of channels in another place"
-        expected = ", ".join(
-            "any" if size is None else str(size) for size in wanted
-        )
-        raise ValueError(
-            f"Argument `{name}` must have the shape (N, {expected}) of the "
-            f"input of model {self.model.name!r}{hint}. "
-            f"Received: {name}.shape={shape}"
-        )
+        shape = tuple(image.shape)
+        check_input_shape(self.input_shape, shape, name, self.model.name)
 
     def _few(self, image, held):
         """A few real inputs as tensors, as many as compile best."""
@@ -314,6 +314,10 @@ class Classifier:
 
         rows = ops.cast(take(image), "float32")
         return rows, {key: take(value) for key, value in (held or {}).items()}
+
+    def _computed_proof(self, inputs):
+        found = self._compiled_proof()(inputs)
+        return tuple(ops.convert_to_numpy(part) for part in found)
 
     def _compiled_proof(self):
         logits, outputs = self.logits, self.outputs
@@ -425,9 +429,9 @@ class Classifier:
                 self.predict_logits(few, PROOF_EXAMPLES, kept, draw)
                 for draw in (PREDICTION_DRAW, PREDICTION_DRAW + 1)
             )
-            spread = np.abs(first).max()
-            rounding = rounding_of(self.model)
-            return bool(np.abs(first - second).max() > rounding * spread)
+            if not agree(first, second, rounding_of(self.model)):
+                return True
+            return self._made["foreign"] and plain_calls_differ(self, few, kept)
 
         return self.once("randomized", look)
 
@@ -472,6 +476,7 @@ def _parts(model, from_logits, attacked, output, scaling):
         "uncompiled": layers_that(
             model, lambda layer: not getattr(layer, "supports_jit", True)
         ),
+        "foreign": runs_users_code(model),
         "lookups": layers_that(model, lambda layer: isinstance(layer, LOOKUPS)),
         "kept": {},
     }

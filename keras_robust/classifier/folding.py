@@ -7,6 +7,7 @@ from keras import layers
 from keras import ops
 
 _FOLDING = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
+_POOLING = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
 
 
 def folds(layer: Any, norm: Any, rank: int) -> bool:
@@ -28,6 +29,37 @@ def folds(layer: Any, norm: Any, rank: int) -> bool:
         norm.axis % rank == (1 if first else rank - 1)
         and layer.activation is keras.activations.linear
         and not causal
+    )
+
+
+def passes(pool: Any, norm: Any) -> bool:
+    """Whether `norm(pool(x))` is `pool(norm(x))` for every `x`.
+
+    A maximum commutes with `x * s + b` where `s > 0`. A trained gamma can
+    become negative at any step, so only a BatchNorm built with `scale=False`
+    is known to have `s = 1 / sqrt(variance + epsilon) > 0`.
+
+    Args:
+        pool: A Keras operation.
+        norm: The operation behind it.
+    """
+    return (
+        type(pool) in _POOLING
+        and type(norm) is layers.BatchNormalization
+        and not norm.scale
+    )
+
+
+def fits(pool: Any, layer: Any) -> bool:
+    """Whether a pool may run inside `apply_folded`.
+
+    Args:
+        pool: A pooling layer.
+        layer: The convolution or `Dense` layer before it.
+    """
+    return (
+        pool.compute_dtype == layer.compute_dtype
+        and pool.data_format == getattr(layer, "data_format", "channels_last")
     )
 
 
@@ -57,7 +89,9 @@ def folded_weights(layer: Any, norm: Any) -> tuple[Any, Any]:
     return ops.cast(layer.kernel * scale, dtype), ops.cast(bias, dtype)
 
 
-def apply_folded(layer: Any, norm: Any, x: Any, weights: dict) -> Any:
+def apply_folded(
+    layer: Any, norm: Any, x: Any, weights: dict, pools: tuple = ()
+) -> Any:
     """`norm(layer(x))` in inference mode, as one layer.
 
     Args:
@@ -66,6 +100,7 @@ def apply_folded(layer: Any, norm: Any, x: Any, weights: dict) -> Any:
         x: Tensor.
         weights: Dictionary of `folded_weights` by ids of layer and norm; what
             is not in it is computed.
+        pools: Pooling layers between the two, in order; see `passes`.
 
     Returns:
         Tensor like the output of `norm`.
@@ -79,4 +114,7 @@ def apply_folded(layer: Any, norm: Any, x: Any, weights: dict) -> Any:
         x = layer.convolution_op(x, kernel)
         if layer.data_format == "channels_first":
             bias = ops.reshape(bias, (-1,) + (1,) * (len(x.shape) - 2))
+    for pool in pools:
+        x = pool.call(x)
+    # Behind the pools, where there are fewer numbers to add it to.
     return ops.cast(x + bias, norm.compute_dtype)

@@ -1,5 +1,6 @@
 """Models as frozen functions: inference mode, nothing in them moves."""
 
+import inspect
 from contextlib import nullcontext
 from typing import Any
 
@@ -34,6 +35,26 @@ def check_built(model: Any) -> None:
             "Argument `model` must be built: call it once on a batch, or give "
             f"it an Input. Received: unbuilt model {model.name!r}"
         )
+    if "call" in vars(type(model)):
+        needed = _needed(model.call)
+        if needed:
+            raise ValueError(
+                "Argument `model` must be callable with its inputs alone. "
+                f"Received: model {model.name!r} whose call needs {needed} too"
+            )
+
+
+def _needed(call):
+    """Names of arguments, behind the first, that a call must be given."""
+    parameters = list(inspect.signature(call).parameters.values())[1:]
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind
+        not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and parameter.name not in ("training", "mask")
+    ]
 
 
 def frozen_scope(model: keras.Model, draw: Any = None) -> Any:

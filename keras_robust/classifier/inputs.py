@@ -8,6 +8,8 @@ from keras import ops
 
 from keras_robust.classifier.graph import input_structure
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.plain_arrays import check_complete
+from keras_robust.plain_arrays import in_native_format
 
 # Keys of inputs that the model takes as a list.
 _ITEM = "#"
@@ -227,6 +229,7 @@ def _checked(image, held):
 
 def _as_array(x):
     """An array or tensor of numbers."""
+    check_complete(x, "x")
     if ops.is_tensor(x):
         return x
     if hasattr(x, "to_numpy"):
@@ -242,7 +245,7 @@ def _as_array(x):
             "Argument `x` must be an array of numbers of shape (N, ...). "
             f"Received: {kind}"
         )
-    return x
+    return in_native_format(x)
 
 
 def _like_tensor(value, x):
@@ -255,3 +258,43 @@ def _like_tensor(value, x):
 def _described(x):
     shape = getattr(x, "shape", None)
     return type(x).__name__ if shape is None else f"x.shape={tuple(shape)}"
+
+
+def check_input_shape(
+    wanted: tuple | None, shape: tuple, name: str, model_name: str
+) -> None:
+    """Check that inputs have the shape of a model's Input.
+
+    Args:
+        wanted: Shape of one input, with `None` for any size; `None` where the
+            model does not show it.
+        shape: Shape of what came, `(N, ...)`.
+        name: What to call it in errors.
+        model_name: Name of the model.
+
+    Raises:
+        ValueError: If they have another one.
+    """
+    if wanted is None or len(shape) == len(wanted) + 1 and _fits(wanted, shape):
+        return
+    hint = ""
+    if len(shape) == len(wanted):
+        if _fits(wanted, (None, *shape)):
+            hint = "; one image needs a batch axis: x[None]"
+        elif wanted[-1] == 1 and shape[1:] == wanted[:-1]:
+            hint = "; an axis of channels is missing: x[..., None]"
+    elif sorted(map(str, shape[1:])) == sorted(map(str, wanted)):
+        hint = ", perhaps with its axis of channels in another place"
+    expected = ", ".join(
+        "any" if size is None else str(size) for size in wanted
+    )
+    raise ValueError(
+        f"Argument `{name}` must have the shape (N, {expected}) of the input "
+        f"of model {model_name!r}{hint}. Received: {name}.shape={shape}"
+    )
+
+
+def _fits(wanted, shape):
+    """Whether the sizes behind the first one are as wanted."""
+    pairs = zip(wanted, shape[1:], strict=True)
+    return all(size in (None, given) for size, given in pairs)

@@ -203,10 +203,9 @@ class SearchLogits:
             held: The other inputs.
             warn: Whether to warn; a randomized model agrees with nothing.
         """
-        if self._frozen.is_rewritten:
-            if self._frozen.prove(self._own.scale(x), held) and not warn:
-                self._frozen = None
-            if self._frozen is not None and not self._frozen.is_rewritten:
+        if warn and self._frozen.is_rewritten:
+            self._frozen.prove(self._own.scale(x), held)
+            if not self._frozen.is_rewritten:
                 return
         self._frozen = self._head = None
         if warn:
@@ -251,12 +250,14 @@ class SearchLogits:
         # Sigmoids hardly ever give an exact 0, as logits behind a ReLU do.
         probable = inside and (sums_to_one or outputs.min() > 0)
         if probable or single:
+            looks = "looks like probabilities (all in [0, 1])"
+            if not inside:
+                looks = "is one number, which may be a logit or something else"
             raise ValueError(
                 "The model must give logits, or end in a layer whose "
                 "activation shows; this one ends in neither and its output "
-                "looks like probabilities (all in [0, 1]). Pass "
-                "`from_logits=False` if it is, `from_logits=True` if it is "
-                "not. "
+                f"{looks}. Pass `from_logits=False` if it is a probability, "
+                "`from_logits=True` if it is not. "
                 f"Received: output {outputs[0]} for the first example"
             )
         return logits.shape[-1]

@@ -4,18 +4,22 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import layers
 from keras import ops
 
 from keras_robust.classifier.folding import apply_folded
+from keras_robust.classifier.folding import fits
 from keras_robust.classifier.folding import folded_weights
 from keras_robust.classifier.folding import folds
+from keras_robust.classifier.folding import passes
 from keras_robust.classifier.graph import Node
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.layers import PatchWhitening
 from keras_robust.layers import ResidualBlock
 
 _MERGING = (layers.Add, layers.Average, layers.Concatenate, layers.Multiply)
@@ -47,6 +51,7 @@ _DIRECT = _MERGING + (
     layers.AveragePooling2D,
     layers.GlobalMaxPooling2D,
     layers.GlobalAveragePooling2D,
+    PatchWhitening,
 )
 _MASKING = (layers.Masking, layers.Embedding)
 
@@ -69,6 +74,8 @@ class Step:
         reads: Ids of the tensors it needs.
         writes: Ids of the tensors it gives.
         name: Of the operation.
+        is_moved: Whether the operation runs where its BatchNorm stands, so
+            that this one gives what it reads.
         frees: Ids of tensors that nothing reads any more.
     """
 
@@ -76,6 +83,7 @@ class Step:
     reads: tuple
     writes: tuple
     name: str
+    is_moved: bool = False
     frees: tuple = ()
 
 
@@ -198,14 +206,14 @@ def rewrite(
     if fold and any(_makes_masks(node.operation) for node in nodes):
         return None
     pairs = _pairs(nodes, tensor) if fold else {}
-    folded = {id(pair[0]) for pair in pairs.values()}
-    steps, all_pairs, pure = [], list(pairs.values()), True
+    moved = {name for pair in pairs.values() for name in pair.moved}
+    all_pairs = [(pair.layer, pair.norm) for pair in pairs.values()]
+    steps, pure = [], True
     for node in nodes:
-        if id(node.outputs[0]) in pairs:
-            layer, norm = pairs[id(node.outputs[0])]
-            run = _single(node, _folding(layer, norm))
-        elif fold and id(node.operation) in folded:
-            # It runs where its BatchNorm stands.
+        name = id(node.outputs[0])
+        if name in pairs:
+            run = _single(node, _folding(pairs[name]))
+        elif name in moved:
             run = _single(node, _nothing)
         else:
             run, more, unchanging = _step(node, fold, casts)
@@ -217,6 +225,7 @@ def rewrite(
                 tuple(id(needed) for needed in node.inputs),
                 tuple(id(made) for made in node.outputs),
                 node.operation.name,
+                is_moved=name in moved,
             )
         )
     return Rewritten(steps, model.inputs, id(tensor), all_pairs, pure, casts)
@@ -238,30 +247,73 @@ def _is_keras(operation):
     return type(operation).__module__.startswith("keras.")
 
 
+class _Pair(NamedTuple):
+    """A layer and the BatchNorm that is folded into it.
+
+    Attributes:
+        layer: A convolution or `Dense` layer.
+        norm: The `BatchNormalization`.
+        pools: Pooling layers between them, in order.
+        moved: Ids of the outputs of `layer` and `pools`.
+    """
+
+    layer: Any
+    norm: Any
+    pools: tuple
+    moved: tuple
+
+
 def _pairs(nodes, result):
-    """Layers to fold with their BatchNorm, by id of the norm's output."""
+    """The `_Pair` of each BatchNorm to fold, by id of the norm's output."""
     makers, readers, calls = {}, {}, {}
     for node in nodes:
         calls[id(node.operation)] = calls.get(id(node.operation), 0) + 1
         for tensor in node.inputs:
             readers[id(tensor)] = readers.get(id(tensor), 0) + 1
         makers[id(node.outputs[0])] = node
-    pairs = {}
-    for node in nodes:
+
+    def before(node):
+        """The call whose result only `node` reads, or `None`."""
         read = node.only_input
         maker = None if read is None else makers.get(id(read))
         if (
-            maker is not None
-            and maker.only_input is not None
-            and read is not result
-            and readers[id(read)] == 1
-            and calls[id(maker.operation)] == 1
-            and is_plain(node.operation)
-            and is_plain(maker.operation)
-            and folds(maker.operation, node.operation, len(read.shape))
+            maker is None
+            or maker.only_input is None
+            or read is result
+            or readers[id(read)] != 1
+            or not is_plain(maker.operation)
         ):
-            pairs[id(node.outputs[0])] = (maker.operation, node.operation)
+            return None
+        return maker
+
+    pairs = {}
+    for node in nodes:
+        pair = _pair(node, before) if is_plain(node.operation) else None
+        if pair is not None and calls[id(pair.layer)] == 1:
+            pairs[id(node.outputs[0])] = pair
     return pairs
+
+
+def _pair(node, before):
+    """What to fold a call of BatchNorm into: a `_Pair`, or `None`."""
+    norm, pools = node.operation, []
+    maker = before(node)
+    while maker is not None and passes(maker.operation, norm):
+        pools.insert(0, maker)
+        maker = before(maker)
+    if maker is None:
+        return None
+    layer, made = maker.operation, maker.outputs[0]
+    if not folds(layer, norm, len(made.shape)) or not all(
+        fits(pool.operation, layer) for pool in pools
+    ):
+        return None
+    return _Pair(
+        layer,
+        norm,
+        tuple(pool.operation for pool in pools),
+        (id(made), *(id(pool.outputs[0]) for pool in pools)),
+    )
 
 
 def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
@@ -334,8 +386,10 @@ def _nothing(x, weights):
     return x
 
 
-def _folding(layer, norm):
-    return lambda x, weights: apply_folded(layer, norm, x, weights)
+def _folding(pair):
+    return lambda x, weights: apply_folded(
+        pair.layer, pair.norm, x, weights, pair.pools
+    )
 
 
 def _unchanged(norm):

@@ -10,6 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.plain_arrays import check_complete
+from keras_robust.plain_arrays import in_native_format
+
 # What a data set that does not tell its length may give before it counts as
 # endless: examples, and bytes.
 MAX_EXAMPLES = 500_000
@@ -190,10 +193,10 @@ def as_array(value: Any, name: str = "x") -> np.ndarray:
     """
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
+    check_complete(value, name)
+    is_tensor = hasattr(value, "dtype") and not isinstance(value, np.ndarray)
     try:
-        array = np.asarray(
-            ops.convert_to_numpy(value) if hasattr(value, "dtype") else value
-        )
+        array = np.asarray(ops.convert_to_numpy(value) if is_tensor else value)
     except (TypeError, ValueError):
         raise ValueError(
             f"Argument `{name}` must hold numbers, in rows of one shape. "
@@ -204,6 +207,7 @@ def as_array(value: Any, name: str = "x") -> np.ndarray:
     # Half precision: `V` is bfloat16.
     if array.dtype.kind == "V" or array.dtype == "float16":
         array = array.astype("float32")
+    array = in_native_format(array)
     if array.dtype.kind in "biuf":
         return array
     example = array.reshape(-1)[0] if array.size else None

@@ -18,6 +18,7 @@ def pipeline(
     flip=True,
     drop_remainder=False,
     seed=None,
+    fill_mode="constant",
 ):
     """Batches for `fit`, with the CIFAR augmentation on request.
 
@@ -37,6 +38,7 @@ def pipeline(
             digits or letters.
         drop_remainder: Whether to leave out a last partial batch.
         seed: Int or `None`.
+        fill_mode: `"constant"` for zeros, or `"reflect"`; see `PadAndCrop`.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`.
@@ -54,7 +56,7 @@ def pipeline(
             dataset = dataset.shuffle(buffer, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
         if augment:
-            dataset = dataset.map(_augmentation(padding, flip, seed))
+            dataset = dataset.map(_augmentation(padding, flip, seed, fill_mode))
         # The thread that tunes a pipeline sleeps 10 ms, 20 ms, 40 ms, ... and
         # an iterator's end can wait for it to wake up: up to half an epoch.
         options = tf.data.Options()
@@ -62,8 +64,10 @@ def pipeline(
         return dataset.prefetch(_PREFETCHED).with_options(options)
 
 
-def _augmentation(padding, flip, seed):
-    layers = [PadAndCrop(padding, seed=seed)] if padding else []
+def _augmentation(padding, flip, seed, fill_mode):
+    layers = []
+    if padding:
+        layers.append(PadAndCrop(padding, seed=seed, fill_mode=fill_mode))
     if flip:
         layers.append(keras.layers.RandomFlip("horizontal", seed=seed))
 

@@ -17,6 +17,7 @@ from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
 from keras_robust.evaluation.flags import Flag
+from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
 from keras_robust.evaluation.named_attacks import get_attack
 from keras_robust.evaluation.outcomes import Baseline
@@ -239,6 +240,7 @@ def robustness_curve(
     if attacks and probe:
         largest = dict([list(attacks.items())[-1]])
         flags += Probes(examples, baseline.right, largest, verbose).run()
+    flags += baseline_flags(baseline, flags)
     name = attack if isinstance(attack, str) else _name_of(attacks)
     return RobustnessCurve(
         [0.0, *epsilons], correct, _name_of_norm(norm), name, flags, facts

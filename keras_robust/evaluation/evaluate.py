@@ -11,6 +11,7 @@ from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.data import check_data as check_data
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
+from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
 from keras_robust.evaluation.named_attacks import as_attacks
 from keras_robust.evaluation.outcomes import LAST
@@ -179,6 +180,7 @@ def evaluate_robustness(
     flags = find_flags(examples, attacks, outcomes, stages, compared)
     if attacks and probe:
         flags += Probes(examples, baseline.right, attacks, verbose).run()
+    flags += baseline_flags(baseline, flags)
     correct = {key: correct[key] for key in ("clean", *attacks)}
     return RobustnessReport(correct, flags, stages, facts)
 

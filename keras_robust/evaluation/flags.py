@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,40 @@ def find_flags(
             attacks, examples.image.shape, examples.classifier.num_classes
         ),
     ]
+
+
+RANDOMIZED = Flag(
+    "randomized",
+    "outputs change from call to call; use AutoAttack's version 'rand', or "
+    "`eot`",
+)
+
+
+def baseline_flags(baseline: Any, probed: Iterable[Flag] = ()) -> list[Flag]:
+    """Flags of what a model says of the unperturbed examples.
+
+    By name: `nan outputs`, `randomized`.
+
+    Args:
+        baseline: A `Baseline`.
+        probed: Flags that probes gave, which tell more of randomness; they
+            need examples that are right.
+    """
+    flags = []
+    count = int(np.isnan(baseline.logits).any(-1).sum())
+    if count:
+        flags.append(
+            Flag(
+                "nan outputs",
+                "the model gives NaN on unperturbed examples; its answer is "
+                "then the first class that has one",
+                {"examples": count, "of": len(baseline.logits)},
+            )
+        )
+    known = any(flag.name == RANDOMIZED.name for flag in probed)
+    if baseline.randomized and not known:
+        flags.append(RANDOMIZED)
+    return flags
 
 
 def outcome_flags(outcomes: dict[str, dict]) -> list[Flag]:

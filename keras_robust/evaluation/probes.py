@@ -16,6 +16,7 @@ from keras_robust.attacks.square import SquareAttack
 from keras_robust.classifier import PREDICTION_DRAW
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.evaluation.data import Examples
+from keras_robust.evaluation.flags import RANDOMIZED
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.outcomes import attacked_image
 from keras_robust.progress import Progress
@@ -109,7 +110,12 @@ class Probes:
     @cached_property
     def spread(self) -> float:
         """The largest logit."""
-        return float(np.abs(self.clean).max()) or 1.0
+        return (
+            float(
+                np.abs(self.clean).max(initial=0, where=np.isfinite(self.clean))
+            )
+            or 1.0
+        )
 
     def right(self, image: np.ndarray) -> np.ndarray:
         """Which examples are right at `image`."""
@@ -120,14 +126,15 @@ class Probes:
         first = self.clean
         again = self.logits()
         other = self.logits(draw=1000)
-        difference = max(np.abs(first - z).max() for z in (again, other))
+        difference = max(_largest_difference(first, z) for z in (again, other))
         changed = (first.argmax(-1) != other.argmax(-1)).mean()
-        if difference <= self.rounding * self.spread:
+        small = difference <= self.rounding * self.spread
+        image, held = self.examples.image, self.examples.held
+        if small and not self.classifier.is_randomized(image, held):
             return None
         return (
-            "randomized",
-            "outputs change from call to call; use AutoAttack's version "
-            "'rand', or `eot`",
+            RANDOMIZED.name,
+            RANDOMIZED.message,
             {
                 "largest difference": float(difference),
                 "changed predictions": float(changed),
@@ -143,7 +150,7 @@ class Probes:
         company = np.concatenate([np.arange(half), np.zeros(half, int)])
         alone = self.logits(rows=np.arange(2 * half))[:half]
         mixed = self.logits(rows=company)[:half]
-        difference = np.abs(mixed - alone).max()
+        difference = _largest_difference(mixed, alone)
         if difference <= self.rounding * self.spread or self.randomized():
             return None
         return (
@@ -336,6 +343,14 @@ class Probes:
                     ops.convert_to_tensor, part.held
                 ),
             }
+
+
+def _largest_difference(first, second):
+    """Of two arrays; NaN is equal to NaN."""
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    # NaN on one side is a difference without a size.
+    difference = np.nan_to_num(np.abs(first - second), nan=np.inf)
+    return float(np.where(same, 0.0, difference).max())
 
 
 def _radius_of(attack, shape, chosen):

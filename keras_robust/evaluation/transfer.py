@@ -17,6 +17,7 @@ from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
 from keras_robust.evaluation.flags import Flag
+from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import outcome_flags
 from keras_robust.evaluation.flags import setting_flags
 from keras_robust.evaluation.outcomes import Baseline
@@ -227,6 +228,10 @@ def transfer_matrix(
                 everyone[source], right[source], attacks, verbose
             ).run(cheap=True)
             flags += [flag.about(source=source) for flag in probes]
+    for name, baseline in said.items():
+        probed = [f for f in flags if f.evidence.get("source") == name]
+        found = baseline_flags(baseline, probed)
+        flags += [flag.about(model=name) for flag in found]
     examples = [
         [(right[source] & right[target]).sum() for target in targets]
         for source in sources

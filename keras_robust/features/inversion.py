@@ -95,6 +95,7 @@ def frozen_view(
     Returns:
         `(view, frozen)`; the function does not keep the view alive.
     """
+    classifier.refresh(x)
     view = classifier.representation(layer)
     frozen = classifier.once(
         ("frozen representation", layer),

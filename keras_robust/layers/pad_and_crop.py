@@ -1,11 +1,11 @@
-"""Zero padding and a random crop, drawn for every example."""
+"""Padding and a random crop, drawn for every example."""
 
 import keras
 
 
 @keras.saving.register_keras_serializable("keras_robust")
 class PadAndCrop(keras.layers.RandomTranslation):
-    """Pads with zeros and crops back to the same size, per example.
+    """Pads images and crops back to the same size, per example.
 
     The augmentation of He et al. 2016 (arXiv:1512.03385, section 4.2).
     Padding by `p` and cropping is a shift by a whole number of pixels in
@@ -13,9 +13,14 @@ class PadAndCrop(keras.layers.RandomTranslation):
     with its shifts rounded. Keras's `RandomCrop` does not pad. Works in a
     `tf.data` pipeline on every backend.
 
+    Jordan 2024 (arXiv:2404.00498) pads with reflections. PyTorch's leave out
+    the pixel at the edge, Keras's repeat it.
+
     Args:
         padding: Int >= 0, pixels on each side.
         seed: Int or `None`.
+        fill_mode: What is padded with: `"constant"` (zeros), `"reflect"`, or
+            another one of `RandomTranslation`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Example:
@@ -25,7 +30,7 @@ class PadAndCrop(keras.layers.RandomTranslation):
     ```
     """
 
-    def __init__(self, padding=4, seed=None, **kwargs):
+    def __init__(self, padding=4, seed=None, fill_mode="constant", **kwargs):
         if int(padding) != padding or padding < 0:
             raise ValueError(
                 "Argument `padding` must be an integer >= 0. "
@@ -34,7 +39,7 @@ class PadAndCrop(keras.layers.RandomTranslation):
         super().__init__(
             height_factor=1.0,
             width_factor=1.0,
-            fill_mode="constant",
+            fill_mode=fill_mode,
             interpolation="nearest",
             seed=seed,
             **kwargs,
@@ -65,7 +70,6 @@ class PadAndCrop(keras.layers.RandomTranslation):
         for name in (
             "height_factor",
             "width_factor",
-            "fill_mode",
             "interpolation",
             "fill_value",
         ):

@@ -3,6 +3,8 @@
 from keras_robust.classifier.views import (
     representation_view as representation_view,
 )
+from keras_robust.models.airbench import adapt_whitening as adapt_whitening
+from keras_robust.models.airbench import airbench as airbench
 from keras_robust.models.cifar_resnet import cifar_resnet as cifar_resnet
 from keras_robust.models.ensemble import ensemble as ensemble
 from keras_robust.models.mlp import mlp as mlp

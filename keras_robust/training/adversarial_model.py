@@ -19,8 +19,7 @@ from keras_robust.training.arguments import check_front
 from keras_robust.training.arguments import check_kind
 from keras_robust.training.arguments import check_schedule
 from keras_robust.training.array_checks import check_arrays
-from keras_robust.training.augmentation import find_front
-from keras_robust.training.augmentation import warn_of_random_layers
+from keras_robust.training.augmentation import front_of
 from keras_robust.training.batch_attack import BatchAttack
 from keras_robust.training.fitting import Follower
 from keras_robust.training.fitting import arguments_by_name
@@ -74,10 +73,11 @@ class AdversarialModel(backend.Trainer, keras.Model):
         validation_attack: Attack for `evaluate` and `validation_data`;
             `None` for `attack`.
         augmentation: `"auto"`: random image layers in front of the model
-            (`RandomFlip`, `GaussianNoise`, ..., also in a nested model, also
-            behind a `Rescaling`) run once in each training step; the drawn
-            image, clipped to `value_range`, is attacked, and the rest of the
-            model is trained on it. `None`: they run in the training pass,
+            (`RandomFlip`, ..., also in a `Pipeline` or nested model, or behind
+            a `Rescaling`; your own if in inference they change nothing) run
+            once in each training step; the drawn image, clipped to
+            `value_range`, is attacked, and the rest of the model is trained on
+            it. `None`, and for all others: they run in the training pass,
             after the attack, which they undo; a warning names them.
         epsilon_schedule: `None`, or the radius in the course of the training:
             a schedule of `keras.optimizers.schedules` that gives the radius by
@@ -132,11 +132,15 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self.attacked = attacked
         self._output = output
         self._own_loss = OwnLoss.of(model)
+        self._loss_parts = None
         self._train_attack = self._prepared(attack, "attack")
         self._test_attack = self._prepared(
             validation_attack or attack, "validation_attack"
         )
-        self._front = self._find_front()
+        self._front = front_of(
+            model, self._train_attack.classifier, augmentation
+        )
+        check_front(self._front, self._train_attack)
         check_schedule(epsilon_schedule, self._train_attack)
         self._clock = None
         if epsilon_schedule is not None:
@@ -145,7 +149,6 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self._batch_checks = BatchChecks()
         self._watch = SourceWatch()
         self._robust = None
-        self._loss_parts = None
         self._evaluating = False
         self.built = True
 
@@ -240,6 +243,14 @@ class AdversarialModel(backend.Trainer, keras.Model):
         return self._own_loss(
             x, y, y_pred, sample_weight, training, losses=self.losses
         )
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """As Keras, once the metrics of attacked inputs are built as well."""
+        if self._robust is not None:
+            self._robust.build(y, y_pred, sample_weight)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def perturb(
         self, x: Any, y: Any, attack: GradientAttack | None = None
@@ -478,16 +489,6 @@ class AdversarialModel(backend.Trainer, keras.Model):
         )
         prepared.check_noise()
         return prepared
-
-    def _find_front(self):
-        """The layers in front that are drawn once in each step."""
-        if self.augmentation is None:
-            warn_of_random_layers(self.model)
-            return None
-        front = find_front(self._train_attack.classifier)
-        warn_of_random_layers(self.model, front.layers if front else ())
-        check_front(front, self._train_attack)
-        return front
 
     def _check(self, x, y, attack):
         if self.compiled:

@@ -83,13 +83,19 @@ class BatchAttack:
 
     @property
     def classifier(self) -> Classifier:
-        """The `Classifier` that is attacked."""
-        attack = self.given
+        """The `Classifier` that is attacked.
+
+        Of several outputs that of the only one with a loss, if none is chosen.
+        """
+        attack, part = self.given, self.part()
+        output = attack.output
+        if output is None and part is not None:
+            output = part.key
         return Classifier.of(
             self._model,
             from_logits=attack.from_logits,
             attacked=attack.attacked,
-            output=attack.output,
+            output=output,
         )
 
     @property
@@ -295,7 +301,9 @@ class BatchAttack:
         return CompiledLoss("mse", None, names).only(self.given.output)
 
     def _logits(self, front):
-        return self.classifier.logits if front is None else plain_logits(front)
+        if front is None:
+            return self.classifier.logits
+        return plain_logits(front, self.classifier)
 
     def _callable_objective(self, front):
         loss = self.given.loss
@@ -357,6 +365,10 @@ class BatchAttack:
             ValueError: If a model of classes does not tell its logits.
         """
         classifier, attack = self.classifier, self.attack
+        names = output_names(self._model) or []
+        if len(names) > 1 and classifier.output is None:
+            # None of them is the one that classifies.
+            return
         shape = classifier.input_shape
         width = classifier.outputs.width
         if shape is None or None in shape or width is None or width < 2:

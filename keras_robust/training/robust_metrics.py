@@ -29,19 +29,23 @@ class RobustMetric(keras.metrics.Metric):
         if direction is not None:
             self._direction = direction
         self.is_awake = False
+        # Some metrics make their variables in the first update.
+        self.is_ready = False
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """As the metric; nothing while Keras sorts metrics by outputs."""
         if self.is_awake:
             self.metric.update_state(y_true, y_pred, sample_weight)
+            self.is_ready = True
 
     def result(self):
-        """The metric's."""
-        return self.metric.result()
+        """The metric's; 0 before its first update."""
+        return self.metric.result() if self.is_ready else ops.zeros(())
 
     def reset_state(self):
-        """The metric's."""
-        self.metric.reset_state()
+        """The metric's, once there is a state."""
+        if self.is_ready:
+            self.metric.reset_state()
 
 
 class _Told(keras.metrics.Mean):
@@ -145,15 +149,18 @@ def robust_copy(metric: Any) -> RobustMetric | None:
 
 def _complete(copied, metric):
     """Settings that a metric's `get_config` leaves out, which some do."""
-    for key, value in vars(metric).items():
-        plain = isinstance(value, (str, int, float, bool, type(None)))
-        if key == "_fn_kwargs" or (plain and key in vars(copied)):
-            setattr(copied, key, value)
     shapes = [
         [tuple(variable.shape) for variable in found.variables]
         for found in (copied, metric)
     ]
-    if shapes[0] != shapes[1]:
+    # One that was updated has variables, and says so, which a new one makes.
+    is_lazy = len(shapes[0]) < len(shapes[1])
+    for key, value in vars(metric).items():
+        plain = isinstance(value, (str, int, float, bool, type(None)))
+        plain = plain and key in vars(copied) and not is_lazy
+        if key == "_fn_kwargs" or plain:
+            setattr(copied, key, value)
+    if shapes[0] != shapes[1][: len(shapes[0])]:
         raise ValueError("its configuration is not complete")
 
 
@@ -243,6 +250,25 @@ class RobustMetrics:
             found |= set(group.result())
         return found
 
+    def build(self, y: Any, outputs: Any, sample_weight: Any = None) -> None:
+        """Lets the copies make what they make in their first update.
+
+        That is to be before a step whose state is fixed. Nothing is counted.
+
+        Args:
+            y: Labels as `fit` takes them.
+            outputs: The model's outputs.
+            sample_weight: As in `fit`.
+        """
+        if all(copied.is_ready for copied in self._copies):
+            return
+        if self.is_single and len(keras.tree.flatten(outputs)) > 1:
+            return
+        with keras.StatelessScope():
+            _group(self._holder).update_state(y, outputs, sample_weight)
+        for copied in self._copies:
+            copied.is_ready = True
+
     def update(self, y: Any, outputs: Any, sample_weight: Any = None) -> None:
         """Adds a batch to the copies.
 
@@ -273,7 +299,8 @@ def _compiled(holder, metrics, weighted_metrics, structure):
     nothing = keras.tree.map_structure(
         lambda part: np.zeros((1, 1), "float32"), structure
     )
-    holder.compute_metrics(None, nothing, nothing)
+    # Not by `compute_metrics`, which asks them for results too.
+    _group(holder).update_state(nothing, nothing)
     return holder
 
 

@@ -1,0 +1,111 @@
+"""Whether compiled functions of a model still do what the model does."""
+
+import types
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.classifier.frozen_model import agree
+from keras_robust.classifier.frozen_model import choose_output
+from keras_robust.classifier.frozen_model import rounding_of
+from keras_robust.classifier.structure import counts
+from keras_robust.classifier.structure import is_users
+
+_OURS = ("keras", "keras_robust")
+
+
+def runs_users_code(model: keras.Model) -> bool:
+    """Whether calling a model runs code that is not Keras's.
+
+    Such code may read anything: a global, a closure, an attribute of a class.
+    What it reads is no part of a `Structure`.
+
+    Args:
+        model: A built Keras model.
+    """
+    waiting, seen = [model], {id(model)}
+    while waiting:
+        operation = waiting.pop()
+        if isinstance(operation, keras.layers.Lambda) or _is_users(operation):
+            return True
+        for name, value in vars(operation).items():
+            if not counts(name):
+                continue
+            for part in _parts(value):
+                if isinstance(part, keras.Operation):
+                    if id(part) not in seen:
+                        seen.add(id(part))
+                        waiting.append(part)
+                elif _is_code(part):
+                    return True
+    return False
+
+
+def _is_users(value):
+    kind = type(value)
+    return is_users(kind) and kind.__module__.partition(".")[0] not in _OURS
+
+
+def _is_code(value):
+    if isinstance(value, types.FunctionType):
+        return (value.__module__ or "").partition(".")[0] not in _OURS
+    return callable(value) and _is_users(value)
+
+
+def _parts(value, depth=0):
+    """The entries of lists and dictionaries, as layers keep others in them."""
+    if depth < 3 and isinstance(value, dict):
+        value = list(value.values())
+    if depth < 3 and isinstance(value, (list, tuple)):
+        return [part for entry in value for part in _parts(entry, depth + 1)]
+    return [value]
+
+
+def computes_as_now(classifier: Any, rows: Any, held: dict) -> bool:
+    """Whether compiled outputs are what the model's code gives now.
+
+    Args:
+        classifier: A `Classifier`.
+        rows: Tensor `(N, ...)`, a few inputs.
+        held: The other inputs.
+    """
+    draw = ops.convert_to_tensor(0, "int32")
+    now = classifier.outputs(rows, draw, held)
+    now = ops.convert_to_numpy(ops.cast(now, "float32"))
+    size = len(now)
+    found = classifier.predict_outputs(rows, size, held, draw=0)
+    return agree(found, now, rounding_of(classifier.model))
+
+
+def plain_calls_differ(classifier: Any, image: Any, held: dict) -> bool:
+    """Whether two plain calls of the model give different outputs.
+
+    Randomness that Keras does not know, such as NumPy's, shows in no other
+    way. The model's variables are put back.
+
+    Args:
+        classifier: A `Classifier`.
+        image: Array `(N, ...)`, N >= 1.
+        held: The other inputs.
+    """
+    model = classifier.model
+    before = [
+        (variable, np.array(ops.convert_to_numpy(variable)))
+        for variable in model.non_trainable_variables
+    ]
+    x = ops.cast(ops.convert_to_tensor(image), "float32")
+    packed = classifier.inputs.pack(classifier.outputs.scale(x), held)
+
+    def call():
+        found = model(packed, training=False)
+        found = choose_output(found, classifier.output, model)
+        return ops.convert_to_numpy(ops.cast(found, "float32"))
+
+    try:
+        first, second = call(), call()
+    finally:
+        for variable, value in before:
+            variable.assign(value)
+    return not agree(first, second, rounding_of(model))
