@@ -84,10 +84,11 @@ def network():
     return keras.Sequential(
         [
             keras.Input((4,)),
-            keras.layers.Dense(5),
-            keras.layers.BatchNormalization(scale=False),
-            keras.layers.Dense(3),
-        ]
+            keras.layers.Dense(5, name="first"),
+            keras.layers.BatchNormalization(scale=False, name="norm"),
+            keras.layers.Dense(3, name="last"),
+        ],
+        name="network",
     )
 
 
@@ -103,10 +104,8 @@ def trained(training, steps=1):
     model.compile(make_optimizer(training, 1), make_loss(training))
     model.fit(x, y, batch_size=8, epochs=steps, verbose=0, shuffle=False)
     return {
-        path.partition("/")[2]: ops.convert_to_numpy(variable) - before[path]
-        for path, variable in (
-            (variable.path, variable) for variable in model.trainable_variables
-        )
+        variable.path: ops.convert_to_numpy(variable) - before[variable.path]
+        for variable in model.trainable_variables
     }
 
 
