@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from keras_robust.study.report_errors import REPORT_ERRORS
 from keras_robust.study.training_sets import MODELS
+from keras_robust.study.training_sets import SOURCE
 from keras_robust.study.training_sets import controlled
 
 
@@ -54,6 +55,10 @@ class Recipe:
         dataset: Name for `datasets.load`.
         network: Name of a function of `models`.
         network_options: Its arguments.
+        networks: Other networks by model, as `[function, options]`; controls
+            have those of what they control. One for `"source"` is trained on
+            the data set as well, and the relabelled sets are made from it
+            instead of from the standard model.
         training: Training of the standard model.
         overrides: Other values of `training` by model; controls have those of
             what they control.
@@ -88,6 +93,7 @@ class Recipe:
     network: str
     training: Training
     network_options: dict = field(default_factory=dict)
+    networks: dict = field(default_factory=dict)
     overrides: dict = field(default_factory=dict)
     train_images: int | None = None
     test_images: int | None = None
@@ -121,10 +127,28 @@ class Recipe:
         }
         return replace(self.training, **changed)
 
+    def network_of(self, model: str) -> tuple[str, dict]:
+        """The function of `models` that makes a model's network, its arguments.
+
+        Args:
+            model: One of `models`.
+        """
+        own = (self.network, self.network_options)
+        if model in self.networks:
+            return tuple(self.networks[model])
+        return tuple(self.networks.get(controlled(model), own))
+
     @property
-    def models(self):
+    def relabel_source(self) -> str:
+        """The model that the relabelled sets are made from."""
+        return "source" if "source" in self.networks else "standard"
+
+    @property
+    def models(self) -> dict[str, str]:
         """Names of all models, with what they are trained on."""
         models = dict(MODELS)
+        if "source" in self.networks:
+            models["source"] = SOURCE
         for error in self.errors:
             base, what = REPORT_ERRORS[error]
             if base is not None:
