@@ -9,6 +9,7 @@ from keras_robust.datasets import ImageDataset
 from keras_robust.study import Replication
 from keras_robust.study import get_recipe
 from keras_robust.study import measures
+from keras_robust.study.training_sets import source_of
 
 
 class Sets:
