@@ -9,6 +9,7 @@ from keras_robust.datasets import ImageDataset
 from keras_robust.study import Replication
 from keras_robust.study import get_recipe
 from keras_robust.study import measures
+from keras_robust.study.training_sets import source_of
 
 
 class Sets:
@@ -97,3 +98,37 @@ def test_one_network_serves_all_evaluations(tmp_path):
         second.get_weights(), study.model("D_NR").get_weights(), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+
+
+def test_networks_by_model(tmp_path):
+    """A source of its own for the relabelled sets, another kind of student."""
+    plain = get_recipe("digits", "smoke")
+    student = ("small_cnn", {"filters": (4, 4)})
+    recipe = replace(
+        plain, networks={"source": ("mlp", {"widths": (8,)}), "D_rand": student}
+    )
+    assert "source" in recipe.models and "source" not in plain.models
+    study = Replication(recipe, tmp_path, verbose=0)
+    assert study.network("source").name == "mlp"
+    assert study.network().name == "small_cnn"
+    for name in ("D_rand", "D_rand_shortcut", "D_rand_robust"):
+        assert recipe.network_of(name) == student
+    assert recipe.network_of("D_det") == plain.network_of("D_det")
+    sources = {
+        "D_rand": "source",
+        "D_other": "source",
+        "D_rand_robust": "adversarial",
+        "D_rand_shortcut": None,
+        "D_R": "adversarial",
+        "D_NR": "standard",
+    }
+    for name, source in sources.items():
+        assert source_of(name, recipe) == source
+    assert source_of("D_rand", plain) == "standard"
+    assert len({study.seed_of(name) for name in recipe.models}) == len(
+        recipe.models
+    )
+    for name in ("standard", "D_rand", "source"):
+        study._networks[name] = study.network(name)
+    shared = [study.shared_network(name) for name in ("standard", "D_rand")]
+    assert shared[0] is not shared[1]

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from keras_robust import datasets
+from keras_robust.study.optimizers import make_loss
 from keras_robust.study.optimizers import make_optimizer
 from keras_robust.study.plateau_monitor import PlateauMonitor
 from keras_robust.study.report_errors import enlarged_and_cropped
@@ -42,7 +43,7 @@ def fit_network(
     x, y = train
     model.compile(
         make_optimizer(training, -(-len(x) // training.batch_size)),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        make_loss(training),
         metrics=["accuracy"],
     )
     backup = Path(folder)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from keras_robust.study.report_errors import REPORT_ERRORS
 from keras_robust.study.training_sets import MODELS
+from keras_robust.study.training_sets import SOURCE
 from keras_robust.study.training_sets import controlled
 
 
@@ -16,13 +17,20 @@ class Training:
     Attributes:
         epochs: Int.
         learning_rate: Peak learning rate.
-        optimizer: `"sgd"` (momentum 0.9), `"nesterov"` or `"adam"`.
+        optimizer: `"sgd"`, `"nesterov"` (both with `momentum`) or `"adam"`.
         schedule: `"one_cycle"`: warm-up over a fifth of the steps, then a
-            cosine to zero; `"drops"`: a tenth after each third;
+            cosine to zero; `"triangle"`: from a fifth of the peak up in 23 %
+            of the steps and down to 7 %; `"drops"`: a tenth after each third;
             `"late_drops"`: a tenth after 60 and after 80 % of the steps;
             `"constant"`.
         batch_size: Int.
         augment: Whether to shift, and flip where the recipe flips.
+        momentum: Float in [0, 1), of SGD.
+        label_smoothing: Float in [0, 1).
+        bias_rate: Float > 0, how much larger the learning rate of biases and
+            of BatchNormalization's offsets is.
+        weight_average: Share of the running average of weights that each step
+            keeps, which takes their place at the end; `None` for none.
     """
 
     epochs: int
@@ -31,6 +39,10 @@ class Training:
     schedule: str = "one_cycle"
     batch_size: int = 128
     augment: bool = True
+    momentum: float = 0.9
+    label_smoothing: float = 0.0
+    bias_rate: float = 1.0
+    weight_average: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,10 @@ class Recipe:
         dataset: Name for `datasets.load`.
         network: Name of a function of `models`.
         network_options: Its arguments.
+        networks: Other networks by model, as `[function, options]`; controls
+            have those of what they control. One for `"source"` is trained on
+            the data set as well, and the relabelled sets are made from it
+            instead of from the standard model.
         training: Training of the standard model.
         overrides: Other values of `training` by model; controls have those of
             what they control.
@@ -77,6 +93,7 @@ class Recipe:
     network: str
     training: Training
     network_options: dict = field(default_factory=dict)
+    networks: dict = field(default_factory=dict)
     overrides: dict = field(default_factory=dict)
     train_images: int | None = None
     test_images: int | None = None
@@ -110,10 +127,28 @@ class Recipe:
         }
         return replace(self.training, **changed)
 
+    def network_of(self, model: str) -> tuple[str, dict]:
+        """The function of `models` that makes a model's network, its arguments.
+
+        Args:
+            model: One of `models`.
+        """
+        own = (self.network, self.network_options)
+        if model in self.networks:
+            return tuple(self.networks[model])
+        return tuple(self.networks.get(controlled(model), own))
+
     @property
-    def models(self):
+    def relabel_source(self) -> str:
+        """The model that the relabelled sets are made from."""
+        return "source" if "source" in self.networks else "standard"
+
+    @property
+    def models(self) -> dict[str, str]:
         """Names of all models, with what they are trained on."""
         models = dict(MODELS)
+        if "source" in self.networks:
+            models["source"] = SOURCE
         for error in self.errors:
             base, what = REPORT_ERRORS[error]
             if base is not None:

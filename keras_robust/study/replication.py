@@ -18,10 +18,13 @@ from keras_robust.study.store import StageStore
 from keras_robust.study.training_sets import STREAMS
 from keras_robust.study.training_sets import controlled
 from keras_robust.study.training_sets import is_generated
-from keras_robust.study.training_sets import is_robust_source
+from keras_robust.study.training_sets import source_of
 from keras_robust.study.training_sets import transform_of
 from keras_robust.training import AdversarialModel
 from keras_robust.version import __version__
+
+# Training images that whitened networks take their patches from.
+WHITENED = 5_000
 
 
 class Replication:
@@ -77,9 +80,14 @@ class Replication:
             )
         return self._data
 
-    def network(self):
-        """A new network of the recipe's kind."""
-        return self.build(self.recipe.network, self.recipe.network_options)
+    def network(self, name: str = "standard") -> keras.Model:
+        """A new network of the kind that a model has.
+
+        Args:
+            name: One of `recipe.models`.
+        """
+        function, options = self.recipe.network_of(name)
+        return self.build(function, options)
 
     def build(self, function, options):
         """A network under the recipe's dtype policy.
@@ -172,7 +180,9 @@ class Replication:
             generated = self.generated(name)
             x, y = generated["x"], generated["y"]
         what = self.recipe.models[name]
-        return self.fit(name, self.network, (x, y), f"{name} ({what})")
+        return self.fit(
+            name, lambda: self.network(name), (x, y), f"{name} ({what})"
+        )
 
     def fit(self, name, make, train, what):
         """A new network, trained; keeps its curve.
@@ -190,6 +200,7 @@ class Replication:
         recipe = self.recipe
         keras.utils.set_random_seed(self.seed_of(name))
         network = model = make()
+        models.adapt_whitening(network, train[0][:WHITENED])
         if name == "adversarial":
             # Madry's library starts at the image itself: C.3, Table 4.
             attack = PGDAttack(
@@ -210,10 +221,8 @@ class Replication:
         return network
 
     def _generate(self, name):
-        source = None
-        if not name.endswith("_shortcut"):
-            robust = is_robust_source(name)
-            source = self.model("adversarial" if robust else "standard")
+        source = source_of(name, self.recipe)
+        source = None if source is None else self.model(source)
         began = self._begin(f"generating {name}")
         x, y = self.data.train
         transform = self.transform(name, source)
@@ -250,10 +259,11 @@ class Replication:
     def shared_network(self, name):
         """A model's weights in one network, whose attacks are compiled once."""
         model = self.model(name)
-        if "evaluated" not in self._networks:
-            self._networks["evaluated"] = self.network()
-        self._networks["evaluated"].set_weights(model.get_weights())
-        return self._networks["evaluated"]
+        kind = f"evaluated {self.recipe.network_of(name)}"
+        if kind not in self._networks:
+            self._networks[kind] = self.network(name)
+        self._networks[kind].set_weights(model.get_weights())
+        return self._networks[kind]
 
     def seed_of(self, name):
         """Another stream for every model and data set."""

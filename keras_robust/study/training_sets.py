@@ -1,5 +1,7 @@
 """What the models of a replication are trained on."""
 
+from typing import Any
+
 from keras_robust.features import NonRobustifier
 from keras_robust.features import Robustifier
 from keras_robust.features import Shortcut
@@ -22,14 +24,16 @@ MODELS = {
     "D_other": "adversarial examples, their random target never the true label",
     "D_other_shortcut": "a pattern per wrong random target: no features at all",
 }
+# Where the relabelled sets are made from another network than the standard one.
+SOURCE = "the data set; the relabelled sets are made from it"
 TARGETS = {"D_rand": "random", "D_det": "deterministic", "D_other": "other"}
-_BASES = ("standard", "adversarial", "D_R", "D_NR", *TARGETS)
+_BASES = ("standard", "adversarial", "source", "D_R", "D_NR", *TARGETS)
 # Streams of random numbers, which keep theirs when others are added.
 STREAMS = (
     *("standard", "adversarial", "D_R", "D_NR", "D_rand", "D_det"),
     *("D_rand_robust", "D_det_robust", "D_rand_shortcut", "D_det_shortcut"),
     *("D_other", "D_other_shortcut", "standard_frozen_flips", "D_R_unpooled"),
-    *("D_rand_nine_targets", "D_rand_no_box", "leakage"),
+    *("D_rand_nine_targets", "D_rand_no_box", "leakage", "source"),
 )
 
 
@@ -55,6 +59,23 @@ def is_generated(name):
 def is_robust_source(name):
     """Whether a generated set takes the features of the adversarial model."""
     return controlled(name) == "D_R" or name.endswith("_robust")
+
+
+def source_of(name: str, recipe: Any) -> str | None:
+    """The model whose features a generated set takes.
+
+    Args:
+        name: Name of a model that is trained on one.
+        recipe: A `Recipe`.
+
+    Returns:
+        The name of that model; `None` for a shortcut, which takes none.
+    """
+    if name.endswith("_shortcut"):
+        return None
+    if is_robust_source(name):
+        return "adversarial"
+    return recipe.relabel_source if controlled(name) in TARGETS else "standard"
 
 
 def transform_of(name, recipe, source, num_classes, seed):
