@@ -120,6 +120,7 @@ def test_the_first_command_reports_two_data_sets(replicated, tmp_path, capsys):
         assert re.search(rf"{name}</b>: {shown} of \d+ claims shown", opening)
         assert f'href="{name}/report.html"' in opening
         assert all(claim["statement"] in text for claim in claims)
+    assert "0.25 on planted,\n0.5 on digits." in text
     assert text.count("data:image/svg+xml") == 2
     assert not re.search(r"<(script|link|iframe)|@import|url\(", text)
     printed = capsys.readouterr().out

@@ -106,7 +106,6 @@ def write_overview(
             name: {
                 "results": results,
                 "tally": tally(results["claims"]),
-                "reading": outputs.reading_text(results),
                 "bars": _embedded(figures[name], "svg"),
                 "claims": {c["name"]: c for c in results["claims"]},
             }
