@@ -124,7 +124,9 @@ def test_the_first_command_reports_two_data_sets(replicated, tmp_path, capsys):
     assert text.count("data:image/svg+xml") == 2
     assert not re.search(r"<(script|link|iframe)|@import|url\(", text)
     printed = capsys.readouterr().out
-    assert re.search(r"^Robust features +shown +not shown$", printed, re.M)
+    assert re.search(
+        r"^Robust features +shown +cannot be decided$", printed, re.M
+    )
     lines = printed.splitlines()
     assert lines[-1].endswith("report.html")
     assert max(map(len, lines[:-1])) <= 80

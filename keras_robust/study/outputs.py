@@ -188,13 +188,14 @@ def claims_text(results: dict) -> str:
     claims, seeds = results["claims"], len(results["seeds"])
     lines = ["", *_wrapped(f"{title}{tally(claims)}.")]
     lines += _wrapped(reading_text(results))
+    told = {}
     for verdict in VERDICTS:
         chosen = [claim for claim in claims if claim["verdict"] == verdict]
         if chosen:
             lines += ["", f"{verdict[0].upper()}{verdict[1:]}:"]
         for claim in chosen:
             lines += _wrapped(f"{claim['name']}. {claim['statement']}", "  ")
-            for text in _details(claim, seeds):
+            for text in _details(claim, seeds, told):
                 lines += _wrapped(text, "      ")
     return "\n".join([*lines, ""])
 
@@ -233,14 +234,17 @@ def overview_text(all_results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def _details(claim, seeds):
-    """Numbers of a claim, and why it is not shown."""
+def _details(claim, seeds, told):
+    """Numbers of a claim, and why it is not shown; a reason is told once."""
     numbers = [
         f"{name} {number(value)}" for name, value in claim["numbers"].items()
     ]
     details = ["; ".join(numbers)] if numbers else []
     if claim["verdict"] == UNDECIDED:
-        details.append(f"Reason: {claim['reason']}.")
+        first = told.setdefault(claim["reason"], claim["name"])
+        as_before = f'as of "{first}"'
+        again = first != claim["name"]
+        details.append(f"Reason: {as_before if again else claim['reason']}.")
     elif claim["verdict"] not in (SHOWN, NOT_RUN):
         held = f" (holds in {claim['seeds']} of {seeds} seeds)"
         details.append(f"Rule: {claim['rule']}{held if seeds > 1 else ''}.")
