@@ -231,9 +231,17 @@ def test_what_is_too_small_is_not_judged(published):
 def test_tally():
     claims = [{"verdict": "shown"}] * 3 + [{"verdict": "not shown"}]
     assert tally(claims) == "3 of 4 claims shown; 1 not shown"
-    claims += [{"verdict": "not run"}, {"verdict": "same direction, smaller"}]
+    claims += [
+        {"verdict": verdict}
+        for verdict in (
+            "not run",
+            "same direction, smaller",
+            "cannot be decided",
+        )
+    ]
     assert tally(claims) == (
-        "3 of 5 claims shown; 1 same direction, smaller; 1 not shown; 1 not run"
+        "3 of 6 claims shown; 1 same direction, smaller; 1 not shown; "
+        "1 cannot be decided; 1 not run"
     )
 
 

@@ -221,21 +221,21 @@ def tally(claims: Sequence[dict]) -> str:
         claims: What `verdicts` returns.
 
     Returns:
-        Such as "9 of 12 claims shown, 1 not shown, 2 not run"; claims that
-        were not run or cannot be decided are not counted among the 12.
+        Such as "9 of 12 claims shown; 1 not shown; 2 cannot be decided; 2 not
+        run": claims that were not run are not counted among the 12.
     """
     counts = {
         verdict: sum(claim["verdict"] == verdict for claim in claims)
         for verdict in VERDICTS
     }
-    judged = sum(counts[verdict] for verdict in (SHOWN, SMALLER, NOT_SHOWN))
+    run = len(claims) - counts[NOT_RUN]
     others = [
         f"{count} {verdict}"
         for verdict, count in counts.items()
         if count and verdict != SHOWN
     ]
     # The verdict "same direction, smaller" has a comma of its own.
-    return "; ".join([f"{counts[SHOWN]} of {judged} claims shown", *others])
+    return "; ".join([f"{counts[SHOWN]} of {run} claims shown", *others])
 
 
 def mean_and_deviation(values: Sequence[float]) -> dict[str, float | None]:
