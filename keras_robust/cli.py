@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="replicate 'Adversarial Examples Are Not Bugs, They Are Features'",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add_replicate_arguments(replicate, dataset="digits")
+    add_replicate_arguments(replicate, dataset=None)
     evaluate = commands.add_parser(
         "evaluate",
         help="robust accuracy of a saved Keras classifier",
@@ -86,12 +86,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _replicate(preset, dataset=None, **options):
+    from keras_robust import study
+
+    if dataset is None and preset is None:
+        return study.overview(**options)
+    return study.replicate(dataset or "digits", preset=preset, **options)
+
+
 def _function(command):
     # Imported after parsing, so that --help and mistakes answer at once.
     if command == "replicate":
-        from keras_robust.study import replicate
-
-        return replicate
+        return _replicate
     if command == "sweep":
         from keras_robust.study import sweep
 

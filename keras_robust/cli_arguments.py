@@ -259,17 +259,23 @@ def radius(text: str) -> float:
     return value
 
 
-def add_replicate_arguments(parser, dataset):
+def add_replicate_arguments(
+    parser: argparse.ArgumentParser, dataset: str | None
+) -> None:
     """Adds the arguments of a replication.
 
     Args:
         parser: An `argparse.ArgumentParser`.
-        dataset: Default data set.
+        dataset: Default data set; `None` for several.
     """
     parser.add_argument(
         "--dataset",
-        default=dataset,
+        default=dataset or argparse.SUPPRESS,
         choices=DATASETS,
+        help="data set"
+        if dataset
+        else "default: planted, then digits, with one report of both; digits "
+        "where a preset is given",
     )
     parser.add_argument(
         "--preset",

@@ -3,7 +3,11 @@ import copy
 import pytest
 
 from keras_robust.study.claims import CLAIMS
+from keras_robust.study.recipes import RECIPES
+from keras_robust.study.replicate import judge
 from keras_robust.study.training_sets import MODELS
+from keras_robust.study.verdicts import find_reading
+from keras_robust.study.verdicts import tally
 from keras_robust.study.verdicts import verdicts
 
 # Tables 1, 7, 8, 9, 10 of Ilyas et al. 2019, and where the paper has none,
@@ -43,9 +47,11 @@ def published():
         },
         "measured": {
             "decomposition": {
-                "D_R train": 0.7733,
-                "D_R test": 0.6249,
-                "test": 0.4827,
+                "0.25": {
+                    "D_R train": 0.7733,
+                    "D_R test": 0.6249,
+                    "test": 0.4827,
+                },
             },
             "leakage": {"chance": 0.1, "D_rand": 0.235, "D_det": 0.0681},
             "transfer": {"correlation": {"untargeted": 0.979}},
@@ -53,9 +59,25 @@ def published():
     }
 
 
-def judged(*runs):
-    found = verdicts(CLAIMS, dict(enumerate(runs)), (0.25, 0.5))
+def judged(*runs, dataset="cifar10", **options):
+    found = verdicts(
+        CLAIMS,
+        dict(enumerate(runs)),
+        (0.25, 0.5),
+        dataset=dataset,
+        **options,
+    )
     return {claim["name"]: claim for claim in found}
+
+
+def standard(clean, *attacked):
+    """A run of a standard model, attacked at L2 0.25, 0.5, 1."""
+    l2, linf = (
+        {f"pgd-{name}": 0.01 * attacked[i] for i, name in enumerate(names)}
+        for names in (("l2-0.25", "l2-0.5", "l2-1"), ("linf-a", "linf-b"))
+    )
+    accuracy = {"clean": 0.01 * clean, **l2, **linf, "pgd-linf-0.0314": 0}
+    return {"evaluation": {"standard": {"accuracy": accuracy}}}
 
 
 def test_the_published_figures_show_every_claim(published):
@@ -68,7 +90,13 @@ def test_a_claim_must_hold_in_every_seed(published):
     # As standard, and 19 points.
     other["evaluation"]["D_R"]["accuracy"]["pgd-l2-0.25"] = 0.0449 + 0.19
     claim = judged(published, other)["Robust features"]
-    assert claim["verdict"] == "not shown" and claim["seeds"] == 1
+    assert claim["verdict"] == "same direction, smaller"
+    assert claim["seeds"] == 1
+    # One seed in the other direction.
+    opposite = copy.deepcopy(other)
+    opposite["evaluation"]["D_R"]["accuracy"]["pgd-l2-0.25"] = 0.04
+    claims = judged(published, other, opposite)
+    assert claims["Robust features"]["verdict"] == "not shown"
     number = claim["numbers"]["D_R, attacked"]
     assert number["mean"] == pytest.approx((48.2 + 23.49) / 2)
     assert number["deviation"] == pytest.approx(17.47, abs=0.01)
@@ -77,16 +105,18 @@ def test_a_claim_must_hold_in_every_seed(published):
 @pytest.mark.parametrize(
     ("name", "model", "attack", "value"),
     [
-        ("Adversarial training", "adversarial", "clean", 0.96),
-        ("Adversarial training", "adversarial", "pgd-l2-0.25", 0.24),
+        ("Price of robustness", "adversarial", "clean", 0.96),
+        ("Adversarial training", "adversarial", "pgd-l2-0.25", 0.04),
+        ("Robust features", "D_R", "pgd-l2-0.25", 0.04),
         ("Robust features in L-infinity", "D_R", "pgd-linf-0.00931", 0.11),
-        ("Non-robust features", "D_NR", "clean", 0.29),
+        ("Non-robust features", "D_NR", "clean", 0.12),
         ("Non-robust features", "D_NR", "pgd-l2-0.25", 0.08),
-        ("Random targets", "D_rand", "clean", 0.24),
-        ("The report's gap", "D_rand", "clean", 0.63),
+        ("Random targets", "D_rand", "clean", 0.12),
+        ("Random targets", "D_rand", "pgd-l2-0.25", 0.6),
+        ("The AM207 report's gap", "D_rand", "clean", 0.24),
         ("Shifted targets", "D_det", "y + 1", 0.44),
         ("Shifted targets, robust source", "D_det_robust", "clean", 0.66),
-        ("Random targets, robust source", "D_rand_robust", "clean", 0.8),
+        ("Random targets, robust source", "D_rand_robust", "clean", 0.84),
         ("Beyond shortcuts", "D_other_shortcut", "clean", 0.68),
     ],
 )
@@ -96,8 +126,127 @@ def test_what_does_not_show_a_claim(published, name, model, attack, value):
     assert found[name]["verdict"] == "not shown"
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "attack", "value"),
+    [
+        ("Adversarial training", "adversarial", "pgd-l2-0.25", 0.24),
+        ("Robust features", "D_R", "pgd-l2-0.25", 0.05),
+        ("Non-robust features", "D_NR", "clean", 0.29),
+        ("Random targets", "D_rand", "clean", 0.24),
+        ("Random targets", "D_rand", "pgd-l2-0.25", 0.06),
+        ("The AM207 report's gap", "D_rand", "clean", 0.63),
+        ("Random targets, robust source", "D_rand_robust", "clean", 0.8),
+    ],
+)
+def test_what_is_smaller_than_a_claim(published, name, model, attack, value):
+    published["evaluation"][model]["accuracy"][attack] = value
+    claim = judged(published)[name]
+    assert claim["verdict"] == "same direction, smaller"
+    assert claim["numbers"] and claim["direction"]
+
+
+def test_attacked_figures_are_read_where_half_is_lost():
+    radii = (0.25, 0.5, 1.0)
+    # As on digits: 75.8 is more than half of 91.5.
+    reading = find_reading({0: standard(91.5, 75.8, 40.3, 2)}, radii)
+    assert (reading.radius, reading.l2) == (0.5, "pgd-l2-0.5")
+    # The L-infinity radius of equal volume, not the usual one.
+    assert reading.linf == "pgd-linf-b"
+    reading = find_reading({0: standard(95.25, 4.49, 0, 0)}, radii)
+    assert (reading.radius, reading.linf) == (0.25, "pgd-linf-a")
+    # Half is not less than half.
+    assert find_reading({0: standard(80, 70, 40, 0)}, radii).radius == 1
+    assert find_reading({0: standard(80, 70, 50, 40)}, radii) is None
+
+
+def test_all_seeds_are_read_at_one_radius():
+    """The seeds of results/digits, of which one keeps more than half."""
+    runs = {
+        0: standard(91.5, 75.8, 40.3, 0),
+        1: standard(93.0, 74.9, 41.7, 0),
+        2: standard(90.4, 77.7, 49.0, 0),
+    }
+    assert find_reading(runs, (0.25, 0.5, 1.0)).radius == 0.5
+    assert find_reading({2: runs[2]}, (0.25, 0.5, 1.0)).radius == 1
+
+
+def test_the_reading_decides_a_claim(published):
+    for model, attacked in (("standard", 40.3), ("adversarial", 70.1)):
+        accuracy = published["evaluation"][model]["accuracy"]
+        accuracy.update({"clean": 0.91, "pgd-l2-0.25": 0.8})
+        accuracy["pgd-l2-0.5"] = attacked / 100
+    claim = judged(published)["Adversarial training"]
+    assert claim["verdict"] == "shown"
+    assert claim["numbers"]["standard, attacked"]["mean"] == 40.3
+
+
+def test_without_a_radius_attacked_figures_decide_nothing(published):
+    published["evaluation"]["standard"]["accuracy"]["pgd-l2-0.25"] = 0.9
+    found = judged(published)
+    for name in ("Adversarial training", "Where robustness is lost"):
+        assert found[name]["verdict"] == "cannot be decided"
+        assert "more than half" in found[name]["reason"]
+    assert found["Price of robustness"]["verdict"] == "shown"
+
+
+def test_what_a_recipe_cannot_decide_is_not_judged(published):
+    reasons = {"Plateau": "too easy", "Shifted targets": "too few pixels"}
+    published["curves"]["D_rand"]["escape_epoch"] = 1
+    found = judged(published, undecidable=reasons)
+    # However its numbers come out, which are told.
+    for name, reason in reasons.items():
+        assert found[name]["verdict"] == "cannot be decided"
+        assert found[name]["reason"] == reason and found[name]["numbers"]
+
+
+def test_recipes_name_claims():
+    names = {claim.name for claim in CLAIMS}
+    for recipe in RECIPES.values():
+        assert set(recipe.undecidable) <= names
+    assert RECIPES["digits", "cpu"].undecidable
+    for (_, preset), recipe in RECIPES.items():
+        assert recipe.too_small == (preset == "smoke")
+
+
+def test_claims_about_cifar10_on_cifar10_only(published):
+    gap = "The AM207 report's gap"
+    assert gap in judged(published)
+    others = judged(published, dataset="digits")
+    assert gap not in others and len(others) == len(CLAIMS) - 1
+
+
+def test_what_is_too_small_is_not_judged(published):
+    recipe = {"radii": (0.25, 0.5), "dataset": "digits", "undecidable": {}}
+    found = judge({0: published}, {**recipe, "too_small": True})
+    assert found["claims"] == []
+    found = judge({0: published}, {**recipe, "too_small": False})
+    assert len(found["claims"]) == len(CLAIMS) - 1
+    assert found["read_at"] == {
+        "radius": 0.25,
+        "l2": "pgd-l2-0.25",
+        "linf": "pgd-linf-0.00931",
+    }
+
+
+def test_tally():
+    claims = [{"verdict": "shown"}] * 3 + [{"verdict": "not shown"}]
+    assert tally(claims) == "3 of 4 claims shown; 1 not shown"
+    claims += [
+        {"verdict": verdict}
+        for verdict in (
+            "not run",
+            "same direction, smaller",
+            "cannot be decided",
+        )
+    ]
+    assert tally(claims) == (
+        "3 of 6 claims shown; 1 same direction, smaller; 1 not shown; "
+        "1 cannot be decided; 1 not run"
+    )
+
+
 def test_measured_claims(published):
-    published["measured"]["decomposition"]["D_R test"] = 0.8
+    published["measured"]["decomposition"]["0.25"]["D_R test"] = 0.8
     published["measured"]["leakage"]["D_det"] = 0.11
     published["curves"]["D_rand"]["escape_epoch"] = 1
     found = judged(published)
@@ -112,5 +261,14 @@ def test_measured_claims(published):
 
 def test_what_was_not_run_is_not_judged(published):
     del published["measured"]["transfer"]
-    claim = judged(published)["Transfer"]
+    claim = judged(published, undecidable={"Transfer": "x"})["Transfer"]
     assert claim["verdict"] == "not run" and claim["numbers"] == {}
+    assert claim["reason"] == ""
+
+
+def test_transfer_may_be_smaller(published):
+    published["measured"]["transfer"]["correlation"]["untargeted"] = 0.5
+    claim = judged(published)["Transfer"]
+    assert claim["verdict"] == "same direction, smaller"
+    published["measured"]["transfer"]["correlation"]["untargeted"] = None
+    assert judged(published)["Transfer"]["verdict"] == "not shown"

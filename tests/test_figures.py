@@ -14,7 +14,7 @@ def results(smoke_run):
 
 def test_bars_have_the_heights_of_the_table(results):
     axes = figures.draw_bars(results).axes[0]
-    attacks = ["clean", "pgd-l2-0.25", "pgd-l2-0.5"]
+    attacks = ["clean", "pgd-l2-0.25", "pgd-l2-0.5", "pgd-l2-1"]
     bars = [c for c in axes.containers if hasattr(c, "patches")]
     for bar, attack in zip(bars, attacks, strict=True):
         heights = [patch.get_height() for patch in bar.patches]

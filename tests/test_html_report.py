@@ -1,3 +1,4 @@
+import copy
 import html
 import html.parser
 import json
@@ -8,7 +9,10 @@ import subprocess
 import pytest
 from matplotlib.figure import Figure
 
+from keras_robust.study import figures
+from keras_robust.study import outputs
 from keras_robust.study.html_report import write_report
+from keras_robust.study.replicate import judge
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -34,9 +38,70 @@ class Outline(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_one_file_without_a_network(smoke_run):
-    folder, _ = smoke_run
-    text = (folder / "report.html").read_text()
+@pytest.fixture(scope="module")
+def judged(smoke_run, tmp_path_factory):
+    """The report of the smoke run with its claims judged: `(results, text)`."""
+    results = json.loads((smoke_run[0] / "results.json").read_text())
+    results["recipe"]["too_small"] = False
+    results.update(judge(results["runs"], results["recipe"]))
+    drawn = {
+        "bars": figures.draw_bars(results),
+        "curves": figures.draw_curves(results),
+        "images": Figure(),
+        "transfer": figures.draw_transfer(results),
+    }
+    path = tmp_path_factory.mktemp("judged") / "report.html"
+    write_report(results, drawn, path)
+    return results, path.read_text()
+
+
+def test_smoke_says_that_it_is_too_small(smoke_run):
+    text = (smoke_run[0] / "report.html").read_text()
+    assert "too small to show anything" in text
+    assert 'class="claim ' not in text
+
+
+def test_it_opens_with_what_was_shown(judged):
+    results, text = judged
+    shown = sum(claim["verdict"] == "shown" for claim in results["claims"])
+    opening = text[: text.index("<h2>Accuracy")]
+    assert re.search(rf"{shown} of \d+ claims shown", opening)
+    assert html.escape("smallest radius at which") in opening
+    assert opening.count('<section class="claim ') == len(results["claims"])
+    # What these images cannot decide, with the reason.
+    assert "Reason: the linear features are robust at L2 0.25" in opening
+    # Those that are shown stand first.
+    places = [
+        opening.index(f"<h3>{claim['name']}</h3>")
+        for verdict in ("shown", "not shown", "cannot be decided")
+        for claim in results["claims"]
+        if claim["verdict"] == verdict
+    ]
+    assert places == sorted(places)
+
+
+def test_radii_of_the_am207_report_have_a_table_of_their_own(judged, tmp_path):
+    results, text = judged
+    assert "radii of the AM207 report" not in text
+    results = copy.deepcopy(results)
+    results["recipe"]["errors"] = ["broken_linf"]
+    columns = ("pgd-linf-0.25", "broken-linf-0.5")
+    for figures_of in results["summary"].values():
+        figures_of.update({name: figures_of["clean"] for name in columns})
+    drawn = {name: Figure() for name in ("bars", "curves", "images")}
+    write_report(results, drawn, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    first, second = text.split("At the L-infinity radii of the AM207 report")
+    for name in columns:
+        assert name not in first and name in second
+    outputs.write_table(results, tmp_path / "table.md")
+    first, second = (tmp_path / "table.md").read_text().split("AM207 report:")
+    for name in columns:
+        assert name not in first and name in second
+
+
+def test_one_file_without_a_network(judged):
+    results, text = judged
     page = Outline(text)
     assert not page.open
     embedded = [link for link in page.links if link.startswith("data:")]
@@ -48,7 +113,6 @@ def test_one_file_without_a_network(smoke_run):
     assert not re.search(r"<(script|link|iframe)|@import|url\(", text)
     # Whoever does not see a figure is told what it shows.
     assert all(len(image["alt"]) > 40 for image in page.images)
-    results = json.loads((folder / "results.json").read_text())
     text = html.unescape(text)
     for claim in results["claims"]:
         assert claim["name"] in text and claim["verdict"] in text
@@ -71,10 +135,9 @@ def test_text_is_escaped(smoke_run, tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [500, 1280])
-def test_in_chromium(smoke_run, tmp_path, width):
+def test_in_chromium(judged, tmp_path, width):
     """It lays out on a phone and on a screen: nothing sticks out."""
-    folder, _ = smoke_run
-    text = (folder / "report.html").read_text()
+    _, text = judged
     probe = (
         "<script>document.title = JSON.stringify({"
         "page: document.documentElement.scrollWidth,"

@@ -59,11 +59,14 @@ def study(tmp_path):
 
 @pytest.mark.slow_on_jax
 def test_decomposition(study):
-    found = measures.decomposition(study)
-    assert list(found) == ["D_R train", "D_R test", "test"]
-    # The same figure as in the table.
+    by_radius = measures.decomposition(study)
+    assert list(by_radius) == [f"{radius:g}" for radius in study.recipe.radii]
     accuracy = study.evaluate("D_R")["accuracy"]
-    assert found["test"] == pytest.approx(accuracy["pgd-l2-0.25"], abs=0.07)
+    for radius, found in by_radius.items():
+        assert list(found) == ["D_R train", "D_R test", "test"]
+        # The same figure as in the table.
+        expected = pytest.approx(accuracy[f"pgd-l2-{radius}"], abs=0.07)
+        assert found["test"] == expected
 
 
 @pytest.mark.slow_on_jax

@@ -4,6 +4,7 @@ from keras_robust.study.optimizer_search import (
     OptimizerSearch as OptimizerSearch,
 )
 from keras_robust.study.optimizer_space import OptimizerSpace as OptimizerSpace
+from keras_robust.study.overview import overview as overview
 from keras_robust.study.plateau_monitor import PlateauMonitor as PlateauMonitor
 from keras_robust.study.recipe import Recipe as Recipe
 from keras_robust.study.recipe import Training as Training

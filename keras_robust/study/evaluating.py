@@ -1,19 +1,21 @@
 """How each model of a study is evaluated."""
 
+import keras
 import numpy as np
 
+from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.fgsm import FGSMAttack
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.radii import matched_epsilon
+from keras_robust.datasets.image_dataset import ImageDataset
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.study.recipe import Recipe
+from keras_robust.study.report_errors import AM207_RADII
 from keras_robust.study.report_errors import broken_linf
 
-# Radii at which the AM207 report ran its L-infinity attack.
-BROKEN_RADII = (0.25, 0.5)
 
-
-def attacks_of(recipe, dimension):
+def attacks_of(recipe: Recipe, dimension: int) -> dict[str, Attack]:
     """The attacks on every model, by name.
 
     Args:
@@ -22,7 +24,8 @@ def attacks_of(recipe, dimension):
 
     Returns:
         Dictionary: PGD at the recipe's L2 radii, at the L-infinity radii of
-        equal volume and at its own; FGSM at the largest of equal volume.
+        equal volume (in the same order) and at its own; FGSM at the largest of
+        equal volume.
     """
     attacks = {
         f"pgd-l2-{radius:g}": PGDAttack(
@@ -42,7 +45,9 @@ def attacks_of(recipe, dimension):
     return attacks
 
 
-def evaluation(network, data, recipe, verbose=1):
+def evaluation(
+    network: keras.Model, data: ImageDataset, recipe: Recipe, verbose: int = 1
+) -> dict[str, dict]:
     """Accuracy of a network, clean and attacked, on y and on y + 1.
 
     Args:
@@ -57,7 +62,9 @@ def evaluation(network, data, recipe, verbose=1):
     """
     x, y = data.test
     report = evaluate_robustness(
-        *(network, (x, y), attacks_of(recipe, int(np.prod(x.shape[1:])))),
+        network,
+        (x, y),
+        attacks=attacks_of(recipe, int(np.prod(x.shape[1:]))),
         verbose=verbose,
         probe=False,
     )
@@ -65,7 +72,7 @@ def evaluation(network, data, recipe, verbose=1):
     shifted = (y + 1) % len(data.class_names)
     accuracy["y + 1"] = float((predict_labels(network, x) == shifted).mean())
     if "broken_linf" in recipe.errors:
-        for radius in BROKEN_RADII:
+        for radius in AM207_RADII:
             moved = broken_linf(network, x, y, radius, verbose=verbose)
             right = predict_labels(network, moved) == y
             accuracy[f"broken-linf-{radius:g}"] = float(right.mean())

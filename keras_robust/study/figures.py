@@ -8,7 +8,9 @@ from keras_robust.study.training_sets import is_generated
 
 # Paul Tol's bright scheme: told apart by color-blind readers, and in grey.
 BLUE, RED, PURPLE, GREY = "#4477aa", "#ee6677", "#aa3377", "#bbbbbb"
-_HATCHES = ("", "//", "xx")
+YELLOW = "#ccbb44"
+_COLORS = (BLUE, RED, PURPLE, YELLOW)
+_HATCHES = ("", "//", "xx", "..")
 
 
 def readable(name):
@@ -21,7 +23,7 @@ def readable(name):
     return name
 
 
-def draw_bars(results):
+def draw_bars(results: dict) -> Figure:
     """The paper's Fig. 2: clean and robust accuracy per training set.
 
     Args:
@@ -46,8 +48,8 @@ def draw_bars(results):
             yerr=[value["deviation"] for value in values] if several else None,
             capsize=2,
             label=attack.replace("pgd-l2-", "PGD, L2 "),
-            color=(BLUE, RED, PURPLE)[i % 3],
-            hatch=_HATCHES[i % 3],
+            color=_COLORS[i % len(_COLORS)],
+            hatch=_HATCHES[i % len(_HATCHES)],
             edgecolor="white",
             linewidth=0.3,
         )
@@ -57,7 +59,7 @@ def draw_bars(results):
     axes.set_ylabel("test accuracy, %")
     axes.set_ylim(0, 100)
     axes.legend(
-        frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1)
+        frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1)
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

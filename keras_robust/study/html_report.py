@@ -1,11 +1,30 @@
-"""The report of a study as one HTML file that needs no network."""
+"""Reports of a study as HTML files that need no network."""
 
 import base64
 import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from keras_robust.study import outputs
+from keras_robust.study.verdicts import NOT_RUN
+from keras_robust.study.verdicts import NOT_SHOWN
+from keras_robust.study.verdicts import SHOWN
+from keras_robust.study.verdicts import SMALLER
+from keras_robust.study.verdicts import TOO_SMALL
+from keras_robust.study.verdicts import UNDECIDED
+from keras_robust.study.verdicts import VERDICTS
+from keras_robust.study.verdicts import tally
 
-_SYMBOLS = {"shown": "✓", "not shown": "✗", "not run": "–"}
+# Symbol and style of each verdict.
+_MARKS = {
+    SHOWN: ("✓", "shown"),
+    SMALLER: ("~", "smaller"),
+    NOT_SHOWN: ("✗", "not-shown"),
+    UNDECIDED: ("?", "undecided"),
+    NOT_RUN: ("–", "not-run"),
+}
 # What a reader who does not see the figure is told.
 _FIGURES = {
     "bars": "Clean and robust accuracy by training set: the paper's Fig. 2, "
@@ -23,8 +42,13 @@ _FIGURES = {
 }
 
 
-def write_report(results, figures, path, search=None):
-    """Writes the report.
+def write_report(
+    results: dict,
+    figures: Mapping[str, Figure],
+    path: Path,
+    search: dict | None = None,
+) -> None:
+    """Writes the report of one data set.
 
     Args:
         results: What `replicate` returns.
@@ -34,22 +58,18 @@ def write_report(results, figures, path, search=None):
         path: File.
         search: What `sweep` returned for this data set, or `None`.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("keras_robust.study"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = outputs.number
     header, *rows = outputs.rows(results)
-    text = environment.get_template("report.html").render(
+    am207_header, *am207_rows = outputs.am207_rows(results) or [[]]
+    text = _render(
+        "report.html",
         results=results,
-        symbols=_SYMBOLS,
+        claims=_by_verdict(results["claims"]),
+        tally=tally(results["claims"]),
+        reading=outputs.reading_text(results),
         header=header,
         rows=rows,
+        am207_header=am207_header,
+        am207_rows=am207_rows,
         figures={
             name: {
                 "source": _embedded(
@@ -65,6 +85,67 @@ def write_report(results, figures, path, search=None):
         search=search,
     )
     path.write_text(text, encoding="utf-8")
+
+
+def write_overview(
+    all_results: Mapping[str, dict],
+    figures: Mapping[str, Figure],
+    path: Path,
+) -> None:
+    """Writes one report of several data sets, which links to that of each.
+
+    Args:
+        all_results: Dictionary of what `replicate` returned, by data set; the
+            report of each is `report.html` in the folder of that name.
+        figures: Dictionary of `draw_bars` by data set.
+        path: File.
+    """
+    text = _render(
+        "overview.html",
+        parts={
+            name: {
+                "results": results,
+                "tally": tally(results["claims"]),
+                "bars": _embedded(figures[name], "svg"),
+                "claims": {c["name"]: c for c in results["claims"]},
+            }
+            for name, results in all_results.items()
+        },
+        claims=_all_claims(all_results),
+        caption=_FIGURES["bars"],
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _render(template, **values):
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("keras_robust.study"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = outputs.number
+    return environment.get_template(template).render(
+        marks=_MARKS, too_small=TOO_SMALL, **values
+    )
+
+
+def _by_verdict(claims):
+    """Claims that are shown first, else in their order."""
+    return sorted(claims, key=lambda claim: VERDICTS.index(claim["verdict"]))
+
+
+def _all_claims(all_results):
+    """Every claim once, those first that are shown somewhere."""
+    found = {}
+    for results in all_results.values():
+        for claim in _by_verdict(results["claims"]):
+            best = found.setdefault(claim["name"], claim)
+            found[claim["name"]] = _by_verdict([best, claim])[0]
+    return _by_verdict(found.values())
 
 
 def _embedded(figure, kind):

@@ -1,5 +1,9 @@
 """What a study measures beside the accuracy of each model."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
@@ -9,12 +13,15 @@ from keras_robust.evaluation import transfer_matrix
 from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.training import AdversarialModel
 
+if TYPE_CHECKING:
+    from keras_robust.study.replication import Replication
+
 # Test images whose perturbations are shown to every other network.
 TRANSFERRED = 500
 _LEAKAGE_EPOCHS = 10
 
 
-def decomposition(study):
+def decomposition(study: Replication) -> dict[str, dict[str, float]]:
     """Robust accuracy of the D_R model on D_R, on D_R of test images, on test.
 
     Ilyas et al. 2019, appendix D.3, Table 8: what is lost between training
@@ -25,8 +32,8 @@ def decomposition(study):
         study: A `Replication`.
 
     Returns:
-        Dictionary of accuracies at the first radius: `D_R train`, `D_R test`,
-        `test`.
+        Dictionary by L2 radius, as text, of accuracies: `D_R train`,
+        `D_R test`, `test`.
     """
     made = study.generated("D_R")
     x, y = study.data.test
@@ -37,16 +44,22 @@ def decomposition(study):
         "test": (x, y),
     }
     recipe = study.recipe
-    attack = PGDAttack(epsilon=recipe.radii[0], steps=recipe.evaluation_steps)
+    attacks = {
+        f"{radius:g}": PGDAttack(epsilon=radius, steps=recipe.evaluation_steps)
+        for radius in recipe.radii
+    }
     network = study.shared_network("D_R")
-    found = {}
+    found = {radius: {} for radius in attacks}
     for kind, data in kinds.items():
         report = evaluate_robustness(
-            *(network, data, {"pgd": attack}),
+            network,
+            data,
+            attacks=attacks,
             verbose=study.verbose,
             probe=False,
         )
-        found[kind] = report.accuracy["pgd"]
+        for radius in attacks:
+            found[radius][kind] = report.accuracy[radius]
     return found
 
 

@@ -1,9 +1,27 @@
-"""Tables of a replication."""
+"""Tables and claims of a replication, as text."""
+
+import textwrap
+from pathlib import Path
 
 from keras_robust.study.reference import reference
+from keras_robust.study.report_errors import AM207_RADII
+from keras_robust.study.verdicts import NOT_RUN
+from keras_robust.study.verdicts import SHOWN
+from keras_robust.study.verdicts import TOO_SMALL
+from keras_robust.study.verdicts import UNDECIDED
+from keras_robust.study.verdicts import VERDICTS
+from keras_robust.study.verdicts import tally
+
+# Of a terminal.
+WIDTH = 80
+# Attacks of the AM207 report, at radii that are no test of robustness.
+AM207_COLUMNS = (
+    *(f"pgd-linf-{radius:.3g}" for radius in AM207_RADII),
+    *(f"broken-linf-{radius:g}" for radius in AM207_RADII),
+)
 
 
-def rows(results):
+def rows(results: dict) -> list[list[str]]:
     """The table as strings: header, then one row per model and source.
 
     Args:
@@ -12,10 +30,32 @@ def rows(results):
     Returns:
         List of lists of strings.
     """
+    left_out = ("worst case", *AM207_COLUMNS)
+    names = results["summary"]["standard"]
+    columns = [name for name in names if name not in left_out]
+    return _rows(results, columns, beside(results))
+
+
+def am207_rows(results: dict) -> list[list[str]]:
+    """The same of the L-infinity radii of the AM207 report.
+
+    Args:
+        results: What `replicate` returns.
+
+    Returns:
+        List of lists of strings; empty unless the recipe has the errors of
+        that report.
+    """
+    if not results["recipe"].get("errors"):
+        return []
+    names = results["summary"]["standard"]
+    columns = [name for name in AM207_COLUMNS if name in names]
+    return _rows(results, columns, beside(results)) if columns else []
+
+
+def _rows(results, columns, others):
     summary = results["summary"]
-    columns = [name for name in summary["standard"] if name != "worst case"]
     table = [["trained on", "figures of", *columns]]
-    others = beside(results)
     for model in results["models"]:
         ours = [_cell(summary[model][column]) for column in columns]
         table.append([model, "this run", *ours])
@@ -28,7 +68,7 @@ def rows(results):
     return table
 
 
-def beside(results):
+def beside(results: dict) -> dict[str, dict]:
     """Figures to stand beside ours, by whose they are.
 
     Args:
@@ -59,54 +99,173 @@ def _title(results):
     )
 
 
-def print_table(results):
-    """Prints the table to the terminal.
+def table_text(results: dict) -> str:
+    """The columns of the table that the claims read, for a terminal.
+
+    Args:
+        results: What `replicate` returns.
+
+    Returns:
+        Lines of at most `WIDTH` characters: clean accuracy, PGD at the L2
+        radii and at the L-infinity radius at which claims are read. Columns
+        that do not fit are left out from the right.
+    """
+    columns = ["clean", *(f"pgd-l2-{r:g}" for r in results["recipe"]["radii"])]
+    read = results["read_at"]
+    if read and read["linf"]:
+        columns.append(read["linf"])
+    header, *body = _rows(results, columns, beside(results))
+    heads = [_heading(name) for name in header[2:]]
+    lines = [["trained on", *(head[0] for head in heads)]]
+    lines.append(["", *(head[1] for head in heads)])
+    for model, source, *cells in body:
+        lines.append([model if source == "this run" else f"  {source}", *cells])
+    return "\n".join(["", _title(results), *_aligned(lines)])
+
+
+def _heading(column):
+    """A column's name in two lines."""
+    for prefix, norm in (("pgd-l2-", "L2"), ("pgd-linf-", "L-inf")):
+        if column.startswith(prefix):
+            return norm, column.removeprefix(prefix)
+    return column, ""
+
+
+def _aligned(lines):
+    """Lines of equal columns, the first to the left; no wider than `WIDTH`."""
+    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
+    while sum(widths) > WIDTH + 2:
+        widths.pop()
+    return [
+        "".join(
+            [line[0].ljust(widths[0] - 2)]
+            + [
+                cell.rjust(width)
+                for cell, width in zip(line[1:], widths[1:], strict=False)
+            ]
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def reading_text(results: dict) -> str:
+    """Where attacked figures of the claims are read, as a sentence.
 
     Args:
         results: What `replicate` returns.
     """
-    from rich.table import Table
-
-    header, *body = rows(results)
-    table = Table(title=_title(results))
-    for i, heading in enumerate(header):
-        table.add_column(heading, justify="right" if i > 1 else "left")
-    for row in body:
-        table.add_row(*row)
-    _console().print(table)
-
-
-def print_claims(results):
-    """Prints what became of each claim.
-
-    Args:
-        results: What `replicate` returns.
-    """
-    from rich.table import Table
-
-    table = Table(title="Claims")
-    for heading in ("claim", "verdict", "seeds", "numbers"):
-        table.add_column(heading)
-    seeds = len(results["seeds"])
-    for claim in results["claims"]:
-        numbers = ", ".join(
-            f"{name} {number(value)}"
-            for name, value in claim["numbers"].items()
+    read = results["read_at"]
+    if read is None:
+        return (
+            "At no radius of this evaluation does the standard model keep less "
+            "than half of its clean accuracy, so claims on attacked figures "
+            "cannot be decided."
         )
-        held = f"{claim['seeds']} of {seeds}"
-        table.add_row(claim["name"], claim["verdict"], held, numbers)
-    _console().print(table)
+    linf = ""
+    if read["linf"]:
+        radius = read["linf"].removeprefix("pgd-linf-")
+        linf = f" (L-infinity: {radius}, of equal volume)"
+    return (
+        f"Attacked figures are PGD at L2 {read['radius']:g}{linf}, the "
+        "smallest radius at which the standard model keeps less than half of "
+        "its clean accuracy."
+    )
 
 
-def _console():
-    # A log has no width of its own; the table must not be cut there.
-    from rich.console import Console
+def claims_text(results: dict) -> str:
+    """What became of each claim, for a terminal.
 
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+    Args:
+        results: What `replicate` returns.
+
+    Returns:
+        Lines of at most `WIDTH` characters: the claims by verdict, those that
+        are shown first, each with its numbers.
+    """
+    title = f"Claims on {results['recipe']['dataset']}: "
+    if results["recipe"].get("too_small"):
+        return "\n".join(["", *_wrapped(title + TOO_SMALL)])
+    claims, seeds = results["claims"], len(results["seeds"])
+    lines = ["", *_wrapped(f"{title}{tally(claims)}.")]
+    lines += _wrapped(reading_text(results))
+    told = {}
+    for verdict in VERDICTS:
+        chosen = [claim for claim in claims if claim["verdict"] == verdict]
+        if chosen:
+            lines += ["", f"{verdict[0].upper()}{verdict[1:]}:"]
+        for claim in chosen:
+            lines += _wrapped(f"{claim['name']}. {claim['statement']}", "  ")
+            for text in _details(claim, seeds, told):
+                lines += _wrapped(text, "      ")
+    return "\n".join([*lines, ""])
 
 
-def number(value):
+def overview_text(all_results: dict[str, dict]) -> str:
+    """Verdicts of several data sets side by side, for a terminal.
+
+    Args:
+        all_results: Dictionary of what `replicate` returned, by data set; two
+            fit into `WIDTH` characters.
+
+    Returns:
+        Lines: how many claims are shown, and the verdict on each.
+    """
+    lines = [""]
+    for name, results in all_results.items():
+        small = results["recipe"].get("too_small")
+        told = TOO_SMALL if small else f"{tally(results['claims'])}."
+        lines += _wrapped(f"{name}: {told}")
+    verdict_of = {
+        name: {claim["name"]: claim["verdict"] for claim in results["claims"]}
+        for name, results in all_results.items()
+    }
+    claims = dict.fromkeys(
+        claim for found in verdict_of.values() for claim in found
+    )
+    table = [["claim", *all_results]]
+    for claim in claims:
+        cells = [found.get(claim, "") for found in verdict_of.values()]
+        table.append([claim, *cells])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines.append("")
+    for row in table:
+        cells = zip(row, widths, strict=True)
+        lines.append("  ".join(c.ljust(w) for c, w in cells).rstrip())
+    return "\n".join(lines)
+
+
+def _details(claim, seeds, told):
+    """Numbers of a claim, and why it is not shown; a reason is told once."""
+    numbers = [
+        f"{name} {number(value)}" for name, value in claim["numbers"].items()
+    ]
+    details = ["; ".join(numbers)] if numbers else []
+    if claim["verdict"] == UNDECIDED:
+        first = told.setdefault(claim["reason"], claim["name"])
+        as_before = f'as of "{first}"'
+        again = first != claim["name"]
+        details.append(f"Reason: {as_before if again else claim['reason']}.")
+    elif claim["verdict"] not in (SHOWN, NOT_RUN):
+        held = f" (holds in {claim['seeds']} of {seeds} seeds)"
+        details.append(f"Rule: {claim['rule']}{held if seeds > 1 else ''}.")
+    return details
+
+
+def _wrapped(text, indent=""):
+    # A deviation stays on the line of its mean, and "y + 1" on one line.
+    for joined in (" ± ", "y + 1"):
+        text = text.replace(joined, joined.replace(" ", "\xa0"))
+    lines = textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+    return [line.replace("\xa0", " ") for line in lines]
+
+
+def number(value: dict) -> str:
     """A claim's number with its spread, as text.
 
     Args:
@@ -119,16 +278,25 @@ def number(value):
     return f"{value['mean']:.3g} ± {value['deviation']:.2g}"
 
 
-def write_table(results, path):
-    """Writes the table as Markdown.
+def write_table(results: dict, path: Path) -> None:
+    """Writes the table as Markdown, and that of the AM207 report's radii.
 
     Args:
         results: What `replicate` returns.
         path: File.
     """
-    header, *body = rows(results)
-    lines = [_title(results), ""]
-    lines.append("| " + " | ".join(header) + " |")
-    lines.append("|" + "---|" * len(header))
-    lines += ["| " + " | ".join(row) + " |" for row in body]
+    lines = [_title(results), "", *_markdown(rows(results))]
+    am207 = am207_rows(results)
+    if am207:
+        title = "At the L-infinity radii of the AM207 report:"
+        lines += ["", title, "", *_markdown(am207)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _markdown(table):
+    header, *body = table
+    return [
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(row) + " |" for row in body),
+    ]

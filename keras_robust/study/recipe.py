@@ -1,5 +1,6 @@
 """What a replication is made of, as plain numbers."""
 
+from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
@@ -76,9 +77,7 @@ class Recipe:
         relabel_step_size: Length of each.
         radii: L2 radii of the evaluation; the L-infinity radii are those of
             equal volume.
-        linf_radii: More L-infinity radii: 8/255, the usual one, and 1/4 and
-            1/2, at which the AM207 report attacked: there every image can be
-            turned into grey, or into any other one.
+        linf_radii: More L-infinity radii: 8/255, the usual one.
         evaluation_steps: Steps of its attacks, each of 2.5 radius / steps.
         leakage_epsilon: Radius at which a linear model is trained for the
             leakage of robust linear features.
@@ -87,6 +86,11 @@ class Recipe:
         errors: Names in `REPORT_ERRORS`: errors of the AM207 report, each of
             which is shown.
         dtype_policy: Keras's, for all networks.
+        undecidable: Reasons by name of a claim (see `claims.CLAIMS`) that
+            these images or networks cannot decide. It is not judged, however
+            its numbers come out.
+        too_small: Whether the run tells only that the pipeline works; then no
+            claim is judged.
     """
 
     dataset: str
@@ -108,12 +112,14 @@ class Recipe:
     relabel_steps: int = 100
     relabel_step_size: float = 0.1
     radii: tuple = (0.25, 0.5)
-    linf_radii: tuple = (8 / 255, 0.25, 0.5)
+    linf_radii: tuple = (8 / 255,)
     evaluation_steps: int = 20
     leakage_epsilon: float = 0.25
     architectures: dict = field(default_factory=dict)
     errors: tuple = ()
     dtype_policy: str = "float32"
+    undecidable: dict = field(default_factory=dict)
+    too_small: bool = False
 
     def training_of(self, model):
         """The training of a model.
@@ -137,6 +143,17 @@ class Recipe:
         if model in self.networks:
             return tuple(self.networks[model])
         return tuple(self.networks.get(controlled(model), own))
+
+    def description(self) -> dict:
+        """All that the numbers depend on, as plain values.
+
+        What becomes of the claims is no part of it: trained networks are found
+        again where only that has changed.
+        """
+        described = asdict(self)
+        for name in ("undecidable", "too_small"):
+            del described[name]
+        return described
 
     @property
     def relabel_source(self) -> str:

@@ -3,8 +3,10 @@
 import json
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,18 +25,19 @@ from keras_robust.study.recipes import default_preset
 from keras_robust.study.recipes import get_recipe
 from keras_robust.study.replication import Replication
 from keras_robust.study.training_sets import is_generated
+from keras_robust.study.verdicts import find_reading
 from keras_robust.study.verdicts import mean_and_deviation
 from keras_robust.study.verdicts import verdicts
 
 
 def replicate(
-    dataset="digits",
-    preset=None,
-    seed=0,
-    seeds=1,
-    output="replication",
-    verbose=1,
-):
+    dataset: str = "digits",
+    preset: str | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    output: str | Path = "replication",
+    verbose: int = 1,
+) -> dict:
     """Trains the paper's models and controls, evaluates, writes the results.
 
     Writes to `output`: `report.html`, `results.json`, `table.md`, figures
@@ -67,15 +70,18 @@ def replicate(
     studies = {}
     for current in range(seed, seed + seeds):
         studies[current] = Replication(
-            *(recipe, folder / "stages", current, verbose),
+            recipe,
+            folder / "stages",
+            seed=current,
+            verbose=verbose,
             logs=folder / "tensorboard",
         )
         _work(studies[current])
         results = _results(recipe, preset, studies)
         _write(results, studies[seed], folder)
     if verbose:
-        outputs.print_table(results)
-        outputs.print_claims(results)
+        print(outputs.table_text(results))
+        print(outputs.claims_text(results))
         minutes = (time.monotonic() - began) / 60
         print(f"{minutes:.1f} minutes; report, figures, numbers: {folder}/")
     return results
@@ -135,9 +141,34 @@ def _results(recipe, preset, studies):
         },
         "summary": _summary(runs, recipe.models),
         "predicted": predictions(data, recipe),
-        "claims": verdicts(CLAIMS, runs, recipe.radii),
+        **judge(runs, asdict(recipe)),
         "runs": runs,
     }
+
+
+def judge(runs: Mapping[Any, dict], recipe: Mapping[str, Any]) -> dict:
+    """What becomes of the claims, as it stands in `results.json`.
+
+    Args:
+        runs: Dictionary of runs by seed: `results["runs"]`.
+        recipe: A `Recipe` as a dictionary: `results["recipe"]`.
+
+    Returns:
+        Dictionary of `read_at`, where attacked figures are read (a `Reading`
+        as a dictionary, or `None`), and `claims`, what `verdicts` returns;
+        none where the recipe is too small to show anything.
+    """
+    reading = find_reading(runs, recipe["radii"])
+    found = []
+    if not recipe.get("too_small"):
+        found = verdicts(
+            CLAIMS,
+            runs,
+            recipe["radii"],
+            dataset=recipe["dataset"],
+            undecidable=recipe.get("undecidable"),
+        )
+    return {"read_at": reading and asdict(reading), "claims": found}
 
 
 def _write(results, study, folder):

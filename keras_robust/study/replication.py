@@ -1,7 +1,6 @@
 """The replication for one seed, stage by stage."""
 
 import time
-from dataclasses import asdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +61,7 @@ class Replication:
     def description(self):
         """All that the results depend on, as plain values."""
         return {
-            "recipe": asdict(self.recipe),
+            "recipe": self.recipe.description(),
             "seed": self.seed,
             "backend": backend.name,
             "version": __version__,

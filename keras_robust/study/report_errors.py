@@ -23,6 +23,9 @@ REPORT_ERRORS = {
     "no_box": ("D_rand", "D_rand whose images may leave [0, 1]"),
     "broken_linf": (None, "an L-infinity attack that leaves ball and box"),
 }
+# At which the AM207 report ran its L-infinity attack: every image can be turned
+# into grey, or into any other one.
+AM207_RADII = (0.25, 0.5)
 # Far enough out that no image of a study gets there.
 NO_BOX = (-100.0, 101.0)
 
