@@ -377,3 +377,29 @@ def test_pooling_is_not_named_for_what_the_norm_does_wrong(rng, monkeypatch):
     name = model.layers[-1].name
     with pytest.warns(UserWarning, match=f"first at layer '{name}'"):
         assert not frozen.prove(x)
+
+
+def test_a_subclass_as_a_layer(rng):
+    """It shows no graph of its own, so it is called as it is."""
+
+    class Block(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.convolution = keras.layers.Conv2D(3, 3)
+            self.norm = keras.layers.BatchNormalization()
+
+        def call(self, h, training=False):
+            return self.norm(self.convolution(h), training=training)
+
+    inputs = keras.Input((6, 6, 1))
+    h = keras.layers.Flatten()(Block()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(h))
+    x = rng.random((4, 6, 6, 1), dtype="float32")
+    classifier = Classifier.of(model)
+    classifier.check(x)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(classifier.logits(ops.convert_to_tensor(x))),
+        ops.convert_to_numpy(model(ops.convert_to_tensor(x), training=False)),
+        rtol=1e-5,
+        atol=1e-6,
+    )

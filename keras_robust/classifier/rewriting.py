@@ -323,7 +323,9 @@ def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
         return _general(node, operation), [], True
     if isinstance(operation, keras.Model) and only is not None:
         inner = None
-        if (fold or not casts) and len(operation.outputs or []) == 1:
+        if (fold or not casts) and len(
+            getattr(operation, "outputs", None) or []
+        ) == 1:
             inner = rewrite(operation, fold=fold, casts=casts)
         if inner is not None:
             return _single(node, _nested(inner)), inner.pairs, inner.pure
