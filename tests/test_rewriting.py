@@ -5,6 +5,7 @@ from keras import layers
 from keras import ops
 
 import keras_robust as kr
+from keras_robust.classifier import Classifier
 from keras_robust.classifier import FrozenModel
 from keras_robust.classifier.rewriting import rewrite
 
