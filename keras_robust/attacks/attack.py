@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
+from keras_robust.attacks.grid import doubtful_grid
 from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.grid import on_grid
 from keras_robust.attacks.grid import to_grid
@@ -226,13 +227,15 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
         )
         attack = self.resolve(classifier)
         problem, grid = attack.prepare_on_grid(classifier, x, y, model)
+        too_fine = doubtful_grid(attack, grid)
         if grid is not None:
             attack = on_grid(attack, grid)
         if problem.x.shape[0] == 0:
             empty = {"loss": np.zeros(0), "success": np.zeros(0, bool)}
             return {"x": x, **empty}
         if warns:
-            doubt = doubtful_radius(attack, tuple(problem.x.shape))
+            shape = tuple(problem.x.shape)
+            doubt = too_fine or doubtful_radius(attack, shape)
             if doubt:
                 warnings.warn(doubt, UserWarning, stacklevel=3)
         problem = problem._replace(begun=begun)

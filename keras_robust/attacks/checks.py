@@ -330,6 +330,10 @@ def check_labels(y, examples, num_classes, name="y"):
     Raises:
         ValueError: If shape or values are wrong.
     """
+    if y is None:
+        raise ValueError(
+            f"Argument `{name}` must hold the labels. Received: {name}=None"
+        )
     check_complete(y, name)
     y = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
     if y.dtype == object:
@@ -343,7 +347,9 @@ def check_labels(y, examples, num_classes, name="y"):
     if y.shape == (examples, num_classes) and num_classes > 1:
         if not ((y == 0) | (y == 1)).all() or not (y.sum(-1) == 1).all():
             raise ValueError(
-                f"Argument `{name}` of shape (N, C) must be one-hot. "
+                f"Argument `{name}` of shape (N, C) must be one-hot; a model "
+                "of several labels at once is trained and measured by "
+                "AdversarialModel(model, attack).fit and .evaluate. "
                 f"Received: {name}[0]={y[0]}"
             )
         return y.argmax(-1).astype("int32")
@@ -358,7 +364,9 @@ def check_labels(y, examples, num_classes, name="y"):
     if y.dtype.kind not in "iub" and not (y == np.round(y)).all():
         first = y[y != np.round(y)][0]
         raise ValueError(
-            f"Argument `{name}` must hold whole numbers, the classes. "
+            f"Argument `{name}` must hold whole numbers, the classes; a model "
+            "of other numbers (a regression) is trained and measured by "
+            "AdversarialModel(model, attack).fit and .evaluate. "
             f"Received: {name} with the value {first}"
         )
     if examples and (y.min() < 0 or y.max() >= num_classes):

@@ -46,6 +46,25 @@ def on_grid(attack: Any, grid: float) -> Any:
     return attack.replace(epsilon=whole)
 
 
+def doubtful_grid(attack: Any, grid: float | None) -> str | None:
+    """What is wrong with a radius on a grid, as a sentence, or `None`.
+
+    Args:
+        attack: The attack, its box known.
+        grid: Spacing of the grid, or `None`.
+    """
+    epsilon = attack.epsilon
+    if grid is None or epsilon is None or getattr(attack, "norm", "") != "linf":
+        return None
+    largest = float(np.max(epsilon, initial=0.0))
+    if not 0 < largest < grid * (1 - 1e-6):
+        return None
+    return (
+        f"The linf radius {largest:.4g} is less than the step {grid:.4g} "
+        "between two values that the inputs can take, so nothing can move."
+    )
+
+
 def to_grid(
     attack: Any, problem: Any, result: dict[str, Any], grid: float
 ) -> dict[str, Any]:

@@ -233,9 +233,8 @@ class Classifier:
         """Look at real inputs before anything expensive.
 
         The shape must be that of the model's Input, the output that of a
-        classifier; and where `logits` do something else than calling the
-        model, they are compared with the model's own outputs, and given up
-        where they differ.
+        classifier; where `logits` do not call the model, they are compared with
+        its own outputs, and given up where they differ.
 
         Args:
             image: Array or tensor `(N, ...)`, N >= 1.
@@ -313,6 +312,10 @@ class Classifier:
             return ops.concatenate([values, filling])
 
         rows = ops.cast(take(image), "float32")
+        if self.integer_input:
+            # The model cuts off what is not whole, and so proves nothing.
+            steps = 1.0 if self.outputs.scaling is None else 255.0
+            rows = ops.round(rows * steps) / steps
         return rows, {key: take(value) for key, value in (held or {}).items()}
 
     def _computed_proof(self, inputs):

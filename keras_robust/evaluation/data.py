@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.grid import grid_of
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import check_built
 from keras_robust.classifier import inner_model
@@ -19,6 +20,9 @@ from keras_robust.evaluation.scaling import with_statistics
 
 # Options of a `Classifier` that attacks have as well.
 _OPTIONS = ("from_logits", "attacked", "output")
+
+# Images of bytes whose brightest pixel is no brighter are hardly bytes.
+_DARK = 100
 
 
 class Examples(NamedTuple):
@@ -124,6 +128,8 @@ def read_examples(
             raise ValueError(
                 "Argument `data` must hold examples. Received: none"
             )
+        if found.integer_input:
+            checks.check_whole(image, grid_of(found, image))
         classes = found.check(image, held)
         y = _labels_of(y, options["output"])
         y = checks.check_labels(y, len(image), classes)
@@ -253,6 +259,13 @@ def _check_unit(image):
         return
     low, high = image.min(), image.max()
     are_bytes = 0 <= low and 1 < high <= 255 and image.ndim > 2
+    if are_bytes and high <= _DARK and image.dtype != "uint8":
+        raise ValueError(
+            "The pixels must lie in the attack's value_range=(0, 1). Pass the "
+            "range that they have, such as value_range=(0, "
+            f"{high:g}), and radii in its units. "
+            f"Received: {describe(image)}, values in [{low}, {high}]"
+        )
     if are_bytes or image.dtype == "uint8":
         raise ValueError(
             "The pixels lie in [0, 255]. Pass scaling='byte' (epsilon stays a "

@@ -7,14 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.auto_attack import AutoAttack
+from keras_robust.attacks.grid import doubtful_grid
+from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.attacks.square import SquareAttack
+from keras_robust.classifier.scaling import shown_range
 from keras_robust.evaluation.data import Examples
 
+# Images by which the units of all are told.
+_LOOKED_AT = 64
 # A count of examples below this share is no evidence.
 _SHARE = 0.01
 _OUTPUTS = {
@@ -69,6 +75,7 @@ def find_flags(
     return [
         *outcome_flags(outcomes),
         *comparison_flags(ran, own, stages),
+        *unit_flags(examples, attacks),
         *setting_flags(
             attacks, examples.image.shape, examples.classifier.num_classes
         ),
@@ -154,6 +161,64 @@ def outcome_flags(outcomes: dict[str, dict]) -> list[Flag]:
                     "differently; the numbers are the model's",
                     evidence,
                 )
+            )
+    return flags
+
+
+# Images that fill a smaller share of the box are probably in other units.
+_LEAST_SPAN = 0.25
+_NARROW = (
+    "the images fill less than a quarter of value_range: are they in other "
+    "units?"
+)
+_DARK = (
+    "the model begins with a Rescaling of pixels of 0 ... 255, and gets images "
+    "in [0, 1]; pass scaling='byte', or such pixels and value_range=(0, 255)"
+)
+
+
+def _is_dark(classifier, image):
+    """Whether a model that shows that it takes bytes gets [0, 1]."""
+    shown = shown_range(classifier.model, classifier.inputs.tensor)
+    if shown[1] <= 1 or image.ndim < 3:
+        return False
+    some = ops.convert_to_tensor(image[:_LOOKED_AT], "float32")
+    taken = ops.convert_to_numpy(classifier.outputs.scale(some))
+    return bool(taken.max() <= 1)
+
+
+def unit_flags(examples: Examples, attacks: dict[str, Attack]) -> list[Flag]:
+    """Flags of images, model and attacks that speak of different units.
+
+    By name: `range`, `radius`.
+
+    Args:
+        examples: `Examples`.
+        attacks: Dictionary of attacks by name, with the numbers they run with.
+    """
+    flags = []
+    image, classifier = examples.image, examples.classifier
+    span = float(np.max(image) - np.min(image))
+    grid = grid_of(classifier, image)
+    is_dark = _is_dark(classifier, image)
+    for name, attack in attacks.items():
+        low, high = attack.value_range
+        if np.ndim(low) == np.ndim(high) == 0 and np.isfinite(high - low):
+            evidence = {
+                "attack": name,
+                "value_range": str((low, high)),
+                "smallest": float(np.min(image)),
+                "largest": float(np.max(image)),
+            }
+            if len(image) > 1 and span < _LEAST_SPAN * (high - low):
+                flags.append(Flag("range", _NARROW, evidence))
+            elif is_dark:
+                flags.append(Flag("range", _DARK, evidence))
+        doubt = doubtful_grid(attack, grid)
+        if doubt is not None:
+            radius = float(np.max(attack.epsilon))
+            flags.append(
+                Flag("radius", doubt, {"attack": name, "radius": radius})
             )
     return flags
 

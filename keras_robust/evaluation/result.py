@@ -84,10 +84,16 @@ class EvaluationResult(Result):
             "provenance": self.provenance,
         }
 
-    def print_flags(self, console: "Console") -> None:
-        """Prints a line for each flag."""
+    def print_flags(self, console: "Console | None" = None) -> None:
+        """Prints a line for each flag.
+
+        Args:
+            console: A `rich.console.Console`, or `None` for the terminal.
+        """
+        from rich.console import Console
         from rich.markup import escape
 
+        console = console or Console()
         for flag in self.flags:
             console.print(f"[bold]Flag[/bold] {escape(str(flag))}")
 

@@ -20,6 +20,7 @@ from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import outcome_flags
 from keras_robust.evaluation.flags import setting_flags
+from keras_robust.evaluation.flags import unit_flags
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import attacked_image
 from keras_robust.evaluation.outcomes import compare
@@ -201,8 +202,14 @@ def transfer_matrix(
         "untargeted": first.y,
         "targeted": _aims(first, attack, checkpoint),
     }
-    flags = setting_flags(
-        {type(attack).__name__: attacks["untargeted"]},
+    named = {type(attack).__name__: attacks["untargeted"]}
+    flags = [
+        flag.about(model=name)
+        for name, examples in everyone.items()
+        for flag in unit_flags(examples, named)
+    ]
+    flags += setting_flags(
+        named,
         first.image.shape,
         first.classifier.num_classes,
     )

@@ -79,14 +79,8 @@ _GPU = Recipe(
     dtype_policy="mixed_bfloat16",
 )
 
-# What 8x8 digits cannot decide, mostly because what a claim supposes of a set
-# does not hold for most of its images. Shares are of seed 0 on PyTorch, by the
-# nearest training image; for relabelled sets, by the nearest other one.
-_REBUILT = (
-    "the representation has half as many numbers as an 8x8 image, and brings "
-    "it back: the training image nearest to one of D_R is its original in "
-    "91 %, so D_R has all that the data have"
-)
+# What 8x8 digits cannot decide. Shares are of seed 0 on PyTorch, by the nearest
+# other training image.
 _TURNS_INTO_TARGET = (
     "the sets move an 8x8 image by L2 1.5, and half of the digits have one of "
     "another class within 1.86: of the images of a robust source with a wrong "
@@ -96,12 +90,6 @@ _TURNS_INTO_TARGET = (
 _TOO_FEW_PIXELS = {
     "Price of robustness": "one of 355 test images is 0.3 points, and networks "
     "of two seeds differ by more than adversarial training costs",
-    "Robust features": _REBUILT,
-    "Robust features in L-infinity": _REBUILT,
-    "Where robustness is lost": _REBUILT,
-    "Non-robust features": "the training image nearest to one of D_NR has its "
-    "label in 90 %: the images look like what they are called, so no "
-    "non-robust features are needed to learn from them",
     "Shifted targets, robust source": _TURNS_INTO_TARGET,
     "Random targets, robust source": _TURNS_INTO_TARGET,
     "Robust leakage": "the linear features are robust at L2 0.25, and the sets "
