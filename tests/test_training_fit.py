@@ -273,6 +273,23 @@ def test_a_schedule_is_saved(digits, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_names_and_single_images_are_refused_in_one_line(digits):
+    import tensorflow as tf
+
+    x, y = digits[0][:64], digits[1][:64]
+    names = np.array([f"digit {label}" for label in y])
+    slices = tf.data.Dataset.from_tensor_slices
+    for source, message in (
+        ((x, names), "numpy.unique.*Received"),
+        ((slices((x, names)).batch(8),), "numpy.unique.*Received"),
+        ((slices((x, y)),), r"batch\(128\).*Received"),
+    ):
+        for method in ("fit", "evaluate"):
+            with pytest.raises(ValueError, match=message) as caught:
+                getattr(compiled(), method)(*source, verbose=0)
+            assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_loss_of_the_models_own(digits):
     calls = []
 

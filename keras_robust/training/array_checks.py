@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -22,9 +23,11 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
         ValueError: If they leave the box, have another shape than the model
             takes, or labels are none of its classes.
     """
+    classifier, own = attack.classifier, attack.attack
+    if hasattr(x, "element_spec"):
+        _check_elements(x.element_spec, classifier.input_shape)
     if not _is_array(x):
         return
-    classifier, own = attack.classifier, attack.attack
     image, held = classifier.split(x)
     image = checks.as_floats(image, own.value_range)
     checks.check_images(image, own.value_range)
@@ -32,6 +35,9 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
         return
     classifier.check_shape(image)
     y = _as_arrays(y)
+    for part in keras.tree.flatten(y):
+        if part is not None and part.dtype.kind in "USO":
+            _refuse_names(part.dtype)
     task = attack.task_of_arrays(image, held, y)
     if task == OTHER:
         _check_finite(y)
@@ -42,6 +48,31 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
         checks.check_labels(labels, image.shape[0], classes)
     else:
         _check_shares(labels, image.shape[0], classes)
+
+
+def _check_elements(spec, input_shape):
+    """Checks what a `tf.data.Dataset` says of its elements."""
+    if not isinstance(spec, tuple) or len(spec) < 2:
+        return
+    for part in keras.tree.flatten(spec[1]):
+        if str(getattr(part, "dtype", "")).endswith("'string'>"):
+            _refuse_names("string")
+    shape = getattr(spec[0], "shape", None)
+    if shape is None or input_shape is None or shape.rank is None:
+        return
+    if shape.rank == len(input_shape):
+        raise ValueError(
+            "A data set must give batches: call `.batch(128)` on it. "
+            f"Received: elements with x of shape {tuple(shape)}"
+        )
+
+
+def _refuse_names(dtype):
+    raise ValueError(
+        "Argument `y` must hold numbers, not names; "
+        "numpy.unique(labels, return_inverse=True) numbers them. "
+        f"Received: y.dtype={dtype}"
+    )
 
 
 def _is_array(x):
