@@ -28,6 +28,10 @@ def run_python(*arguments, **environment):
     return done.stdout
 
 
+# One of the three suites is enough.
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's suite has it"
+)
 def test_three_backends_agree(cnn, cnn_data, tmp_path):
     """Each backend against the next one, on the same weights."""
     other = RING[backend.name]

@@ -279,6 +279,8 @@ def test_transfer_flags_of_outputs_and_claims(pair):
         ("outside ball", "first, targeted"),
         ("search disagrees", "first, untargeted"),
         ("search disagrees", "first, targeted"),
+        # The images fill a fifth of the box.
+        ("range", "Lying"),
     }
 
 

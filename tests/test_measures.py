@@ -69,7 +69,7 @@ def test_decomposition(study):
         assert found["test"] == expected
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow
 def test_transfer_keeps_its_networks(study, monkeypatch):
     found = study.measure("transfer", measures.transfer)
     assert found["names"] == ["small_cnn", "narrow"]

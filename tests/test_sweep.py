@@ -151,7 +151,7 @@ def test_a_trial_that_fails_raises(images, tmp_path, monkeypatch):
         tuner.search(verbose=0)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", ["random", "hyperband", "bayesian"])
 def test_the_other_tuners(tmp_path, tuner):
     results = sweep(
