@@ -184,7 +184,7 @@ class PatchWhitening(keras.layers.Layer):
         kernel = np.concatenate([axes, -axes], axis=1)
         return kernel.reshape(self.kernel.shape)
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         """The whitened patches, `(N, H - k + 1, W - k + 1, filters)`."""
         h = ops.conv(
             x,

@@ -15,9 +15,9 @@ from keras_robust.study.verdicts import tally
 # Of a terminal.
 WIDTH = 80
 # Attacks of the AM207 report, at radii that are no test of robustness.
-AM207_COLUMNS = (
-    *(f"pgd-linf-{radius:.3g}" for radius in AM207_RADII),
-    *(f"broken-linf-{radius:g}" for radius in AM207_RADII),
+AM207_COLUMNS = tuple(
+    [f"pgd-linf-{radius:.3g}" for radius in AM207_RADII]
+    + [f"broken-linf-{radius:g}" for radius in AM207_RADII]
 )
 
 

@@ -30,10 +30,24 @@ TARGETS = {"D_rand": "random", "D_det": "deterministic", "D_other": "other"}
 _BASES = ("standard", "adversarial", "source", "D_R", "D_NR", *TARGETS)
 # Streams of random numbers, which keep theirs when others are added.
 STREAMS = (
-    *("standard", "adversarial", "D_R", "D_NR", "D_rand", "D_det"),
-    *("D_rand_robust", "D_det_robust", "D_rand_shortcut", "D_det_shortcut"),
-    *("D_other", "D_other_shortcut", "standard_frozen_flips", "D_R_unpooled"),
-    *("D_rand_nine_targets", "D_rand_no_box", "leakage", "source"),
+    "standard",
+    "adversarial",
+    "D_R",
+    "D_NR",
+    "D_rand",
+    "D_det",
+    "D_rand_robust",
+    "D_det_robust",
+    "D_rand_shortcut",
+    "D_det_shortcut",
+    "D_other",
+    "D_other_shortcut",
+    "standard_frozen_flips",
+    "D_R_unpooled",
+    "D_rand_nine_targets",
+    "D_rand_no_box",
+    "leakage",
+    "source",
 )
 
 
