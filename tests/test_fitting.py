@@ -53,7 +53,13 @@ def test_a_training_goes_on_where_it_was_stopped(
         monkeypatch.setattr(fitting, "PlateauMonitor", Monitor)
         try:
             found = fit_network(
-                *(model, "standard", *data, recipe, 0, tmp_path / "backup"),
+                model,
+                name="standard",
+                train=data[0],
+                test=data[1],
+                recipe=recipe,
+                seed=0,
+                folder=tmp_path / "backup",
                 verbose=0,
             )
         finally:

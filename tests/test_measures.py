@@ -75,9 +75,24 @@ def test_transfer_keeps_its_networks(study, monkeypatch):
     assert found["names"] == ["small_cnn", "narrow"]
     assert np.shape(found["targeted"]) == (2, 2)
     assert set(found["D_det"]) == set(found["names"])
-    monkeypatch.setattr(Replication, "fit", None)
+    monkeypatch.setattr(Replication, "_train", None)
     again = Replication(study.recipe, study.store.folder.parent, verbose=0)
     assert measures.transfer(again)["D_det"] == found["D_det"]
+
+
+@pytest.mark.slow
+def test_autoattack_goes_on_where_it_was_stopped(study, monkeypatch):
+    study.recipe = replace(study.recipe, autoattack_images=12, radii=(0.1, 2.0))
+    for name in ("adversarial", "D_R"):
+        study._networks[name] = study.network()
+    found = study.measure("autoattack", measures.autoattack)
+    assert set(found) == {"adversarial", "D_R"}
+    for figures in found.values():
+        assert list(figures) == ["clean", "0.1", "2"]
+        assert figures["clean"] >= figures["0.1"] >= figures["2"]
+    assert not list(study.store.folder.glob("state-*"))
+    monkeypatch.setattr(measures, "evaluate_robustness", None)
+    assert study.measure("autoattack", measures.autoattack) == found
 
 
 def test_dtype_policy_of_a_recipe(tmp_path):

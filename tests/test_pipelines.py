@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -66,6 +67,44 @@ def test_no_flip(data):
     )
     images, _ = arrays(dataset)
     assert np.argwhere(images[..., 0])[:, 2].max() <= 5
+
+
+@pytest.mark.parametrize("seed", [0, None])
+def test_two_epochs_of_alternating_flips_hold_both_sides(data, seed):
+    x, y = data
+    # Who is who is told by its label.
+    y = np.arange(len(x))
+    dataset = kr.datasets.pipeline(
+        x,
+        y,
+        16,
+        shuffle=True,
+        augment=True,
+        padding=0,
+        flip="alternating",
+        seed=seed,
+    )
+    assert len(dataset) == 4
+    epochs = []
+    for _ in range(4):
+        images, labels = arrays(dataset)
+        assert sorted(labels) == list(y)
+        epochs.append(images[np.argsort(labels)])
+    mirrored = x[:, :, ::-1]
+    for one, other in zip(epochs[:-1], epochs[1:], strict=True):
+        np.testing.assert_array_equal(one[:, :, ::-1], other)
+    first = (epochs[0] == mirrored).all((1, 2, 3))
+    assert ((epochs[0] == x).all((1, 2, 3)) != first).all()
+    assert 10 < first.sum() < 50
+    network = keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
+    )
+    network.compile("sgd", "mse")
+    network.fit(dataset, epochs=2, verbose=0)
 
 
 def test_reflection_brings_in_no_zeros():

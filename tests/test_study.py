@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_robust import datasets
 from keras_robust import study
 from keras_robust.study import outputs
+from keras_robust.study import replication
 from keras_robust.study.replicate import _summary
 from keras_robust.study.replicate import judge
+from keras_robust.study.stages import evaluation_description
+from keras_robust.study.stages import model_description
+from keras_robust.study.stages import set_description
 from keras_robust.study.store import StageStore
+from keras_robust.study.training_sets import is_generated
 
 ROOT = Path(__file__).parent.parent
 
@@ -127,20 +133,106 @@ def test_mean_and_spread_over_seeds():
     assert summary["D_R"]["clean"]["deviation"] is None
 
 
-def test_changed_configuration_is_another_folder(tmp_path):
+def test_a_change_undoes_only_what_stands_on_it():
+    recipe = study.get_recipe("digits", "smoke")
+
+    def changed(**options):
+        """Which models, sets and evaluations a change makes anew."""
+        other = replace(recipe, **options)
+        made = {
+            "model": (model_description, recipe.models),
+            "set": (set_description, filter(is_generated, recipe.models)),
+            "evaluation": (evaluation_description, recipe.models),
+        }
+        return {
+            kind: {
+                name
+                for name in names
+                if describe(recipe, name) != describe(other, name)
+            }
+            for kind, (describe, names) in made.items()
+        }
+
+    everything = set(recipe.models)
+    sets = {name for name in everything if name.startswith("D_")}
+    shortcuts = {name for name in everything if name.endswith("_shortcut")}
+    robust = {"D_R", "D_rand_robust", "D_det_robust"}
+    assert changed(radii=(0.1,)) == {
+        "model": set(),
+        "set": set(),
+        "evaluation": everything,
+    }
+    assert changed(undecidable={"Plateau": "no"})["evaluation"] == set()
+    found = changed(epsilon=0.7)
+    assert found["set"] == robust
+    assert found["model"] == {"adversarial", *robust}
+    found = changed(overrides={"D_det": {"epochs": 3}})
+    assert found["set"] == set()
+    assert found["model"] == {"D_det", "D_det_robust", "D_det_shortcut"}
+    found = changed(inversion_steps=3)
+    assert found["set"] == found["model"] == {"D_R", "D_NR"}
+    found = changed(overrides={"standard": {"epochs": 3}})
+    assert found["set"] == sets - robust - shortcuts
+    for option in ({"train_images": 100}, {"validation_images": 50}):
+        assert changed(**option)["model"] == everything
+        assert changed(**option)["set"] == sets
+
+
+def test_seeds_have_folders_of_their_own(tmp_path):
     recipe = study.get_recipe("digits", "smoke")
     folders = {
-        study.Replication(changed, tmp_path, seed).store.folder
-        for changed in (
-            recipe,
-            replace(recipe, epsilon=0.7),
-            replace(recipe, overrides={"D_det": {"epochs": 2}}),
-        )
-        for seed in (0, 1)
+        study.Replication(recipe, tmp_path, seed).store.folder
+        for seed in (0, 1, 0)
     }
-    assert len(folders) == 6
-    same = study.Replication(recipe, tmp_path, 0).store.folder
-    assert same in folders
+    assert len(folders) == 2
+
+
+def test_validation_images_are_training_images():
+    recipe = study.get_recipe("digits", "smoke")
+    data = datasets.load("digits")
+    held_out = replace(
+        recipe, validation_images=30, train_images=None, test_images=None
+    )
+    found = study.Replication(held_out, "unused", verbose=0).data
+    for part, all_images in zip(found.test, data.train, strict=True):
+        np.testing.assert_array_equal(part, all_images[-30:])
+    for part, all_images in zip(found.train, data.train, strict=True):
+        np.testing.assert_array_equal(part, all_images[:-30])
+
+
+@pytest.mark.parametrize("name", ["D_R", "D_rand", "D_det_shortcut"])
+def test_a_set_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
+    recipe = replace(
+        study.get_recipe("digits", "smoke"),
+        train_images=40,
+        training=study.Training(epochs=1, learning_rate=0.1),
+        attack_steps=1,
+    )
+    whole = study.Replication(recipe, tmp_path / "whole", verbose=0)
+    expected = whole.generated(name)
+    stopped = study.Replication(recipe, tmp_path / "parts", verbose=0)
+    for source in ("standard", "adversarial"):
+        network = whole.model(source)
+        stopped._networks[source] = network
+    make_shard = replication._shard
+    calls = []
+
+    def second_fails(*args, **options):
+        calls.append(options["rows"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return make_shard(*args, **options)
+
+    monkeypatch.setattr(replication, "SHARD", 15)
+    monkeypatch.setattr(replication, "_shard", second_fails)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.generated(name)
+    found = stopped.generated(name)
+    assert [rows.start for rows in calls] == [0, 15, 15, 30]
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, atol=1e-4)
+    assert not list(stopped.store.folder.glob("shards-*"))
 
 
 def test_store_writes_whole_files_only(tmp_path):
@@ -150,11 +242,14 @@ def test_store_writes_whole_files_only(tmp_path):
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError):
-        store.numbers("a", broken)
-    assert store.numbers("a", lambda: {"x": 1}) == {"x": 1}
-    assert store.numbers("a", broken) == {"x": 1}
-    arrays = store.arrays("b", lambda: {"x": np.arange(3)})
-    assert store.arrays("b", broken)["x"].tolist() == arrays["x"].tolist()
+        store.numbers("a", 1, broken)
+    assert store.find_numbers("a", 1) is None
+    assert store.numbers("a", 1, lambda: {"x": 1}) == {"x": 1}
+    assert store.numbers("a", 1, broken) == {"x": 1}
+    assert store.find_numbers("a", 1) == {"x": 1}
+    assert store.numbers("a", {"of": 2}, lambda: 3) == 3
+    arrays = store.arrays("b", 1, lambda: {"x": np.arange(3)})
+    assert store.arrays("b", 1, broken)["x"].tolist() == arrays["x"].tolist()
     assert not list(tmp_path.glob("part-*"))
 
 

@@ -180,7 +180,7 @@ def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
 
     study = Replication(get_recipe("digits", "smoke"), tmp_path, verbose=0)
     x, y = study.data.train
-    study.store.arrays("data-D_rand", lambda: {"x": x / 2, "y": (y + 1) % 10})
+    study.generated = {"D_rand": {"x": x / 2, "y": (y + 1) % 10}}.get
     data = sweep_data.of_study(study, "D_rand")
     assert len(data.train[0]) + len(data.validation[0]) == len(x)
     np.testing.assert_array_equal(data.validation[0], x[9::10])

@@ -1,6 +1,7 @@
 """tf.data pipelines: shuffle, batch, augment, prefetch."""
 
 import keras
+import numpy as np
 
 from keras_robust.layers import PadAndCrop
 
@@ -35,7 +36,10 @@ def pipeline(
         augment: Whether to shift by up to `padding` pixels and flip.
         padding: Int >= 0, for `PadAndCrop`.
         flip: Whether to flip left to right with probability 1/2; not for
-            digits or letters.
+            digits or letters. `"alternating"`: each image with probability
+            1/2 in the first epoch, and in turns from then on, so that two
+            epochs hold both versions of all (Jordan 2024, arXiv:2404.00498,
+            section 3.6). Epochs are passes over the returned data set.
         drop_remainder: Whether to leave out a last partial batch.
         seed: Int or `None`.
         fill_mode: `"constant"` for zeros, or `"reflect"`; see `PadAndCrop`.
@@ -52,9 +56,15 @@ def pipeline(
         if y is not None:
             dataset = tf.data.Dataset.from_tensor_slices((x, y))
             buffer = len(x)
+        alternating = augment and flip == "alternating"
+        if alternating:
+            dataset = tf.data.Dataset.zip((dataset, _first_sides(seed)))
         if shuffle:
             dataset = dataset.shuffle(buffer, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+        if alternating:
+            dataset = _alternately_flipped(dataset)
+            flip = False
         if augment:
             dataset = dataset.map(_augmentation(padding, flip, seed, fill_mode))
         # The thread that tunes a pipeline sleeps 10 ms, 20 ms, 40 ms, ... and
@@ -62,6 +72,49 @@ def pipeline(
         options = tf.data.Options()
         options.autotune.enabled = False
         return dataset.prefetch(_PREFETCHED).with_options(options)
+
+
+def _first_sides(seed):
+    """An endless data set of integers, odd where an image is flipped first."""
+    import tensorflow as tf
+
+    if seed is None:
+        seed = int(np.random.default_rng().integers(2**31))
+    return tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=False)
+
+
+def _alternately_flipped(dataset):
+    """Batches whose images are flipped in every second pass.
+
+    Args:
+        dataset: Of `((images, labels), integers)`, where an odd integer says
+            that the image is flipped in the first pass.
+    """
+    import tensorflow as tf
+
+    passes = tf.Variable(0, dtype="int64")
+    # The count goes up when a pass begins, and stays for all of its batches.
+    number = tf.data.Dataset.from_tensors(0).flat_map(
+        lambda _: tf.data.Dataset.from_tensors(passes.assign_add(1)).repeat()
+    )
+
+    def flip(batch, first, number):
+        images, labels = batch
+        first = tf.reshape(first, [-1] + [1] * (images.shape.rank - 1))
+        # Passes are counted from 1.
+        flipped = (first + number) % 2 == 0
+        mirrored = tf.reverse(images, axis=[-2])
+        return tf.where(flipped, mirrored, images), labels
+
+    pairs = tf.data.Dataset.zip((dataset, number))
+    flipped = pairs.map(
+        lambda batch, number: flip(batch[0], first=batch[1], number=number)
+    )
+    length = dataset.cardinality()
+    if length >= 0:
+        # That of `number` is not known, so that of the pairs is not.
+        flipped = flipped.apply(tf.data.experimental.assert_cardinality(length))
+    return flipped
 
 
 def _augmentation(padding, flip, seed, fill_mode):

@@ -1,5 +1,7 @@
 """How each model of a study is evaluated."""
 
+import os
+
 import keras
 import numpy as np
 
@@ -10,6 +12,7 @@ from keras_robust.attacks.radii import matched_epsilon
 from keras_robust.datasets.image_dataset import ImageDataset
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.evaluation.report import wilson_interval
 from keras_robust.study.recipe import Recipe
 from keras_robust.study.report_errors import AM207_RADII
 from keras_robust.study.report_errors import broken_linf
@@ -46,14 +49,23 @@ def attacks_of(recipe: Recipe, dimension: int) -> dict[str, Attack]:
 
 
 def evaluation(
-    network: keras.Model, data: ImageDataset, recipe: Recipe, verbose: int = 1
+    network: keras.Model,
+    data: ImageDataset,
+    recipe: Recipe,
+    state_path: str | os.PathLike | None = None,
+    verbose: int = 1,
 ) -> dict[str, dict]:
     """Accuracy of a network, clean and attacked, on y and on y + 1.
+
+    Clean figures are of all test images, attacked ones of the first
+    `recipe.attacked_images`.
 
     Args:
         network: A built Keras classifier.
         data: An `ImageDataset`.
         recipe: A `Recipe`.
+        state_path: Folder in which the state is kept, or `None`; see
+            `evaluate_robustness`.
         verbose: 0 for no progress bars.
 
     Returns:
@@ -61,19 +73,25 @@ def evaluation(
         Wilson intervals.
     """
     x, y = data.test
+    attacked = (x[: recipe.attacked_images], y[: recipe.attacked_images])
     report = evaluate_robustness(
         network,
-        (x, y),
+        attacked,
         attacks=attacks_of(recipe, int(np.prod(x.shape[1:]))),
+        state_path=state_path,
         verbose=verbose,
         probe=False,
     )
-    accuracy = dict(report.accuracy)
+    accuracy, intervals = dict(report.accuracy), dict(report.intervals)
+    labels = predict_labels(network, x)
+    right = labels == y
+    accuracy["clean"] = float(right.mean())
+    intervals["clean"] = wilson_interval(right)
     shifted = (y + 1) % len(data.class_names)
-    accuracy["y + 1"] = float((predict_labels(network, x) == shifted).mean())
+    accuracy["y + 1"] = float((labels == shifted).mean())
     if "broken_linf" in recipe.errors:
         for radius in AM207_RADII:
             moved = broken_linf(network, x, y, radius, verbose=verbose)
-            right = predict_labels(network, moved) == y
-            accuracy[f"broken-linf-{radius:g}"] = float(right.mean())
-    return {"accuracy": accuracy, "intervals": report.intervals}
+            found = predict_labels(network, moved) == y
+            accuracy[f"broken-linf-{radius:g}"] = float(found.mean())
+    return {"accuracy": accuracy, "intervals": intervals}

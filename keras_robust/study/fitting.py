@@ -61,7 +61,7 @@ def fit_network(
     model.fit(
         _batches(name, x, y, training, recipe, seed),
         validation_data=datasets.pipeline(
-            *(part[:VALIDATED] for part in test), training.batch_size
+            test[0][:VALIDATED], test[1][:VALIDATED], training.batch_size
         ),
         epochs=training.epochs,
         shuffle=False,
@@ -84,9 +84,10 @@ def _batches(name, x, y, training, recipe, seed):
         batches = datasets.pipeline(x, y, training.batch_size, **options)
         return batches.map(enlarged_and_cropped(x.shape[1:], seed))
     return datasets.pipeline(
-        *(x, y, training.batch_size),
+        x,
+        y,
+        training.batch_size,
         augment=training.augment,
-        padding=recipe.padding,
-        flip=recipe.flip,
+        **recipe.augmentation,
         **options,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
+from keras_robust.attacks.auto_attack import AutoAttack
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation import transfer_matrix
@@ -95,7 +97,8 @@ def leakage(study):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     robust.compile(keras.optimizers.Adam(1e-3), loss)
     robust.fit(
-        *(x, y),
+        x,
+        y,
         batch_size=128,
         epochs=_LEAKAGE_EPOCHS,
         verbose=2 if study.verbose else 0,
@@ -130,22 +133,13 @@ def transfer(study):
         one of them does not vary).
     """
     recipe = study.recipe
-    made = study.generated("D_det")
     networks = {recipe.network: study.model("standard")}
     x, y = study.data.test
     accuracy = {recipe.network: study.evaluate("D_det")["accuracy"]["clean"]}
-    sets = {
-        "standard": study.data.train,
-        "D_det": (made["x"], made["y"]),
-    }
-    for name, kind in recipe.architectures.items():
-        for base, train in sets.items():
-            network = _architecture(study, f"{base}-{name}", train, kind)
-            if base == "standard":
-                networks[name] = network
-            else:
-                right = predict_labels(network, x) == y
-                accuracy[name] = float(right.mean())
+    for name in recipe.architectures:
+        networks[name] = study.architecture("standard", name)
+        right = predict_labels(study.architecture("D_det", name), x) == y
+        accuracy[name] = float(right.mean())
     some = x[:TRANSFERRED], y[:TRANSFERRED]
     attack = PGDAttack(
         epsilon=recipe.relabel_epsilon,
@@ -153,7 +147,7 @@ def transfer(study):
         seed=study.seed,
     )
     matrix = transfer_matrix(
-        *(networks, networks, some, attack), verbose=study.verbose
+        networks, networks, some, attack, verbose=study.verbose
     )
     found = matrix.numbers()
     return {
@@ -168,12 +162,44 @@ def transfer(study):
     }
 
 
-def _architecture(study, name, train, kind):
-    """A trained network of another architecture, kept."""
-    return study.store.model(
-        f"model-{name}",
-        lambda: study.fit(name, lambda: study.build(*kind), train, name),
-    )
+def autoattack(study: Replication) -> dict[str, dict[str, float]]:
+    """Accuracy of the robust models under AutoAttack, the standard suite.
+
+    Croce & Hein 2020 (arXiv:2003.01690). PGD with few steps may overstate what
+    adversarial training gives; models that nothing was done for have no
+    accuracy left to lose.
+
+    Args:
+        study: A `Replication`.
+
+    Returns:
+        Dictionary by model, `adversarial` and `D_R`, of accuracies by L2
+        radius, as text, with that on the same images, `clean`.
+    """
+    count = study.recipe.autoattack_images
+    x, y = study.data.test
+    state = study.store.path("state-autoattack", study.description())
+    found = {}
+    for name in ("adversarial", "D_R"):
+        attacks = {
+            f"{radius:g}": AutoAttack(
+                norm="l2", epsilon=radius, seed=study.seed
+            )
+            for radius in (study.recipe.radii[0], study.recipe.radii[-1])
+        }
+        report = evaluate_robustness(
+            study.shared_network(name),
+            (x[:count], y[:count]),
+            attacks=attacks,
+            state_path=state / name,
+            verbose=study.verbose,
+            probe=False,
+        )
+        found[name] = {"clean": report.accuracy["clean"]} | {
+            radius: report.accuracy[radius] for radius in attacks
+        }
+    shutil.rmtree(state, ignore_errors=True)
+    return found
 
 
 def _correlation(first, second):

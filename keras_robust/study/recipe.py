@@ -4,7 +4,9 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from typing import Any
 
+from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.study.report_errors import REPORT_ERRORS
 from keras_robust.study.training_sets import MODELS
 from keras_robust.study.training_sets import SOURCE
@@ -65,10 +67,16 @@ class Recipe:
             what they control.
         train_images: How many training images are used, `None` for all.
         test_images: How many test images are used, `None` for all.
+        validation_images: How many of the data set's last training images
+            are held out and take the place of the test images, as long as
+            something is chosen; 0 once it is.
         padding: Pixels of shift in the augmentation.
-        flip: Whether images may be mirrored.
+        flip: Whether images may be mirrored: `True`, `False` or
+            `"alternating"`, see `datasets.pipeline`.
+        fill_mode: What is shifted in, see `datasets.pipeline`.
         epsilon: Radius of adversarial training.
-        attack_steps: Steps of adversarial training, each of epsilon / 5.
+        attack_steps: Steps of adversarial training.
+        attack_step_size: Length of each, `None` for epsilon / 5.
         inversion_steps: Gradient steps for D_R and D_NR.
         inversion_step_size: Length of each.
         inversion_optimizer: As `optimizer` of `Robustifier`.
@@ -79,6 +87,11 @@ class Recipe:
             equal volume.
         linf_radii: More L-infinity radii: 8/255, the usual one.
         evaluation_steps: Steps of its attacks, each of 2.5 radius / steps.
+        attacked_images: How many of the test images are attacked, `None` for
+            all.
+        autoattack_images: How many test images AutoAttack tries on the
+            adversarial and the D_R model, at the largest of `radii` and at the
+            smallest; 0 for none.
         leakage_epsilon: Radius at which a linear model is trained for the
             leakage of robust linear features.
         architectures: Dictionary of `[function, options]` by name, networks
@@ -101,10 +114,13 @@ class Recipe:
     overrides: dict = field(default_factory=dict)
     train_images: int | None = None
     test_images: int | None = None
+    validation_images: int = 0
     padding: int = 4
-    flip: bool = True
+    flip: bool | str = True
+    fill_mode: str = "constant"
     epsilon: float = 0.5
     attack_steps: int = 7
+    attack_step_size: float | None = None
     inversion_steps: int = 1000
     inversion_step_size: float = 0.1
     inversion_optimizer: str = "gradient_descent"
@@ -114,6 +130,8 @@ class Recipe:
     radii: tuple = (0.25, 0.5)
     linf_radii: tuple = (8 / 255,)
     evaluation_steps: int = 20
+    attacked_images: int | None = None
+    autoattack_images: int = 0
     leakage_epsilon: float = 0.25
     architectures: dict = field(default_factory=dict)
     errors: tuple = ()
@@ -154,6 +172,28 @@ class Recipe:
         for name in ("undecidable", "too_small"):
             del described[name]
         return described
+
+    def training_attack(self) -> PGDAttack:
+        """The attack of adversarial training.
+
+        It starts at the image itself, as Madry's library does (Ilyas et al.
+        2019, C.3, Table 4).
+        """
+        size = self.attack_step_size
+        return PGDAttack(
+            epsilon=self.epsilon,
+            step_size=self.epsilon / 5 if size is None else size,
+            steps=self.attack_steps,
+        )
+
+    @property
+    def augmentation(self) -> dict[str, Any]:
+        """Arguments of `datasets.pipeline` that change images."""
+        return {
+            "padding": self.padding,
+            "flip": self.flip,
+            "fill_mode": self.fill_mode,
+        }
 
     @property
     def relabel_source(self) -> str:

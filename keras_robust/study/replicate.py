@@ -101,6 +101,8 @@ def _measured(study):
     }
     if study.recipe.architectures:
         wanted["transfer"] = measures.transfer
+    if study.recipe.autoattack_images:
+        wanted["autoattack"] = measures.autoattack
     return {name: study.measure(name, wanted[name]) for name in wanted}
 
 
@@ -110,10 +112,7 @@ def _run(study):
     return {
         "evaluation": {name: study.evaluate(name) for name in models},
         "generated": {
-            name: study.store.numbers(
-                f"generated-{name}",
-                lambda name=name: _describe(study.generated(name)),
-            )
+            name: study.describe_generated(name)
             for name in models
             if is_generated(name)
         },
@@ -193,19 +192,6 @@ def _write(results, study, folder):
         found = json.loads(search.read_text(encoding="utf-8"))
         drawn["optimizer"] = sweep_outputs.draw(found["runs"])
     write_report(results, drawn, folder / "report.html", found)
-
-
-def _describe(generated):
-    """Means of what the generator told, and the share of right labels."""
-    described = {
-        key: float(np.mean(generated[key]))
-        for key in ("distance_before", "distance_after", "distance", "success")
-        if key in generated
-    }
-    if "original_label" in generated:
-        right = generated["y"] == generated["original_label"]
-        described["labels_right"] = float(right.mean())
-    return described
 
 
 def _summary(runs, models):

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,57 +21,62 @@ class StageStore:
         folder: Where the files are, made if missing.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    @staticmethod
-    def key(description):
-        """A short hash of nested dictionaries of plain values.
+    def path(self, name: str, inputs: Any) -> Path:
+        """Where a result is, or will be, without an ending.
 
         Args:
-            description: What `json` can write.
-
-        Returns:
-            String of 12 characters.
+            name: Name of the stage.
+            inputs: What it depends on, as `json` can write it.
         """
-        text = json.dumps(description, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        text = json.dumps(inputs, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return self.folder / f"{name}-{key}"
 
-    def model(self, name, make):
+    def model(
+        self, name: str, inputs: Any, make: Callable[[], keras.Model]
+    ) -> keras.Model:
         """The Keras model of that name, or the one that `make()` returns."""
-        return self._stored(
-            f"{name}.keras",
+        return _stored(
+            self.path(name, inputs),
+            ".keras",
             keras.saving.load_model,
             lambda path, model: model.save(path),
             make,
         )
 
-    def arrays(self, name, make):
+    def arrays(
+        self, name: str, inputs: Any, make: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
         """The arrays of that name, or the dictionary `make()` returns."""
-        return self._stored(f"{name}.npz", _read_arrays, _write_arrays, make)
+        path = self.path(name, inputs)
+        return _stored(path, ".npz", _read_arrays, _write_arrays, make)
 
-    def numbers(self, name, make):
+    def numbers(self, name: str, inputs: Any, make: Callable[[], Any]) -> Any:
         """The JSON value of that name, or the one that `make()` returns."""
-        return self._stored(f"{name}.json", _read_json, _write_json, make)
+        path = self.path(name, inputs)
+        return _stored(path, ".json", _read_json, _write_json, make)
 
-    def all_numbers(self, prefix):
-        """The JSON values whose names begin so, by the rest of the name."""
-        paths = sorted(self.folder.glob(f"{prefix}*.json"))
-        return {
-            path.stem.removeprefix(prefix): _read_json(path) for path in paths
-        }
+    def find_numbers(self, name: str, inputs: Any) -> Any:
+        """The JSON value of that name; `None` where there is none yet."""
+        path = self.path(name, inputs)
+        path = path.with_name(f"{path.name}.json")
+        return _read_json(path) if path.exists() else None
 
-    def _stored(self, name, read, write, make):
-        path = self.folder / name
-        if not path.exists():
-            value = make()
-            # Several processes may make the same.
-            part = self.folder / f"part-{os.getpid()}-{name}"
-            write(part, value)
-            os.replace(part, path)
-            return value
-        return read(path)
+
+def _stored(path, ending, read, write, make):
+    path = path.with_name(path.name + ending)
+    if not path.exists():
+        value = make()
+        # Several processes may make the same.
+        part = path.with_name(f"part-{os.getpid()}-{path.name}")
+        write(part, value)
+        os.replace(part, path)
+        return value
+    return read(path)
 
 
 def _read_json(path):
@@ -87,4 +94,5 @@ def _read_arrays(path):
 
 
 def _write_arrays(path, arrays):
-    np.savez_compressed(path, **arrays)
+    # Not compressed: that takes longer than it saves, moved pixels are noise.
+    np.savez(path, **arrays)

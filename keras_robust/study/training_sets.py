@@ -70,6 +70,11 @@ def is_generated(name):
     return name.startswith("D_")
 
 
+def is_inversion(name: str) -> bool:
+    """Whether a generated set inverts representations, labels kept."""
+    return controlled(name) in ("D_R", "D_NR")
+
+
 def is_robust_source(name):
     """Whether a generated set takes the features of the adversarial model."""
     return controlled(name) == "D_R" or name.endswith("_robust")
@@ -106,7 +111,7 @@ def transform_of(name, recipe, source, num_classes, seed):
         A `Robustifier`, `NonRobustifier` or `Shortcut`.
     """
     base = controlled(name)
-    if base in ("D_R", "D_NR"):
+    if is_inversion(name):
         return Robustifier(
             source,
             step_size=recipe.inversion_step_size,

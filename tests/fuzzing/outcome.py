@@ -23,8 +23,9 @@ class Outcome:
 
     Args:
         seed: Int.
-        status: `"ok"`, `"refused"` or `"fault"`.
-        reason: Of a refusal.
+        status: `"ok"`, `"refused"`, `"fault"`, or `"no model"`: Keras itself
+            cannot predict with it.
+        reason: Of a refusal, or why there is no model.
         faults: List of strings.
         notes: List of strings: what was left out, and why.
         lines: The case in words.
