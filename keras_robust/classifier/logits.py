@@ -235,7 +235,9 @@ class SearchLogits:
                 looks like probabilities, or is a single number.
         """
         single = outputs.shape[-1] == 1
-        always_one = single and not self._is_sigmoid and (outputs == 1).all()
+        # TensorFlow's softmax of one unit is 1 up to a rounding error.
+        near_one = np.abs(outputs - 1).max() <= np.finfo("float32").eps
+        always_one = single and not self._is_sigmoid and near_one
         if self._softmax_of_one or (always_one and not self.known):
             raise ValueError(
                 "A softmax of one unit is always 1, so the model always gives "
