@@ -3,7 +3,7 @@
 import argparse
 
 DATASETS = ("planted", "digits", "fashion_mnist", "cifar10")
-PRESETS = ("smoke", "cpu", "gpu", "paper", "report")
+PRESETS = ("smoke", "quick", "cpu", "gpu", "paper", "report")
 # As in `evaluation.named_attacks`, without importing Keras.
 ATTACKS = (
     *("autoattack", "autoattack-plus", "autoattack-rand"),

@@ -17,7 +17,7 @@ KEPT = {
     "digits": "digits",
     "digits/report": "digits/report",
     "fashion_mnist": "fashion_mnist/cpu",
-    "cifar10": "cifar10/cpu",
+    "cifar10": "cifar10/quick",
 }
 
 

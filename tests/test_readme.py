@@ -38,7 +38,7 @@ def test_the_example_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("document", "results"),
     [
-        ("README.md", "cifar10/cpu"),
+        ("README.md", "cifar10/quick"),
         ("docs/study.md", "digits"),
         ("docs/study.md", "fashion_mnist/cpu"),
     ],
