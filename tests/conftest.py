@@ -16,6 +16,8 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Compiling takes most of the time, and the networks are tiny.
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 if importlib.util.find_spec("torch"):
     # Before TensorFlow, or the two crash on some machines.
     import torch
@@ -28,9 +30,13 @@ import numpy as np
 import pytest
 
 
+# Whole runs that several tests look at, with the mark of those tests.
+FIXTURES = {"smoke_run": "slow_on_jax", "swept": "on_one_backend"}
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks what is slow on JAX; the longest file comes first."""
+    """Marks what is slow on this backend; the longest file comes first."""
     # Workers take whole files; one that is long and last leaves the other idle.
     # Those that look at what it made come last, or they would wait.
     place = {
@@ -39,11 +45,19 @@ def pytest_collection_modifyitems(items):
         "test_html_report.py": 1,
     }
     items.sort(key=lambda item: place.get(item.path.name, 0))
-    # On its CPU every program is compiled, about half a second each.
+    slow = set()
+    if keras.backend.backend() != "torch":
+        # Where they are fastest: little in them depends on the backend.
+        slow.add("on_one_backend")
     if keras.backend.backend() == "jax":
-        for item in items:
-            if item.get_closest_marker("slow_on_jax"):
-                item.add_marker(pytest.mark.slow)
+        # On its CPU every program is compiled, about half a second each.
+        slow.add("slow_on_jax")
+    for item in items:
+        marks = {marker.name for marker in item.iter_markers()}
+        # What a test is given may take longer than the test.
+        marks |= {FIXTURES.get(name) for name in item.fixturenames}
+        if slow & marks:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

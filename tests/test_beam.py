@@ -7,7 +7,7 @@ from test_generate import to_rand
 from keras_robust.datasets import generate
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_two_workers_write_the_same_bytes(tmp_path):
     from keras_robust.datasets.beam import generate_on_beam
 

@@ -516,7 +516,7 @@ def stopped(folder, model, finished, wait, how):
     return process.returncode, errors
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_stopped_at_any_moment_nothing_is_lost(tmp_path):
     path = tmp_path / "model.keras"
     model = kr.models.small_cnn((8, 8, 1), filters=(4,))

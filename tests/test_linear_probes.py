@@ -31,6 +31,7 @@ def templates():
     return model, planted
 
 
+@pytest.mark.on_one_backend
 def test_each_part_is_worth_what_was_planted(templates):
     model, planted = templates
     attack = kr.PGDAttack(epsilon=0.25, steps=10)

@@ -57,7 +57,7 @@ def study(tmp_path):
     return Replication(recipe, tmp_path, verbose=0)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_decomposition(study):
     by_radius = measures.decomposition(study)
     assert list(by_radius) == [f"{radius:g}" for radius in study.recipe.radii]

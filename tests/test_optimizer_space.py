@@ -25,6 +25,7 @@ def settings_of(space):
     return Nothing(), seen
 
 
+@pytest.mark.on_one_backend
 def test_a_grid_has_each_setting_once(tmp_path):
     """An optimizer has no settings of another one."""
     space = OptimizerSpace(

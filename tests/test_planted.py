@@ -123,7 +123,7 @@ def test_predictions():
     assert predictions(robust, recipe)["standard"]["pgd-l2-0.25"] == 99.0
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_the_pipeline_finds_what_was_planted(tmp_path):
     """Every network comes out as predicted, two of them in part.
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_the_example_runs(tmp_path, monkeypatch):
     code, evaluation = re.findall(
         r"```python\n(.*?)```", README, flags=re.DOTALL

@@ -96,6 +96,7 @@ def test_a_search_has_its_place_in_the_report(smoke_run, tmp_path):
     assert "data:image/svg+xml" in place
 
 
+@pytest.mark.on_one_backend
 def test_replicate_as_a_process(smoke_run):
     folder, printed = smoke_run
     assert "D_NR" in printed and "too small to show anything" in printed

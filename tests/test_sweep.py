@@ -206,7 +206,7 @@ def test_data_of_a_directory(tmp_path):
     assert np.abs(data.train[0] - x[:50][kept]).max() > 0.01
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_networks_of_other_recipes(tmp_path):
     results = sweep(
         "digits",

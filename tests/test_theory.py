@@ -145,6 +145,7 @@ def test_no_budget_no_change():
     np.testing.assert_allclose(found, DIAGONAL, rtol=1e-5)
 
 
+@pytest.mark.on_one_backend
 def test_the_relaxed_game_comes_closer_with_the_dimension():
     differences = []
     for d in (2, 8, 32, 128):
@@ -199,7 +200,7 @@ def trained(epsilon, mean):
     return keras.ops.convert_to_numpy(layer.mean), layer.covariance
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
 def test_adversarial_training_learns_what_is_predicted(epsilon):
     mean = np.array([1.0, 0.5, -1.0, 2.0])

@@ -22,9 +22,10 @@ def cheap_compilation(seed, quick, eager=True):
         import jax
 
         name = "jax_disable_most_optimizations"
+        before = getattr(jax.config, name)
         jax.config.update(name, True)
         yield
-        jax.config.update(name, False)
+        jax.config.update(name, before)
     elif backend == "tensorflow" and quick and eager:
         import tensorflow as tf
 
