@@ -29,7 +29,6 @@ import keras
 import numpy as np
 import pytest
 
-
 # Whole runs that several tests look at, with the mark of those tests.
 FIXTURES = {"smoke_run": "slow_on_jax", "swept": "on_one_backend"}
 
