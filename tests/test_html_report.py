@@ -123,6 +123,15 @@ def test_one_file_without_a_network(judged):
     assert "nan" not in text.lower().split("<h2>")[1]
 
 
+def test_measures_have_tables(smoke_run):
+    text = (smoke_run[0] / "report.html").read_text()
+    for title in ("What generated images are nearest to", "Robust accuracy of"):
+        assert title in text
+    assert "other has the label" in text
+    # Not measured in this recipe.
+    assert "AutoAttack" not in text
+
+
 def test_text_is_escaped(smoke_run, tmp_path):
     folder, _ = smoke_run
     results = json.loads((folder / "results.json").read_text())

@@ -95,6 +95,36 @@ def test_autoattack_goes_on_where_it_was_stopped(study, monkeypatch):
     assert study.measure("autoattack", measures.autoattack) == found
 
 
+def test_nearest_images(study):
+    x, y = study.data.train
+    rows = np.arange(len(x))
+    # One image turns into another one, whose label is not its own.
+    other = int(np.flatnonzero(y != y[0])[0])
+    turned = x.copy()
+    turned[0] = x[other]
+    labels = y.copy()
+    labels[0] = y[other]
+    kept = {"x": x, "y": y}
+    study.generated = lambda name: (
+        {"x": turned, "y": labels} if name == "D_rand" else kept
+    )
+    found = measures.nearest(study)
+    assert found["D_R"] == {"original": 1.0, "label": 1.0}
+    share = (len(rows) - 1) / len(rows)
+    assert found["D_rand"] == {
+        "original": share,
+        "label": 1.0,
+        "other has the label": 1.0,
+    }
+
+
+def test_squared_distances(rng):
+    first, second = rng.random((3, 5)), rng.random((4, 5))
+    expected = ((first[:, None] - second) ** 2).sum(-1)
+    found = measures.squared_distances(first, second)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
 def test_dtype_policy_of_a_recipe(tmp_path):
     recipe = replace(
         get_recipe("digits", "smoke"), dtype_policy="mixed_bfloat16"

@@ -41,6 +41,26 @@ _FIGURES = {
     "label it gave them.",
 }
 
+# Measures that are tables of shares, with what a reader is told of them.
+_MEASURES = {
+    "autoattack": (
+        "AutoAttack",
+        "Accuracy of the robust models on the first test images, clean and at "
+        "L2 radii, under the standard suite of attacks (Croce & Hein 2020).",
+    ),
+    "decomposition": (
+        "Robust accuracy of the network of D_R",
+        "At an L2 radius, on images of D_R, on D_R of test images and on test "
+        "images (the paper's Table 8).",
+    ),
+    "nearest": (
+        "What generated images are nearest to",
+        "The nearest training image in L2: whether it is the one that an image "
+        "was made of (original) and has its label (label); and of images whose "
+        "label is not the true one, whether the nearest other one has it.",
+    ),
+}
+
 
 def write_report(
     results: dict,
@@ -80,6 +100,7 @@ def write_report(
             for name, figure in figures.items()
         },
         published=outputs.beside(results),
+        measured=_measured(results),
         hours=_hours(results),
         slowest=_slowest(results),
         search=search,
@@ -154,6 +175,26 @@ def _embedded(figure, kind):
     mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
     data = base64.b64encode(file.getvalue()).decode("ascii")
     return f"data:{mime};base64,{data}"
+
+
+def _measured(results):
+    """Title, caption and columns of the tables of measures, by name."""
+    runs = results["runs"].values()
+    found = {}
+    for name, (title, caption) in _MEASURES.items():
+        if all(name in run["measured"] for run in runs):
+            columns = dict.fromkeys(
+                column
+                for run in runs
+                for figures in run["measured"][name].values()
+                for column in figures
+            )
+            found[name] = {
+                "title": title,
+                "caption": caption,
+                "columns": list(columns),
+            }
+    return found
 
 
 def _hours(results):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Test images whose perturbations are shown to every other network.
 TRANSFERRED = 500
+# Generated images whose nearest training images are looked up.
+LOOKED_UP = 1000
 _LEAKAGE_EPOCHS = 10
 
 
@@ -200,6 +202,60 @@ def autoattack(study: Replication) -> dict[str, dict[str, float]]:
         }
     shutil.rmtree(state, ignore_errors=True)
     return found
+
+
+def nearest(study: Replication) -> dict[str, dict[str, float]]:
+    """What the training image nearest to a generated one is.
+
+    On small images a set can turn an image into another one: then its label is
+    what the image shows, and nothing is learned from features that one does
+    not see. Nearest in L2, of the first `LOOKED_UP` images of each set.
+
+    Args:
+        study: A `Replication`.
+
+    Returns:
+        Dictionary by set: `original`, the share of images whose nearest
+        training image is the one that they were made of, `label`, the share
+        where it has the label of the set; and of those with a label that is
+        not the true one, `other has the label`, the share where the nearest
+        other training image has it (sets with such labels only).
+    """
+    x, y = study.data.train
+    flat = x.reshape(len(x), -1)
+    found = {}
+    for name in ("D_R", "D_NR", "D_rand", "D_rand_robust", "D_det_robust"):
+        made = study.generated(name)
+        labels = made["y"][:LOOKED_UP]
+        rows = np.arange(len(labels))
+        images = made["x"][:LOOKED_UP].reshape(len(labels), -1)
+        squared = squared_distances(images, flat)
+        first = squared.argmin(1)
+        found[name] = {
+            "original": float((first == rows).mean()),
+            "label": float((y[first] == labels).mean()),
+        }
+        wrong = labels != y[rows]
+        if wrong.any():
+            squared[rows, rows] = np.inf
+            same = y[squared.argmin(1)] == labels
+            found[name]["other has the label"] = float(same[wrong].mean())
+    return found
+
+
+def squared_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Squared L2 distances of all rows of one array to all of another.
+
+    Args:
+        first: Array `(N, D)`.
+        second: Array `(M, D)`.
+
+    Returns:
+        Array `(N, M)`.
+    """
+    products = first @ second.T
+    norms = [(part**2).sum(-1) for part in (first, second)]
+    return norms[0][:, None] + norms[1] - 2 * products
 
 
 def _correlation(first, second):

@@ -130,13 +130,13 @@ _GPU = replace(
     dtype_policy="mixed_bfloat16",
 )
 
-# What 8x8 digits cannot decide. Shares are of seed 0 on PyTorch, by the nearest
-# other training image.
+# What 8x8 digits cannot decide. How many images turn into their target is
+# measured in each run: `measures.nearest`.
 _TURNS_INTO_TARGET = (
     "the sets move an 8x8 image by L2 1.5, and half of the digits have one of "
-    "another class within 1.86: of the images of a robust source with a wrong "
-    "label the nearest image has that label in 63 % (D_rand) and 54 % (D_det), "
-    "so most labels are not wrong any more"
+    "another class within 1.86: with a robust source most of the labels that "
+    "were wrong are those of the nearest other training image, so they are not "
+    "wrong any more"
 )
 _TOO_FEW_PIXELS = {
     "Price of robustness": "one of 355 test images is 0.3 points, and networks "

@@ -98,6 +98,7 @@ def _measured(study):
     wanted = {
         "decomposition": measures.decomposition,
         "leakage": measures.leakage,
+        "nearest": measures.nearest,
     }
     if study.recipe.architectures:
         wanted["transfer"] = measures.transfer

@@ -35,8 +35,8 @@ WHITENED = 5_000
 # Images of a generated set that are made, and kept, at once: what is lost when
 # a run stops.
 SHARD = 2_500
-# Networks that figures are measured of, by the name of the measure.
-MEASURES = ("decomposition", "leakage", "transfer", "autoattack")
+# What is measured beside the accuracies, see `measures`.
+MEASURES = ("decomposition", "leakage", "nearest", "transfer", "autoattack")
 
 
 class Replication:
