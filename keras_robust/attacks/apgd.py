@@ -13,6 +13,7 @@ from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import targeted_dlr
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.attacks.targets import ranked_targets
+from keras_robust.messages import shown
 
 _TO_TARGETS = {"targeted_dlr": targeted_dlr, "targeted_margin": difference}
 
@@ -104,8 +105,9 @@ class APGDAttack(SurvivorAttack):
             get_loss(loss)
         elif targeted:
             raise ValueError(
-                f"With loss={loss!r} the targets are found, so `targeted` must "
-                "be False; to reach labels of your own, take another loss. "
+                f"With loss={shown(loss)} the targets are found, so `targeted` "
+                "must be False; to reach labels of your own, take another "
+                "loss. "
                 f"Received: targeted={targeted}"
             )
         self.targets = checks.check_positive_integer(targets, "targets")

@@ -13,6 +13,7 @@ from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.attacks.survivor_attack import finished
+from keras_robust.messages import shown
 
 VERSIONS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
@@ -95,7 +96,7 @@ class AutoAttack(Attack):
         if version not in VERSIONS:
             raise ValueError(
                 f"Argument `version` must be one of {tuple(VERSIONS)}. "
-                f"Received: version={version!r}"
+                f"Received: version={shown(version)}"
             )
         self.norm = get_ball(norm, ("l2", "linf")).name
         self.version = version

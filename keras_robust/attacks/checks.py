@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.messages import shown
+from keras_robust.messages import shown_places
 from keras_robust.plain_arrays import check_complete
 
 
@@ -30,13 +32,31 @@ def check_value_range(value_range):
     if not right:
         raise ValueError(
             "Argument `value_range` must be two numbers (low, high) with "
-            "low < high, two arrays of one row of the input, or 'auto'. "
-            f"Received: value_range={value_range!r}"
+            "low < high, two arrays of one row of the input, or 'auto'"
+            f"{_narrow(value_range)}. "
+            f"Received: value_range={shown(value_range)}"
         )
     if low.ndim == high.ndim == 0:
         return float(low), float(high)
     low, high = np.broadcast_arrays(low, high)
     return _as_row(low), _as_row(high)
+
+
+def _narrow(value_range):
+    """Which features have no width, and what to do about them."""
+    try:
+        low, high = np.broadcast_arrays(*np.asarray(value_range, "float64"))
+    except (TypeError, ValueError):
+        return ""
+    row = ~(low < high)
+    row = row[0] if row.ndim > 1 and len(row) == 1 else row
+    if row.ndim == 0:
+        return ""
+    return (
+        f". low is not below high in {shown_places(row)}; where a column is "
+        "constant, give it a range of its own, such as (low, low + 1), and "
+        "hold it by `mask` or an epsilon of 0"
+    )
 
 
 def _as_row(values):
@@ -68,7 +88,8 @@ def default_radius(share, value_range):
     if len(width) != 1 or not np.isfinite(width).all():
         raise ValueError(
             "Argument `epsilon` must be given where `value_range` has no one "
-            f"width. Received: epsilon=None, value_range={value_range!r}"
+            "width. Received: epsilon=None, "
+            f"value_range={shown(value_range)}"
         )
     return share * float(width[0])
 
@@ -88,7 +109,7 @@ def check_radius(epsilon, name="epsilon"):
     if not numeric or not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(
             f"Argument `{name}` must be a number >= 0, one per example, or "
-            f"one row of the input. Received: {name}={epsilon!r}"
+            f"one row of the input. Received: {name}={shown(epsilon)}"
         )
     if array.ndim == 0:
         return float(array)
@@ -163,7 +184,8 @@ def as_floats(x, value_range, name="x"):
             "value_range=(0, 255) and a radius in the same units "
             "(epsilon=8 for 8/255), or in an evaluation scaling='byte'; put "
             "normalization inside the model. "
-            f"Received: {name}.dtype={dtype}, value_range={value_range}"
+            f"Received: {name}.dtype={dtype}, "
+            f"value_range={shown(value_range)}"
         )
     return x.astype("float32") if xp is np else ops.cast(x, "float32")
 
@@ -255,7 +277,8 @@ def check_images(x, value_range, name="x"):
         dtype = kind if isinstance(x, np.ndarray) else dtype
         raise ValueError(
             f"Argument `{name}` must be float32 or float64, scaled to "
-            f"value_range={value_range}. Received: {name}.dtype={dtype}"
+            f"value_range={shown(value_range)}. "
+            f"Received: {name}.dtype={dtype}"
         )
     if len(x.shape) < 2:
         raise ValueError(
@@ -279,13 +302,20 @@ def check_images(x, value_range, name="x"):
         found = f"values in [{least}, {most}]" if finite else "NaN or infinity"
         raise ValueError(
             f"Argument `{name}` must lie in value_range={tuple(value_range)} "
-            f"and be finite{_advice(least, most, value_range)}. "
+            f"and be finite{_advice(x, least, most, value_range)}. "
             f"Received: {found}"
         )
 
 
-def _advice(least, most, value_range):
-    """What to do about pixels outside the box."""
+def _advice(x, least, most, value_range):
+    """What to do about inputs outside the box."""
+    if len(x.shape) == 2:
+        return (
+            "; for a table pass the range of each column over all data, "
+            "value_range=(x.min(axis=0), x.max(axis=0)), for pixels of "
+            "0 ... 255 value_range=(0, 255), with radii in the same units; or "
+            "put normalization inside the model"
+        )
     bytes_given = least >= 0 and 1.5 < most <= 255
     if bytes_given and tuple(value_range) == (0.0, 1.0):
         return (
@@ -311,8 +341,15 @@ def _check_rows(x, value_range, name):
     if not (excess <= 0).all():
         raise ValueError(
             f"Argument `{name}` must lie in value_range and be finite. "
-            f"Received: {int((~(excess <= 0)).sum())} examples outside"
+            f"Received: {int((~(excess <= 0)).sum())} examples outside, in "
+            f"{shown_places(_outside(values, value_range))}"
         )
+
+
+def _outside(values, value_range):
+    """The features in which any example is outside."""
+    low, high = value_range
+    return ~((low <= values) & (values <= high)).all(axis=0)
 
 
 def check_labels(y, examples, num_classes, name="y"):
@@ -350,7 +387,7 @@ def check_labels(y, examples, num_classes, name="y"):
                 f"Argument `{name}` of shape (N, C) must be one-hot; a model "
                 "of several labels at once is trained and measured by "
                 "AdversarialModel(model, attack).fit and .evaluate. "
-                f"Received: {name}[0]={y[0]}"
+                f"Received: {name}[0]={shown(y[0])}"
             )
         return y.argmax(-1).astype("int32")
     if y.shape == (examples, 1):
@@ -413,7 +450,7 @@ def check_positive_integer(value, name, least=1):
     if not integer or isinstance(value, bool) or value < least:
         raise ValueError(
             f"Argument `{name}` must be an integer >= {least}. "
-            f"Received: {name}={value!r}"
+            f"Received: {name}={shown(value)}"
         )
     return int(value)
 
@@ -429,7 +466,7 @@ def check_non_negative(value, name):
     if not numeric or not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(
             f"Argument `{name}` must be a number >= 0, or one per example. "
-            f"Received: {name}={value!r}"
+            f"Received: {name}={shown(value)}"
         )
     return float(array) if array.ndim == 0 else array.astype("float32")
 

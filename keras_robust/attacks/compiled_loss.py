@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_robust.messages import shown
+
 # Names of losses in `keras.losses`, by what labels they take.
 _LABELS = {
     "classes": ("SparseCategoricalCrossentropy",),
@@ -237,7 +239,7 @@ class CompiledLoss:
         raise ValueError(
             f"Argument `{argument}` of compile must be one for all outputs, or "
             f"a list or dictionary with one for each of {self.names or 1}. "
-            f"Received: {argument}={given!r}"
+            f"Received: {argument}={shown(given)}"
         )
 
     def only(self, output: str | int | None) -> "CompiledLoss":
@@ -256,7 +258,7 @@ class CompiledLoss:
             raise ValueError(
                 "Argument `output` must choose an output that has a compiled "
                 f"loss, one of {[part.key for part in self.parts]}. "
-                f"Received: output={output!r}"
+                f"Received: output={shown(output)}"
             )
         chosen = copy.copy(self)
         chosen.parts = kept

@@ -6,6 +6,7 @@ from keras_robust.attacks import checks
 from keras_robust.attacks.fab_loop import FABLoop
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.attacks.targets import ranked_targets
+from keras_robust.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -96,7 +97,7 @@ class FABAttack(SurvivorAttack):
         if targeted and targets is not None:
             raise ValueError(
                 "Argument `targets` must be None with targeted=True, where `y` "
-                f"holds the targets. Received: targets={targets}"
+                f"holds the targets. Received: targets={shown(targets)}"
             )
         self.targets = targets
         self.mix = mix

@@ -20,6 +20,7 @@ from keras_robust.attacks.randomness import in_graph_draws
 from keras_robust.attacks.randomness import stream_draws
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.classifier import Classifier
+from keras_robust.messages import shown
 
 
 class GradientAttack(SurvivorAttack):
@@ -95,7 +96,8 @@ class GradientAttack(SurvivorAttack):
         if layer is not None and not callable(loss):
             raise ValueError(
                 "Argument `layer` must come with a callable `loss` of that "
-                f"layer's outputs. Received: layer={layer!r}, loss={loss!r}"
+                f"layer's outputs. Received: layer={shown(layer)}, "
+                f"loss={shown(loss)}"
             )
 
     def attack(self, problem, verbose, scored, checkpoint):

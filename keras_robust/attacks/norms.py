@@ -2,12 +2,14 @@
 
 import math
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.l1_ball import L1Ball
+from keras_robust.messages import shown
 
 _BALLS = {
     "l1": L1Ball,
@@ -40,10 +42,13 @@ def get_ball(norm, norms=("l1", "l2", "linf")):
     if not known or _BALLS[key].name not in norms:
         spelled = {"l1": "'l1' (or 1)", "l2": "'l2' (or 2)"}
         spelled["linf"] = "'linf' (or numpy.inf)"
+        hint = ""
+        if isinstance(norm, keras.Model):
+            hint = "; the model comes with the call, attack(model, x, y)"
         raise ValueError(
             "Argument `norm` must be "
             + " or ".join(spelled[name] for name in norms)
-            + f". Received: norm={norm!r}"
+            + f"{hint}. Received: norm={shown(norm)}"
         )
     return _BALLS[key]
 

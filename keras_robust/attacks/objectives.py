@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_robust.classifier import prepared
+from keras_robust.messages import shown
 
 # Stands for minus infinity where the label's own logit is left out.
 _LEFT_OUT = -1e30
@@ -136,7 +137,7 @@ def get_loss(loss):
         raise ValueError(
             "Argument `loss` must be 'cross_entropy', 'margin', 'dlr' or a "
             "callable `(y, logits) -> (N,)`; of PGD and FGSM also 'compiled'. "
-            f"Received: loss={loss!r}"
+            f"Received: loss={shown(loss)}"
         )
     return LOSSES[loss]
 

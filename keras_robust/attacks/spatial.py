@@ -14,6 +14,7 @@ from keras_robust.attacks.loop import keep_better
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -94,7 +95,7 @@ class SpatialAttack(OnImages, SurvivorAttack):
         if np.ndim(self.value_range[0]):
             raise ValueError(
                 "The spatial attack needs one value_range for all pixels. "
-                f"Received: value_range={self.value_range}"
+                f"Received: value_range={shown(self.value_range)}"
             )
         if len(problem.x.shape) != 4:
             raise ValueError(

@@ -23,6 +23,7 @@ from keras_robust.datasets.statistics import merged
 from keras_robust.datasets.threads import Behind
 from keras_robust.datasets.threads import ahead
 from keras_robust.environment import installed_versions
+from keras_robust.messages import shown
 from keras_robust.progress import Progress
 
 # Of the data sets, as TFDS counts: raised where their content changes.
@@ -75,18 +76,18 @@ class Generation:
             if value not in known:
                 raise ValueError(
                     f"Argument `{key}` must be one of {known}. "
-                    f"Received: {key}={value!r}"
+                    f"Received: {key}={shown(value)}"
                 )
         low, high = transform.value_range
         if dtype == "uint8" and not np.isfinite(high - low).all():
             raise ValueError(
                 "Argument `dtype` must be 'float32' where pixels have no "
-                f"bounds. Received: value_range={transform.value_range}"
+                f"bounds. Received: value_range={shown(transform.value_range)}"
             )
         if int(shard_size) != shard_size or shard_size < 1:
             raise ValueError(
                 "Argument `shard_size` must be an integer >= 1. "
-                f"Received: shard_size={shard_size!r}"
+                f"Received: shard_size={shown(shard_size)}"
             )
         self.transform = transform
         self.dtype = dtype

@@ -18,6 +18,7 @@ from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.row_file import RowFile
 from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load
+from keras_robust.messages import shown
 
 _BATCH = 1000
 
@@ -147,7 +148,7 @@ class IndexedSource:
             if split not in ("train", "test"):
                 raise ValueError(
                     "Argument `split` of digits must be 'train' or 'test'. "
-                    f"Received: split={split!r}"
+                    f"Received: split={shown(split)}"
                 )
             x, y = (part[:examples] for part in getattr(data, split))
             low, high = value_range

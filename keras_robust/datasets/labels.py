@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
+from keras_robust.messages import shown
 
 # The `label_rule` of transforms that leave labels as they are; others have
 # "random", "deterministic" or "other", or `None` for a rule of their own.
@@ -113,7 +114,7 @@ def settle_classes(labels, told, width, names, keeps_labels: bool):
     if names and not all(isinstance(name, str) for name in names):
         raise ValueError(
             "Argument `class_names` must be a list of strings. "
-            f"Received: class_names={names!r}"
+            f"Received: class_names={shown(names)}"
         )
     known = len(names) if names else width
     count = (known or told) if keeps_labels else (told or known)

@@ -2,6 +2,8 @@
 
 import re
 
+from keras_robust.messages import shown
+
 
 def check_names(name: str, config: str, split: str) -> None:
     """Raises unless TFDS can load `name/config` and its split.
@@ -25,13 +27,13 @@ def check_names(name: str, config: str, split: str) -> None:
         raise ValueError(
             "Argument `name` must be a TFDS data set name: lower-case letters, "
             "digits and underscores, a letter first. "
-            f"Received: name={name!r}"
+            f"Received: name={shown(name)}"
         )
     if not _is_text(config) or not _is_config(naming, name, config):
         raise ValueError(
             "Argument `config` must be a TFDS configuration name: letters, "
             "digits and the signs _ - + and dot. "
-            f"Received: config={config!r}"
+            f"Received: config={shown(config)}"
         )
     # "all" stands for every split of a data set.
     known = _is_text(split) and re.fullmatch(r"[\w-]+", split)
@@ -39,7 +41,7 @@ def check_names(name: str, config: str, split: str) -> None:
         raise ValueError(
             "Argument `split` must be the name of a whole split, such as "
             "'train' (`examples` takes the first so many). "
-            f"Received: split={split!r}"
+            f"Received: split={shown(split)}"
         )
 
 

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
+from keras_robust.messages import shown
 
 
 def as_floats(images, value_range):
@@ -29,7 +30,7 @@ def as_floats(images, value_range):
     if not np.isfinite(width).all():
         raise ValueError(
             "Images of dtype uint8 must come with a finite value_range. "
-            f"Received: value_range={value_range}"
+            f"Received: value_range={shown(value_range)}"
         )
     low, high, width = (np.float32(value) for value in (low, high, width))
     if isinstance(images, np.ndarray):

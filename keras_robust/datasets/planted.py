@@ -6,6 +6,7 @@ from dataclasses import field
 import numpy as np
 
 from keras_robust.datasets.image_dataset import ImageDataset
+from keras_robust.messages import shown
 
 KINDS = ("robust", "non_robust")
 
@@ -168,12 +169,12 @@ def _check(reliabilities, norms, noise, size, num_classes):
     if not (min(*norms.values(), noise) > 0 and num_classes >= 2):
         raise ValueError(
             "Norms and noise must be > 0 and `num_classes` >= 2. Received: "
-            f"norms={norms}, noise={noise}, num_classes={num_classes}"
+            f"norms={shown(norms)}, noise={noise}, num_classes={num_classes}"
         )
     if not all(0 <= share <= 1 for share in reliabilities.values()):
         raise ValueError(
             "Reliabilities must be in [0, 1]. Received: "
-            f"reliabilities={reliabilities}"
+            f"reliabilities={shown(reliabilities)}"
         )
     if 2 * num_classes > size * size:
         raise ValueError(

@@ -27,6 +27,7 @@ from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.evaluation.standing import Standing
+from keras_robust.messages import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -255,7 +256,7 @@ def _radii(epsilons):
     if not (np.isfinite(radii) & (radii >= 0)).all():
         raise ValueError(
             "Argument `epsilons` must be numbers >= 0. "
-            f"Received: epsilons={epsilons!r}"
+            f"Received: epsilons={shown(epsilons)}"
         )
     return radii[radii > 0]
 
@@ -281,7 +282,7 @@ def _make_attacks(attack, norm, epsilons, **options):
     if not isinstance(attack, str) and options["value_range"] is not None:
         raise ValueError(
             "Argument `value_range` must come with the name of an attack. "
-            f"Received: value_range={options['value_range']!r}"
+            f"Received: value_range={shown(options['value_range'])}"
         )
     found = {}
     for epsilon in epsilons.tolist():
@@ -299,7 +300,7 @@ def _check_made(made, epsilon, norm):
     if not isinstance(made, Attack) or made.targeted:
         raise ValueError(
             "Argument `attack` must be a name, or a function that returns an "
-            f"untargeted attack. Received: {made!r}"
+            f"untargeted attack. Received: {shown(made)}"
         )
     if not hasattr(made, "norm") or isinstance(made, SpatialAttack):
         return
@@ -309,5 +310,5 @@ def _check_made(made, epsilon, norm):
     if unlike or made.epsilon is None or made.norm != _name_of_norm(norm):
         raise ValueError(
             "Argument `attack` must return attacks of the norm and radius of "
-            f"the curve, {norm!r} and {epsilon}. Received: {made!r}"
+            f"the curve, {norm!r} and {epsilon}. Received: {shown(made)}"
         )

@@ -29,6 +29,7 @@ from keras_robust.evaluation.outputs import inspect_output
 from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.result import EvaluationResult
+from keras_robust.messages import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -286,8 +287,8 @@ def _shown(everyone, said, source, attack, labels, section, verbose):
     image = attacked_image(examples, result["x"])
     found = inspect_output(attack, examples.image, image)
     found["zero_gradient"] = result.get("zero_gradient", False)
-    for name, shown in everyone.items():
-        answers = relabel(shown, image, shown.image, said[name])
+    for name, other in everyone.items():
+        answers = relabel(other, image, other.image, said[name])
         found[f"labels of {name}"] = answers
     if "success" in result and not said[source].randomized:
         hit = found[f"labels of {source}"] == labels
@@ -365,14 +366,14 @@ def _attacks(attack, targeted):
     if attack.targeted:
         raise ValueError(
             "Argument `attack` must be untargeted; the targeted one is made "
-            f"from it. Received: {attack!r}"
+            f"from it. Received: {shown(attack)}"
         )
     if not targeted:
         return {"untargeted": attack}
     if "targeted" not in attack.get_config():
         raise ValueError(
             "Argument `attack` must be able to aim for targeted=True. "
-            f"Received: {attack!r}"
+            f"Received: {shown(attack)}"
         )
     return {"untargeted": attack, "targeted": attack.replace(targeted=True)}
 

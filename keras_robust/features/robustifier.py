@@ -25,6 +25,7 @@ from keras_robust.features.source_model import default_step
 from keras_robust.features.source_model import input_rank
 from keras_robust.features.source_model import resolve_range
 from keras_robust.features.source_model import source_classifier
+from keras_robust.messages import shown
 from keras_robust.models.parts import fake_relu_copy
 
 
@@ -110,14 +111,14 @@ class Robustifier(ConfigMixin):
         if start == "noise" and not np.isfinite(high - low).all():
             raise ValueError(
                 "Argument `start` must be 'image' where pixels have no bounds. "
-                f"Received: start='noise', value_range={value_range}"
+                f"Received: start='noise', value_range={shown(value_range)}"
             )
         if isinstance(step_size, str) and step_size == "auto":
             step_size = default_step(self.value_range)
         if step_size is None:
             raise ValueError(
                 "Argument `step_size` must be given where `value_range` has no "
-                f"one width. Received: value_range={value_range}"
+                f"one width. Received: value_range={shown(value_range)}"
             )
         self.step_size = checks.check_non_negative(step_size, "step_size")
         self.steps = checks.check_positive_integer(steps, "steps", least=0)

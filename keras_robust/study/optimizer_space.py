@@ -5,6 +5,7 @@ from dataclasses import field
 
 import keras
 
+from keras_robust.messages import shown
 from keras_robust.study.optimizers import make_schedule
 
 OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw")
@@ -54,12 +55,12 @@ class OptimizerSpace:
             raise ValueError(
                 "A space must have networks, and learning rates of optimizers "
                 f"in {OPTIMIZERS}. Received: networks={list(self.networks)}, "
-                f"learning_rates={self.learning_rates}"
+                f"learning_rates={shown(self.learning_rates)}"
             )
         if not self.learning_rate_factor > 1:
             raise ValueError(
                 "Argument `learning_rate_factor` must be > 1. Received: "
-                f"learning_rate_factor={self.learning_rate_factor}"
+                f"learning_rate_factor={shown(self.learning_rate_factor)}"
             )
 
     def choose(self, hp):

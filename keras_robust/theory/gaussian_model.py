@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_robust.messages import shown
+
 # The norm in which a linear rule's weights count against an attack.
 _DUALS = {"l1": np.inf, "l2": 2, "linf": 1}
 
@@ -121,7 +123,7 @@ class GaussianModel:
         if norm not in _DUALS or not epsilon >= 0:
             raise ValueError(
                 f"Argument `norm` must be one of {tuple(_DUALS)} and `epsilon` "
-                f">= 0. Received: norm={norm!r}, epsilon={epsilon}"
+                f">= 0. Received: norm={shown(norm)}, epsilon={shown(epsilon)}"
             )
         w = self.weights if weights is None else np.asarray(weights, "float64")
         margin = w @ self.mean - epsilon * np.linalg.norm(w, _DUALS[norm])

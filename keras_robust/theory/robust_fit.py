@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_robust.messages import shown
+
 
 @dataclass(frozen=True)
 class RobustFit:
@@ -101,7 +103,7 @@ def check_diagonal(covariance):
         raise ValueError(
             "Argument `covariance` must be a positive diagonal `(d,)`; rotate "
             "the data to the eigenvectors of a full one. "
-            f"Received: covariance={covariance}"
+            f"Received: covariance={shown(covariance)}"
         )
     return s
 

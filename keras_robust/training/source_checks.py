@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
 from keras_robust.training.tasks import OTHER
 
@@ -188,9 +189,10 @@ class SourceWatch:
                 raise
             self._warn_if_stuck(found, step)
 
-    def _judge(self, found, value_range, classes=None, replicas=1):
+    def _judge(self, found, value_range, classes=None, replicas=1, rank=2):
         if found["outside"]:
-            pair = np.asarray([[found["least"], found["most"]]], "float32")
+            pair = np.asarray([found["least"], found["most"]], "float32")
+            pair = pair.reshape((1,) * (rank - 1) + (2,))
             if found["infinite"]:
                 pair[:] = np.nan
             if replicas == 1 and np.ndim(value_range[0]) == 0:
@@ -198,7 +200,7 @@ class SourceWatch:
                 checks.check_images(pair, value_range)
             raise ValueError(
                 "Argument `x` must lie in "
-                f"value_range={tuple(value_range)} and be finite. "
+                f"value_range={shown(tuple(value_range))} and be finite. "
                 "Received: values outside"
             )
         if found["wrong"] and classes is None:
