@@ -24,6 +24,7 @@ from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
+from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.evaluation.standing import Standing
@@ -241,7 +242,7 @@ def robustness_curve(
     if attacks and probe:
         largest = dict([list(attacks.items())[-1]])
         flags += Probes(examples, baseline.right, largest, verbose).run()
-    flags += baseline_flags(baseline, flags)
+    flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     name = attack if isinstance(attack, str) else _name_of(attacks)
     return RobustnessCurve(
         [0.0, *epsilons], correct, _name_of_norm(norm), name, flags, facts

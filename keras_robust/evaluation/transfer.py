@@ -28,6 +28,7 @@ from keras_robust.evaluation.outcomes import relabel
 from keras_robust.evaluation.outputs import inspect_output
 from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
+from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.messages import shown
 
@@ -209,7 +210,7 @@ def transfer_matrix(
         for name, examples in everyone.items()
         for flag in unit_flags(examples, named)
     ]
-    flags += setting_flags(
+    flags += repeat_flags(first) + setting_flags(
         named,
         first.image.shape,
         first.classifier.num_classes,
