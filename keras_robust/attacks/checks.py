@@ -1,5 +1,7 @@
 """Input checks: each says what was expected and what came."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,7 +11,7 @@ from keras_robust.messages import shown_places
 from keras_robust.plain_arrays import check_complete
 
 
-def check_value_range(value_range):
+def check_value_range(value_range: Any) -> str | tuple:
     """The box as `(low, high)`, or `"auto"`.
 
     Args:
@@ -68,7 +70,7 @@ def _as_row(values):
     return row
 
 
-def default_radius(share, value_range):
+def default_radius(share: float, value_range: Any) -> float | None:
     """A share of the width of the box.
 
     Args:
@@ -94,7 +96,7 @@ def default_radius(share, value_range):
     return share * float(width[0])
 
 
-def check_radius(epsilon, name="epsilon"):
+def check_radius(epsilon: Any, name: str = "epsilon") -> Any:
     """A length as float, or as a read-only float32 array.
 
     Args:
@@ -118,7 +120,9 @@ def check_radius(epsilon, name="epsilon"):
     return array
 
 
-def expand_radius(value, name, shape, takes_rows):
+def expand_radius(
+    value: Any, name: str, shape: tuple, takes_rows: bool
+) -> np.ndarray:
     """A length for each example, or for each feature of each.
 
     Args:
@@ -157,7 +161,7 @@ def expand_radius(value, name, shape, takes_rows):
     return np.broadcast_to(value, examples)
 
 
-def as_floats(x, value_range, name="x"):
+def as_floats(x: Any, value_range: Any, name: str = "x") -> Any:
     """Inputs as floats; integers are taken where they fit into the box.
 
     Args:
@@ -190,7 +194,7 @@ def as_floats(x, value_range, name="x"):
     return x.astype("float32") if xp is np else ops.cast(x, "float32")
 
 
-def check_whole(x, grid):
+def check_whole(x: Any, grid: Any) -> None:
     """Check that inputs of an integer Input are whole numbers.
 
     Args:
@@ -209,7 +213,7 @@ def check_whole(x, grid):
         )
 
 
-def outside_box(x, value_range):
+def outside_box(x: Any, value_range: Any) -> np.ndarray:
     """By how much examples leave the box.
 
     Args:
@@ -224,7 +228,7 @@ def outside_box(x, value_range):
     return excess.reshape(len(x), -1).max(-1, initial=0.0)
 
 
-def relative_distance(attack, x, attacked):
+def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
     """How far examples have moved, as a share of the radius.
 
     Args:
@@ -260,7 +264,7 @@ def _nonzero(moved, epsilon):
     return np.where(epsilon > 0, epsilon, tiny)
 
 
-def check_images(x, value_range, name="x"):
+def check_images(x: Any, value_range: Any, name: str = "x") -> None:
     """Raises unless `x` is a batch of floats inside the box, without NaN.
 
     Args:
@@ -352,7 +356,9 @@ def _outside(values, value_range):
     return ~((low <= values) & (values <= high)).all(axis=0)
 
 
-def check_labels(y, examples, num_classes, name="y"):
+def check_labels(
+    y: Any, examples: int, num_classes: int, name: str = "y"
+) -> np.ndarray:
     """Labels as an int32 array of shape `(N,)`.
 
     Args:
@@ -426,7 +432,7 @@ def _from_objects(y, name):
         ) from None
 
 
-def labels_in_graph(y):
+def labels_in_graph(y: Any) -> Any:
     """The same reading of labels where values cannot be looked at.
 
     Args:
@@ -440,7 +446,7 @@ def labels_in_graph(y):
     return ops.cast(y, "int32")
 
 
-def check_positive_integer(value, name, least=1):
+def check_positive_integer(value: Any, name: str, least: int = 1) -> int:
     """Returns `value` as an int of at least `least`.
 
     Raises:
@@ -455,7 +461,7 @@ def check_positive_integer(value, name, least=1):
     return int(value)
 
 
-def check_non_negative(value, name):
+def check_non_negative(value: Any, name: str) -> Any:
     """Returns `value`, a number or one per example, as float or float32 array.
 
     Raises:
@@ -471,7 +477,7 @@ def check_non_negative(value, name):
     return float(array) if array.ndim == 0 else array.astype("float32")
 
 
-def broadcast_mask(mask, shape):
+def broadcast_mask(mask: Any, shape: tuple) -> Any:
     """`mask` with one row per example.
 
     Raises:

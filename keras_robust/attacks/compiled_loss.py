@@ -149,11 +149,11 @@ def ones_for(outputs: Any) -> Any:
 class _FunctionLoss(keras.losses.Loss):
     """A plain function as a loss, as `compile` takes it."""
 
-    def __init__(self, function, **kwargs):
+    def __init__(self, function: Callable, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.function = function
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """The function, after `(N,)` and `(N, 1)` are brought together."""
         y_rank, rank = len(y_true.shape), len(y_pred.shape)
         if y_rank == rank + 1 and y_true.shape[-1] == 1:
@@ -207,7 +207,7 @@ class CompiledLoss:
         loss: Any,
         loss_weights: Any = None,
         names: list[str] | None = None,
-    ):
+    ) -> None:
         self.names = list(names or [])
         count = max(len(self.names), 1)
         self.is_single = count == 1

@@ -1,6 +1,7 @@
 """Norms by name."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ _BALLS = {
 }
 
 
-def get_ball(norm, norms=("l1", "l2", "linf")):
+def get_ball(norm: Any, norms: tuple = ("l1", "l2", "linf")) -> Any:
     """The ball of a norm.
 
     Args:
@@ -53,7 +54,7 @@ def get_ball(norm, norms=("l1", "l2", "linf")):
     return _BALLS[key]
 
 
-def distances(x, y, norm):
+def distances(x: Any, y: Any, norm: Any) -> np.ndarray:
     """How far apart examples are.
 
     Args:

@@ -32,7 +32,9 @@ class Inputs:
             that is not a dictionary.
     """
 
-    def __init__(self, model: keras.Model, attacked: str | int | None = None):
+    def __init__(
+        self, model: keras.Model, attacked: str | int | None = None
+    ) -> None:
         self.names: list[str] = []
         self.structured = False
         self._tensors = None

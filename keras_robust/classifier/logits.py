@@ -43,7 +43,7 @@ class OwnOutputs:
         inputs: Inputs,
         output: str | int | None,
         scaling: Scaling | None,
-    ):
+    ) -> None:
         self._model = weakref.ref(model)
         self.inputs = inputs
         self.output = output
@@ -103,7 +103,7 @@ class SearchLogits:
         outputs: OwnOutputs,
         from_logits: bool | None,
         is_integer: bool = False,
-    ):
+    ) -> None:
         self._own = outputs
         self._rounding = rounding_of(model)
         head = find_head(model, outputs.output)

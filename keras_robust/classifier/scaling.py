@@ -30,7 +30,7 @@ class Scaling:
         ValueError: If it is another one.
     """
 
-    def __init__(self, scaling: Any):
+    def __init__(self, scaling: Any) -> None:
         name, *statistics = (
             (scaling,) if isinstance(scaling, str) else tuple(scaling)
         )

@@ -1,6 +1,7 @@
 """Names that TFDS can read."""
 
 import re
+from typing import Any
 
 from keras_robust.messages import shown
 
@@ -60,7 +61,7 @@ def _is_config(naming, name, config):
     return str(found) == name and options == {"config": config}
 
 
-def default_name(source) -> str:
+def default_name(source: Any) -> str:
     """The name of a data set that is made of a source.
 
     Args:

@@ -1,5 +1,7 @@
 """Pixels in the units of a transform."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,7 +11,7 @@ from keras_robust.datasets.arrays import as_array
 from keras_robust.messages import shown
 
 
-def as_floats(images, value_range):
+def as_floats(images: Any, value_range: Any) -> Any:
     """Images as floats; those of dtype uint8 scaled to a range.
 
     Args:
@@ -40,7 +42,7 @@ def as_floats(images, value_range):
     return ops.clip(scaled, low, high)
 
 
-def read_images(x, value_range, name: str = "x"):
+def read_images(x: Any, value_range: Any, name: str = "x") -> np.ndarray:
     """A checked batch of floats.
 
     Args:

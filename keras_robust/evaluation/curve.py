@@ -65,7 +65,7 @@ class RobustnessCurve(EvaluationResult):
         attack: str,
         flags: Iterable[Flag] = (),
         provenance: dict | None = None,
-    ):
+    ) -> None:
         super().__init__(flags, provenance)
         self.epsilons = np.asarray(list(epsilons), float)
         self.correct = np.asarray(correct, bool)

@@ -54,7 +54,9 @@ class Examples(NamedTuple):
         x = keras.tree.map_structure(lambda part: part[rows], self.x)
         return self.of(self.classifier, x, self.y[rows])
 
-    def predict(self, image: np.ndarray, rows, batch_size: int) -> np.ndarray:
+    def predict(
+        self, image: np.ndarray, rows: Any, batch_size: int
+    ) -> np.ndarray:
         """Labels that the model gives to changed images of some examples.
 
         Args:

@@ -67,7 +67,7 @@ class TransferMatrix(EvaluationResult):
         examples: Any,
         flags: Iterable[Flag] = (),
         provenance: dict | None = None,
-    ):
+    ) -> None:
         super().__init__(flags, provenance)
         self.sources = list(sources)
         self.targets = list(targets)

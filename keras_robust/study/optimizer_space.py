@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from dataclasses import field
+from typing import Any
 
 import keras
 
@@ -63,7 +64,7 @@ class OptimizerSpace:
                 f"learning_rate_factor={shown(self.learning_rate_factor)}"
             )
 
-    def choose(self, hp):
+    def choose(self, hp: Any) -> dict:
         """A setting.
 
         Args:
@@ -107,7 +108,7 @@ class OptimizerSpace:
         return chosen
 
 
-def optimizer_of(setting, steps):
+def optimizer_of(setting: Any, steps: int) -> Any:
     """The optimizer of a setting.
 
     Args:
@@ -132,7 +133,7 @@ def optimizer_of(setting, steps):
     return keras.optimizers.AdamW(rate, weight_decay=decay)
 
 
-def l2_of(setting):
+def l2_of(setting: Any) -> Any:
     """The weight decay that a network has in its loss."""
     if setting["optimizer"] in DECOUPLED:
         return 0.0

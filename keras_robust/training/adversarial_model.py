@@ -117,7 +117,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         attacked: str | int | None = None,
         output: str | int | None = None,
         **kwargs: Any,
-    ):
+    ) -> None:
         check_keras_arguments(type(self), kwargs)
         # The inner model casts its inputs itself, as without this one.
         super().__init__(**{"autocast": False, **kwargs})

@@ -76,7 +76,7 @@ class BatchAttack:
         attack: GradientAttack,
         loss: Any,
         own_loss: Any = None,
-    ):
+    ) -> None:
         self._model = model
         self.given = attack
         self._loss = loss
@@ -455,7 +455,7 @@ class SoftObjective:
         targeted: Whether the labels are to be reached.
     """
 
-    def __init__(self, logits: Any, targeted: bool):
+    def __init__(self, logits: Any, targeted: bool) -> None:
         self.logits = logits
         self.targeted = targeted
 

@@ -83,7 +83,7 @@ def _all(values):
 class BatchChecks(keras.metrics.Metric):
     """Gathers findings of batches, inside compiled steps."""
 
-    def __init__(self, name: str = "batch_checks"):
+    def __init__(self, name: str = "batch_checks") -> None:
         super().__init__(name=name)
         self._sums = self.add_variable((len(_SUMS),), "zeros", name="sums")
         far = keras.initializers.Constant(_FAR)
@@ -91,7 +91,7 @@ class BatchChecks(keras.metrics.Metric):
         far = keras.initializers.Constant(-_FAR)
         self._most = self.add_variable((len(_MOST),), far, name="most")
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets all batches."""
         self._sums.assign(np.zeros(len(_SUMS), "float32"))
         self._least.assign(np.full(len(_LEAST), _FAR, "float32"))
@@ -102,7 +102,7 @@ class BatchChecks(keras.metrics.Metric):
         """Whether no batch was counted yet, as a bool tensor."""
         return ops.equal(ops.convert_to_tensor(self._sums)[0], 0)
 
-    def update_state(self, findings: dict[str, Any]):
+    def update_state(self, findings: dict[str, Any]) -> None:
         """Adds the findings of a batch.
 
         Args:
@@ -118,7 +118,7 @@ class BatchChecks(keras.metrics.Metric):
         self._least.assign(ops.minimum(self._least, row(_LEAST, _FAR)))
         self._most.assign(ops.maximum(self._most, row(_MOST, -_FAR)))
 
-    def result(self):
+    def result(self) -> Any:
         """All findings as one vector, which is read in one go."""
         return ops.concatenate(
             [
@@ -136,7 +136,7 @@ class SourceWatch:
             `value_range`, and `classes` where labels are of classes.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.context: dict[str, dict] = {}
         self._waiting: deque = deque()
         self._calls = 0
