@@ -173,7 +173,8 @@ class GradientLoop:
             total = backend.iterate(
                 lambda s: {"total": draw(s["total"], s["j"]), "j": s["j"] + 1},
                 lambda s: True,
-                *(state, self.eot),
+                state=state,
+                steps=self.eot,
             )["total"]
         gradient = total["gradient"]
         if "mask" in inputs:
@@ -223,7 +224,9 @@ class GradientLoop:
         with self.prepared():
             return backend.iterate(
                 lambda state: self.step(inputs, state),
-                *(self.running, state, steps),
+                self.running,
+                state=state,
+                steps=steps,
             )
 
     def prepared(self) -> Any:

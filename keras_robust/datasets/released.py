@@ -108,12 +108,16 @@ def import_released(
             images = _read(folder / "CIFAR_ims")
             labels = _read(folder / "CIFAR_lab")
             source = IndexedSource(
-                *(np.moveaxis(images, 1, -1), labels, CIFAR10_CLASSES),
+                np.moveaxis(images, 1, -1),
+                labels,
+                class_names=CIFAR10_CLASSES,
                 name=name,
                 version="MadryLab/constructed-datasets",
             )
             made[config] = generate(
-                *(ReleasedTensors(config), source, directory),
+                ReleasedTensors(config),
+                source,
+                directory,
                 name="released_cifar10",
                 verbose=verbose,
                 **options,

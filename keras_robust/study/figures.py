@@ -178,7 +178,8 @@ def draw_transfer(results: Any) -> Any:
                 found["names"], accuracy, rates, strict=True
             ):
                 axes.annotate(
-                    *(name, point),
+                    name,
+                    point,
                     xytext=(4, 3),
                     textcoords="offset points",
                     fontsize=7,

@@ -47,7 +47,8 @@ def transform_of(
     if kind in TARGETS:
         steps = 100 if options["steps"] is None else options["steps"]
         return NonRobustifier(
-            *(model, TARGETS[kind]),
+            model,
+            target=TARGETS[kind],
             steps=steps,
             early_stop=options["early_stop"],
             scaling=options["scaling"],
@@ -151,12 +152,18 @@ def generate_saved(
         from keras_robust.datasets.beam import generate_on_beam
 
         folder = generate_on_beam(
-            *(transform, source, output, shlex.split(beam)), **shared
+            transform,
+            source,
+            directory=output,
+            pipeline_options=shlex.split(beam),
+            **shared,
         )
         print(f"Finished: {folder}")
         return folder
     done = datasets.generate(
-        *(transform, source, output),
+        transform,
+        source,
+        output,
         **shared,
         num_workers=num_workers,
         worker=worker,

@@ -198,8 +198,10 @@ class OptimizerSearch(keras_tuner.HyperModel):
     def _trained(self, setting, epochs, seed, callbacks):
         model = self._network(setting, epochs, seed)
         monitor = PlateauMonitor(1 / self.num_classes)
+        x, y = self.train
         batches = datasets.pipeline(
-            *self.train,
+            x,
+            y,
             batch_size=setting["batch_size"],
             shuffle=True,
             augment=setting["augment"],
@@ -207,9 +209,10 @@ class OptimizerSearch(keras_tuner.HyperModel):
             flip=self.flip,
             seed=seed,
         )
+        x, y = self.validation
         model.fit(
             batches,
-            validation_data=datasets.pipeline(*self.validation, 256),
+            validation_data=datasets.pipeline(x, y, batch_size=256),
             epochs=epochs,
             shuffle=False,
             verbose=2 if self.verbose > 1 else 0,

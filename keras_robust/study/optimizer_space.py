@@ -93,7 +93,9 @@ class OptimizerSpace:
     def _of_optimizer(self, hp, name, low, high):
         chosen = {
             "learning_rate": hp.Float(
-                *(f"{name}_learning_rate", low, high),
+                f"{name}_learning_rate",
+                low,
+                high,
                 step=self.learning_rate_factor,
                 sampling="log",
             )

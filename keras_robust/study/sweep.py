@@ -124,7 +124,11 @@ def sweep(
     }
     _check_same(description, folder / "search.json")
     search = OptimizerSearch(
-        *(data.train, data.validation, data.test, space, folder),
+        data.train,
+        data.validation,
+        test=data.test,
+        space=space,
+        folder=folder,
         epochs=epochs,
         seeds=seeds,
         epsilon=epsilon,
