@@ -10,7 +10,7 @@ def generate(
     transform: Any,
     source: Any,
     directory: str | os.PathLike,
-    config: dict[str, Any] | None = None,
+    config: str | None = None,
     name: str | None = None,
     split: str = "train",
     examples: int | None = None,

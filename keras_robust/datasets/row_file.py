@@ -21,7 +21,7 @@ class RowFile:
     """
 
     def __init__(
-        self, path: str | os.PathLike, shape: tuple, dtype: str
+        self, path: str | os.PathLike, shape: tuple, dtype: Any
     ) -> None:
         self.path = Path(path)
         self.shape = tuple(shape)

@@ -170,7 +170,7 @@ class ShardFolder:
                 file.close()
 
 
-def sha256(path: str | os.PathLike) -> Any:
+def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,7 +25,7 @@ def fit_network(
     recipe: Any,
     seed: int | None,
     folder: str | os.PathLike,
-    logs: dict[str, Any] | None = None,
+    logs: str | os.PathLike | None = None,
     verbose: int = 1,
 ) -> dict:
     """Trains a model as its recipe says, epoch by epoch.

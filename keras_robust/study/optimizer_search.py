@@ -99,7 +99,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         model: Any,
         *args: Any,
         epochs: int | None = None,
-        callbacks: tuple = (),
+        callbacks: Any = (),
         **kwargs: Any,
     ) -> dict:
         """Trains a setting once for every seed.
@@ -139,7 +139,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
             ) from error
 
     def run(
-        self, setting: Any, epochs: int, seed: int | None, callbacks: tuple = ()
+        self, setting: Any, epochs: int, seed: int | None, callbacks: Any = ()
     ) -> dict:
         """One training, or what is kept of it.
 
