@@ -139,12 +139,12 @@ def main():
     for kind in ("standard", "adversarial"):
         model = network(options.networks, options.dataset, kind != "standard")
         results[f"{kind}, mixed_bfloat16"] = in_half_precision(
-            *(model, (x[:HALF_IMAGES], y[:HALF_IMAGES]), epsilon)
+            model, (x[:HALF_IMAGES], y[:HALF_IMAGES]), epsilon
         )
         for attacks in (one_attack, several_attacks):
             print(kind, attacks.__name__, flush=True)
             results[f"{kind}, {attacks.__name__}"] = compare(
-                *(model, data, attacks(epsilon), options.repeats)
+                model, data, attacks(epsilon), options.repeats
             )
     name = f"evaluation-{options.dataset}-{keras.backend.backend()}"
     measure.save(name, results)

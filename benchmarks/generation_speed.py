@@ -40,7 +40,7 @@ def generate(made_by, examples):
     """Writes the data set to a folder that is deleted, and says how it went."""
     with tempfile.TemporaryDirectory() as folder:
         return kr.datasets.generate(
-            *(made_by, "cifar10", folder), examples=examples, verbose=0
+            made_by, "cifar10", folder, examples=examples, verbose=0
         )
 
 

@@ -258,7 +258,7 @@ def main():
         print(options.dataset, kind, flush=True)
         model = network(options.networks, options.dataset, kind != "standard")
         results[kind] = distances(
-            *(model, x[: options.images], start, options.steps)
+            model, x[: options.images], start, options.steps
         )
     measure.save(f"inversion-{options.dataset}", results)
 

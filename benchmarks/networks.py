@@ -54,7 +54,9 @@ def train(dataset, adversarial, backup):
         trained = kr.AdversarialModel(model, attack)
     recipe = Training(epochs, 0.1)
     batches = kr.datasets.pipeline(
-        *(x, y, recipe.batch_size),
+        x,
+        y,
+        batch_size=recipe.batch_size,
         shuffle=True,
         augment=True,
         flip=flip,

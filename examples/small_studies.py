@@ -110,7 +110,8 @@ def train(options, x, y, seed, what, epochs=None):
         metrics=["accuracy"],
     )
     model.fit(
-        *(x, y),
+        x,
+        y,
         batch_size=64,
         epochs=epochs,
         verbose=2 if options.verbose else 0,

@@ -41,13 +41,19 @@ def main():
         model = study.model(name)
         width = model.get_layer("representation").output.shape[-1]
         found = feature_usefulness(
-            *(model, test, attack),
+            model,
+            test,
+            attack=attack,
             units=np.arange(min(options.units, width)),
             verbose=options.verbose,
         )
         found.figure(Path(options.output) / f"units-{name}.png")
         probes = linear_probes(
-            *(model, train, test, found, {"pgd": attack}),
+            model,
+            train,
+            test,
+            usefulness=found,
+            attacks={"pgd": attack},
             verbose=options.verbose,
         )
         for part, numbers in probes.items():

@@ -252,7 +252,8 @@ def main():
         if options.verbose:
             print(f"VAE of {name} ...", flush=True)
         vae.fit(
-            *(made, made),
+            made,
+            made,
             batch_size=128,
             epochs=options.epochs,
             verbose=2 if options.verbose else 0,

@@ -36,7 +36,10 @@ def mistakes(options):
     # As many steps as with all images.
     epochs = round(options.epochs * min(len(y) / wrong.sum(), 20))
     network = train(
-        *(options, x[wrong], labels[wrong], 1),
+        options,
+        x[wrong],
+        labels[wrong],
+        1,
         f"on its {wrong.sum()} mistakes",
         epochs,
     )

@@ -3,11 +3,13 @@
 import argparse
 import sys
 
+from keras_robust.cli_arguments import HelpFormatter
 from keras_robust.cli_arguments import add_evaluate_arguments
 from keras_robust.cli_arguments import add_generate_arguments
 from keras_robust.cli_arguments import add_replicate_arguments
 from keras_robust.cli_arguments import add_storage_arguments
 from keras_robust.cli_arguments import add_sweep_arguments
+from keras_robust.cli_arguments import add_verbose_argument
 from keras_robust.version import __version__
 
 
@@ -24,40 +26,47 @@ def build_parser() -> argparse.ArgumentParser:
     replicate = commands.add_parser(
         "replicate",
         help="replicate 'Adversarial Examples Are Not Bugs, They Are Features'",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_replicate_arguments(replicate, dataset=None)
     evaluate = commands.add_parser(
         "evaluate",
         help="robust accuracy of a saved Keras classifier",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_evaluate_arguments(evaluate)
     generate = commands.add_parser(
         "generate",
         help="make D_R, D_NR, D_rand, D_det, D_other or a control of them",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_generate_arguments(generate)
     sweep = commands.add_parser(
         "sweep",
         help="search for what decides whether a network learns a data set",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add_sweep_arguments(sweep)
     inspect = commands.add_parser(
-        "inspect", help="describe and check generated data sets"
+        "inspect",
+        help="describe and check generated data sets",
+        formatter_class=HelpFormatter,
     )
-    inspect.add_argument("directory", help="of a data set, or one above")
+    inspect.add_argument(
+        "directory", help="folder of a data set, or one above several"
+    )
     released = commands.add_parser(
         "import-released",
         help="the tensors that Ilyas et al. released, as TFDS data sets",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
-    released.add_argument("released", help="folder with d_robust_CIFAR/ ...")
+    released.add_argument(
+        "released",
+        help="folder of the download, with d_robust_CIFAR/ and the others",
+    )
     add_storage_arguments(released)
     for one in (inspect, released):
-        one.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+        add_verbose_argument(one)
     return parser
 
 

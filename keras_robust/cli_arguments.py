@@ -16,7 +16,29 @@ KINDS = (
 )
 
 
-def add_generate_arguments(parser):
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults where there are any and the help does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False) or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_verbose_argument(
+    parser: argparse.ArgumentParser, choices: tuple[int, ...] = (0, 1)
+) -> None:
+    """Add the argument of progress bars."""
+    parser.add_argument(
+        "--verbose",
+        type=int,
+        default=1,
+        choices=choices,
+        help="0 shows no progress bars",
+    )
+
+
+def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of `generate`."""
     parser.add_argument(
         "kind",
@@ -35,17 +57,37 @@ def add_generate_arguments(parser):
         default="unit",
         help="what pixels the model takes: [0, 1], [0, 255], [-1, 1]",
     )
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--split", default="train", help="split of the source")
     parser.add_argument(
         "--examples", type=positive, help="only the first so many"
     )
-    parser.add_argument("--norm", default="l2", choices=("l2", "linf"))
-    parser.add_argument("--epsilon", type=radius, default=0.5)
-    parser.add_argument("--step-size", type=radius, default=0.1)
+    parser.add_argument(
+        "--norm",
+        default="l2",
+        choices=("l2", "linf"),
+        help="norm of perturbations",
+    )
+    parser.add_argument(
+        "--epsilon",
+        type=radius,
+        default=0.5,
+        help="radius for pixels in [0, 1], such as 0.5 or 8/255",
+    )
+    parser.add_argument(
+        "--step-size",
+        type=radius,
+        default=0.1,
+        help="length of a step for pixels in [0, 1]",
+    )
     parser.add_argument(
         "--steps", type=int, help="1000 for robust, non_robust and mix, or 100"
     )
-    parser.add_argument("--start", default="image", choices=("image", "noise"))
+    parser.add_argument(
+        "--start",
+        default="image",
+        choices=("image", "noise"),
+        help="robust, non_robust and mix: where the inversion starts",
+    )
     parser.add_argument("--layer", help="layer of the representation")
     parser.add_argument(
         "--optimizer",
@@ -61,13 +103,30 @@ def add_generate_arguments(parser):
     parser.add_argument(
         "--alpha", type=float, default=0.9, help="share of D_R in mix"
     )
-    parser.add_argument("--batch-size", type=positive, default=128)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=128,
+        help="images that are made at once",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of all that is random"
+    )
     parser.add_argument("--name", help="constructed_SOURCE by default")
     parser.add_argument("--config", help="the kind by default")
     add_storage_arguments(parser)
-    parser.add_argument("--num-workers", type=int, default=1)
-    parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        default=1,
+        help="processes that share the work, each with this command",
+    )
+    parser.add_argument(
+        "--worker",
+        type=int,
+        default=0,
+        help="which of them this one is, from 0",
+    )
     parser.add_argument(
         "--finalize",
         action="store_true",
@@ -79,14 +138,17 @@ def add_generate_arguments(parser):
         help="run on Apache Beam with these flags, such as "
         "'--runner=FlinkRunner'; needs the extra `beam`",
     )
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    add_verbose_argument(parser)
 
 
-def add_storage_arguments(parser):
+def add_storage_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of `storage`."""
     parser.add_argument("--output", default="data", help="TFDS data folder")
     parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "uint8")
+        "--dtype",
+        default="float32",
+        choices=("float32", "uint8"),
+        help="of the images; uint8 rounds to 256 values",
     )
     parser.add_argument(
         "--file-format",
@@ -99,18 +161,38 @@ def add_storage_arguments(parser):
     )
 
 
-def add_evaluate_arguments(parser):
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of `evaluate`."""
     parser.add_argument("model", help="a saved Keras model, MODEL.keras")
-    parser.add_argument("--dataset", default="cifar10", choices=DATASETS)
-    parser.add_argument("--norm", default="linf", choices=("l1", "l2", "linf"))
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--dataset",
+        default="cifar10",
+        choices=DATASETS,
+        help="data set whose test images are attacked",
+    )
+    images.add_argument(
+        "--data",
+        metavar="FILE.npz",
+        help="images and labels of your own instead: a NumPy .npz file with "
+        "the arrays x and y, images and labels, or x_test and y_test; pixels "
+        "in [0, 1] or 0 to 255, labels 0, 1, 2, ... or one-hot",
+    )
+    parser.add_argument(
+        "--norm",
+        default="linf",
+        choices=("l1", "l2", "linf"),
+        help="norm in which perturbations are measured; not every attack can "
+        "do l1",
+    )
     parser.add_argument(
         "--epsilon",
         type=radius,
         nargs="+",
         default=[8 / 255],
-        help="radii for pixels in [0, 1], such as 0.5 or 8/255; several make "
-        "a curve",
+        metavar="RADIUS",
+        help="radii for pixels in [0, 1], such as 0.5 or 8/255, also where "
+        "the model takes other pixels; several make a curve (default: 8/255)",
     )
     parser.add_argument(
         "--attack",
@@ -118,28 +200,49 @@ def add_evaluate_arguments(parser):
         metavar="NAME",
         help=f"one of {', '.join(ATTACKS)}",
     )
-    parser.add_argument("--batch-size", type=positive, default=128)
     parser.add_argument(
-        "--examples", type=positive, help="how many test images; all by default"
+        "--batch-size",
+        type=positive,
+        default=128,
+        metavar="N",
+        help="images that are attacked at once; less takes less memory",
+    )
+    parser.add_argument(
+        "--examples",
+        type=positive,
+        metavar="N",
+        help="only the first N test images (default: all)",
     )
     parser.add_argument(
         "--scaling",
         choices=("unit", "byte", "symmetric", "standardized"),
         help="what pixels the model takes: [0, 1], [0, 255], [-1, 1], or "
-        "mean 0 and variance 1 in each channel; found by default",
+        "mean 0 and variance 1 in each channel (default: found by accuracy)",
     )
     parser.add_argument(
         "--from-logits",
         type=truth,
         metavar="{true,false}",
-        help="whether the model gives logits; found by default",
+        help="whether the model gives logits (default: found)",
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", default="evaluation", help="folder")
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of random starts and proposals",
+    )
+    parser.add_argument(
+        "--output",
+        default="evaluation",
+        metavar="FOLDER",
+        help="folder for report.json, report.png and the state, from which "
+        "the same command goes on after a stop; a report of other settings "
+        "that is there is kept as report-....json",
+    )
+    add_verbose_argument(parser)
 
 
-def add_sweep_arguments(parser):
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of `sweep`."""
     parser.add_argument(
         "source",
@@ -157,6 +260,7 @@ def add_sweep_arguments(parser):
         "--tuner",
         default="grid",
         choices=("grid", "random", "hyperband", "bayesian"),
+        help="how settings are chosen (KerasTuner)",
     )
     parser.add_argument(
         "--trials", type=int, help="how many settings; a grid's are all"
@@ -165,11 +269,14 @@ def add_sweep_arguments(parser):
     parser.add_argument(
         "--seeds", type=int, default=2, help="trainings of each setting"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of all that is random"
+    )
     parser.add_argument(
         "--objective",
         default="val_accuracy",
         choices=("val_accuracy", "val_robust_accuracy"),
+        help="what decides which setting is best",
     )
     parser.add_argument(
         "--epsilon", type=radius, help="L2 radius of val_robust_accuracy"
@@ -197,7 +304,7 @@ def add_sweep_arguments(parser):
         help="between two neighbours, over two decades per optimizer",
     )
     parser.add_argument("--output", default="sweep", help="folder")
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1, 2))
+    add_verbose_argument(parser, (0, 1, 2))
 
 
 def positive(text: str) -> int:
@@ -285,4 +392,4 @@ def add_replicate_arguments(
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--output", default="replication", help="folder")
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    add_verbose_argument(parser)

@@ -9,7 +9,7 @@ from keras_robust.version import __version__
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
-def installed_versions():
+def installed_versions() -> dict:
     """Versions of this package and of those that results depend on.
 
     Returns:
@@ -24,7 +24,7 @@ def installed_versions():
     return found
 
 
-def machine():
+def machine() -> str:
     """Number and name of the processors.
 
     Returns:

@@ -1,6 +1,7 @@
 """Progress of whatever takes longer than a moment."""
 
 import time
+from typing import Any
 
 import keras
 
@@ -17,7 +18,9 @@ class Progress:
         unit_name: What is counted.
     """
 
-    def __init__(self, target, verbose=1, unit_name="step"):
+    def __init__(
+        self, target: Any, verbose: int = 1, unit_name: str = "step"
+    ) -> None:
         self._bar = keras.utils.Progbar(
             target,
             verbose=verbose,
@@ -29,7 +32,7 @@ class Progress:
         self._start = time.monotonic()
         self._verbose = verbose
 
-    def add(self, n=1, values=None):
+    def add(self, n: int = 1, values: Any = None) -> None:
         """Counts `n` more units.
 
         Args:

@@ -71,7 +71,8 @@ def train():
             keras.distribution.set_distribution(distribution)
         robust = build()
     logs = robust.fit(
-        *(x, y),
+        x,
+        y,
         epochs=2,
         batch_size=64,
         shuffle=False,

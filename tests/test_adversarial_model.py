@@ -239,7 +239,8 @@ def test_callbacks(digits, tmp_path):
         keras.callbacks.CSVLogger(tmp_path / "log.csv"),
     ]
     history = compiled().fit(
-        *(x, y),
+        x,
+        y,
         validation_data=(x_test, y_test),
         callbacks=callbacks,
         **{**FIT, "epochs": 5},

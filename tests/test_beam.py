@@ -15,11 +15,13 @@ def test_two_workers_write_the_same_bytes(tmp_path):
     source = random.random((50, 6, 6, 2), dtype="float32"), np.arange(50) % 3
     transform = to_rand(make_cnn())
     alone = generate(
-        *(transform, source, tmp_path / "a"), shard_size=10, verbose=0
+        transform, source, tmp_path / "a", shard_size=10, verbose=0
     )["directory"]
     folder = generate_on_beam(
-        *(transform, source, tmp_path / "b"),
-        [
+        transform,
+        source,
+        directory=tmp_path / "b",
+        pipeline_options=[
             "--runner=DirectRunner",
             "--direct_num_workers=2",
             "--direct_running_mode=multi_processing",

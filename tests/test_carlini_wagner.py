@@ -35,7 +35,10 @@ def test_as_near_as_foolbox(varied):
             abort_early=False,
             **options,
         ),
-        *(model, x, y.astype("int64"), None),
+        model,
+        x,
+        y.astype("int64"),
+        None,
     )
     attack = kr.CarliniWagnerL2(
         search_steps=5, learning_rate=0.02, first_constant=0.1, **options

@@ -100,3 +100,51 @@ def test_labels_may_be_columns_or_one_hot(cnn):
 def test_no_examples():
     model = make_cnn()
     assert kr.PGDAttack()(model, X[:0], Y[:0]).shape == (0, 6, 6, 2)
+
+
+def test_columns_without_a_width_are_named():
+    low, high = np.zeros(1000), np.ones(1000)
+    high[[3, 7]] = 0, -1
+    with pytest.raises(ValueError, match="2 of 1000 features: 3, 7") as error:
+        kr.PGDAttack("linf", 0.1, value_range=(low, high))
+    assert "`mask`" in str(error.value) and len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["epsilon", "step_size", "momentum"])
+def test_no_array_is_printed_whole(name):
+    with pytest.raises(ValueError, match="Received") as error:
+        kr.PGDAttack("linf", **{name: np.full((28, 28), -1.0)})
+    assert len(str(error.value)) < 300
+    row = np.arange(1, 785).reshape(28, 28, 1)
+    with pytest.raises(ValueError, match="no one width") as error:
+        kr.PGDAttack("linf", value_range=(0 * row, row))
+    assert len(str(error.value)) < 400
+
+
+def test_features_outside_the_range_are_named():
+    attack = kr.PGDAttack("l2", 0.1, value_range=(np.zeros(2), np.ones(2)))
+    x = np.array([[0.5, 2.0], [0.5, 0.5]], "float32")
+    with pytest.raises(ValueError, match="1 examples outside, in 1 of 2 feat"):
+        attack(table_model(), x, [0, 1])
+
+
+def table_model():
+    return keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+
+
+@pytest.mark.parametrize("value_range", [(0, 1), "auto"])
+def test_tables_need_ranges_of_columns(value_range):
+    model, y = table_model(), [0, 1]
+    x = np.array([[3.0, -2.0], [1e4, 0.5]], "float32")
+    attack = kr.PGDAttack("l2", 0.1, steps=1, value_range=value_range)
+    advice = r"for a table pass .* value_range=\(x.min\(axis=0\)"
+    with pytest.raises(ValueError, match=advice):
+        attack(model, x, y)
+    with pytest.raises(ValueError, match=advice):
+        kr.evaluate_robustness(model, (x, y), attack, verbose=0)
+    robust = kr.AdversarialModel(model, attack)
+    robust.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=advice):
+        robust.fit(x, np.array(y), verbose=0)
+    columns = x.min(axis=0), x.max(axis=0)
+    attack.replace(value_range=columns)(model, x, y, verbose=0)

@@ -102,6 +102,10 @@ def test_evaluate(saved, tmp_path, capsys):
     curve = json.loads((tmp_path / "report.json").read_text())
     assert curve["epsilons"] == [0, 0.1, 0.25]
     assert curve["accuracy"][2] == pytest.approx(robust)
+    # The report of the single radius is kept beside it.
+    (kept,) = tmp_path.glob("report-*.json")
+    assert json.loads(kept.read_text()) == written
+    assert f"is kept as {kept.name}" in capsys.readouterr().out
 
 
 @pytest.mark.slow_on_jax
@@ -118,3 +122,32 @@ def test_a_model_for_other_images(saved, tmp_path, capsys):
     begin = ["evaluate", str(saved), "--output", str(tmp_path)]
     assert cli.main([*begin, "--dataset", "fashion_mnist"]) == 2
     assert "shape (28, 28, 1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("replicate", "evaluate", "generate", "sweep", "inspect"),
+        "import-released",
+    ],
+)
+def test_every_argument_is_explained(command):
+    parser = cli.build_parser()
+    (commands,) = (
+        action
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    chosen = commands.choices[command]
+    silent = [action.dest for action in chosen._actions if not action.help]
+    assert silent == []
+    text = " ".join(chosen.format_help().split())
+    assert "(default: None)" not in text and "(default: False)" not in text
+
+
+def test_defaults_of_evaluate_are_told():
+    parser = argparse.ArgumentParser(formatter_class=cli.HelpFormatter)
+    cli_arguments.add_evaluate_arguments(parser)
+    text = " ".join(parser.format_help().split())
+    for default in ("cifar10", "linf", "8/255", "128", "all", "evaluation"):
+        assert f"(default: {default})" in text

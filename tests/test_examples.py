@@ -40,8 +40,13 @@ def test_theory(tmp_path):
 @pytest.mark.slow
 def test_non_transferable(tmp_path):
     printed = run(
-        *("non_transferable", tmp_path, "--dataset", "digits", *SHORT),
-        *("--verbose", "0"),
+        "non_transferable",
+        tmp_path,
+        "--dataset",
+        "digits",
+        *SHORT,
+        "--verbose",
+        "0",
     )
     rows = figures(tmp_path)["rows"]
     assert len(rows) == 8 + 6 and all(
@@ -81,8 +86,15 @@ def test_what_looks_into_a_replication(tmp_path):
         p: p.stat().st_mtime_ns for p in (tmp_path / "stages").rglob("*.keras")
     }
     run(
-        *("vae_geometry", tmp_path, *SMOKE),
-        *("--epochs", "2", "--latent", "4", "--images", "60"),
+        "vae_geometry",
+        tmp_path,
+        *SMOKE,
+        "--epochs",
+        "2",
+        "--latent",
+        "4",
+        "--images",
+        "60",
     )
     assert all(path.stat().st_mtime_ns == t for path, t in made.items())
     found = json.loads((tmp_path / "vae.json").read_text())["found"]
@@ -93,8 +105,13 @@ def test_what_looks_into_a_replication(tmp_path):
         assert all(0 <= k["auroc"] <= 1 for k in list(kinds.values())[1:])
     assert (tmp_path / "vae.md").read_text().count("\n") == 2 + 3 * 6
     run(
-        *("useful_units", tmp_path, *SMOKE, "--units", "4"),
-        *("--images", "40"),
+        "useful_units",
+        tmp_path,
+        *SMOKE,
+        "--units",
+        "4",
+        "--images",
+        "40",
     )
     named = {row["what"]: row["here"] for row in figures(tmp_path)["rows"]}
     for name in ("standard", "adversarial"):

@@ -86,7 +86,12 @@ def test_a_training_goes_on_where_it_was_stopped(
 
 def test_logs_for_tensorboard(tmp_path, recipe, data):
     fit_network(
-        *(network(), "D_det", *data, recipe, 0, tmp_path / "work"),
+        network(),
+        "D_det",
+        *data,
+        recipe,
+        0,
+        tmp_path / "work",
         logs=tmp_path / "logs",
         verbose=0,
     )
@@ -103,7 +108,12 @@ def test_overrides_decide_what_is_trained(tmp_path, recipe, data):
     )
     model = network()
     found = fit_network(
-        *(model, "D_rand_robust", *data, changed, 0, tmp_path / "backup"),
+        model,
+        "D_rand_robust",
+        *data,
+        changed,
+        0,
+        tmp_path / "backup",
         verbose=0,
     )
     assert isinstance(model.optimizer, keras.optimizers.Adam)

@@ -126,7 +126,9 @@ def test_array_records_are_read_at_random(model, source, tmp_path):
     import tensorflow_datasets as tfds
 
     generate(
-        *(to_rand(model), source, tmp_path),
+        to_rand(model),
+        source,
+        tmp_path,
         file_format="array_record",
         shard_size=20,
         verbose=0,
@@ -146,7 +148,9 @@ def test_batches_and_shards_do_not_matter(model, source, tmp_path):
     for batch_size, shard_size in ((8, 20), (50, 50), (3, 7)):
         folder = tmp_path / f"{batch_size}"
         generate(
-            *(to_rand(model, batch_size=batch_size), source, folder),
+            to_rand(model, batch_size=batch_size),
+            source,
+            folder,
             shard_size=shard_size,
             verbose=0,
         )
@@ -539,7 +543,8 @@ def test_stopped_at_any_moment_nothing_is_lost(tmp_path):
     assert not list(folder.glob("generation/part-*"))
     whole = generate(
         kr.NonRobustifier(model, steps=20, batch_size=50, seed=0),
-        *("digits", tmp_path / "whole"),
+        "digits",
+        tmp_path / "whole",
         shard_size=100,
         examples=1000,
         verbose=0,

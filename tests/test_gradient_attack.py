@@ -145,7 +145,10 @@ def test_eot_climbs_the_mean_of_random_gradients(randomized):
 def test_steps_see_different_draws(randomized):
     x = np.full((1, 4), 0.5, "float32")
     attack = kr.PGDAttack(
-        *("linf", 99.0, 1.0, 30),
+        "linf",
+        99.0,
+        step_size=1.0,
+        steps=30,
         loss="margin",
         value_range=WIDE,
         from_logits=True,

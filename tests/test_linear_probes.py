@@ -40,7 +40,11 @@ def test_each_part_is_worth_what_was_planted(templates):
     np.testing.assert_array_equal(parts[ROBUST], np.arange(10))
     np.testing.assert_array_equal(parts[NON_ROBUST], np.arange(10, 20))
     probes = linear_probes(
-        *(model, planted.train, planted.test, found, {"pgd": attack}),
+        model,
+        planted.train,
+        planted.test,
+        usefulness=found,
+        attacks={"pgd": attack},
         verbose=0,
     )
     for part, kind in ((ROBUST, "robust"), (NON_ROBUST, "non_robust")):
@@ -73,7 +77,9 @@ def test_a_class_is_missing(templates):
     x, y = planted.train
     some = x[y < 9], y[y < 9]
     found = feature_usefulness(
-        *(model, planted.test, kr.PGDAttack(epsilon=0.1, steps=1)),
+        model,
+        planted.test,
+        attack=kr.PGDAttack(epsilon=0.1, steps=1),
         units=[0],
         verbose=0,
     )

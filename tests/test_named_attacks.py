@@ -18,7 +18,9 @@ def test_every_name_makes_an_attack_of_that_radius(name):
 def test_evaluation_by_name(linear_problem):
     model, x, y = linear_problem
     report = kr.evaluate_robustness(
-        *(model, (x, y), "apgd"),
+        model,
+        (x, y),
+        attacks="apgd",
         norm="linf",
         epsilon=0.05,
         probe=False,

@@ -66,7 +66,9 @@ def test_dlr_is_the_papers_ratio_and_free_of_scale(rng):
         z = ops.convert_to_tensor(scale * logits)
         np.testing.assert_allclose(
             ops.convert_to_numpy(dlr(ops.convert_to_tensor(y), z)),
-            *(expected, 1e-3, 1e-4),
+            expected,
+            1e-3,
+            1e-4,
         )
         ours = targeted_dlr(
             ops.convert_to_tensor(y), ops.convert_to_tensor(target), z

@@ -48,7 +48,10 @@ def test_foolbox_pgd_l2(cnn, peer_data):
         lambda fb: fb.attacks.L2PGD(
             abs_stepsize=0.1, steps=6, random_start=False
         ),
-        *(cnn, x, y, 0.5),
+        cnn,
+        x,
+        y,
+        0.5,
     )
     ours = kr.PGDAttack(epsilon=0.5, step_size=0.1, steps=6)(cnn, x, y)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -60,7 +63,10 @@ def test_foolbox_pgd_linf(cnn, peer_data):
         lambda fb: fb.attacks.LinfPGD(
             abs_stepsize=0.01, steps=6, random_start=False
         ),
-        *(cnn, x, y, 0.03),
+        cnn,
+        x,
+        y,
+        0.03,
     )
     ours = kr.PGDAttack("linf", 0.03, step_size=0.01, steps=6)(cnn, x, y)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -70,7 +76,10 @@ def test_foolbox_fgsm(cnn, peer_data):
     x, y = peer_data
     theirs = foolbox_run(
         lambda fb: fb.attacks.LinfFastGradientAttack(random_start=False),
-        *(cnn, x, y, 0.03),
+        cnn,
+        x,
+        y,
+        0.03,
     )
     ours = kr.FGSMAttack("linf", 0.03)(cnn, x, y)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)

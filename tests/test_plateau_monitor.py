@@ -74,7 +74,8 @@ def test_in_fit():
     y = x.argmax(-1)
     monitor = copy.deepcopy(PlateauMonitor(0.5))
     model.fit(
-        *(x, y),
+        x,
+        y,
         validation_data=(x, y),
         epochs=4,
         callbacks=[monitor],

@@ -49,7 +49,9 @@ def test_a_list_of_attacks_of_one_kind():
         for epsilon in (0.2, 0.5)
     ]
     report = kr.evaluate_robustness(
-        *(model, (x, y), [*attacks, "fgsm"]),
+        model,
+        (x, y),
+        attacks=[*attacks, "fgsm"],
         norm="linf",
         epsilon=0.05,
         probe=False,
@@ -161,13 +163,20 @@ def test_a_first_gradient_of_zero_is_said(name):
         report.correct["pgd"], predicted(model, found) == y
     )
     curve = kr.robustness_curve(
-        *(model, (x, y), "linf", [0.1], lambda epsilon: attack),
+        model,
+        (x, y),
+        norm="linf",
+        epsilons=[0.1],
+        attack=lambda epsilon: attack,
         probe=False,
         verbose=0,
     )
     assert any("gradient" in str(flag) for flag in curve.flags)
     matrix = kr.transfer_matrix(
-        *({"a": model}, {"a": model}, (x, y), attack),
+        {"a": model},
+        {"a": model},
+        data=(x, y),
+        attack=attack,
         targeted=False,
         probe=False,
         verbose=0,

@@ -66,7 +66,8 @@ def test_a_model_with_an_integer_input(dtype, kind):
     model = byte_network(dtype)
     x = np.rint(255 * x).astype("float32" if kind[0] == "a" else dtype)
     attack = kr.PGDAttack(
-        *("linf", 12),
+        "linf",
+        12,
         steps=20,
         random_start=True,
         keep_best=True,
@@ -123,7 +124,8 @@ def test_a_radius_between_two_integers():
     left = []
     for norm, epsilon in (("linf", 12), ("linf", 12.7), ("l2", 90.3)):
         attack = kr.PGDAttack(
-            *(norm, epsilon),
+            norm,
+            epsilon,
             steps=20,
             early_stop=True,
             value_range=BYTE,
@@ -162,8 +164,11 @@ def test_a_curve_of_a_model_with_an_integer_input():
     model = byte_network("uint8")
     x = np.rint(255 * x).astype("uint8")
     curve = kr.robustness_curve(
-        *(model, (x, y), "linf", [6, 12]),
-        lambda epsilon: attack_of(epsilon=epsilon, value_range=BYTE),
+        model,
+        (x, y),
+        norm="linf",
+        epsilons=[6, 12],
+        attack=lambda epsilon: attack_of(epsilon=epsilon, value_range=BYTE),
         probe=False,
         verbose=0,
     )
@@ -193,7 +198,9 @@ def test_scaling_is_the_model_behind_a_layer(scaling, kind):
     model = behind(layers.Rescaling(1 / scale, -offset / scale))
     images = x if kind == "uint8" else unit
     report = kr.evaluate_robustness(
-        *(model, (images, y), {"pgd": attack_of()}),
+        model,
+        (images, y),
+        attacks={"pgd": attack_of()},
         scaling=scaling,
         probe=False,
         verbose=0,
@@ -212,7 +219,9 @@ def test_standardized_pixels():
     mean, std = float(x.mean()), float(x.std())
     model = behind(layers.Rescaling(std, mean))
     report = kr.evaluate_robustness(
-        *(model, (x, y), {"pgd": attack_of()}),
+        model,
+        (x, y),
+        attacks={"pgd": attack_of()},
         scaling="standardized",
         probe=False,
         verbose=0,
@@ -229,7 +238,9 @@ def test_an_unknown_scaling():
     _, (x, y) = digits()
     with pytest.raises(ValueError, match="`scaling`.*byte.*Received"):
         kr.evaluate_robustness(
-            *(unit_network(), (x, y), {"pgd": attack_of()}),
+            unit_network(),
+            (x, y),
+            attacks={"pgd": attack_of()},
             scaling="bytes",
             verbose=0,
         )
@@ -243,7 +254,9 @@ def test_attacks_by_name_in_bytes(name):
     y = y[:40]
     model, options = byte_network(), {"probe": False, "verbose": 0}
     ranged = kr.evaluate_robustness(
-        *(model, (x, y), name),
+        model,
+        (x, y),
+        attacks=name,
         norm="linf",
         epsilon=12,
         value_range=BYTE,
@@ -251,14 +264,18 @@ def test_attacks_by_name_in_bytes(name):
         **options,
     )
     scaled = kr.evaluate_robustness(
-        *(model, (x / 255, y), name),
+        model,
+        (x / 255, y),
+        attacks=name,
         norm="linf",
         epsilon=12 / 255,
         scaling="byte",
         **options,
     )
     unit = kr.evaluate_robustness(
-        *(unit_network(), (x / 255, y), name),
+        unit_network(),
+        (x / 255, y),
+        attacks=name,
         norm="linf",
         epsilon=12 / 255,
         **options,
@@ -316,7 +333,9 @@ def test_the_range_by_name_and_of_bytes():
     model = byte_network("uint8")
     x = np.rint(255 * x).astype("uint8")
     report = kr.evaluate_robustness(
-        *(model, (x, y), "pgd"),
+        model,
+        (x, y),
+        attacks="pgd",
         norm="linf",
         epsilon=12,
         value_range="auto",

@@ -193,7 +193,9 @@ def test_probabilities_of_a_layer_of_ones_own():
     with pytest.raises(ValueError, match="from_logits.*Received"):
         kr.evaluate_robustness(model, (x, y), {"pgd": attack_of()}, verbose=0)
     report = kr.evaluate_robustness(
-        *(model, (x, y), {"pgd": attack_of(from_logits=False)}),
+        model,
+        (x, y),
+        attacks={"pgd": attack_of(from_logits=False)},
         probe=False,
         verbose=0,
     )
@@ -408,7 +410,7 @@ def test_which_of_several_outputs_must_be_said(name):
             attack_of(**options)(model, x, y, verbose=0)
         with pytest.raises(ValueError, match="`output`.*digit.*even"):
             kr.evaluate_robustness(
-                *(model, (x, y), {"pgd": attack_of(**options)}), verbose=0
+                model, (x, y), attacks={"pgd": attack_of(**options)}, verbose=0
             )
 
 

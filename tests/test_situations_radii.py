@@ -64,8 +64,9 @@ def test_defaults_on_bytes_raise_no_doubt():
         byte_network(), (255 * x, y), attacks, probe=False, verbose=0
     )
     unit = kr.evaluate_robustness(
-        *(unit_network(), (x, y)),
-        {"fgsm": kr.FGSMAttack(), "pgd": kr.PGDAttack(steps=3)},
+        unit_network(),
+        (x, y),
+        attacks={"fgsm": kr.FGSMAttack(), "pgd": kr.PGDAttack(steps=3)},
         probe=False,
         verbose=0,
     )
@@ -112,8 +113,11 @@ def test_a_curve_doubts_its_radii_too():
     _, (x, y) = digits()
     curves = [
         kr.robustness_curve(
-            *(unit_network(), (x[:20], y[:20]), "linf", radii),
-            lambda epsilon: kr.PGDAttack("linf", epsilon, steps=1),
+            unit_network(),
+            (x[:20], y[:20]),
+            norm="linf",
+            epsilons=radii,
+            attack=lambda epsilon: kr.PGDAttack("linf", epsilon, steps=1),
             probe=False,
             verbose=0,
         )

@@ -55,7 +55,12 @@ def ways(model, x, y, attack=None):
             model, (x, y), {"pgd": attack}, **options
         ),
         "curve": lambda: kr.robustness_curve(
-            *(model, (x, y), "l2", [0.5], lambda epsilon: attack), **options
+            model,
+            (x, y),
+            norm="l2",
+            epsilons=[0.5],
+            attack=lambda epsilon: attack,
+            **options,
         ),
     }
 
@@ -311,14 +316,18 @@ def test_endless_data(name, unused):
     data = ENDLESS[name](x[:64], y[:64])
     refuse(
         lambda: kr.robustness_curve(
-            *(model, data, "l2", [0.5]), attack="pgd", verbose=0
+            model, data, norm="l2", epsilons=[0.5], attack="pgd", verbose=0
         ),
         "end",
     )
     data = ENDLESS[name](x[:64], y[:64])
     refuse(
         lambda: kr.transfer_matrix(
-            *({"a": model}, {"a": model}, data, attack["pgd"]), verbose=0
+            {"a": model},
+            {"a": model},
+            data=data,
+            attack=attack["pgd"],
+            verbose=0,
         ),
         "end",
     )

@@ -153,13 +153,19 @@ def test_a_curve_and_probes_on_a_fixed_batch_size():
     x, y = x[:40], y[:40]
     model, free = fixed_network()
     curve = kr.robustness_curve(
-        *(model, (x, y), "l2", [0.2, 0.5]),
-        lambda epsilon: attack_of(epsilon=epsilon),
+        model,
+        (x, y),
+        norm="l2",
+        epsilons=[0.2, 0.5],
+        attack=lambda epsilon: attack_of(epsilon=epsilon),
         verbose=0,
     )
     same = kr.robustness_curve(
-        *(free, (x, y), "l2", [0.2, 0.5]),
-        lambda epsilon: attack_of(epsilon=epsilon),
+        free,
+        (x, y),
+        norm="l2",
+        epsilons=[0.2, 0.5],
+        attack=lambda epsilon: attack_of(epsilon=epsilon),
         verbose=0,
     )
     np.testing.assert_array_equal(curve.correct, same.correct)
@@ -306,7 +312,8 @@ def test_the_other_of_two_inputs():
     """A row of a table is attacked in its own box; the image is held."""
     model, x, hints, y = two_inputs()
     attack = kr.PGDAttack(
-        *("linf", 60.0),
+        "linf",
+        60.0,
         steps=5,
         attacked="hint",
         value_range=(-np.inf, np.inf),
@@ -326,7 +333,9 @@ def test_which_of_two_inputs_must_be_said():
             attack_of(**options)(model, [x, hints], y, verbose=0)
         with pytest.raises(ValueError, match="`attacked`.*image.*hint"):
             kr.evaluate_robustness(
-                *(model, ([x, hints], y), {"pgd": attack_of(**options)}),
+                model,
+                ([x, hints], y),
+                attacks={"pgd": attack_of(**options)},
                 verbose=0,
             )
     with pytest.raises(ValueError, match="`attacked`.*image.*hint"):
@@ -341,8 +350,11 @@ def test_curves_and_names_with_two_inputs(pack):
     model, x, hints, y = two_inputs(pack)
     data = packed(pack, x, hints)
     curve = kr.robustness_curve(
-        *(model, (data, y), "l2", [0.3]),
-        lambda epsilon: attack_of(epsilon=epsilon, attacked="image"),
+        model,
+        (data, y),
+        norm="l2",
+        epsilons=[0.3],
+        attack=lambda epsilon: attack_of(epsilon=epsilon, attacked="image"),
         probe=False,
         verbose=0,
     )
@@ -350,7 +362,9 @@ def test_curves_and_names_with_two_inputs(pack):
     for rows, images in zip(curve.correct, (data, found), strict=True):
         np.testing.assert_array_equal(rows, predicted(model, images) == y)
     report = kr.evaluate_robustness(
-        *(model, (data, y), "apgd"),
+        model,
+        (data, y),
+        attacks="apgd",
         norm="l2",
         epsilon=0.3,
         attacked="image",
@@ -415,7 +429,8 @@ def test_text_by_its_embeddings():
     held = (np.arange(5) < random.integers(2, 6, (30, 1))).astype("float32")
     y = predicted(model, [x, held])
     attack = kr.PGDAttack(
-        *("l2", 1.0),
+        "l2",
+        1.0,
         steps=4,
         attacked="vectors",
         value_range=(-np.inf, np.inf),

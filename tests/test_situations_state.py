@@ -142,7 +142,10 @@ def test_the_curve_of_a_model_of_integers(saved, tmp_path):
 def test_the_command_prints_flags(saved, tmp_path, capsys, radii):
     """One radius or several: a model without gradients is told of."""
     found = command(
-        *(saved / "rounded.keras", tmp_path, "--scaling", "unit"),
+        saved / "rounded.keras",
+        tmp_path,
+        "--scaling",
+        "unit",
         epsilon=radii,
     )
     assert any("gradient" in flag["message"] for flag in found["flags"])
@@ -154,8 +157,11 @@ def test_flags_of_a_curve_of_models_that_hide():
     _, (x, y) = digits()
     model = dense(end="softmax", scale=300.0)
     curve = kr.robustness_curve(
-        *(model, (x, y), "linf", [8 / 255, 8.0]),
-        lambda epsilon: kr.PGDAttack(
+        model,
+        (x, y),
+        norm="linf",
+        epsilons=[8 / 255, 8.0],
+        attack=lambda epsilon: kr.PGDAttack(
             "linf", epsilon, steps=2, from_logits=True
         ),
         verbose=0,
@@ -237,7 +243,9 @@ CHANGES = {
 def evaluated(made, state=None):
     _, (x, y) = digits()
     return kr.evaluate_robustness(
-        *(made["model"], (x, y), {"pgd": made["attack"]}),
+        made["model"],
+        (x, y),
+        attacks={"pgd": made["attack"]},
         probe=False,
         verbose=0,
         state_path=state,
@@ -284,7 +292,11 @@ def test_states_of_curves_and_matrices(tmp_path):
 
     def curve(model, state):
         return kr.robustness_curve(
-            *(model, (x, y), "l2", [0.2, 0.5], pgd),
+            model,
+            (x, y),
+            norm="l2",
+            epsilons=[0.2, 0.5],
+            attack=pgd,
             probe=False,
             verbose=0,
             state_path=state,
@@ -292,7 +304,10 @@ def test_states_of_curves_and_matrices(tmp_path):
 
     def matrix(model, state):
         return kr.transfer_matrix(
-            *({"a": model}, {"a": model}, (x, y), pgd(seed=0)),
+            {"a": model},
+            {"a": model},
+            data=(x, y),
+            attack=pgd(seed=0),
             probe=False,
             verbose=0,
             state_path=state,
@@ -318,7 +333,9 @@ def test_a_report_is_what_the_model_says():
         "strong": kr.PGDAttack("l2", 0.5, steps=3),
     }
     report = kr.evaluate_robustness(
-        *(model, (x, y), attacks),
+        model,
+        (x, y),
+        attacks=attacks,
         probe=False,
         verbose=0,
         survivors_only=False,
@@ -338,7 +355,13 @@ def test_a_curve_is_what_the_model_says():
     _, (x, y) = digits()
     model = dense()
     curve = kr.robustness_curve(
-        *(model, (x, y), "l2", [0.5, 0.2], pgd), probe=False, verbose=0
+        model,
+        (x, y),
+        norm="l2",
+        epsilons=[0.5, 0.2],
+        attack=pgd,
+        probe=False,
+        verbose=0,
     )
     right = predicted(model, x) == y
     np.testing.assert_array_equal(curve.correct[0], right)
@@ -354,7 +377,10 @@ def test_a_matrix_is_what_the_models_say():
     models = {"a": dense(), "b": quantized(dense("tanh"))}
     attack = kr.PGDAttack("l2", 0.7, steps=3)
     matrix = kr.transfer_matrix(
-        *(models, models, (x, y), attack),
+        models,
+        models,
+        data=(x, y),
+        attack=attack,
         targeted=False,
         probe=False,
         verbose=0,
@@ -411,7 +437,13 @@ def test_a_curve_whose_search_disagrees(lying):
     _, (x, y) = digits()
     model = dense()
     curve = kr.robustness_curve(
-        *(model, (x, y), "l2", [0.5], pgd), probe=False, verbose=0
+        model,
+        (x, y),
+        norm="l2",
+        epsilons=[0.5],
+        attack=pgd,
+        probe=False,
+        verbose=0,
     )
     np.testing.assert_array_equal(curve.correct[0], predicted(model, x) == y)
     found = pgd()(model, x, y, verbose=0)

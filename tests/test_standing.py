@@ -34,7 +34,7 @@ def test_survivors_give_the_same_answer(varied):
     attacks = {"pgd": restarted(keep_best=True)}
     full, left = (
         kr.evaluate_robustness(
-            *(model, (x, y), attacks), probe=False, survivors_only=only
+            model, (x, y), attacks=attacks, probe=False, survivors_only=only
         )
         for only in (False, True)
     )
@@ -83,7 +83,9 @@ def test_later_attacks_leave_out_what_earlier_ones_broke(varied, monkeypatch):
     left = report.correct["small"].sum()
     assert left <= entered <= left + 2 < report.correct["clean"].sum()
     alone = kr.evaluate_robustness(
-        *(model, (x, y), {"large": kr.PGDAttack("l2", 0.6, steps=20)}),
+        model,
+        (x, y),
+        attacks={"large": kr.PGDAttack("l2", 0.6, steps=20)},
         probe=False,
         verbose=0,
     )

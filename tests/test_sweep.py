@@ -101,7 +101,13 @@ def search(images, folder, **options):
         networks={"small": ("small_cnn", {"filters": (4,), "num_classes": 3})},
     )
     return OptimizerSearch(
-        *(images, images, images, space, folder), verbose=0, **options
+        images,
+        images,
+        test=images,
+        space=space,
+        folder=folder,
+        verbose=0,
+        **options,
     )
 
 
@@ -193,9 +199,7 @@ def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
 @pytest.mark.slow_on_jax
 def test_data_of_a_directory(tmp_path):
     shortcut = kr.Shortcut(10, target="deterministic", seed=0)
-    kr.datasets.generate(
-        *(shortcut, "digits", tmp_path), examples=50, verbose=0
-    )
+    kr.datasets.generate(shortcut, "digits", tmp_path, examples=50, verbose=0)
     path = next(Path(tmp_path).rglob("description.json")).parent
     data = sweep_data.of_directory(path)
     x, y = kr.datasets.load("digits").train

@@ -409,3 +409,22 @@ def test_an_integer_input_has_a_gradient():
     np.testing.assert_allclose(
         ops.convert_to_numpy(gradient), expected, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    "metrics", [["accuracy"], {"a": "accuracy", "c": "accuracy"}, [[], [], []]]
+)
+@pytest.mark.parametrize("argument", ["metrics", "weighted_metrics"])
+def test_metrics_that_do_not_fit_the_outputs(argument, metrics):
+    inputs = keras.Input((4,))
+    outputs = [keras.layers.Dense(3, name=name)(inputs) for name in "ab"]
+    robust = kr.AdversarialModel(
+        keras.Model(inputs, outputs), kr.PGDAttack("l2", 0.1)
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    message = rf"Argument `{argument}` of compile must .* \['a', 'b'\]"
+    with pytest.raises(ValueError, match=message) as error:
+        robust.compile("sgd", loss, **{argument: metrics})
+    assert "RobustMetric" not in str(error.value)
+    assert "\n" not in str(error.value)
+    robust.compile("sgd", loss, **{argument: {"a": ["accuracy"]}})

@@ -28,7 +28,8 @@ def test_rates_by_hand(models):
     matrix = kr.transfer_matrix(
         {"first": first},
         {"first": first, "same": same, "apart": apart},
-        *((x, y), attack),
+        data=(x, y),
+        attack=attack,
         verbose=0,
     )
     x_adv = attack(first, x, y)
@@ -49,7 +50,10 @@ def test_only_untargeted_and_no_common_examples(models):
     wrong = make_linear(-10 * first.get_weights()[0])
     attack = kr.PGDAttack("l2", 0.1, steps=2)
     matrix = kr.transfer_matrix(
-        *({"first": first}, {"wrong": wrong}, (x, y), attack),
+        {"first": first},
+        {"wrong": wrong},
+        data=(x, y),
+        attack=attack,
         targeted=False,
         verbose=0,
     )
@@ -79,12 +83,14 @@ def test_errors(models):
     attack = kr.PGDAttack("l2", 0.1, steps=2)
     with pytest.raises(ValueError, match="untargeted.*Received"):
         kr.transfer_matrix(
-            *({"a": first}, {"a": first}, (x, y)),
-            kr.PGDAttack(targeted=True),
+            {"a": first},
+            {"a": first},
+            data=(x, y),
+            attack=kr.PGDAttack(targeted=True),
         )
     with pytest.raises(ValueError, match="aim.*Received"):
         kr.transfer_matrix(
-            *({"a": first}, {"a": first}, (x, y)), kr.AutoAttack()
+            {"a": first}, {"a": first}, data=(x, y), attack=kr.AutoAttack()
         )
     with pytest.raises(ValueError, match="same model.*Received"):
         kr.transfer_matrix({"a": first}, {"a": same}, (x, y), attack)

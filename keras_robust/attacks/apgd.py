@@ -1,10 +1,13 @@
 """Auto-PGD, the parameter-free attack."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.apgd_loop import AutoPGDL1Loop
 from keras_robust.attacks.apgd_loop import AutoPGDLoop
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.objectives import AwayToTarget
 from keras_robust.attacks.objectives import LabelObjective
@@ -13,6 +16,7 @@ from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import targeted_dlr
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.attacks.targets import ranked_targets
+from keras_robust.messages import shown
 
 _TO_TARGETS = {"targeted_dlr": targeted_dlr, "targeted_margin": difference}
 
@@ -64,25 +68,25 @@ class APGDAttack(SurvivorAttack):
 
     def __init__(
         self,
-        norm="l2",
-        epsilon=None,
-        steps=100,
-        loss="cross_entropy",
-        targets=9,
-        restarts=1,
-        random_start=True,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=None,
-        early_stop=False,
-        eot=1,
-        mask=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        attacked=None,
-        output=None,
-    ):
+        norm: Any = "l2",
+        epsilon: Any = None,
+        steps: int = 100,
+        loss: Any = "cross_entropy",
+        targets: int = 9,
+        restarts: int = 1,
+        random_start: bool = True,
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        seed: int | None = None,
+        early_stop: bool = False,
+        eot: int = 1,
+        mask: Any = None,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+    ) -> None:
         super().__init__(
             norm=norm,
             epsilon=epsilon,
@@ -104,8 +108,9 @@ class APGDAttack(SurvivorAttack):
             get_loss(loss)
         elif targeted:
             raise ValueError(
-                f"With loss={loss!r} the targets are found, so `targeted` must "
-                "be False; to reach labels of your own, take another loss. "
+                f"With loss={shown(loss)} the targets are found, so `targeted` "
+                "must be False; to reach labels of your own, take another "
+                "loss. "
                 f"Received: targeted={targeted}"
             )
         self.targets = checks.check_positive_integer(targets, "targets")
@@ -126,11 +131,11 @@ class APGDAttack(SurvivorAttack):
         return self.norm == "linf"
 
     @property
-    def name(self):
+    def name(self) -> Any:
         """What to call it in progress bars and reports."""
         return f"APGD {self.loss}" if isinstance(self.loss, str) else "APGD"
 
-    def goes(self, classes):
+    def goes(self, classes: int | None) -> list[tuple]:
         """Restarts, each towards every target."""
         least = LEAST_CLASSES.get(self.loss, 2)
         if classes < least:
@@ -143,23 +148,25 @@ class APGDAttack(SurvivorAttack):
             ranks = range(1, min(self.targets, classes - 1) + 1)
         return [(r, rank) for r in range(self.restarts) for rank in ranks]
 
-    def extra(self, problem, go, rows, clean):
+    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
         """The target of the go."""
         if not go[1]:
             return {}
         return {"target": ranked_targets(clean, problem.y, go[1])[rows]}
 
-    def begin(self, problem, go, draws, rows, inputs):
+    def begin(
+        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
+    ) -> Any:
         """A random point, or the image."""
         if not self.random_start:
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def loop_key(self, problem, go) -> tuple:
+    def loop_key(self, problem: Problem, go: Any) -> tuple:
         """What the compiled loop depends on."""
         return (self.loss, self.random_start, self.eot, self.steps)
 
-    def loop(self, problem, go):
+    def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes."""
         logits = problem.classifier.logits
         first_loss = 0.0

@@ -1,6 +1,7 @@
 """Auto-PGD: gradient ascent with momentum that finds its own step size."""
 
 import math
+from typing import Any
 
 from keras import ops
 
@@ -44,14 +45,14 @@ class AutoPGDLoop(GradientLoop):
 
     def __init__(
         self,
-        objective,
-        ball,
-        value_range,
-        steps,
-        first_loss=0.0,
-        early_stop=False,
-        eot=1,
-    ):
+        objective: Any,
+        ball: Any,
+        value_range: Any,
+        steps: int,
+        first_loss: float = 0.0,
+        early_stop: bool = False,
+        eot: int = 1,
+    ) -> None:
         super().__init__(
             objective,
             ball,
@@ -65,7 +66,7 @@ class AutoPGDLoop(GradientLoop):
         self.least_window = max(int(0.06 * steps), 1)
         self.shorter = max(int(0.03 * steps), 1)
 
-    def init(self, inputs):
+    def init(self, inputs: Any) -> Any:
         """State after a look at the start."""
         x = self._constrain(inputs, self._start(inputs))
         values, success, gradient = self.look(inputs, x, 0)
@@ -94,7 +95,7 @@ class AutoPGDLoop(GradientLoop):
             state["active"] = ops.logical_not(success)
         return state
 
-    def extra_state(self, inputs, x):
+    def extra_state(self, inputs: Any, x: Any) -> dict:
         """What a variant keeps besides."""
         del inputs, x
         return {}
@@ -106,7 +107,7 @@ class AutoPGDLoop(GradientLoop):
         point = self.ball.surface(inputs["noise"], inputs.get("mask"))
         return center + per_example(inputs["epsilon"], center) * point
 
-    def step(self, inputs, state):
+    def step(self, inputs: Any, state: Any) -> Any:
         """One step, one look, and where a window ends, the check."""
         shared = state["shared"]
         x = self.move(inputs, state)
@@ -134,7 +135,7 @@ class AutoPGDLoop(GradientLoop):
         }
         return self.check(inputs, state)
 
-    def move(self, inputs, state):
+    def move(self, inputs: Any, state: Any) -> Any:
         """The next point: a projected step, mixed with the last move."""
         x = state["x"]
         length = per_example(state["step_size"], x)
@@ -146,7 +147,7 @@ class AutoPGDLoop(GradientLoop):
         mixed = x + (step - x) * (1 - kept) + (x - state["before"]) * kept
         return self._constrain(inputs, mixed)
 
-    def check(self, inputs, state):
+    def check(self, inputs: Any, state: Any) -> Any:
         """Halves steps where a window ends."""
         del inputs
         shared, best = state["shared"], state["best"]
@@ -180,13 +181,13 @@ class AutoPGDLoop(GradientLoop):
         return self.go_back(state, back)
 
     @staticmethod
-    def go_back(state, where):
+    def go_back(state: Any, where: Any) -> dict:
         """Returns the chosen examples to their best points."""
         from_best = {key: state["best"][key] for key in ("x", "gradient")}
         here = {key: state[key] for key in from_best}
         return {**state, **select(where, from_best, here)}
 
-    def finish(self, inputs, state):
+    def finish(self, inputs: Any, state: Any) -> dict:
         """The best iterate by (success, loss)."""
         found = state["found"]
         return {**found, "x": self._tighten(inputs, found["x"])}
@@ -204,12 +205,19 @@ class AutoPGDL1Loop(AutoPGDLoop):
     # Entries moved by the first steps, as a share.
     _share = 0.2
 
-    def __init__(self, objective, ball, value_range, steps, **options):
+    def __init__(
+        self,
+        objective: Any,
+        ball: Any,
+        value_range: Any,
+        steps: int,
+        **options: Any,
+    ) -> None:
         super().__init__(objective, ball, value_range, steps, **options)
         self.first_window = max(int(0.04 * steps), 1)
         self.least_window, self.shorter = self.first_window, 0
 
-    def extra_state(self, inputs, x):
+    def extra_state(self, inputs: Any, x: Any) -> dict:
         """Share of the entries that a step moves, and the last sparsity."""
         entries = ops.ones_like(inputs["epsilon"]) * math.prod(x.shape[1:])
         return {
@@ -217,7 +225,7 @@ class AutoPGDL1Loop(AutoPGDLoop):
             "sparsity": entries,
         }
 
-    def move(self, inputs, state):
+    def move(self, inputs: Any, state: Any) -> Any:
         """A sparse step, projected."""
         x = state["x"]
         gradient = self._into_the_box(x, state["gradient"])
@@ -234,7 +242,7 @@ class AutoPGDL1Loop(AutoPGDLoop):
         inside = soft_threshold_into(delta, inputs["epsilon"], room)
         return ops.clip(center + inside, low, high)
 
-    def check(self, inputs, state):
+    def check(self, inputs: Any, state: Any) -> Any:
         """Adapts share and step to the sparsity of the best point."""
         shared = state["shared"]
         now = ops.equal(shared["since"], shared["window"])

@@ -1,8 +1,6 @@
 """What every attack shares: configuration, checks, the call."""
 
 import warnings
-from abc import ABC
-from abc import ABCMeta
 from abc import abstractmethod
 from typing import Any
 from typing import NamedTuple
@@ -12,13 +10,17 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.config import ChecksArguments
 from keras_robust.attacks.config import ConfigMixin
+from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.grid import doubtful_grid
 from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.grid import on_grid
 from keras_robust.attacks.grid import to_grid
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.classifier import Classifier
+from keras_robust.messages import did_you_mean
+from keras_robust.messages import shown
 
 
 class Problem(NamedTuple):
@@ -52,16 +54,16 @@ class Problem(NamedTuple):
         return self.classifier.batch_size
 
 
-class _Sealing(ABCMeta):
+class _Sealing(ChecksArguments):
     """Makes objects that do not change once `__init__` is done."""
 
-    def __call__(cls, *args, **kwargs):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__call__(*args, **kwargs)
         object.__setattr__(made, "_is_sealed", True)
         return made
 
 
-class Attack(ConfigMixin, ABC, metaclass=_Sealing):
+class Attack(ConfigMixin, metaclass=_Sealing):
     """Base of all attacks: moves inputs until a classifier errs.
 
     Attacks do not change; `replace` makes another one.
@@ -102,7 +104,7 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
         jit_compile: bool | str = "auto",
         attacked: str | int | None = None,
         output: str | int | None = None,
-    ):
+    ) -> None:
         self.value_range = checks.check_value_range(value_range)
         self._has_default_radius = epsilon is None and not self.any_distance
         if self._has_default_radius:
@@ -123,13 +125,21 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
         self.output = output
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if getattr(self, "_is_sealed", False):
+        if not getattr(self, "_is_sealed", False):
+            object.__setattr__(self, name, value)
+            return
+        kind, known = type(self).__name__, list(self.arguments())
+        if name not in known:
             raise AttributeError(
-                f"A {type(self).__name__} does not change: compiled steps "
-                f"would not notice. Use attack.replace({name}=...), which "
-                f"makes another one. Received: {name}={value!r}"
+                f"A {kind} has no setting {name!r}."
+                f"{did_you_mean(name, known)} Its settings are {known}, which "
+                f"attack.replace changes. Received: {name}={shown(value)}"
             )
-        object.__setattr__(self, name, value)
+        raise AttributeError(
+            f"A {kind} does not change: compiled steps would not notice. Use "
+            f"attack.replace({name}=...), which makes another one. "
+            f"Received: {name}={shown(value)}"
+        )
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(
@@ -149,8 +159,7 @@ class Attack(ConfigMixin, ABC, metaclass=_Sealing):
         unknown = [name for name in changes if name not in arguments]
         if unknown:
             raise TypeError(
-                f"{type(self).__name__} has no arguments {unknown}. "
-                f"It has {list(arguments)}"
+                unknown_name(type(self), unknown[0], list(arguments))
             )
         return type(self)(**{**arguments, **changes})
 

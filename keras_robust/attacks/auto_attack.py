@@ -1,6 +1,7 @@
 """AutoAttack, the standard evaluation."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,11 +9,13 @@ import numpy as np
 from keras_robust.attacks import checks
 from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.fab import FABAttack
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.attacks.survivor_attack import finished
+from keras_robust.messages import shown
 
 VERSIONS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
@@ -68,20 +71,20 @@ class AutoAttack(Attack):
 
     def __init__(
         self,
-        norm="linf",
-        epsilon=None,
-        version="standard",
-        value_range=(0.0, 1.0),
-        steps=100,
-        queries=5000,
-        targets=9,
-        seed=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        attacked=None,
-        output=None,
-    ):
+        norm: Any = "linf",
+        epsilon: Any = None,
+        version: str = "standard",
+        value_range: Any = (0.0, 1.0),
+        steps: int = 100,
+        queries: int = 5000,
+        targets: int = 9,
+        seed: int | None = None,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+    ) -> None:
         super().__init__(
             epsilon,
             value_range=value_range,
@@ -95,7 +98,7 @@ class AutoAttack(Attack):
         if version not in VERSIONS:
             raise ValueError(
                 f"Argument `version` must be one of {tuple(VERSIONS)}. "
-                f"Received: version={version!r}"
+                f"Received: version={shown(version)}"
             )
         self.norm = get_ball(norm, ("l2", "linf")).name
         self.version = version
@@ -108,7 +111,7 @@ class AutoAttack(Attack):
         """An L-infinity ball may have a radius for each feature."""
         return self.norm == "linf"
 
-    def left_out(self, shape) -> list[str]:
+    def left_out(self, shape: tuple) -> list[str]:
         """Names of the parts that cannot take inputs of a shape.
 
         Args:
@@ -126,7 +129,12 @@ class AutoAttack(Attack):
             missing |= {"fab", "fab-t", "square"}
         return [name for name in VERSIONS[self.version] if name in missing]
 
-    def parts(self, classes, randomized=False, shape=None) -> dict:
+    def parts(
+        self,
+        classes: int | None,
+        randomized: bool = False,
+        shape: tuple | None = None,
+    ) -> dict:
         """The attacks, in their order.
 
         Args:
@@ -178,14 +186,16 @@ class AutoAttack(Attack):
         }
 
     @property
-    def passes(self):
+    def passes(self) -> int:
         """As of any attack: all parts, if nothing falls."""
         # Of many classes, so that the targets are not cut.
         return sum(
             part.passes for part in self.parts(self.targets + 1).values()
         )
 
-    def attack(self, problem, verbose, scored, checkpoint):
+    def attack(
+        self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
+    ) -> dict:
         """See `Attack`; tells `broken_by` as well.
 
         `broken_by` holds 0 for an example that was wrong from the start, k

@@ -5,11 +5,13 @@ shape `(N, ...)` with any number of axes, `epsilon` has shape `(N,)`. Norms are
 taken over all axes but the first.
 """
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 
-def per_example(values, like):
+def per_example(values: Any, like: Any) -> Any:
     """Reshape `(N,)` to `(N, 1, ..., 1)` so that it broadcasts to `like`.
 
     What has a value for each feature stays as it is.
@@ -19,7 +21,7 @@ def per_example(values, like):
     return ops.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
 
 
-def box(value_range):
+def box(value_range: Any) -> tuple:
     """`(low, high)` to calculate with: numbers, or tensors of one row."""
     low, high = value_range
     if np.ndim(low) == 0:
@@ -30,17 +32,17 @@ def box(value_range):
     )
 
 
-def other_axes(x):
+def other_axes(x: Any) -> tuple:
     """All axes but the first."""
     return tuple(range(1, len(x.shape)))
 
 
-def nonzero(x):
+def nonzero(x: Any) -> Any:
     """`x` with ones for zeros: a divisor, without a floor that shrinks."""
     return ops.where(x > 0, x, ops.ones_like(x))
 
 
-def l2_norm(x, keepdims=False):
+def l2_norm(x: Any, keepdims: bool = False) -> Any:
     """`||x_n||_2` for each example, exact also where squares underflow.
 
     Args:
@@ -58,7 +60,7 @@ def l2_norm(x, keepdims=False):
     return norm if keepdims else ops.reshape(norm, (-1,))
 
 
-def l1_norm(x, keepdims=False):
+def l1_norm(x: Any, keepdims: bool = False) -> Any:
     """`sum_i |x_ni|` for each example.
 
     Args:
@@ -71,7 +73,7 @@ def l1_norm(x, keepdims=False):
     return ops.sum(ops.abs(x), axis=other_axes(x), keepdims=keepdims)
 
 
-def linf_norm(x, keepdims=False):
+def linf_norm(x: Any, keepdims: bool = False) -> Any:
     """`max_i |x_ni|` for each example.
 
     Args:
@@ -84,7 +86,7 @@ def linf_norm(x, keepdims=False):
     return ops.max(ops.abs(x), axis=other_axes(x), keepdims=keepdims)
 
 
-def add_towards(center, delta):
+def add_towards(center: Any, delta: Any) -> Any:
     """`center + delta`, rounded so that no entry moves further than `delta`.
 
     Plain addition rounds to nearest, which at a pixel near 1 overshoots a
@@ -113,7 +115,7 @@ class L2Ball:
     norm = staticmethod(l2_norm)
 
     @staticmethod
-    def unit(gradient):
+    def unit(gradient: Any) -> Any:
         """Steepest ascent, `g / ||g||_2`; zero where the gradient is zero."""
         # Dividing by the largest entry first keeps tiny gradients exact.
         largest = linf_norm(gradient, keepdims=True)
@@ -121,14 +123,14 @@ class L2Ball:
         return gradient / nonzero(l2_norm(gradient, keepdims=True))
 
     @staticmethod
-    def shrink(delta, epsilon):
+    def shrink(delta: Any, epsilon: Any) -> Any:
         """`argmin ||d - delta||_2` over `||d||_2 <= epsilon`."""
         norm = l2_norm(delta, keepdims=True)
         factor = per_example(epsilon, delta) / nonzero(norm)
         return delta * ops.minimum(factor, ops.ones_like(factor))
 
     @staticmethod
-    def noise(draws, shape):
+    def noise(draws: Any, shape: tuple) -> dict:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
         return {
             "normal": draws.normal(shape),
@@ -136,7 +138,7 @@ class L2Ball:
         }
 
     @staticmethod
-    def sample(noise, mask=None):
+    def sample(noise: Any, mask: Any = None) -> Any:
         """A uniform draw from the unit ball: direction times `u ** (1/d)`.
 
         The mean radius is `d / (d + 1)`; with a mask, `d` counts the entries
@@ -152,7 +154,7 @@ class L2Ball:
         return unit * per_example(radius, direction)
 
     @staticmethod
-    def surface(noise, mask=None):
+    def surface(noise: Any, mask: Any = None) -> Any:
         """A uniform draw from the unit sphere."""
         direction = noise["normal"]
         return L2Ball.unit(direction if mask is None else direction * mask)
@@ -165,29 +167,29 @@ class LinfBall:
     norm = staticmethod(linf_norm)
 
     @staticmethod
-    def unit(gradient):
+    def unit(gradient: Any) -> Any:
         """Steepest ascent, `sign(g)`; zero where the gradient is zero."""
         return ops.sign(gradient)
 
     @staticmethod
-    def shrink(delta, epsilon):
+    def shrink(delta: Any, epsilon: Any) -> Any:
         """`argmin ||d - delta||_2` over `max_i |d_i| <= epsilon`."""
         epsilon = per_example(epsilon, delta)
         return ops.clip(delta, -epsilon, epsilon)
 
     @staticmethod
-    def noise(draws, shape):
+    def noise(draws: Any, shape: tuple) -> dict:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
         return {"uniform": draws.uniform(shape)}
 
     @staticmethod
-    def sample(noise, mask=None):
+    def sample(noise: Any, mask: Any = None) -> Any:
         """A uniform draw from the cube `[-1, 1]^d`."""
         cube = 2 * noise["uniform"] - 1
         return cube if mask is None else cube * mask
 
     @staticmethod
-    def surface(noise, mask=None):
+    def surface(noise: Any, mask: Any = None) -> Any:
         """A draw from the cube, scaled until its largest entry is 1."""
         cube = LinfBall.sample(noise, mask)
         return cube / nonzero(linf_norm(cube, keepdims=True))

@@ -1,5 +1,8 @@
 """Arrays of any length through a function of one batch."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,17 +12,17 @@ from keras_robust.progress import Progress
 
 
 def map_batches(
-    function,
-    x,
-    inputs,
+    function: Callable,
+    x: Any,
+    inputs: Any,
     *,
-    value_range,
-    batch_size,
-    pads,
-    steps,
-    verbose,
-    fixed=False,
-):
+    value_range: Any,
+    batch_size: int,
+    pads: bool,
+    steps: int,
+    verbose: int,
+    fixed: bool = False,
+) -> dict:
     """Runs `function` batch by batch, so that memory does not grow with N.
 
     Args:
@@ -77,11 +80,11 @@ class _Rows:
         examples: N.
     """
 
-    def __init__(self, examples):
+    def __init__(self, examples: int) -> None:
         self.examples = examples
         self.arrays = {}
 
-    def add(self, start, stop, result):
+    def add(self, start: Any, stop: int, result: Any) -> None:
         """Keeps what a batch gave: tensors of `"x"`, otherwise arrays."""
         for key, value in result.items():
             if key == "x" and not isinstance(value, np.ndarray):
@@ -93,7 +96,7 @@ class _Rows:
                 self.arrays[key] = np.empty(shape, value.dtype)
             self.arrays[key][start:stop] = value
 
-    def whole(self):
+    def whole(self) -> dict:
         """Dictionary of all rows."""
         return {
             key: value
@@ -105,7 +108,7 @@ class _Rows:
         }
 
 
-def padding(size, batch_size, least=1):
+def padding(size: int, batch_size: int, least: int = 1) -> int:
     """Rows to add, to the batch size or a half, quarter, ... of it.
 
     Args:
@@ -122,7 +125,7 @@ def padding(size, batch_size, least=1):
     return padded - size
 
 
-def as_tensors(arrays):
+def as_tensors(arrays: Any) -> dict:
     """A (nested) dictionary of arrays as tensors, floats in float32."""
     return {
         key: as_tensors(value) if isinstance(value, dict) else _tensor(value)
@@ -139,7 +142,7 @@ def _tensor(value):
     return value
 
 
-def fill(tensors, missing):
+def fill(tensors: Any, missing: Any) -> Any:
     """Adds `missing` copies of the first example.
 
     Args:
@@ -166,7 +169,7 @@ def fill(tensors, missing):
     }
 
 
-def like(x, result, value_range):
+def like(x: Any, result: Any, value_range: Any) -> Any:
     """`result`, made from `x` in float32, in the kind and dtype of `x`.
 
     Args:

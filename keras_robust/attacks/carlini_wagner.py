@@ -1,8 +1,11 @@
 """Carlini & Wagner's L2 attack."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.carlini_wagner_loop import CarliniWagnerLoop
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 
@@ -44,21 +47,21 @@ class CarliniWagnerL2(SurvivorAttack):
 
     def __init__(
         self,
-        epsilon=None,
-        steps=1000,
-        search_steps=9,
-        learning_rate=0.01,
-        first_constant=1e-3,
-        confidence=0.0,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        mask=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        attacked=None,
-        output=None,
-    ):
+        epsilon: Any = None,
+        steps: int = 1000,
+        search_steps: int = 9,
+        learning_rate: float = 0.01,
+        first_constant: float = 1e-3,
+        confidence: float = 0.0,
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        mask: Any = None,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+    ) -> None:
         super().__init__(
             norm="l2",
             epsilon=epsilon,
@@ -84,19 +87,21 @@ class CarliniWagnerL2(SurvivorAttack):
         self.confidence = checks.check_non_negative(confidence, "confidence")
 
     @property
-    def loop_steps(self):
+    def loop_steps(self) -> Any:
         """Steps of the loop in all."""
         return self.steps * self.search_steps
 
-    def goes(self, classes):
+    def goes(self, classes: int | None) -> list[tuple]:
         """One go."""
         return [(0,)]
 
-    def begin(self, problem, go, draws, rows, inputs):
+    def begin(
+        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
+    ) -> dict:
         """The image itself."""
         return {}
 
-    def loop_key(self, problem, go):
+    def loop_key(self, problem: Problem, go: Any) -> tuple:
         """What the compiled loop depends on."""
         return (
             self.learning_rate,
@@ -105,7 +110,7 @@ class CarliniWagnerL2(SurvivorAttack):
             self.steps,
         )
 
-    def loop(self, problem, go):
+    def loop(self, problem: Problem, go: Any) -> Any:
         """The only loop."""
         return CarliniWagnerLoop(
             problem.classifier.logits,

@@ -1,5 +1,7 @@
 """Carlini & Wagner's search for the smallest L2 perturbation."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_robust import backend
@@ -41,14 +43,14 @@ class CarliniWagnerLoop(GradientLoop):
 
     def __init__(
         self,
-        logits,
-        value_range,
-        targeted,
-        steps,
-        learning_rate,
-        first_constant,
-        confidence,
-    ):
+        logits: Any,
+        value_range: Any,
+        targeted: bool,
+        steps: int,
+        learning_rate: float,
+        first_constant: float,
+        confidence: float,
+    ) -> None:
         super().__init__(None, L2Ball, value_range, scored=True)
         self.logits = logits
         self.targeted = targeted
@@ -57,22 +59,22 @@ class CarliniWagnerLoop(GradientLoop):
         self.first_constant = first_constant
         self.confidence = confidence
 
-    def to_box(self, w):
+    def to_box(self, w: Any) -> Any:
         """From tanh space to the box."""
         low, high = box(self.value_range)
         return (high + low) / 2 + (high - low) / 2 * ops.tanh(w)
 
-    def from_box(self, x):
+    def from_box(self, x: Any) -> Any:
         """Its inverse, nearly."""
         low, high = box(self.value_range)
         inside = (2 * x - (high + low)) / (high - low)
         return ops.arctanh(_INSIDE * inside)
 
-    def prepared(self):
+    def prepared(self) -> Any:
         """A context for many looks at the same weights."""
         return prepared(self.logits)
 
-    def init(self, inputs):
+    def init(self, inputs: Any) -> dict:
         """State before the first step."""
         center = inputs["center"]
         none = ops.zeros_like(inputs["epsilon"])
@@ -89,7 +91,7 @@ class CarliniWagnerLoop(GradientLoop):
             "shared": {"i": ops.zeros((), "int32")},
         }
 
-    def step(self, inputs, state):
+    def step(self, inputs: Any, state: Any) -> Any:
         """One step of Adam; the last one for a constant chooses the next."""
         i, center = state["shared"]["i"], inputs["center"]
         t = ops.mod(i, self.steps)
@@ -140,7 +142,7 @@ class CarliniWagnerLoop(GradientLoop):
         return self.search(state, ops.equal(t, self.steps - 1))
 
     @staticmethod
-    def search(state, now):
+    def search(state: Any, now: Any) -> dict:
         """Halves the bracket of the constant, or grows it tenfold."""
         lower, upper = state["lower"], state["upper"]
         constant, good = state["constant"], state["succeeded"]
@@ -156,6 +158,6 @@ class CarliniWagnerLoop(GradientLoop):
             "succeeded": ops.logical_and(good, ops.logical_not(now)),
         }
 
-    def finish(self, inputs, state):
+    def finish(self, inputs: Any, state: Any) -> Any:
         """The nearest point found, where it is inside the radius."""
         return nearest_within(inputs, state["nearest"])

@@ -1,13 +1,17 @@
 """Input checks: each says what was expected and what came."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.messages import shown
+from keras_robust.messages import shown_places
 from keras_robust.plain_arrays import check_complete
 
 
-def check_value_range(value_range):
+def check_value_range(value_range: Any) -> str | tuple:
     """The box as `(low, high)`, or `"auto"`.
 
     Args:
@@ -30,13 +34,31 @@ def check_value_range(value_range):
     if not right:
         raise ValueError(
             "Argument `value_range` must be two numbers (low, high) with "
-            "low < high, two arrays of one row of the input, or 'auto'. "
-            f"Received: value_range={value_range!r}"
+            "low < high, two arrays of one row of the input, or 'auto'"
+            f"{_narrow(value_range)}. "
+            f"Received: value_range={shown(value_range)}"
         )
     if low.ndim == high.ndim == 0:
         return float(low), float(high)
     low, high = np.broadcast_arrays(low, high)
     return _as_row(low), _as_row(high)
+
+
+def _narrow(value_range):
+    """Which features have no width, and what to do about them."""
+    try:
+        low, high = np.broadcast_arrays(*np.asarray(value_range, "float64"))
+    except (TypeError, ValueError):
+        return ""
+    row = ~(low < high)
+    row = row[0] if row.ndim > 1 and len(row) == 1 else row
+    if row.ndim == 0:
+        return ""
+    return (
+        f". low is not below high in {shown_places(row)}; where a column is "
+        "constant, give it a range of its own, such as (low, low + 1), and "
+        "hold it by `mask` or an epsilon of 0"
+    )
 
 
 def _as_row(values):
@@ -48,7 +70,7 @@ def _as_row(values):
     return row
 
 
-def default_radius(share, value_range):
+def default_radius(share: float, value_range: Any) -> float | None:
     """A share of the width of the box.
 
     Args:
@@ -68,12 +90,13 @@ def default_radius(share, value_range):
     if len(width) != 1 or not np.isfinite(width).all():
         raise ValueError(
             "Argument `epsilon` must be given where `value_range` has no one "
-            f"width. Received: epsilon=None, value_range={value_range!r}"
+            "width. Received: epsilon=None, "
+            f"value_range={shown(value_range)}"
         )
     return share * float(width[0])
 
 
-def check_radius(epsilon, name="epsilon"):
+def check_radius(epsilon: Any, name: str = "epsilon") -> Any:
     """A length as float, or as a read-only float32 array.
 
     Args:
@@ -88,7 +111,7 @@ def check_radius(epsilon, name="epsilon"):
     if not numeric or not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(
             f"Argument `{name}` must be a number >= 0, one per example, or "
-            f"one row of the input. Received: {name}={epsilon!r}"
+            f"one row of the input. Received: {name}={shown(epsilon)}"
         )
     if array.ndim == 0:
         return float(array)
@@ -97,7 +120,9 @@ def check_radius(epsilon, name="epsilon"):
     return array
 
 
-def expand_radius(value, name, shape, takes_rows):
+def expand_radius(
+    value: Any, name: str, shape: tuple, takes_rows: bool
+) -> np.ndarray:
     """A length for each example, or for each feature of each.
 
     Args:
@@ -136,7 +161,7 @@ def expand_radius(value, name, shape, takes_rows):
     return np.broadcast_to(value, examples)
 
 
-def as_floats(x, value_range, name="x"):
+def as_floats(x: Any, value_range: Any, name: str = "x") -> Any:
     """Inputs as floats; integers are taken where they fit into the box.
 
     Args:
@@ -163,12 +188,13 @@ def as_floats(x, value_range, name="x"):
             "value_range=(0, 255) and a radius in the same units "
             "(epsilon=8 for 8/255), or in an evaluation scaling='byte'; put "
             "normalization inside the model. "
-            f"Received: {name}.dtype={dtype}, value_range={value_range}"
+            f"Received: {name}.dtype={dtype}, "
+            f"value_range={shown(value_range)}"
         )
     return x.astype("float32") if xp is np else ops.cast(x, "float32")
 
 
-def check_whole(x, grid):
+def check_whole(x: Any, grid: Any) -> None:
     """Check that inputs of an integer Input are whole numbers.
 
     Args:
@@ -187,7 +213,7 @@ def check_whole(x, grid):
         )
 
 
-def outside_box(x, value_range):
+def outside_box(x: Any, value_range: Any) -> np.ndarray:
     """By how much examples leave the box.
 
     Args:
@@ -202,7 +228,7 @@ def outside_box(x, value_range):
     return excess.reshape(len(x), -1).max(-1, initial=0.0)
 
 
-def relative_distance(attack, x, attacked):
+def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
     """How far examples have moved, as a share of the radius.
 
     Args:
@@ -238,7 +264,7 @@ def _nonzero(moved, epsilon):
     return np.where(epsilon > 0, epsilon, tiny)
 
 
-def check_images(x, value_range, name="x"):
+def check_images(x: Any, value_range: Any, name: str = "x") -> None:
     """Raises unless `x` is a batch of floats inside the box, without NaN.
 
     Args:
@@ -255,7 +281,8 @@ def check_images(x, value_range, name="x"):
         dtype = kind if isinstance(x, np.ndarray) else dtype
         raise ValueError(
             f"Argument `{name}` must be float32 or float64, scaled to "
-            f"value_range={value_range}. Received: {name}.dtype={dtype}"
+            f"value_range={shown(value_range)}. "
+            f"Received: {name}.dtype={dtype}"
         )
     if len(x.shape) < 2:
         raise ValueError(
@@ -279,13 +306,20 @@ def check_images(x, value_range, name="x"):
         found = f"values in [{least}, {most}]" if finite else "NaN or infinity"
         raise ValueError(
             f"Argument `{name}` must lie in value_range={tuple(value_range)} "
-            f"and be finite{_advice(least, most, value_range)}. "
+            f"and be finite{_advice(x, least, most, value_range)}. "
             f"Received: {found}"
         )
 
 
-def _advice(least, most, value_range):
-    """What to do about pixels outside the box."""
+def _advice(x, least, most, value_range):
+    """What to do about inputs outside the box."""
+    if len(x.shape) == 2:
+        return (
+            "; for a table pass the range of each column over all data, "
+            "value_range=(x.min(axis=0), x.max(axis=0)), for pixels of "
+            "0 ... 255 value_range=(0, 255), with radii in the same units; or "
+            "put normalization inside the model"
+        )
     bytes_given = least >= 0 and 1.5 < most <= 255
     if bytes_given and tuple(value_range) == (0.0, 1.0):
         return (
@@ -311,11 +345,20 @@ def _check_rows(x, value_range, name):
     if not (excess <= 0).all():
         raise ValueError(
             f"Argument `{name}` must lie in value_range and be finite. "
-            f"Received: {int((~(excess <= 0)).sum())} examples outside"
+            f"Received: {int((~(excess <= 0)).sum())} examples outside, in "
+            f"{shown_places(_outside(values, value_range))}"
         )
 
 
-def check_labels(y, examples, num_classes, name="y"):
+def _outside(values, value_range):
+    """The features in which any example is outside."""
+    low, high = value_range
+    return ~((low <= values) & (values <= high)).all(axis=0)
+
+
+def check_labels(
+    y: Any, examples: int, num_classes: int, name: str = "y"
+) -> np.ndarray:
     """Labels as an int32 array of shape `(N,)`.
 
     Args:
@@ -350,7 +393,7 @@ def check_labels(y, examples, num_classes, name="y"):
                 f"Argument `{name}` of shape (N, C) must be one-hot; a model "
                 "of several labels at once is trained and measured by "
                 "AdversarialModel(model, attack).fit and .evaluate. "
-                f"Received: {name}[0]={y[0]}"
+                f"Received: {name}[0]={shown(y[0])}"
             )
         return y.argmax(-1).astype("int32")
     if y.shape == (examples, 1):
@@ -389,7 +432,7 @@ def _from_objects(y, name):
         ) from None
 
 
-def labels_in_graph(y):
+def labels_in_graph(y: Any) -> Any:
     """The same reading of labels where values cannot be looked at.
 
     Args:
@@ -403,7 +446,7 @@ def labels_in_graph(y):
     return ops.cast(y, "int32")
 
 
-def check_positive_integer(value, name, least=1):
+def check_positive_integer(value: Any, name: str, least: int = 1) -> int:
     """Returns `value` as an int of at least `least`.
 
     Raises:
@@ -413,12 +456,12 @@ def check_positive_integer(value, name, least=1):
     if not integer or isinstance(value, bool) or value < least:
         raise ValueError(
             f"Argument `{name}` must be an integer >= {least}. "
-            f"Received: {name}={value!r}"
+            f"Received: {name}={shown(value)}"
         )
     return int(value)
 
 
-def check_non_negative(value, name):
+def check_non_negative(value: Any, name: str) -> Any:
     """Returns `value`, a number or one per example, as float or float32 array.
 
     Raises:
@@ -429,12 +472,12 @@ def check_non_negative(value, name):
     if not numeric or not np.isfinite(array).all() or (array < 0).any():
         raise ValueError(
             f"Argument `{name}` must be a number >= 0, or one per example. "
-            f"Received: {name}={value!r}"
+            f"Received: {name}={shown(value)}"
         )
     return float(array) if array.ndim == 0 else array.astype("float32")
 
 
-def broadcast_mask(mask, shape):
+def broadcast_mask(mask: Any, shape: tuple) -> Any:
     """`mask` with one row per example.
 
     Raises:

@@ -1,5 +1,7 @@
 """A compiled loop: as a whole, or in pieces between which examples leave."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -16,7 +18,7 @@ WORTH_SHRINKING = 0.75
 HANDFUL = 32
 
 
-def rows_of(tree, rows):
+def rows_of(tree: Any, rows: Any) -> dict:
     """The rows of every array, of what is one per example."""
     return {
         key: value
@@ -45,14 +47,14 @@ def _write_rows(target, rows, tree):
 class _Moving:
     """The examples of a batch that still move, and the others' last state."""
 
-    def __init__(self, inputs, pads, fixed=False):
+    def __init__(self, inputs: Any, pads: bool, fixed: bool = False) -> None:
         self.inputs = self.moving_inputs = inputs
         self.pads = pads
         self.fixed = fixed
         self.rows = None
         self.last = {}
 
-    def shrink(self, state, active):
+    def shrink(self, state: Any, active: Any) -> Any:
         """A state of fewer rows, or the same one where it does not pay."""
         size = len(active)
         count = int(active.sum())
@@ -73,7 +75,7 @@ class _Moving:
         self.moving_inputs = rows_of(self.inputs, self.rows)
         return rows_of(state, keep)
 
-    def whole(self, state):
+    def whole(self, state: Any) -> Any:
         """The last state of every example."""
         if self.rows is None:
             return state
@@ -107,7 +109,13 @@ class CompiledLoop:
         fixed: Whether the model takes one batch size only.
     """
 
-    def __init__(self, loop, variables, jit_compile, fixed=False):
+    def __init__(
+        self,
+        loop: Any,
+        variables: Any,
+        jit_compile: bool | str,
+        fixed: bool = False,
+    ) -> None:
         self.loop = loop
         self.fixed = fixed
         self.jit_compile = jit_compile
@@ -122,7 +130,7 @@ class CompiledLoop:
         )
         self._finish = backend.compile(loop.finish, **options)
 
-    def __call__(self, inputs, steps, report=None):
+    def __call__(self, inputs: Any, steps: int, report: Any = None) -> dict:
         """Runs the loop.
 
         Args:

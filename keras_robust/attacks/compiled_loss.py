@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_robust.messages import shown
+
 # Names of losses in `keras.losses`, by what labels they take.
 _LABELS = {
     "classes": ("SparseCategoricalCrossentropy",),
@@ -147,11 +149,11 @@ def ones_for(outputs: Any) -> Any:
 class _FunctionLoss(keras.losses.Loss):
     """A plain function as a loss, as `compile` takes it."""
 
-    def __init__(self, function, **kwargs):
+    def __init__(self, function: Callable, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.function = function
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         """The function, after `(N,)` and `(N, 1)` are brought together."""
         y_rank, rank = len(y_true.shape), len(y_pred.shape)
         if y_rank == rank + 1 and y_true.shape[-1] == 1:
@@ -205,7 +207,7 @@ class CompiledLoss:
         loss: Any,
         loss_weights: Any = None,
         names: list[str] | None = None,
-    ):
+    ) -> None:
         self.names = list(names or [])
         count = max(len(self.names), 1)
         self.is_single = count == 1
@@ -237,7 +239,7 @@ class CompiledLoss:
         raise ValueError(
             f"Argument `{argument}` of compile must be one for all outputs, or "
             f"a list or dictionary with one for each of {self.names or 1}. "
-            f"Received: {argument}={given!r}"
+            f"Received: {argument}={shown(given)}"
         )
 
     def only(self, output: str | int | None) -> "CompiledLoss":
@@ -256,7 +258,7 @@ class CompiledLoss:
             raise ValueError(
                 "Argument `output` must choose an output that has a compiled "
                 f"loss, one of {[part.key for part in self.parts]}. "
-                f"Received: output={output!r}"
+                f"Received: output={shown(output)}"
             )
         chosen = copy.copy(self)
         chosen.parts = kept

@@ -76,7 +76,7 @@ class RawOutputs:
         classifier: Classifier,
         loss: CompiledLoss,
         entry: Entry | None = None,
-    ):
+    ) -> None:
         model = classifier.model
         self._model = weakref.ref(model)
         self._inputs = classifier.inputs
@@ -166,7 +166,7 @@ class CompiledObjective:
         outputs: Callable[..., list[Raw]],
         loss: CompiledLoss,
         targeted: bool = False,
-    ):
+    ) -> None:
         self.outputs = outputs
         self.loss = loss
         self.targeted = targeted

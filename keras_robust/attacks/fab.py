@@ -1,11 +1,15 @@
 """Fast adaptive boundary, the minimum-norm attack."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.fab_loop import FABLoop
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.attacks.targets import ranked_targets
+from keras_robust.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -56,25 +60,25 @@ class FABAttack(SurvivorAttack):
 
     def __init__(
         self,
-        norm="l2",
-        epsilon=None,
-        steps=100,
-        targets=None,
-        restarts=1,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        mix=0.1,
-        overshoot=1.05,
-        shrink_back=0.9,
-        seed=None,
-        early_stop=False,
-        mask=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        attacked=None,
-        output=None,
-    ):
+        norm: Any = "l2",
+        epsilon: Any = None,
+        steps: int = 100,
+        targets: int | None = None,
+        restarts: int = 1,
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        mix: float = 0.1,
+        overshoot: float = 1.05,
+        shrink_back: float = 0.9,
+        seed: int | None = None,
+        early_stop: bool = False,
+        mask: Any = None,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+    ) -> None:
         super().__init__(
             norm=norm,
             epsilon=epsilon,
@@ -96,21 +100,21 @@ class FABAttack(SurvivorAttack):
         if targeted and targets is not None:
             raise ValueError(
                 "Argument `targets` must be None with targeted=True, where `y` "
-                f"holds the targets. Received: targets={targets}"
+                f"holds the targets. Received: targets={shown(targets)}"
             )
         self.targets = targets
         self.mix = mix
         self.overshoot = overshoot
         self.shrink_back = shrink_back
 
-    def goes(self, classes):
+    def goes(self, classes: int | None) -> list[tuple]:
         """Restarts, each towards every target."""
         ranks = [0]
         if self.targets is not None:
             ranks = range(1, min(self.targets, classes - 1) + 1)
         return [(r, rank) for rank in ranks for r in range(self.restarts)]
 
-    def extra(self, problem, go, rows, clean):
+    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
         """The target of the go, and the label to leave."""
         if self.targeted:
             target = problem.y[rows]
@@ -122,13 +126,15 @@ class FABAttack(SurvivorAttack):
             return {}
         return {"target": ranked_targets(clean, problem.y, go[1])[rows]}
 
-    def begin(self, problem, go, draws, rows, inputs):
+    def begin(
+        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
+    ) -> Any:
         """The image in the first run, then a random point."""
         if not go[0]:
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def loop_key(self, problem, go):
+    def loop_key(self, problem: Problem, go: Any) -> tuple:
         """What the compiled loop depends on."""
         return (
             self.targets is None,
@@ -138,7 +144,7 @@ class FABAttack(SurvivorAttack):
             go[0] > 0,
         )
 
-    def loop(self, problem, go):
+    def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes that start alike."""
         return FABLoop(
             problem.classifier.logits,

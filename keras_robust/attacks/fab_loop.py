@@ -1,5 +1,7 @@
 """FAB: the nearest point of the decision boundary, step by step."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -46,16 +48,16 @@ class FABLoop(GradientLoop):
 
     def __init__(
         self,
-        logits,
-        ball,
-        value_range,
-        to_target,
-        targeted=False,
-        mix=0.1,
-        overshoot=1.05,
-        shrink_back=0.9,
-        early_stop=False,
-    ):
+        logits: Any,
+        ball: Any,
+        value_range: Any,
+        to_target: bool,
+        targeted: bool = False,
+        mix: float = 0.1,
+        overshoot: float = 1.05,
+        shrink_back: float = 0.9,
+        early_stop: bool = False,
+    ) -> None:
         super().__init__(
             None, ball, value_range, early_stop=early_stop, scored=True
         )
@@ -66,11 +68,11 @@ class FABLoop(GradientLoop):
         self.overshoot = overshoot
         self.shrink_back = shrink_back
 
-    def prepared(self):
+    def prepared(self) -> Any:
         """A context for many looks at the same weights."""
         return prepared(self.logits)
 
-    def init(self, inputs):
+    def init(self, inputs: Any) -> Any:
         """State before the first step."""
         center = inputs["center"]
         x = center
@@ -93,7 +95,7 @@ class FABLoop(GradientLoop):
             state["active"] = none > -1
         return state
 
-    def step(self, inputs, state):
+    def step(self, inputs: Any, state: Any) -> Any:
         """Two projections, and a look at where their mixture is."""
         x, center, i = state["x"], inputs["center"], state["shared"]["i"]
         value, normal = self.boundary(inputs, x, 2 * i)
@@ -150,13 +152,13 @@ class FABLoop(GradientLoop):
             return self.value_range
         return tuple(np.reshape(end, (1, -1)) for end in self.value_range)
 
-    def succeeds(self, inputs, logits):
+    def succeeds(self, inputs: Any, logits: Any) -> Any:
         """Whether the goal is reached, shape `(N,)`."""
         if self.targeted:
             return says(inputs["target"], logits)
         return ops.logical_not(says(inputs["y"], logits))
 
-    def boundary(self, inputs, x, draw):
+    def boundary(self, inputs: Any, x: Any, draw: Any) -> Any:
         """A function that is 0 at the boundary, and its gradient, at `x`."""
         y = inputs["y"]
         if self.to_target:
@@ -189,7 +191,7 @@ class FABLoop(GradientLoop):
         )
         return value, gradient
 
-    def finish(self, inputs, state):
+    def finish(self, inputs: Any, state: Any) -> Any:
         """The nearest point found, where it is inside the radius."""
         return nearest_within(inputs, state["nearest"])
 

@@ -1,5 +1,7 @@
 """The fast gradient sign method."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.attacks.gradient_attack import GradientAttack
@@ -38,18 +40,18 @@ class FGSMAttack(GradientAttack):
 
     def __init__(
         self,
-        norm="linf",
-        epsilon=None,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        loss="cross_entropy",
-        mask=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        attacked=None,
-        output=None,
-    ):
+        norm: Any = "linf",
+        epsilon: Any = None,
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        loss: Any = "cross_entropy",
+        mask: Any = None,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+    ) -> None:
         super().__init__(
             norm=norm,
             epsilon=epsilon,
@@ -65,6 +67,6 @@ class FGSMAttack(GradientAttack):
             output=output,
         )
 
-    def effective_step_size(self):
+    def effective_step_size(self) -> Any:
         """The radius."""
         return self.epsilon

@@ -1,10 +1,13 @@
 """Attacks by normalized gradient steps."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.batches import map_batches
 from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.loop import GradientLoop
@@ -20,6 +23,7 @@ from keras_robust.attacks.randomness import in_graph_draws
 from keras_robust.attacks.randomness import stream_draws
 from keras_robust.attacks.survivor_attack import SurvivorAttack
 from keras_robust.classifier import Classifier
+from keras_robust.messages import shown
 
 
 class GradientAttack(SurvivorAttack):
@@ -34,28 +38,28 @@ class GradientAttack(SurvivorAttack):
 
     def __init__(
         self,
-        norm="l2",
-        epsilon=None,
-        step_size=None,
-        steps=7,
-        random_start=False,
-        restarts=1,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        loss="cross_entropy",
-        seed=None,
-        keep_best=False,
-        early_stop=False,
-        mask=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        momentum=0.0,
-        eot=1,
-        layer=None,
-        attacked=None,
-        output=None,
-    ):
+        norm: Any = "l2",
+        epsilon: Any = None,
+        step_size: Any = None,
+        steps: int = 7,
+        random_start: bool = False,
+        restarts: int = 1,
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        loss: Any = "cross_entropy",
+        seed: int | None = None,
+        keep_best: bool = False,
+        early_stop: bool = False,
+        mask: Any = None,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        momentum: Any = 0.0,
+        eot: int = 1,
+        layer: str | None = None,
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+    ) -> None:
         super().__init__(
             norm=norm,
             epsilon=epsilon,
@@ -95,10 +99,13 @@ class GradientAttack(SurvivorAttack):
         if layer is not None and not callable(loss):
             raise ValueError(
                 "Argument `layer` must come with a callable `loss` of that "
-                f"layer's outputs. Received: layer={layer!r}, loss={loss!r}"
+                f"layer's outputs. Received: layer={shown(layer)}, "
+                f"loss={shown(loss)}"
             )
 
-    def attack(self, problem, verbose, scored, checkpoint):
+    def attack(
+        self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
+    ) -> Any:
         """See `Attack`."""
         if self.early_stop:
             return super().attack(problem, verbose, scored, checkpoint)
@@ -132,11 +139,11 @@ class GradientAttack(SurvivorAttack):
         return result
 
     @property
-    def has_own_loss(self):
+    def has_own_loss(self) -> bool:
         """Whether the loss takes labels as `fit` does, of any kind."""
         return is_own_loss(self.loss)
 
-    def with_labels(self, problem):
+    def with_labels(self, problem: Problem) -> Any:
         """The problem with checked labels; see `Attack`."""
         if not self.has_own_loss:
             return super().with_labels(problem)
@@ -152,29 +159,31 @@ class GradientAttack(SurvivorAttack):
         hit = labels == problem.y
         return hit if self.targeted else ~hit
 
-    def own_objective(self, problem):
+    def own_objective(self, problem: Problem) -> Any:
         """See `SurvivorAttack`."""
         if not self.has_own_loss:
             return None
         return own_objective(problem, self.loss, self.targeted)
 
-    def goes(self, classes):
+    def goes(self, classes: int | None) -> list[tuple]:
         """One go per restart."""
         return [(restart,) for restart in range(self.restarts)]
 
-    def extra(self, problem, go, rows, clean):
+    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
         """The length of the steps."""
         step_size = self.effective_step_size()
         step_size = self.lengths("step_size", step_size, problem.x.shape)
         return {"step_size": step_size[rows]}
 
-    def begin(self, problem, go, draws, rows, inputs):
+    def begin(
+        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
+    ) -> Any:
         """A random point, or the image."""
         if not self.random_start:
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def effective_step_size(self):
+    def effective_step_size(self) -> Any:
         """`step_size`, or where it is `None`, `2.5 * epsilon / steps`.
 
         Where a schedule gives the length of each step, this is 1.
@@ -190,14 +199,14 @@ class GradientAttack(SurvivorAttack):
 
     def perturb(
         self,
-        model,
-        x,
-        y,
-        seed=None,
-        held=None,
-        objective=None,
-        epsilon=None,
-    ):
+        model: Any,
+        x: Any,
+        y: Any,
+        seed: Any = None,
+        held: Any = None,
+        objective: Any = None,
+        epsilon: Any = None,
+    ) -> Any:
         """The attack without checks, batches or compilation.
 
         For use inside a train step, which compiles it with the rest.
@@ -271,7 +280,7 @@ class GradientAttack(SurvivorAttack):
             best = result if best is None else keep_better(best, result)
         return best
 
-    def loop_key(self, problem, go) -> tuple:
+    def loop_key(self, problem: Problem, go: Any) -> tuple:
         """What the compiled loop depends on."""
         return (
             own_loss_key(problem, self.loss)
@@ -285,7 +294,7 @@ class GradientAttack(SurvivorAttack):
             self.step_size if callable(self.step_size) else None,
         )
 
-    def loop(self, problem, go):
+    def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes."""
         return self._loop(self._objective_of(problem), scored=True)
 

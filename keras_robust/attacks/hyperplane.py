@@ -4,6 +4,8 @@ Every function works on flat examples: `x` and `normal` have shape `(N, d)`,
 `offset` has shape `(N,)`; the hyperplane is `{z : normal . z = offset}`.
 """
 
+from typing import Any
+
 from keras import ops
 
 from keras_robust.attacks.balls import box
@@ -16,7 +18,9 @@ def _sum(x):
     return ops.sum(x, axis=-1, keepdims=True)
 
 
-def step_to_hyperplane(norm, x, normal, offset, value_range):
+def step_to_hyperplane(
+    norm: Any, x: Any, normal: Any, offset: Any, value_range: Any
+) -> Any:
     """`argmin ||d||` with `x + d` on the hyperplane and in the box.
 
     Where no point of the box is on the hyperplane, d goes as far towards it as

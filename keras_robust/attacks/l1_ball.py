@@ -1,6 +1,7 @@
 """The L1 ball, alone and together with the box."""
 
 import math
+from typing import Any
 
 from keras import ops
 
@@ -16,7 +17,7 @@ _HALVINGS = 26
 STEP_SHARE = 0.01
 
 
-def soft_threshold_into(delta, epsilon, room=None):
+def soft_threshold_into(delta: Any, epsilon: Any, room: Any = None) -> Any:
     """The nearest point with `||d||_1 <= epsilon` and `|d_i| <= room_i`.
 
     `d_i = sign(u_i) min(max(|u_i| - theta, 0), room_i)` with the smallest
@@ -71,7 +72,7 @@ class L1Ball:
     norm = staticmethod(l1_norm)
 
     @staticmethod
-    def unit(gradient):
+    def unit(gradient: Any) -> Any:
         """Equal steps in the entries of the largest gradients.
 
         The exact steepest ascent moves a single entry, and so hardly moves;
@@ -80,7 +81,7 @@ class L1Ball:
         return L1Ball.sparse_unit(gradient, STEP_SHARE)
 
     @staticmethod
-    def sparse_unit(gradient, share):
+    def sparse_unit(gradient: Any, share: Any) -> Any:
         """`sign` of the largest `share` of entries, of L1 norm 1.
 
         Args:
@@ -101,12 +102,12 @@ class L1Ball:
         return sign / nonzero(l1_norm(sign, keepdims=True))
 
     @staticmethod
-    def shrink(delta, epsilon):
+    def shrink(delta: Any, epsilon: Any) -> Any:
         """`argmin ||d - delta||_2` over `||d||_1 <= epsilon`."""
         return soft_threshold_into(delta, epsilon)
 
     @staticmethod
-    def noise(draws, shape):
+    def noise(draws: Any, shape: tuple) -> dict:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
         return {
             "uniform": draws.uniform(shape),
@@ -114,7 +115,7 @@ class L1Ball:
         }
 
     @staticmethod
-    def sample(noise, mask=None):
+    def sample(noise: Any, mask: Any = None) -> Any:
         """A uniform draw from the unit ball.
 
         `s_i e_i / (sum_j e_j + e_0)` with random signs and exponential e's;
@@ -126,7 +127,7 @@ class L1Ball:
         return laplace / nonzero(total)
 
     @staticmethod
-    def surface(noise, mask=None):
+    def surface(noise: Any, mask: Any = None) -> Any:
         """A uniform draw from the unit sphere."""
         laplace = _laplace(noise, mask)
         return laplace / nonzero(l1_norm(laplace, keepdims=True))

@@ -74,7 +74,7 @@ class FromChannelsLast:
         logits: `(x, draw, held) -> (N, C)`.
     """
 
-    def __init__(self, logits: Any):
+    def __init__(self, logits: Any) -> None:
         self.logits = logits
 
     def prepared(self) -> AbstractContextManager:
@@ -96,20 +96,20 @@ class OnImages:
             self.data_format,
         )
 
-    def to_loop(self, problem, x):
+    def to_loop(self, problem: Any, x: Any) -> Any:
         """Images with their channels last."""
         return to_last(x) if self._is_first(problem) else x
 
-    def from_loop(self, problem, x):
+    def from_loop(self, problem: Any, x: Any) -> Any:
         """The inverse of `to_loop`."""
         return to_first(x) if self._is_first(problem) else x
 
-    def image_shape(self, problem):
+    def image_shape(self, problem: Any) -> Any:
         """`(H, W, C)`."""
         shape = tuple(problem.x.shape[1:])
         return (*shape[1:], shape[0]) if self._is_first(problem) else shape
 
-    def image_logits(self, problem):
+    def image_logits(self, problem: Any) -> Any:
         """Logits of channels-last images."""
         logits = problem.classifier.logits
         return FromChannelsLast(logits) if self._is_first(problem) else logits

@@ -1,5 +1,7 @@
 """The one loop: move an input along a gradient, inside a constraint."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_robust import backend
@@ -10,7 +12,7 @@ from keras_robust.attacks.balls import per_example
 from keras_robust.classifier import prepared
 
 
-def keep_better(first, second):
+def keep_better(first: Any, second: Any) -> Any:
     """Per example the result of larger (success, loss); ties keep the first.
 
     Args:
@@ -28,7 +30,7 @@ def keep_better(first, second):
     return select(better, second, first)
 
 
-def select(where, first, second):
+def select(where: Any, first: Any, second: Any) -> dict:
     """Per example the values of `first` where true, else of `second`.
 
     Args:
@@ -45,7 +47,7 @@ def select(where, first, second):
     }
 
 
-def nearest_within(inputs, nearest):
+def nearest_within(inputs: Any, nearest: Any) -> dict:
     """A loop's result: the nearest success, if inside the radius.
 
     Args:
@@ -94,17 +96,17 @@ class GradientLoop:
 
     def __init__(
         self,
-        objective,
-        ball,
-        value_range,
-        inside_ball=True,
-        keep_best=False,
-        early_stop=False,
-        scored=False,
-        momentum=0.0,
-        schedule=None,
-        eot=1,
-    ):
+        objective: Any,
+        ball: Any,
+        value_range: Any,
+        inside_ball: bool = True,
+        keep_best: bool = False,
+        early_stop: bool = False,
+        scored: bool = False,
+        momentum: float = 0.0,
+        schedule: Any = None,
+        eot: int = 1,
+    ) -> None:
         self.objective = objective
         self.ball = ball
         self.value_range = value_range
@@ -116,7 +118,7 @@ class GradientLoop:
         self.schedule = schedule
         self.eot = eot
 
-    def init(self, inputs):
+    def init(self, inputs: Any) -> Any:
         """State before the first step."""
         x = self._start(inputs)
         state = {"x": x, "shared": {"i": ops.zeros((), "int32")}}
@@ -140,7 +142,7 @@ class GradientLoop:
         x = center + per_example(inputs["epsilon"], center) * point
         return ops.clip(x, *self.value_range)
 
-    def look(self, inputs, x, i):
+    def look(self, inputs: Any, x: Any, i: Any) -> tuple:
         """Objective, success and gradient at `x`, the i-th point looked at.
 
         The objective and the gradient are means over `eot` draws of the
@@ -171,7 +173,8 @@ class GradientLoop:
             total = backend.iterate(
                 lambda s: {"total": draw(s["total"], s["j"]), "j": s["j"] + 1},
                 lambda s: True,
-                *(state, self.eot),
+                state=state,
+                steps=self.eot,
             )["total"]
         gradient = total["gradient"]
         if "mask" in inputs:
@@ -179,7 +182,7 @@ class GradientLoop:
             gradient = gradient * inputs["mask"]
         return total["values"], total["success"], gradient
 
-    def step(self, inputs, state):
+    def step(self, inputs: Any, state: Any) -> Any:
         """One gradient step inside the constraints."""
         x, i = state["x"], state["shared"]["i"]
         state = {**state, "shared": {"i": i + 1}}
@@ -216,23 +219,25 @@ class GradientLoop:
         out = ops.where(gradient > 0, x >= high, x <= low)
         return ops.where(out, 0.0, gradient)
 
-    def advance(self, inputs, state, steps):
+    def advance(self, inputs: Any, state: Any, steps: int) -> Any:
         """`steps` steps, or fewer where every example has stopped."""
         with self.prepared():
             return backend.iterate(
                 lambda state: self.step(inputs, state),
-                *(self.running, state, steps),
+                self.running,
+                state=state,
+                steps=steps,
             )
 
-    def prepared(self):
+    def prepared(self) -> Any:
         """A context for many looks at the same weights."""
         return prepared(self.objective)
 
-    def running(self, state):
+    def running(self, state: Any) -> Any:
         """Whether any example is still moving."""
         return ops.any(state["active"]) if self.early_stop else True
 
-    def finish(self, inputs, state):
+    def finish(self, inputs: Any, state: Any) -> Any:
         """The result: `x`, and where scored `loss` and `success`."""
         x = self._tighten(inputs, state["x"])
         if not self.scored:
@@ -246,7 +251,7 @@ class GradientLoop:
             result["x"] = self._tighten(inputs, result["x"])
         return result
 
-    def run(self, inputs, steps):
+    def run(self, inputs: Any, steps: int) -> Any:
         """All of it, for use inside a train step."""
         state = self.advance(inputs, self.init(inputs), steps)
         return self.finish(inputs, state)

@@ -1,13 +1,16 @@
 """Norms by name."""
 
 import math
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.l1_ball import L1Ball
+from keras_robust.messages import shown
 
 _BALLS = {
     "l1": L1Ball,
@@ -22,7 +25,7 @@ _BALLS = {
 }
 
 
-def get_ball(norm, norms=("l1", "l2", "linf")):
+def get_ball(norm: Any, norms: tuple = ("l1", "l2", "linf")) -> Any:
     """The ball of a norm.
 
     Args:
@@ -40,15 +43,18 @@ def get_ball(norm, norms=("l1", "l2", "linf")):
     if not known or _BALLS[key].name not in norms:
         spelled = {"l1": "'l1' (or 1)", "l2": "'l2' (or 2)"}
         spelled["linf"] = "'linf' (or numpy.inf)"
+        hint = ""
+        if isinstance(norm, keras.Model):
+            hint = "; the model comes with the call, attack(model, x, y)"
         raise ValueError(
             "Argument `norm` must be "
             + " or ".join(spelled[name] for name in norms)
-            + f". Received: norm={norm!r}"
+            + f"{hint}. Received: norm={shown(norm)}"
         )
     return _BALLS[key]
 
 
-def distances(x, y, norm):
+def distances(x: Any, y: Any, norm: Any) -> np.ndarray:
     """How far apart examples are.
 
     Args:

@@ -1,8 +1,11 @@
 """What an attack climbs: one number per example, from labels and logits."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_robust.classifier import prepared
+from keras_robust.messages import shown
 
 # Stands for minus infinity where the label's own logit is left out.
 _LEFT_OUT = -1e30
@@ -17,7 +20,7 @@ def _split(y, logits):
     return label, others
 
 
-def log_odds(y, logits):
+def log_odds(y: Any, logits: Any) -> Any:
     """`logsumexp_{j != y} z_j - z_y`: cross-entropy before its softplus.
 
     Cross-entropy is `softplus(log_odds)`, so both order images alike and have
@@ -36,7 +39,7 @@ def log_odds(y, logits):
     return ops.logsumexp(others, axis=-1) - label
 
 
-def margin(y, logits):
+def margin(y: Any, logits: Any) -> Any:
     """`max_{j != y} z_j - z_y`: positive exactly where the label loses.
 
     Carlini & Wagner 2017 (arXiv:1608.04644), objective f6, without its floor.
@@ -52,7 +55,7 @@ def margin(y, logits):
     return ops.max(others, axis=-1) - label
 
 
-def dlr(y, logits):
+def dlr(y: Any, logits: Any) -> Any:
     """Difference of logits ratio, `-(z_y - max_{j != y} z_j) / (z_1 - z_3)`.
 
     `z_1 >= z_2 >= z_3` are the largest logits: the ratio does not change with
@@ -69,7 +72,7 @@ def dlr(y, logits):
     return _ratio(margin(y, logits), top[:, 0] - top[:, 2])
 
 
-def targeted_dlr(y, target, logits):
+def targeted_dlr(y: Any, target: Any, logits: Any) -> Any:
     """`-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2)`, section 4 of the same paper.
 
     Args:
@@ -88,7 +91,7 @@ def targeted_dlr(y, target, logits):
     )
 
 
-def difference(y, target, logits):
+def difference(y: Any, target: Any, logits: Any) -> Any:
     """`z_t - z_y`: positive where the target beats the label.
 
     Args:
@@ -102,7 +105,7 @@ def difference(y, target, logits):
     return own_logit(target, logits) - own_logit(y, logits)
 
 
-def own_logit(y, logits):
+def own_logit(y: Any, logits: Any) -> Any:
     """`z_y`, shape `(N,)`."""
     return _split(y, logits)[0]
 
@@ -117,7 +120,7 @@ LOSSES = {"cross_entropy": log_odds, "margin": margin, "dlr": dlr}
 LEAST_CLASSES = {"dlr": 3, "targeted_dlr": 4}
 
 
-def get_loss(loss):
+def get_loss(loss: Any) -> Any:
     """The loss of a name, or the callable itself.
 
     Args:
@@ -136,7 +139,7 @@ def get_loss(loss):
         raise ValueError(
             "Argument `loss` must be 'cross_entropy', 'margin', 'dlr' or a "
             "callable `(y, logits) -> (N,)`; of PGD and FGSM also 'compiled'. "
-            f"Received: loss={loss!r}"
+            f"Received: loss={shown(loss)}"
         )
     return LOSSES[loss]
 
@@ -152,17 +155,19 @@ class LabelObjective:
             are not the logits.
     """
 
-    def __init__(self, logits, loss, targeted, outputs=None):
+    def __init__(
+        self, logits: Any, loss: Any, targeted: bool, outputs: Any = None
+    ) -> None:
         self.logits = logits
         self.loss = loss
         self.targeted = targeted
         self.outputs = outputs
 
-    def prepared(self):
+    def prepared(self) -> Any:
         """A context for many calls with the same weights."""
         return prepared(self.logits)
 
-    def __call__(self, inputs, x):
+    def __call__(self, inputs: Any, x: Any) -> tuple:
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y, draw, held = inputs["y"], inputs.get("draw"), inputs.get("held")
         logits = self.logits(x, draw, held)
@@ -182,15 +187,15 @@ class AwayToTarget:
         loss: A callable `(y, target, logits) -> (N,)`.
     """
 
-    def __init__(self, logits, loss):
+    def __init__(self, logits: Any, loss: Any) -> None:
         self.logits = logits
         self.loss = loss
 
-    def prepared(self):
+    def prepared(self) -> Any:
         """A context for many calls with the same weights."""
         return prepared(self.logits)
 
-    def __call__(self, inputs, x):
+    def __call__(self, inputs: Any, x: Any) -> tuple:
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y = inputs["y"]
         logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
@@ -198,6 +203,6 @@ class AwayToTarget:
         return loss, ops.logical_not(says(y, logits))
 
 
-def says(y, logits):
+def says(y: Any, logits: Any) -> Any:
     """Whether `y` is predicted, shape `(N,)`."""
     return ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), y)

@@ -122,7 +122,7 @@ class ReadsTargets:
         objective: `(inputs, x) -> (values, success)`.
     """
 
-    def __init__(self, objective: Any):
+    def __init__(self, objective: Any) -> None:
         self.objective = objective
 
     def prepared(self) -> AbstractContextManager:

@@ -25,7 +25,9 @@ def _log_unit_volume(norm, dimension):
     raise ValueError(f"A norm must be 'l1', 'l2' or 'linf'. Received: {norm!r}")
 
 
-def matched_epsilon(epsilon, from_norm, to_norm, dimension):
+def matched_epsilon(
+    epsilon: Any, from_norm: str, to_norm: str, dimension: int
+) -> float:
     """Radius of the `to_norm` ball of the same volume as a `from_norm` ball.
 
     An L-infinity ball of radius 0.25 around a CIFAR image reaches 13.9 in L2:

@@ -1,6 +1,7 @@
 """Random numbers: from a stream per call, or inside a train step."""
 
 from collections import namedtuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from keras import ops
 Draws = namedtuple("Draws", ["normal", "uniform"])
 
 
-def generator(seed, *stream):
+def generator(seed: int | None, *stream: Any) -> Any:
     """A NumPy generator for one purpose of one seed.
 
     Args:
@@ -24,7 +25,7 @@ def generator(seed, *stream):
     return np.random.default_rng([int(seed), *stream])
 
 
-def stream_draws(seed, restart):
+def stream_draws(seed: int | None, restart: int) -> Any:
     """Draws on the host, the same on every backend.
 
     Successive calls continue one stream per distribution, so that splitting
@@ -63,12 +64,12 @@ class RowDraws:
         *stream: Ints that tell runs apart.
     """
 
-    def __init__(self, seed, *stream):
+    def __init__(self, seed: int | None, *stream: Any) -> None:
         self._normal = generator(seed, *stream, 0)
         self._uniform = generator(seed, *stream, 1)
         self._at = {}
 
-    def for_rows(self, rows):
+    def for_rows(self, rows: Any) -> Any:
         """`Draws` whose first axis has the given increasing row numbers."""
 
         def take(kind, draw, shape):
@@ -89,7 +90,7 @@ class RowDraws:
         )
 
 
-def in_graph_draws(seed):
+def in_graph_draws(seed: Any) -> Any:
     """Draws inside a trace, from a generator that the caller tracks.
 
     Args:

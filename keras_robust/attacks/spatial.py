@@ -1,12 +1,14 @@
 """Rotations and translations, the worst of a grid."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.layout import OnImages
 from keras_robust.attacks.layout import check_data_format
 from keras_robust.attacks.loop import GradientLoop
@@ -14,6 +16,7 @@ from keras_robust.attacks.loop import keep_better
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -53,21 +56,21 @@ class SpatialAttack(OnImages, SurvivorAttack):
 
     def __init__(
         self,
-        rotation=30.0,
-        translation=3.0,
-        angles=31,
-        shifts=5,
-        loss="cross_entropy",
-        targeted=False,
-        value_range=(0.0, 1.0),
-        early_stop=False,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        attacked=None,
-        output=None,
-        data_format=None,
-    ):
+        rotation: float = 30.0,
+        translation: float = 3.0,
+        angles: int = 31,
+        shifts: int = 5,
+        loss: Any = "cross_entropy",
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        early_stop: bool = False,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+        data_format: str | None = None,
+    ) -> None:
         self.angles = checks.check_positive_integer(angles, "angles")
         self.shifts = checks.check_positive_integer(shifts, "shifts")
         super().__init__(
@@ -89,12 +92,12 @@ class SpatialAttack(OnImages, SurvivorAttack):
         get_loss(loss)
         self.loss = loss
 
-    def check(self, problem):
+    def check(self, problem: Problem) -> None:
         """Images only."""
         if np.ndim(self.value_range[0]):
             raise ValueError(
                 "The spatial attack needs one value_range for all pixels. "
-                f"Received: value_range={self.value_range}"
+                f"Received: value_range={shown(self.value_range)}"
             )
         if len(problem.x.shape) != 4:
             raise ValueError(
@@ -103,16 +106,16 @@ class SpatialAttack(OnImages, SurvivorAttack):
                 f"Received: x.shape={tuple(problem.x.shape)}"
             )
 
-    def goes(self, classes):
+    def goes(self, classes: int | None) -> list[tuple]:
         """One go."""
         return [(0,)]
 
-    def extra(self, problem, go, rows, clean):
+    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
         """The grid, as projective transformations."""
         height, width = self.image_shape(problem)[:2]
         return {"shared": {"grid": self.grid(height, width)}}
 
-    def grid(self, height, width):
+    def grid(self, height: int, width: int) -> np.ndarray:
         """Maps from output to input pixels, the identity among the first.
 
         Args:
@@ -139,15 +142,17 @@ class SpatialAttack(OnImages, SurvivorAttack):
             ]
         return np.array(rows, "float32")
 
-    def begin(self, problem, go, draws, rows, inputs):
+    def begin(
+        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
+    ) -> dict:
         """The image itself."""
         return {}
 
-    def loop_key(self, problem, go):
+    def loop_key(self, problem: Problem, go: Any) -> tuple:
         """What the compiled loop depends on."""
         return (self.loss, self._is_first(problem))
 
-    def loop(self, problem, go):
+    def loop(self, problem: Problem, go: Any) -> Any:
         """The only loop."""
         objective = LabelObjective(
             self.image_logits(problem),
@@ -174,7 +179,7 @@ class _GridLoop(GradientLoop):
 
     unrolls = False
 
-    def init(self, inputs):
+    def init(self, inputs: Any) -> Any:
         x = inputs["center"]
         values, success = self.objective({**inputs, "draw": 0}, x)
         state = {
@@ -185,7 +190,7 @@ class _GridLoop(GradientLoop):
             state["active"] = ops.logical_not(success)
         return state
 
-    def step(self, inputs, state):
+    def step(self, inputs: Any, state: Any) -> Any:
         center, i = inputs["center"], state["shared"]["i"]
         transform = ops.take(inputs["shared"]["grid"], i, axis=0)
         ones = ops.ones_like(inputs["epsilon"])[:, None]
@@ -203,5 +208,5 @@ class _GridLoop(GradientLoop):
             state["active"] = ops.logical_not(best["success"])
         return state
 
-    def finish(self, inputs, state):
+    def finish(self, inputs: Any, state: Any) -> Any:
         return state["best"]

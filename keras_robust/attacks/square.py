@@ -1,9 +1,12 @@
 """Square, the black-box attack."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.batches import as_tensors
 from keras_robust.attacks.layout import OnImages
@@ -62,25 +65,25 @@ class SquareAttack(OnImages, SurvivorAttack):
 
     def __init__(
         self,
-        norm="linf",
-        epsilon=None,
-        queries=5000,
-        loss="margin",
-        share=0.8,
-        edges=True,
-        restarts=1,
-        targeted=False,
-        value_range=(0.0, 1.0),
-        seed=None,
-        early_stop=True,
-        mask=None,
-        batch_size=128,
-        from_logits=None,
-        jit_compile="auto",
-        attacked=None,
-        output=None,
-        data_format=None,
-    ):
+        norm: Any = "linf",
+        epsilon: Any = None,
+        queries: int = 5000,
+        loss: Any = "margin",
+        share: float = 0.8,
+        edges: bool = True,
+        restarts: int = 1,
+        targeted: bool = False,
+        value_range: Any = (0.0, 1.0),
+        seed: int | None = None,
+        early_stop: bool = True,
+        mask: Any = None,
+        batch_size: int = 128,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        attacked: str | int | None = None,
+        output: str | int | None = None,
+        data_format: str | None = None,
+    ) -> None:
         super().__init__(
             norm=norm,
             epsilon=epsilon,
@@ -108,7 +111,7 @@ class SquareAttack(OnImages, SurvivorAttack):
         self.edges = bool(edges)
         self.data_format = check_data_format(data_format)
 
-    def check(self, problem):
+    def check(self, problem: Problem) -> None:
         """Images only."""
         shape = tuple(problem.x.shape)
         if len(shape) != 4 or min(self.image_shape(problem)[:2]) < 3:
@@ -117,11 +120,11 @@ class SquareAttack(OnImages, SurvivorAttack):
                 f"(N, C, H, W), H and W >= 3. Received: x.shape={shape}"
             )
 
-    def goes(self, classes):
+    def goes(self, classes: int | None) -> list[tuple]:
         """One go per restart."""
         return [(restart,) for restart in range(self.restarts)]
 
-    def extra(self, problem, go, rows, clean):
+    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
         """The tables of the go's proposals."""
         tables = windows(
             seed=self.seed,
@@ -134,7 +137,9 @@ class SquareAttack(OnImages, SurvivorAttack):
         )
         return {"shared": tables}
 
-    def begin(self, problem, go, draws, rows, inputs):
+    def begin(
+        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
+    ) -> Any:
         """The first proposal: stripes or a checkerboard of random signs."""
         height, width, channels = self.image_shape(problem)
         draw = draws.for_rows(rows)
@@ -158,11 +163,11 @@ class SquareAttack(OnImages, SurvivorAttack):
         start = ops.convert_to_numpy(inputs["center"]) + epsilon * point
         return as_tensors({"start": start})
 
-    def loop_key(self, problem, go):
+    def loop_key(self, problem: Problem, go: Any) -> tuple:
         """What the compiled loop depends on."""
         return (self.loss, self._is_first(problem))
 
-    def loop(self, problem, go):
+    def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes."""
         objective = LabelObjective(
             self.image_logits(problem),

@@ -1,5 +1,7 @@
 """Square: random search over windows, by the model's outputs alone."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_robust.attacks.balls import l2_norm
@@ -26,12 +28,18 @@ class SquareLoop(GradientLoop):
 
     unrolls = False
 
-    def __init__(self, objective, ball, value_range, early_stop=True):
+    def __init__(
+        self,
+        objective: Any,
+        ball: Any,
+        value_range: Any,
+        early_stop: bool = True,
+    ) -> None:
         super().__init__(
             objective, ball, value_range, early_stop=early_stop, scored=True
         )
 
-    def init(self, inputs):
+    def init(self, inputs: Any) -> Any:
         """State after the first query."""
         x = ops.clip(inputs["start"], *self.value_range)
         here = self.ask(inputs, x, 0)
@@ -40,12 +48,12 @@ class SquareLoop(GradientLoop):
             state["active"] = ops.logical_not(here["success"])
         return state
 
-    def ask(self, inputs, x, i):
+    def ask(self, inputs: Any, x: Any, i: Any) -> dict:
         """One query: the point, its loss and success."""
         values, success = self.objective({**inputs, "draw": i}, x)
         return {"x": x, "loss": values, "success": success}
 
-    def step(self, inputs, state):
+    def step(self, inputs: Any, state: Any) -> Any:
         """One proposal for every example, kept where it is better."""
         i, best = state["shared"]["i"], state["best"]
         shared = inputs["shared"]
@@ -66,7 +74,7 @@ class SquareLoop(GradientLoop):
             state["active"] = ops.logical_not(best["success"])
         return state
 
-    def finish(self, inputs, state):
+    def finish(self, inputs: Any, state: Any) -> dict:
         """The best point."""
         best = state["best"]
         return {**best, "x": self._tighten(inputs, best["x"])}

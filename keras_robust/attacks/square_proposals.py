@@ -4,6 +4,8 @@ All examples see the same windows and signs, as in the published code for
 L-infinity; so an example's result does not depend on its batch.
 """
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.attacks.randomness import generator
@@ -12,7 +14,9 @@ from keras_robust.attacks.randomness import generator
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-def window_sizes(queries, share, height, width, least):
+def window_sizes(
+    queries: int, share: float, height: int, width: int, least: int
+) -> np.ndarray:
     """The side of the window at each query.
 
     Andriushchenko et al. 2020 (arXiv:1912.00049), section 3: a window of
@@ -36,7 +40,15 @@ def window_sizes(queries, share, height, width, least):
     return np.minimum(side, min(height, width))
 
 
-def windows(seed, restart, queries, share, shape, norm, edges=True):
+def windows(
+    seed: int | None,
+    restart: int,
+    queries: int,
+    share: float,
+    shape: tuple,
+    norm: Any,
+    edges: bool = True,
+) -> dict:
     """Places and signs of every query.
 
     Args:
@@ -83,7 +95,7 @@ def windows(seed, restart, queries, share, shape, norm, edges=True):
     }
 
 
-def two_hills(side):
+def two_hills(side: int) -> np.ndarray:
     """A hill beside a valley, of L2 norm 1 (section 3.4 of the paper).
 
     Args:
@@ -108,7 +120,7 @@ def _hill(height, width):
     return hill / np.linalg.norm(hill)
 
 
-def checkerboard(seed, restart, shape):
+def checkerboard(seed: int | None, restart: int, shape: tuple) -> tuple:
     """The L2 start: a grid of hills and valleys, unsigned.
 
     Args:

@@ -1,11 +1,14 @@
 """Attacks that run in several goes, each on what the goes before left."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.batches import as_tensors
 from keras_robust.attacks.batches import fill
 from keras_robust.attacks.batches import like
@@ -38,14 +41,14 @@ class SurvivorAttack(Attack):
 
     def __init__(
         self,
-        norm,
-        epsilon,
-        steps,
-        restarts=1,
-        early_stop=False,
-        mask=None,
-        **options,
-    ):
+        norm: Any,
+        epsilon: Any,
+        steps: int,
+        restarts: int = 1,
+        early_stop: bool = False,
+        mask: Any = None,
+        **options: Any,
+    ) -> None:
         super().__init__(epsilon, **options)
         self.ball = get_ball(norm, self.norms)
         self.norm = self.ball.name
@@ -63,12 +66,20 @@ class SurvivorAttack(Attack):
         self.early_stop = bool(early_stop)
         self.mask = None if mask is None else np.asarray(mask, "float32")
 
-    def attack(self, problem, verbose, scored, checkpoint):
+    def attack(
+        self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
+    ) -> Any:
         """See `Attack`."""
         result = self.search(problem, verbose, checkpoint)
         return finished(result, problem.x, self.value_range)
 
-    def search(self, problem, verbose, checkpoint=None, begun=None):
+    def search(
+        self,
+        problem: Problem,
+        verbose: int,
+        checkpoint: Any = None,
+        begun: Any = None,
+    ) -> dict:
         """All goes.
 
         Args:
@@ -125,22 +136,22 @@ class SurvivorAttack(Attack):
         return result
 
     @property
-    def name(self):
+    def name(self) -> Any:
         """What to call it in progress bars."""
         return type(self).__name__.removesuffix("Attack")
 
     @property
-    def loop_steps(self):
+    def loop_steps(self) -> Any:
         """Steps of one go."""
         return self.steps
 
     @property
-    def passes(self):
+    def passes(self) -> int:
         """As of any attack, if nothing falls."""
         goes = self.restarts * (getattr(self, "targets", None) or 1)
         return self.loop_steps * goes * getattr(self, "eot", 1)
 
-    def check(self, problem):
+    def check(self, problem: Problem) -> None:
         """Raises where the problem is none for this attack."""
 
     def _begin(self, problem):
@@ -194,7 +205,7 @@ class SurvivorAttack(Attack):
         inputs.update(self.extra(problem, go, rows, clean))
         return as_tensors(inputs)
 
-    def lengths(self, name, value, shape):
+    def lengths(self, name: str, value: Any, shape: tuple) -> Any:
         """A length for each example, or for each feature where it may be.
 
         Args:
@@ -204,28 +215,30 @@ class SurvivorAttack(Attack):
         """
         return checks.expand_radius(value, name, shape, self.takes_rows)
 
-    def to_loop(self, problem, x):
+    def to_loop(self, problem: Problem, x: Any) -> Any:
         """Inputs as the loop takes them: as they are by default."""
         del problem
         return x
 
-    def from_loop(self, problem, x):
+    def from_loop(self, problem: Problem, x: Any) -> Any:
         """The inverse of `to_loop`."""
         del problem
         return x
 
-    def extra(self, problem, go, rows, clean):
+    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
         """More inputs of the loop, for the given rows: nothing by default."""
         del problem, go, rows, clean
         return {}
 
-    def begin(self, problem, go, draws, rows, inputs):
+    def begin(
+        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
+    ) -> dict:
         """Where to start, as more inputs: by default a random point."""
         del problem, go
         shape = inputs["center"].shape
         return {"noise": self.ball.noise(draws.for_rows(rows), shape)}
 
-    def key(self, shape, more):
+    def key(self, shape: tuple, more: Any) -> tuple:
         """What compiled loops of this kind depend on.
 
         Args:
@@ -265,7 +278,7 @@ class SurvivorAttack(Attack):
             ),
         )
 
-    def is_stuck(self, problem, result):
+    def is_stuck(self, problem: Problem, result: Any) -> Any:
         """See `Attack`."""
         if not self.follows_gradients or not self.loop_steps:
             return False
@@ -279,12 +292,12 @@ class SurvivorAttack(Attack):
             self.own_objective(problem),
         )
 
-    def own_objective(self, problem):
+    def own_objective(self, problem: Problem) -> Any:
         """What the attack climbs, where that is not a loss of labels."""
         del problem
 
 
-def begin(x, clean, reached):
+def begin(x: Any, clean: Any, reached: Any) -> dict:
     """What a `search` goes on from.
 
     Args:
@@ -305,7 +318,7 @@ def begin(x, clean, reached):
     }
 
 
-def keep(best, rows, found):
+def keep(best: Any, rows: Any, found: Any) -> None:
     """Writes the better result of each row into `best`, by (success, loss)."""
     same = best["success"][rows] == found["success"]
     better = np.where(
@@ -315,7 +328,7 @@ def keep(best, rows, found):
         best[key][rows[better]] = value[better]
 
 
-def finished(result, x, value_range):
+def finished(result: Any, x: Any, value_range: Any) -> dict:
     """What an attack's `run` returns, of what `search` returned."""
     kept = {key: result[key] for key in ("loss", "success")}
     return {"x": like(x, result["x"], value_range), **kept}

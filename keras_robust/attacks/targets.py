@@ -1,9 +1,11 @@
 """Classes to try, the likeliest first."""
 
+from typing import Any
+
 import numpy as np
 
 
-def ranked_targets(logits, y, rank):
+def ranked_targets(logits: Any, y: Any, rank: int) -> np.ndarray:
     """The `rank`-th likeliest wrong class of each example.
 
     Args:

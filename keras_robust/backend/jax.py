@@ -1,5 +1,8 @@
 """JAX: variables are arguments; on CPU no convolution inside an XLA loop."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import keras
 from jax import numpy as jnp
@@ -12,7 +15,7 @@ runs_lookups = False
 UNROLL_LIMIT = 8
 
 
-def value_and_gradient(function, x):
+def value_and_gradient(function: Callable, x: Any) -> tuple:
     """See `keras_robust.backend`."""
 
     def total(x):
@@ -23,7 +26,7 @@ def value_and_gradient(function, x):
     return outputs, gradient
 
 
-def iterate(step, running, state, steps):
+def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
     """See `keras_robust.backend`."""
     if isinstance(steps, int) and (steps == 1 or _on_cpu()):
         for _ in range(steps):
@@ -45,7 +48,12 @@ def _static_steps(jit_compile):
     return _on_cpu() and jit_compile is not True
 
 
-def compile(function, variables, jit_compile="auto", takes_steps=False):
+def compile(
+    function: Callable,
+    variables: Any,
+    jit_compile: bool | str = "auto",
+    takes_steps: int | bool = False,
+) -> Any:
     """Compiles `function`, reading `variables` anew at every call.
 
     Args:
@@ -80,7 +88,7 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
-def spread(tensors):
+def spread(tensors: Any) -> Any:
     """Puts each example on one device of a `keras.distribution`.
 
     The compiled functions then run on all of them. A batch that does not
@@ -100,7 +108,9 @@ def spread(tensors):
     return jax.tree.map(place, tensors)
 
 
-def chunks(steps, jit_compile="auto", unrolls=True):
+def chunks(
+    steps: int, jit_compile: bool | str = "auto", unrolls: int | bool = True
+) -> Any:
     """One unrolled piece on CPU, single steps beyond the unrolling limit."""
     if not _static_steps(jit_compile):
         return equal_chunks(steps)
@@ -109,12 +119,12 @@ def chunks(steps, jit_compile="auto", unrolls=True):
     return [1] * steps
 
 
-def needs_padding(jit_compile="auto"):
+def needs_padding(jit_compile: bool | str = "auto") -> Any:
     """Every new batch size would be compiled again."""
     return jit_compile is not False
 
 
-def is_traced(x):
+def is_traced(x: Any) -> bool:
     """Whether `x` is a tracer of a JAX transformation."""
     return isinstance(x, jax.core.Tracer)
 
@@ -122,7 +132,7 @@ def is_traced(x):
 class Trainer:
     """Train and test steps that attack first; state goes in and comes out."""
 
-    def train_step(self, state, data):
+    def train_step(self, state: Any, data: Any) -> tuple:
         """One optimizer step on the attacked batch."""
         trainable, non_trainable, optimizer, metrics = state
         with self._scope(trainable, non_trainable, metrics) as scope:
@@ -133,7 +143,7 @@ class Trainer:
         logs, state = super().train_step(state, data)
         return {**logs, **findings}, state
 
-    def test_step(self, state, data):
+    def test_step(self, state: Any, data: Any) -> tuple:
         """Metrics of one batch, clean and attacked."""
         with self._scope(*state):
             data = self.safe_batch(data)
@@ -146,7 +156,7 @@ class Trainer:
         metrics = _current(scope, self.metrics_variables)
         return logs, (trainable, non_trainable, metrics)
 
-    def sync_state(self):
+    def sync_state(self) -> None:
         """Gives variables their values back, also after an error."""
         self.jax_state_sync()
 

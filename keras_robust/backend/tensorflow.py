@@ -2,6 +2,8 @@
 
 import functools
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -13,7 +15,7 @@ folds_batch_norm = True
 runs_lookups = True
 
 
-def value_and_gradient(function, x):
+def value_and_gradient(function: Callable, x: Any) -> tuple:
     """See `keras_robust.backend`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
@@ -25,7 +27,7 @@ def value_and_gradient(function, x):
     return (values, auxiliary), gradient
 
 
-def iterate(step, running, state, steps):
+def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
     """See `keras_robust.backend`."""
     if isinstance(steps, int) and steps == 1:
         return step(state)
@@ -51,7 +53,12 @@ def _uses_xla(jit_compile):
     return jit_compile
 
 
-def compile(function, variables, jit_compile="auto", takes_steps=False):
+def compile(
+    function: Callable,
+    variables: Any,
+    jit_compile: bool | str = "auto",
+    takes_steps: int | bool = False,
+) -> Any:
     """Compiles `function` of nested tensors once for all batch sizes.
 
     Inputs of other shapes beyond the batch are traced anew.
@@ -183,22 +190,24 @@ def _replicated(function, strategy):
     return call
 
 
-def spread(tensors):
+def spread(tensors: Any) -> Any:
     """Tensors stay where they are: `compile` shares them out."""
     return tensors
 
 
-def chunks(steps, jit_compile="auto", unrolls=True):
+def chunks(
+    steps: int, jit_compile: bool | str = "auto", unrolls: int | bool = True
+) -> Any:
     """Splits `steps` so that a long loop can report its progress."""
     del jit_compile, unrolls
     return equal_chunks(steps)
 
 
-def needs_padding(jit_compile="auto"):
+def needs_padding(jit_compile: bool | str = "auto") -> Any:
     """XLA compiles for each batch size; the graph does not."""
     return _uses_xla(jit_compile)
 
 
-def is_traced(x):
+def is_traced(x: Any) -> bool:
     """Whether `x` is a symbolic tensor of a `tf.function`."""
     return tf.is_tensor(x) and not hasattr(x, "numpy")

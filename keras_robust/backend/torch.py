@@ -1,5 +1,8 @@
 """PyTorch: eager steps; `jit_compile=True` hands them to `torch.compile`."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from keras_robust.backend.common import EagerStyleTrainer
@@ -10,7 +13,7 @@ folds_batch_norm = True
 runs_lookups = True
 
 
-def value_and_gradient(function, x):
+def value_and_gradient(function: Callable, x: Any) -> tuple:
     """See `keras_robust.backend`; inside `no_grad` too,
     and without touching `.grad` of the weights.
     """
@@ -25,7 +28,7 @@ def value_and_gradient(function, x):
     return (values.detach(), auxiliary), gradient
 
 
-def iterate(step, running, state, steps):
+def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
     """See `keras_robust.backend`."""
     for _ in range(steps):
         if not running(state):
@@ -34,7 +37,12 @@ def iterate(step, running, state, steps):
     return state
 
 
-def compile(function, variables, jit_compile="auto", takes_steps=False):
+def compile(
+    function: Callable,
+    variables: Any,
+    jit_compile: bool | str = "auto",
+    takes_steps: int | bool = False,
+) -> Any:
     """Wraps `function` so that it records no graph; compiles it if asked to.
 
     Args:
@@ -58,23 +66,25 @@ def compile(function, variables, jit_compile="auto", takes_steps=False):
     return call
 
 
-def spread(tensors):
+def spread(tensors: Any) -> Any:
     """Tensors stay where they are: Keras does not distribute PyTorch."""
     return tensors
 
 
-def chunks(steps, jit_compile="auto", unrolls=True):
+def chunks(
+    steps: int, jit_compile: bool | str = "auto", unrolls: int | bool = True
+) -> Any:
     """Splits `steps` so that a long loop can report its progress."""
     del jit_compile, unrolls
     return equal_chunks(steps)
 
 
-def needs_padding(jit_compile="auto"):
+def needs_padding(jit_compile: bool | str = "auto") -> Any:
     """Only `torch.compile` specializes on the batch size."""
     return jit_compile is True
 
 
-def is_traced(x):
+def is_traced(x: Any) -> bool:
     """PyTorch tensors always carry values."""
     del x
     return False

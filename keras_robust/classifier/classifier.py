@@ -61,7 +61,7 @@ class Classifier:
         outputs: `(x, draw=None, held=None)` to the model's own output.
     """
 
-    def __init__(self, model: keras.Model, options: tuple, made: dict):
+    def __init__(self, model: keras.Model, options: tuple, made: dict) -> None:
         """Not to be called; see `of`."""
         self.model = model
         self.from_logits, self.attacked, self.output, self._scaling = options

@@ -70,7 +70,7 @@ class FrozenModel:
         inputs: Inputs | None = None,
         output: str | int | None = None,
         is_integer: bool = False,
-    ):
+    ) -> None:
         self._model = weakref.ref(model)
         self.inputs = inputs or Inputs(model)
         self._output = output

@@ -41,7 +41,7 @@ class GraphRun:
         inputs: list[keras.KerasTensor],
         entry: Entry | None = None,
         attacked: int = 0,
-    ):
+    ) -> None:
         self._tensors = tensors
         self._inner = None
         self.sources = list(inputs)

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_robust.classifier.graph import input_structure
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.messages import shown
 from keras_robust.plain_arrays import check_complete
 from keras_robust.plain_arrays import in_native_format
 
@@ -31,7 +32,9 @@ class Inputs:
             that is not a dictionary.
     """
 
-    def __init__(self, model: keras.Model, attacked: str | int | None = None):
+    def __init__(
+        self, model: keras.Model, attacked: str | int | None = None
+    ) -> None:
         self.names: list[str] = []
         self.structured = False
         self._tensors = None
@@ -72,7 +75,7 @@ class Inputs:
             return key if self.structured else None
         raise ValueError(
             f"Argument `attacked` must be one of {self.names}, the inputs of "
-            f"model {model.name!r}. Received: attacked={attacked!r}"
+            f"model {model.name!r}. Received: attacked={shown(attacked)}"
         )
 
     @property

@@ -21,6 +21,7 @@ from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
 from keras_robust.classifier.inputs import Inputs
 from keras_robust.classifier.scaling import Scaling
+from keras_robust.messages import shown
 
 # Smallest probability whose logarithm is taken.
 _TINY = 1e-37
@@ -42,7 +43,7 @@ class OwnOutputs:
         inputs: Inputs,
         output: str | int | None,
         scaling: Scaling | None,
-    ):
+    ) -> None:
         self._model = weakref.ref(model)
         self.inputs = inputs
         self.output = output
@@ -102,7 +103,7 @@ class SearchLogits:
         outputs: OwnOutputs,
         from_logits: bool | None,
         is_integer: bool = False,
-    ):
+    ) -> None:
         self._own = outputs
         self._rounding = rounding_of(model)
         head = find_head(model, outputs.output)
@@ -243,7 +244,7 @@ class SearchLogits:
                 "A softmax of one unit is always 1, so the model always gives "
                 "one answer; use Dense(1, activation='sigmoid'), or "
                 "Dense(2, activation='softmax'). "
-                f"Received: output {outputs[0]} for the first example"
+                f"Received: output {shown(outputs[0])} for the first example"
             )
         if self.known:
             return logits.shape[-1]
@@ -260,7 +261,7 @@ class SearchLogits:
                 "activation shows; this one ends in neither and its output "
                 f"{looks}. Pass `from_logits=False` if it is a probability, "
                 "`from_logits=True` if it is not. "
-                f"Received: output {outputs[0]} for the first example"
+                f"Received: output {shown(outputs[0])} for the first example"
             )
         return logits.shape[-1]
 

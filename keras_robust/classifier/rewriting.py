@@ -110,7 +110,7 @@ class Rewritten:
         pairs: list[tuple[Any, Any]],
         pure: bool,
         casts: bool = True,
-    ):
+    ) -> None:
         self._steps = steps
         self._sources = [
             (id(source), keras.backend.standardize_dtype(source.dtype))

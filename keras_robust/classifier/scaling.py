@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.messages import shown
 
 SCALINGS = ("unit", "byte", "symmetric", "standardized")
 _AFFINE = {"unit": (1.0, 0.0), "byte": (255.0, 0.0), "symmetric": (2.0, -1.0)}
@@ -29,7 +30,7 @@ class Scaling:
         ValueError: If it is another one.
     """
 
-    def __init__(self, scaling: Any):
+    def __init__(self, scaling: Any) -> None:
         name, *statistics = (
             (scaling,) if isinstance(scaling, str) else tuple(scaling)
         )
@@ -38,7 +39,7 @@ class Scaling:
             raise ValueError(
                 f"Argument `scaling` must be one of {SCALINGS}; "
                 "'standardized' comes as ('standardized', mean, std). "
-                f"Received: scaling={scaling!r}"
+                f"Received: scaling={shown(scaling)}"
             )
         if statistics:
             mean, std = (np.asarray(part, "float32") for part in statistics)

@@ -51,7 +51,7 @@ class Structure:
         model: A Keras model.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model) -> None:
         # Kept alive, or watched: the number of an object that is gone may
         # belong to a new one.
         self._kept: list[Any] = []
@@ -144,7 +144,7 @@ def entries_of(settings: dict) -> list[tuple]:
 
 
 @functools.cache
-def is_users(kind):
+def is_users(kind: Any) -> bool:
     """Whether a class is neither Keras's nor a framework's."""
     if kind is types.SimpleNamespace:
         return True

@@ -9,6 +9,7 @@ from keras_robust.classifier.graph import input_structure
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import producer
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.messages import shown
 
 _CLASSIFYING = (
     layers.Dense,
@@ -44,7 +45,7 @@ def layer_view(
     if layer not in names:
         raise ValueError(
             f"Argument `layer` must be one of {names}. "
-            f"Received: layer={layer!r}"
+            f"Received: layer={shown(layer)}"
         )
     waiting, seen = [output_of(model, output), *model.outputs], set()
     while waiting:

@@ -340,14 +340,14 @@ def _batches(dataset) -> Iterator:
 class _Watch:
     """Notices that a data set of unknown length does not end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.examples = 0
         self.bytes = 0
         self.digests = []
         # For each batch: how many batches up to it are also the first ones.
         self.borders = []
 
-    def see(self, pair):
+    def see(self, pair: Any) -> None:
         """Takes note of a batch; raises where there have been too many."""
         digest = hashlib.blake2b(digest_size=16)
         for part in keras.tree.flatten(pair):

@@ -1,13 +1,21 @@
 """Generation on the engines that Apache Beam runs on."""
 
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import apache_beam as beam
 
 from keras_robust.datasets.generation import Generation
 
 
 def generate_on_beam(
-    transform, source, directory, pipeline_options=None, **options
-):
+    transform: Any,
+    source: Any,
+    directory: str | os.PathLike,
+    pipeline_options: Any = None,
+    **options: Any,
+) -> Any:
     """`datasets.generate` as a Beam pipeline: the same bytes.
 
     Each shard is a function of its number, so the pipeline is a map over
@@ -59,21 +67,21 @@ def generate_on_beam(
 class _MakeShard(beam.DoFn):
     """Makes the shards whose numbers it is given."""
 
-    def __init__(self, arguments, options):
+    def __init__(self, arguments: Any, options: dict[str, Any]) -> None:
         self._arguments = arguments
         self._options = options
         self._generation = None
 
-    def setup(self):
+    def setup(self) -> None:
         """Once per worker: the model, the source."""
         self._generation = Generation(*self._arguments, **self._options)
 
-    def teardown(self):
+    def teardown(self) -> None:
         """At the end of the worker."""
         if self._generation is not None:
             self._generation.close()
 
-    def process(self, shard):
+    def process(self, shard: Any) -> Iterator:
         """Makes one shard, unless an earlier try has."""
         if self._generation.shards.entry(shard) is None:
             self._generation.make([shard], verbose=0)

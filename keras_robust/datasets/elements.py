@@ -1,11 +1,13 @@
 """What a data set of batches gives, looked at before it is read."""
 
+from typing import Any
+
 from keras_robust.datasets.arrays import as_array
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.labels import read_labels
 
 
-def as_pairs(dataset, name: str, rank: int | None = None):
+def as_pairs(dataset: Any, name: str, rank: int | None = None) -> Any:
     """A `tf.data.Dataset` of `(x, y)` batches, checked without reading it.
 
     Args:
@@ -55,7 +57,7 @@ def _is_unbatched(x, y, rank):
     return apart or rank is not None and x.rank == rank - 1
 
 
-def check_ends(dataset, name: str) -> None:
+def check_ends(dataset: Any, name: str) -> None:
     """Raises if a data set is known to have no end.
 
     Args:
@@ -78,7 +80,7 @@ def check_ends(dataset, name: str) -> None:
         )
 
 
-def read_element(element, name: str):
+def read_element(element: Any, name: str) -> tuple:
     """Images and labels of one batch.
 
     Args:

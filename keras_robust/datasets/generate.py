@@ -1,24 +1,27 @@
 """One call from a transform to a TFDS data set."""
 
+import os
+from typing import Any
+
 from keras_robust.datasets.generation import Generation
 
 
 def generate(
-    transform,
-    source,
-    directory,
-    config=None,
-    name=None,
-    split="train",
-    examples=None,
-    dtype="float32",
-    file_format="tfrecord",
-    shard_size=512,
-    num_workers=1,
-    worker=0,
-    verbose=1,
-    class_names=None,
-):
+    transform: Any,
+    source: Any,
+    directory: str | os.PathLike,
+    config: str | None = None,
+    name: str | None = None,
+    split: str = "train",
+    examples: int | None = None,
+    dtype: str = "float32",
+    file_format: str = "tfrecord",
+    shard_size: int = 512,
+    num_workers: int = 1,
+    worker: int = 0,
+    verbose: int = 1,
+    class_names: Any = None,
+) -> dict:
     """Writes a generated data set that TFDS reads without this package.
 
     It appears as `directory/name/config/1.0.0`, one record per source image,

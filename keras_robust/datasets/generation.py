@@ -1,8 +1,10 @@
 """Generated data sets on disk, shard by shard."""
 
+import os
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,6 +25,7 @@ from keras_robust.datasets.statistics import merged
 from keras_robust.datasets.threads import Behind
 from keras_robust.datasets.threads import ahead
 from keras_robust.environment import installed_versions
+from keras_robust.messages import shown
 from keras_robust.progress import Progress
 
 # Of the data sets, as TFDS counts: raised where their content changes.
@@ -51,18 +54,18 @@ class Generation:
 
     def __init__(
         self,
-        transform,
-        source,
-        directory,
-        config=None,
-        name=None,
-        split="train",
-        examples=None,
-        dtype="float32",
-        file_format="tfrecord",
-        shard_size=512,
-        class_names=None,
-    ):
+        transform: Any,
+        source: Any,
+        directory: str | os.PathLike,
+        config: str | None = None,
+        name: str | None = None,
+        split: str = "train",
+        examples: int | None = None,
+        dtype: str = "float32",
+        file_format: str = "tfrecord",
+        shard_size: int = 512,
+        class_names: Any = None,
+    ) -> None:
         if transform.seed is None:
             raise ValueError(
                 "The transform must have a seed, so that an interrupted "
@@ -75,18 +78,18 @@ class Generation:
             if value not in known:
                 raise ValueError(
                     f"Argument `{key}` must be one of {known}. "
-                    f"Received: {key}={value!r}"
+                    f"Received: {key}={shown(value)}"
                 )
         low, high = transform.value_range
         if dtype == "uint8" and not np.isfinite(high - low).all():
             raise ValueError(
                 "Argument `dtype` must be 'float32' where pixels have no "
-                f"bounds. Received: value_range={transform.value_range}"
+                f"bounds. Received: value_range={shown(transform.value_range)}"
             )
         if int(shard_size) != shard_size or shard_size < 1:
             raise ValueError(
                 "Argument `shard_size` must be an integer >= 1. "
-                f"Received: shard_size={shard_size!r}"
+                f"Received: shard_size={shown(shard_size)}"
             )
         self.transform = transform
         self.dtype = dtype
@@ -147,7 +150,7 @@ class Generation:
             self.source[np.arange(1)].shape[1:], self.class_names, self.dtype
         )
 
-    def configuration(self):
+    def configuration(self) -> dict:
         """All that the bytes depend on, as plain values."""
         config = self.transform.get_config()
         model = getattr(self.transform, "model", None)
@@ -178,7 +181,7 @@ class Generation:
             "versions": installed_versions(),
         }
 
-    def missing(self, worker=0, num_workers=1):
+    def missing(self, worker: int = 0, num_workers: int = 1) -> list:
         """Numbers of the shards that are not finished.
 
         Args:
@@ -188,12 +191,12 @@ class Generation:
         mine = range(worker, len(self.shards), num_workers)
         return [shard for shard in mine if self.shards.entry(shard) is None]
 
-    def rows(self, shard):
+    def rows(self, shard: Any) -> Any:
         """Rows of the source that a shard holds."""
         start = shard * self.shard_size
         return np.arange(start, min(start + self.shard_size, len(self.source)))
 
-    def make(self, shards, verbose=1):
+    def make(self, shards: Any, verbose: int = 1) -> dict:
         """Makes the given shards.
 
         Args:
@@ -257,7 +260,7 @@ class Generation:
         self._busy += time.monotonic() - begun
         return {key: value[: len(rows)] for key, value in made.items()}
 
-    def finalize(self):
+    def finalize(self) -> Any:
         """Writes the description and TFDS's metadata, once all is made.
 
         Returns:
@@ -299,7 +302,7 @@ class Generation:
         )
         return self.folder
 
-    def close(self):
+    def close(self) -> None:
         """Deletes what was written only to read the source by row."""
         self.source.close()
 

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.row_file import RowFile
 from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load
+from keras_robust.messages import shown
 
 _BATCH = 1000
 
@@ -41,16 +43,16 @@ class IndexedSource:
 
     def __init__(
         self,
-        images,
-        labels,
-        class_names=None,
-        name="images",
-        version=None,
-        split="train",
-        value_range=(0.0, 1.0),
-        scratch=None,
-        width=None,
-    ):
+        images: Any,
+        labels: Any,
+        class_names: Any = None,
+        name: str = "images",
+        version: str | None = None,
+        split: str = "train",
+        value_range: Any = (0.0, 1.0),
+        scratch: Any = None,
+        width: int | None = None,
+    ) -> None:
         self._images = images
         self.labels, found = read_labels(labels, len(images))
         self.width = width or found
@@ -78,7 +80,7 @@ class IndexedSource:
         images = as_floats(self._images[rows], self.value_range)
         return images.astype("float32")
 
-    def description(self):
+    def description(self) -> dict:
         """What it is, as plain values.
 
         All images are read for it, so all are looked at.
@@ -101,7 +103,7 @@ class IndexedSource:
             "sha256": digest.hexdigest(),
         }
 
-    def close(self):
+    def close(self) -> None:
         """Deletes what was written to read by row."""
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -109,13 +111,13 @@ class IndexedSource:
     @classmethod
     def open(
         cls,
-        source,
-        scratch,
-        split="train",
-        examples=None,
-        value_range=(0.0, 1.0),
-        rank=None,
-    ):
+        source: Any,
+        scratch: Any,
+        split: str = "train",
+        examples: int | None = None,
+        value_range: Any = (0.0, 1.0),
+        rank: int | None = None,
+    ) -> Any:
         """The source that a name, arrays or a data set stand for.
 
         Args:
@@ -147,7 +149,7 @@ class IndexedSource:
             if split not in ("train", "test"):
                 raise ValueError(
                     "Argument `split` of digits must be 'train' or 'test'. "
-                    f"Received: split={split!r}"
+                    f"Received: split={shown(split)}"
                 )
             x, y = (part[:examples] for part in getattr(data, split))
             low, high = value_range
@@ -167,7 +169,7 @@ class IndexedSource:
         )
 
 
-def class_count(name):
+def class_count(name: str) -> int:
     """How many classes a named source has.
 
     Args:

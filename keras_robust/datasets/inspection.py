@@ -1,7 +1,9 @@
 """What a generated data set is, and whether it is what it says."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from keras_robust.datasets.shard_folder import sha256
 _ROUNDING = 1e-5
 
 
-def find(directory):
+def find(directory: str | os.PathLike) -> list:
     """Folders of generated data sets in a folder, or the folder itself.
 
     Args:
@@ -34,7 +36,9 @@ def find(directory):
     return [path.parent for path in found]
 
 
-def inspect(directory, images=None, verbose=1):
+def inspect(
+    directory: str | os.PathLike, images: Any = None, verbose: int = 1
+) -> tuple:
     """Describes a generated data set and checks it against its definition.
 
     Args:
@@ -177,7 +181,7 @@ def _stored_range(description):
     return np.float32(low), np.float32(high)
 
 
-def draw_grid(records, description, path):
+def draw_grid(records: Any, description: Any, path: str | os.PathLike) -> None:
     """A grid of the first images with their labels.
 
     Args:

@@ -1,11 +1,13 @@
 """Class labels in the forms that users have them, and how many classes."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
 from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
+from keras_robust.messages import shown
 
 # The `label_rule` of transforms that leave labels as they are; others have
 # "random", "deterministic" or "other", or `None` for a rule of their own.
@@ -14,7 +16,7 @@ KEPT = "kept"
 _ANY = 2**31 - 1
 
 
-def read_labels(y, examples: int, name: str = "y"):
+def read_labels(y: Any, examples: int, name: str = "y") -> tuple:
     """Labels as integers, whatever the number of classes.
 
     Args:
@@ -52,7 +54,9 @@ def read_labels(y, examples: int, name: str = "y"):
     return checks.check_labels(y, examples, width or _ANY, name), width
 
 
-def labels_of_model(y, examples: int, num_classes: int, name: str = "y"):
+def labels_of_model(
+    y: Any, examples: int, num_classes: int, name: str = "y"
+) -> np.ndarray:
     """Labels as integers below the number of classes of a model.
 
     Args:
@@ -77,7 +81,7 @@ def labels_of_model(y, examples: int, num_classes: int, name: str = "y"):
     return checks.check_labels(labels, examples, num_classes, name)
 
 
-def labels_sha256(labels) -> str:
+def labels_sha256(labels: Any) -> str:
     """The SHA-256 of labels, as hexadecimal text.
 
     Args:
@@ -86,7 +90,9 @@ def labels_sha256(labels) -> str:
     return hashlib.sha256(np.asarray(labels, "<i4").tobytes()).hexdigest()
 
 
-def settle_classes(labels, told, width, names, keeps_labels: bool):
+def settle_classes(
+    labels: Any, told: Any, width: int | None, names: Any, keeps_labels: bool
+) -> tuple:
     """How many classes a generated data set has, and what they are called.
 
     They are those that the transform's model tells apart, or those that the
@@ -113,7 +119,7 @@ def settle_classes(labels, told, width, names, keeps_labels: bool):
     if names and not all(isinstance(name, str) for name in names):
         raise ValueError(
             "Argument `class_names` must be a list of strings. "
-            f"Received: class_names={names!r}"
+            f"Received: class_names={shown(names)}"
         )
     known = len(names) if names else width
     count = (known or told) if keeps_labels else (told or known)

@@ -1,6 +1,7 @@
 """Generated batches as a tf.data.Dataset."""
 
 import contextlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,7 +19,13 @@ _DETAILS = {
 }
 
 
-def mapped(dataset, batches, return_details, value_range, rank=None):
+def mapped(
+    dataset: Any,
+    batches: Any,
+    return_details: bool,
+    value_range: Any,
+    rank: int | None = None,
+) -> Any:
     """Runs a transform behind `tf.data`, on any backend.
 
     A thread reads ahead and brings images to the device; the transform runs

@@ -1,6 +1,7 @@
 """How far stored images lie from those of their source."""
 
 import tempfile
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from keras_robust.datasets.indexed_source import IndexedSource
 _BATCH = 500
 
 
-def largest_move(images, description):
+def largest_move(images: Any, description: Any) -> float | None:
     """The largest norm of a perturbation, from the images themselves.
 
     Args:

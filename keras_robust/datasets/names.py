@@ -1,6 +1,9 @@
 """Names that TFDS can read."""
 
 import re
+from typing import Any
+
+from keras_robust.messages import shown
 
 
 def check_names(name: str, config: str, split: str) -> None:
@@ -25,13 +28,13 @@ def check_names(name: str, config: str, split: str) -> None:
         raise ValueError(
             "Argument `name` must be a TFDS data set name: lower-case letters, "
             "digits and underscores, a letter first. "
-            f"Received: name={name!r}"
+            f"Received: name={shown(name)}"
         )
     if not _is_text(config) or not _is_config(naming, name, config):
         raise ValueError(
             "Argument `config` must be a TFDS configuration name: letters, "
             "digits and the signs _ - + and dot. "
-            f"Received: config={config!r}"
+            f"Received: config={shown(config)}"
         )
     # "all" stands for every split of a data set.
     known = _is_text(split) and re.fullmatch(r"[\w-]+", split)
@@ -39,7 +42,7 @@ def check_names(name: str, config: str, split: str) -> None:
         raise ValueError(
             "Argument `split` must be the name of a whole split, such as "
             "'train' (`examples` takes the first so many). "
-            f"Received: split={split!r}"
+            f"Received: split={shown(split)}"
         )
 
 
@@ -58,7 +61,7 @@ def _is_config(naming, name, config):
     return str(found) == name and options == {"config": config}
 
 
-def default_name(source) -> str:
+def default_name(source: Any) -> str:
     """The name of a data set that is made of a source.
 
     Args:

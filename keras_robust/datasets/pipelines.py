@@ -1,5 +1,7 @@
 """tf.data pipelines: shuffle, batch, augment, prefetch."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -10,17 +12,17 @@ _PREFETCHED = 2
 
 
 def pipeline(
-    x,
-    y=None,
-    batch_size=128,
-    shuffle=False,
-    augment=False,
-    padding=4,
-    flip=True,
-    drop_remainder=False,
-    seed=None,
-    fill_mode="constant",
-):
+    x: Any,
+    y: Any = None,
+    batch_size: int = 128,
+    shuffle: bool = False,
+    augment: bool = False,
+    padding: int = 4,
+    flip: bool = True,
+    drop_remainder: bool = False,
+    seed: int | None = None,
+    fill_mode: str = "constant",
+) -> Any:
     """Batches for `fit`, with the CIFAR augmentation on request.
 
     Every image gets its own shift and flip, new ones in every epoch; the same

@@ -1,14 +1,17 @@
 """Pixels in the units of a transform."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
+from keras_robust.messages import shown
 
 
-def as_floats(images, value_range):
+def as_floats(images: Any, value_range: Any) -> Any:
     """Images as floats; those of dtype uint8 scaled to a range.
 
     Args:
@@ -29,7 +32,7 @@ def as_floats(images, value_range):
     if not np.isfinite(width).all():
         raise ValueError(
             "Images of dtype uint8 must come with a finite value_range. "
-            f"Received: value_range={value_range}"
+            f"Received: value_range={shown(value_range)}"
         )
     low, high, width = (np.float32(value) for value in (low, high, width))
     if isinstance(images, np.ndarray):
@@ -39,7 +42,7 @@ def as_floats(images, value_range):
     return ops.clip(scaled, low, high)
 
 
-def read_images(x, value_range, name: str = "x"):
+def read_images(x: Any, value_range: Any, name: str = "x") -> np.ndarray:
     """A checked batch of floats.
 
     Args:

@@ -1,5 +1,7 @@
 """Whether stored labels are those that were planned."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.datasets.labels import KEPT
@@ -17,7 +19,7 @@ _NAMED = {
 }
 
 
-def check_planned_labels(label, original, description):
+def check_planned_labels(label: Any, original: Any, description: Any) -> tuple:
     """Compares stored labels with the plan of the data set.
 
     A plan of one of this package's rules is checked against the rule; of any

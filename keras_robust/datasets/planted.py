@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from dataclasses import field
+from typing import Any
 
 import numpy as np
 
 from keras_robust.datasets.image_dataset import ImageDataset
+from keras_robust.messages import shown
 
 KINDS = ("robust", "non_robust")
 
@@ -30,7 +32,7 @@ class PlantedFeatures(ImageDataset):
     reliabilities: dict = field(default_factory=dict)
     noise: float = 0.0
 
-    def accuracy(self, kind, epsilon=0.0):
+    def accuracy(self, kind: str, epsilon: Any = 0.0) -> float:
         """Accuracy of the best rule that reads one kind of template only.
 
         It names the class whose template has the largest inner product with
@@ -61,7 +63,7 @@ class PlantedFeatures(ImageDataset):
         return float(reliability * right + (1 - reliability) * wrong)
 
     @property
-    def most_useful(self):
+    def most_useful(self) -> Any:
         """The kind with the larger accuracy, unattacked.
 
         Where the noise is small, nothing is gained by reading both kinds:
@@ -72,17 +74,17 @@ class PlantedFeatures(ImageDataset):
 
 
 def planted_features(
-    train=5_000,
-    test=1_000,
-    size=16,
-    num_classes=10,
-    robust_norm=2.0,
-    non_robust_norm=0.2,
-    robust_reliability=0.7,
-    non_robust_reliability=0.98,
-    noise=0.01,
-    seed=0,
-):
+    train: int = 5_000,
+    test: int = 1_000,
+    size: int = 16,
+    num_classes: int = 10,
+    robust_norm: float = 2.0,
+    non_robust_norm: float = 0.2,
+    robust_reliability: float = 0.7,
+    non_robust_reliability: float = 0.98,
+    noise: float = 0.01,
+    seed: int | None = 0,
+) -> Any:
     """Draws images with planted features.
 
     So that every claim of Ilyas et al. 2019 has a known answer: networks
@@ -168,12 +170,12 @@ def _check(reliabilities, norms, noise, size, num_classes):
     if not (min(*norms.values(), noise) > 0 and num_classes >= 2):
         raise ValueError(
             "Norms and noise must be > 0 and `num_classes` >= 2. Received: "
-            f"norms={norms}, noise={noise}, num_classes={num_classes}"
+            f"norms={shown(norms)}, noise={noise}, num_classes={num_classes}"
         )
     if not all(0 <= share <= 1 for share in reliabilities.values()):
         raise ValueError(
             "Reliabilities must be in [0, 1]. Received: "
-            f"reliabilities={reliabilities}"
+            f"reliabilities={shown(reliabilities)}"
         )
     if 2 * num_classes > size * size:
         raise ValueError(

@@ -1,12 +1,15 @@
 """Generated examples as TFDS records."""
 
+import os
+from typing import Any
+
 import numpy as np
 
 FILE_FORMATS = ("tfrecord", "array_record")
 DTYPES = ("float32", "uint8")
 
 
-def features(shape, class_names, dtype):
+def features(shape: tuple, class_names: Any, dtype: str) -> Any:
     """The TFDS features of a generated data set.
 
     Args:
@@ -38,7 +41,7 @@ def features(shape, class_names, dtype):
     )
 
 
-def serialize(feature, example):
+def serialize(feature: Any, example: Any) -> Any:
     """An example as bytes, the same in every process.
 
     Args:
@@ -68,7 +71,7 @@ class RecordWriter:
         OSError: From any method, where the disk does not take the bytes.
     """
 
-    def __init__(self, path, file_format):
+    def __init__(self, path: str | os.PathLike, file_format: str) -> None:
         self._path = path
         with _as_os_error(path):
             if file_format == "tfrecord":
@@ -83,12 +86,12 @@ class RecordWriter:
                     str(path), "group_size:1"
                 )
 
-    def write(self, record):
+    def write(self, record: Any) -> None:
         """Appends bytes."""
         with _as_os_error(self._path):
             self._writer.write(record)
 
-    def close(self):
+    def close(self) -> None:
         """Writes what is still in memory."""
         with _as_os_error(self._path):
             self._writer.close()
@@ -97,7 +100,7 @@ class RecordWriter:
 class _as_os_error:
     """What frameworks raise for a full disk, as `OSError`."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike) -> None:
         self._path = path
 
     def __enter__(self):
@@ -113,8 +116,13 @@ class _as_os_error:
 
 
 def write_metadata(
-    folder, file_format, file_names, entries, feature, description
-):
+    folder: str | os.PathLike,
+    file_format: str,
+    file_names: Any,
+    entries: Any,
+    feature: Any,
+    description: Any,
+) -> None:
     """What makes a folder of shards a TFDS data set.
 
     Args:

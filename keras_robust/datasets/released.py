@@ -1,6 +1,8 @@
 """The data sets that Ilyas et al. released, as TFDS data sets."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,20 +32,20 @@ class ReleasedTensors:
     # Nothing is drawn.
     seed = 0
 
-    def __init__(self, config_name):
+    def __init__(self, config_name: str | None) -> None:
         self.config_name = config_name
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Which set it is."""
         return {"config_name": self.config_name}
 
     @property
-    def label_rule(self):
+    def label_rule(self) -> str | None:
         """How its labels follow from the original ones."""
         rules = {"rand": "random", "det": "deterministic"}
         return rules.get(self.config_name, KEPT)
 
-    def plan(self, labels, num_classes):
+    def plan(self, labels: Any, num_classes: int) -> dict:
         """Labels as released, and the original ones as far as known."""
         labels = np.asarray(labels)
         original = {
@@ -57,14 +59,26 @@ class ReleasedTensors:
             "start_id": unknown,
         }
 
-    def make(self, x, labels, start=None, rows=None, original=None):
+    def make(
+        self,
+        x: Any,
+        labels: Any,
+        start: Any = None,
+        rows: Any = None,
+        original: Any = None,
+    ) -> dict:
         """The images; how far they moved is not known and stored as -1."""
         del labels, start, rows, original
         unknown = np.full(len(x), -1.0, "float32")
         return {"x": x, "distance": unknown, "success": unknown > 0}
 
 
-def import_released(released, directory, verbose=1, **options):
+def import_released(
+    released: Any,
+    directory: str | os.PathLike,
+    verbose: int = 1,
+    **options: Any,
+) -> dict:
     """Turns the released torch files into TFDS data sets.
 
     `CIFAR_ims` and `CIFAR_lab` are lists of tensors, `(n, 3, 32, 32)` in
@@ -94,12 +108,16 @@ def import_released(released, directory, verbose=1, **options):
             images = _read(folder / "CIFAR_ims")
             labels = _read(folder / "CIFAR_lab")
             source = IndexedSource(
-                *(np.moveaxis(images, 1, -1), labels, CIFAR10_CLASSES),
+                np.moveaxis(images, 1, -1),
+                labels,
+                class_names=CIFAR10_CLASSES,
                 name=name,
                 version="MadryLab/constructed-datasets",
             )
             made[config] = generate(
-                *(ReleasedTensors(config), source, directory),
+                ReleasedTensors(config),
+                source,
+                directory,
                 name="released_cifar10",
                 verbose=verbose,
                 **options,

@@ -1,5 +1,7 @@
 """Restricted ImageNet: nine super-classes of ImageNet."""
 
+from typing import Any
+
 import numpy as np
 
 # Ilyas et al. 2019, Table 2; ImageNet indices, both ends included.
@@ -18,7 +20,7 @@ CLASS_NAMES = tuple(CLASS_RANGES)
 IMAGE_SIZE = 224
 
 
-def class_table():
+def class_table() -> np.ndarray:
     """The new label of each ImageNet label, -1 for those left out.
 
     Returns:
@@ -30,7 +32,7 @@ def class_table():
     return table
 
 
-def regroup(dataset):
+def regroup(dataset: Any) -> Any:
     """Keeps the nine classes; scales and center-crops to 224x224.
 
     The shorter side becomes 256 first, as is usual for ImageNet evaluation.
@@ -57,7 +59,7 @@ def regroup(dataset):
     ).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def load():
+def load() -> tuple:
     """Train and validation set of `imagenet2012`, regrouped.
 
     Returns:

@@ -3,6 +3,7 @@
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,9 @@ class RowFile:
         dtype: NumPy dtype of the entries.
     """
 
-    def __init__(self, path, shape, dtype):
+    def __init__(
+        self, path: str | os.PathLike, shape: tuple, dtype: Any
+    ) -> None:
         self.path = Path(path)
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
@@ -43,7 +46,7 @@ class RowFile:
         return out
 
     @classmethod
-    def write(cls, path, batches):
+    def write(cls, path: str | os.PathLike, batches: Any) -> Any:
         """Writes all rows; the file appears when it is whole.
 
         Args:

@@ -5,8 +5,10 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class ShardFolder:
@@ -26,7 +28,9 @@ class ShardFolder:
             differs.
     """
 
-    def __init__(self, folder, file_names, config):
+    def __init__(
+        self, folder: str | os.PathLike, file_names: Any, config: dict[str, Any]
+    ) -> None:
         self.folder = Path(folder)
         self.state = self.folder / "generation"
         self.file_names = list(file_names)
@@ -54,11 +58,11 @@ class ShardFolder:
     def __len__(self):
         return len(self.file_names)
 
-    def path(self, shard):
+    def path(self, shard: Any) -> Any:
         """The file of a shard."""
         return self.folder / self.file_names[shard]
 
-    def entry(self, shard):
+    def entry(self, shard: Any) -> dict:
         """What is known of a finished shard, or `None`.
 
         A shard whose bytes are not those that were written is not finished.
@@ -82,7 +86,7 @@ class ShardFolder:
     def _description(self, shard):
         return self.state / f"shard-{shard:05d}.json"
 
-    def temporary(self, shard):
+    def temporary(self, shard: Any) -> Any:
         """Where to write a shard, before `commit`.
 
         Args:
@@ -93,7 +97,7 @@ class ShardFolder:
         """
         return self.state / f"part-{self._mine}-{self.file_names[shard]}"
 
-    def commit(self, shard, examples, statistics):
+    def commit(self, shard: Any, examples: int, statistics: Any) -> None:
         """Makes a written shard count.
 
         Args:
@@ -113,12 +117,12 @@ class ShardFolder:
         os.replace(written, self.path(shard))
         write_json(self._description(shard), entry)
 
-    def discard(self):
+    def discard(self) -> None:
         """Deletes what this object has begun and not finished."""
         for path in self.state.glob(f"part-{self._mine}-*"):
             path.unlink(missing_ok=True)
 
-    def sweep(self, but=None):
+    def sweep(self, but: Any = None) -> None:
         """Deletes what killed processes have left; only under the lock.
 
         Args:
@@ -131,7 +135,7 @@ class ShardFolder:
                 shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def lock(self, worker=None):
+    def lock(self, worker: int | None = None) -> Iterator:
         """Keeps other processes out.
 
         Args:
@@ -166,13 +170,13 @@ class ShardFolder:
                 file.close()
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path, value):
+def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes JSON that appears under its name when it is whole."""
     part = Path(f"{path}.part-{uuid.uuid4().hex}")
     try:

@@ -1,5 +1,7 @@
 """From generated batches to finished shards."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.datasets import records
@@ -14,11 +16,11 @@ class ShardWriter:
         generation: A `Generation`.
     """
 
-    def __init__(self, generation):
+    def __init__(self, generation: Any) -> None:
         self._generation = generation
         self._batches = []
 
-    def __call__(self, item):
+    def __call__(self, item: Any) -> None:
         """Takes the next batch: `(shard, rows, made)`."""
         shard, rows, made = item
         self._batches.append((rows, made))

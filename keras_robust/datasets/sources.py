@@ -1,5 +1,7 @@
 """Image data sets by name."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.datasets import restricted_imagenet
@@ -19,7 +21,7 @@ FASHION_CLASSES = (
 CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "fashion_mnist": FASHION_CLASSES}
 
 
-def load(name):
+def load(name: str) -> Any:
     """Loads a data set.
 
     `digits` (1,797 8x8 images of handwritten digits, embedded in
@@ -86,7 +88,7 @@ def _to_arrays(split):
     return np.float32(images) / 255, labels.astype("int32")
 
 
-def prepared(name, **kwargs):
+def prepared(name: str, **kwargs: Any) -> list:
     """Train and test split of a TFDS data set, downloaded where needed.
 
     Args:

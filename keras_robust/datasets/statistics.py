@@ -1,9 +1,11 @@
 """What there is to say about many examples, part by part."""
 
+from typing import Any
+
 import numpy as np
 
 
-def statistics_of(batch, images, num_classes):
+def statistics_of(batch: Any, images: Any, num_classes: int) -> dict:
     """Counts and extremes of some examples.
 
     Args:
@@ -30,7 +32,7 @@ def statistics_of(batch, images, num_classes):
     }
 
 
-def merged(parts):
+def merged(parts: Any) -> dict:
     """The statistics of the union.
 
     Args:

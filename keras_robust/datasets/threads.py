@@ -2,11 +2,14 @@
 
 import queue
 import threading
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
 
 _END = object()
 
 
-def ahead(iterable, size=2):
+def ahead(iterable: Any, size: int = 2) -> Iterator:
     """The items of an iterable, made by a thread before they are asked for.
 
     Args:
@@ -60,7 +63,7 @@ class Behind:
         size: Int >= 1, how many items may wait.
     """
 
-    def __init__(self, function, size=2):
+    def __init__(self, function: Callable, size: int = 2) -> None:
         self._function = function
         self._waiting = queue.Queue(size)
         self._error = None
@@ -78,19 +81,19 @@ class Behind:
                 except BaseException as error:
                     self._error = error
 
-    def put(self, item):
+    def put(self, item: Any) -> None:
         """Waits where too many items wait already."""
         if self._error is not None:
             raise self._error
         self._waiting.put(item)
 
-    def close(self):
+    def close(self) -> None:
         """Waits for all items."""
         self.stop()
         if self._error is not None:
             raise self._error
 
-    def stop(self):
+    def stop(self) -> None:
         """The same, without raising what went wrong."""
         if self._thread.is_alive():
             self._waiting.put(_END)

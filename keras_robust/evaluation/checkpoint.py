@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 import urllib.parse
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class Checkpoint:
         ValueError: If `folder` is a file.
     """
 
-    def __init__(self, folder: str | os.PathLike, fingerprint: str):
+    def __init__(self, folder: str | os.PathLike, fingerprint: str) -> None:
         folder = pathlib.Path(folder)
         if folder.exists() and not folder.is_dir():
             raise ValueError(
@@ -69,7 +70,7 @@ class Checkpoint:
 class Section:
     """One file of a `Checkpoint`; made by `Checkpoint.section`."""
 
-    def __init__(self, folder, names):
+    def __init__(self, folder: str | os.PathLike, names: Any) -> None:
         self._folder = folder
         self._names = names
         quoted = [urllib.parse.quote(name, safe=" ") for name in names]

@@ -8,8 +8,10 @@ import keras
 from keras_robust.datasets import load
 from keras_robust.evaluation.curve import RobustnessCurve
 from keras_robust.evaluation.curve import robustness_curve
+from keras_robust.evaluation.earlier_report import write_report
 from keras_robust.evaluation.evaluate import evaluate_robustness
 from keras_robust.evaluation.named_attacks import get_attack
+from keras_robust.evaluation.own_data import OwnData
 from keras_robust.evaluation.report import RobustnessReport
 from keras_robust.evaluation.scaling import MEANINGS
 from keras_robust.evaluation.scaling import find_scaling
@@ -28,12 +30,14 @@ def evaluate_saved(
     seed: int = 0,
     output: str = "evaluation",
     verbose: int = 1,
+    data: str | None = None,
 ) -> RobustnessReport | RobustnessCurve:
     """Evaluates a saved classifier and writes table, numbers and figure.
 
     Args:
         model: Path of a saved Keras model.
-        dataset: Name of a data set with a test set in memory.
+        dataset: Name of a data set with a test set in memory; not used where
+            `data` is given.
         norm: `"l1"`, `"l2"` or `"linf"`; not every attack can do `"l1"`.
         epsilon: List of radii, in units of pixels in [0, 1]; more than one
             make a curve.
@@ -45,8 +49,10 @@ def evaluate_saved(
         from_logits: As in `PGDAttack`.
         seed: Int.
         output: Folder to write to; state is kept in it, so that the same
-            command goes on where it was stopped.
+            command goes on where it was stopped. A report of other settings
+            that is there is kept, see `write_report`.
         verbose: 0 for no progress bars.
+        data: Path of an .npz file of one's own, see `OwnData`.
 
     Returns:
         `RobustnessReport` or `RobustnessCurve`.
@@ -65,6 +71,7 @@ def evaluate_saved(
             f"Argument `--output` must be a folder. Received: {output}, a file"
         )
     # Before anything is loaded.
+    own = None if data is None else OwnData(data)
     made = {
         radius: get_attack(
             attack,
@@ -77,9 +84,9 @@ def evaluate_saved(
         for radius in epsilon
     }
     network = keras.saving.load_model(model, compile=False)
-    x, y = load(dataset).test
+    x, y = load(dataset).test if own is None else own.read()
     x, y = x[:examples], y[:examples]
-    _check_shape(network, x, dataset)
+    _check_shape(network, x, dataset if own is None else data)
     if scaling is None:
         scaling = find_scaling(network, x, y, from_logits)
         print(
@@ -109,9 +116,10 @@ def evaluate_saved(
             **options,
         )
     report.table()
-    report.to_json(folder / "report.json")
-    report.figure(folder / "report.png")
+    kept = write_report(folder, report)
     print(f"Written to {folder}.")
+    if kept:
+        print(f"The report of other settings is kept as {kept}.")
     return report
 
 
@@ -122,8 +130,15 @@ def _check_shape(network, x, dataset):
     except (AttributeError, TypeError, KeyError):
         # A subclassed model, or several inputs: found out later.
         return
-    if None not in shape and shape != x.shape[1:]:
+    found = x.shape[1:]
+    fits = len(shape) == len(found) and all(
+        one in (None, other) for one, other in zip(shape, found, strict=True)
+    )
+    if not fits:
+        hint = ""
+        if shape == (*found, 1):
+            hint = ", or the images an axis for the one channel, x[..., None]"
         raise ValueError(
-            f"The model must take images of shape {x.shape[1:]} for "
-            f"{dataset}. Received: a model of input shape {shape}"
+            f"The model must take images of shape {found} for {dataset}{hint}. "
+            f"Received: a model of input shape {shape}"
         )

@@ -24,9 +24,11 @@ from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
+from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.evaluation.standing import Standing
+from keras_robust.messages import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +65,7 @@ class RobustnessCurve(EvaluationResult):
         attack: str,
         flags: Iterable[Flag] = (),
         provenance: dict | None = None,
-    ):
+    ) -> None:
         super().__init__(flags, provenance)
         self.epsilons = np.asarray(list(epsilons), float)
         self.correct = np.asarray(correct, bool)
@@ -240,7 +242,7 @@ def robustness_curve(
     if attacks and probe:
         largest = dict([list(attacks.items())[-1]])
         flags += Probes(examples, baseline.right, largest, verbose).run()
-    flags += baseline_flags(baseline, flags)
+    flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     name = attack if isinstance(attack, str) else _name_of(attacks)
     return RobustnessCurve(
         [0.0, *epsilons], correct, _name_of_norm(norm), name, flags, facts
@@ -255,7 +257,7 @@ def _radii(epsilons):
     if not (np.isfinite(radii) & (radii >= 0)).all():
         raise ValueError(
             "Argument `epsilons` must be numbers >= 0. "
-            f"Received: epsilons={epsilons!r}"
+            f"Received: epsilons={shown(epsilons)}"
         )
     return radii[radii > 0]
 
@@ -281,7 +283,7 @@ def _make_attacks(attack, norm, epsilons, **options):
     if not isinstance(attack, str) and options["value_range"] is not None:
         raise ValueError(
             "Argument `value_range` must come with the name of an attack. "
-            f"Received: value_range={options['value_range']!r}"
+            f"Received: value_range={shown(options['value_range'])}"
         )
     found = {}
     for epsilon in epsilons.tolist():
@@ -299,7 +301,7 @@ def _check_made(made, epsilon, norm):
     if not isinstance(made, Attack) or made.targeted:
         raise ValueError(
             "Argument `attack` must be a name, or a function that returns an "
-            f"untargeted attack. Received: {made!r}"
+            f"untargeted attack. Received: {shown(made)}"
         )
     if not hasattr(made, "norm") or isinstance(made, SpatialAttack):
         return
@@ -309,5 +311,5 @@ def _check_made(made, epsilon, norm):
     if unlike or made.epsilon is None or made.norm != _name_of_norm(norm):
         raise ValueError(
             "Argument `attack` must return attacks of the norm and radius of "
-            f"the curve, {norm!r} and {epsilon}. Received: {made!r}"
+            f"the curve, {norm!r} and {epsilon}. Received: {shown(made)}"
         )

@@ -17,6 +17,7 @@ from keras_robust.classifier.scaling import to_unit
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import read_data
 from keras_robust.evaluation.scaling import with_statistics
+from keras_robust.messages import shown
 
 # Options of a `Classifier` that attacks have as well.
 _OPTIONS = ("from_logits", "attacked", "output")
@@ -53,7 +54,9 @@ class Examples(NamedTuple):
         x = keras.tree.map_structure(lambda part: part[rows], self.x)
         return self.of(self.classifier, x, self.y[rows])
 
-    def predict(self, image: np.ndarray, rows, batch_size: int) -> np.ndarray:
+    def predict(
+        self, image: np.ndarray, rows: Any, batch_size: int
+    ) -> np.ndarray:
         """Labels that the model gives to changed images of some examples.
 
         Args:
@@ -209,7 +212,7 @@ def _labels_of(y, output):
     if isinstance(y, (dict, list)):
         raise ValueError(
             "Argument `output` must name the output whose labels count. "
-            f"Received: output={output!r}, y={describe(y)}"
+            f"Received: output={shown(output)}, y={describe(y)}"
         )
     return y
 
@@ -286,5 +289,5 @@ def _check_scaled_ranges(attacks):
         raise ValueError(
             "With `scaling`, images and radii are in [0, 1], so that an attack "
             "must have value_range=(0, 1). "
-            f"Received: value_range={bounds!r}"
+            f"Received: value_range={shown(bounds)}"
         )

@@ -19,6 +19,7 @@ from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
+from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.report import RobustnessReport
 from keras_robust.evaluation.standing import Standing
 from keras_robust.evaluation.standing import by_cost
@@ -85,9 +86,10 @@ def evaluate_robustness(
     attacks returned: `nan`, `outside ball`, `outside box`, `zero gradient`,
     `search disagrees`; of how they are set: `few classes`, `left out`,
     `radius`; of attacks beside each other: `more attack raises accuracy`,
-    `black box beats white box`; and of the model, where `probe`: see
-    `Probes.run`. They follow the published AutoAttack's and the checklist of
-    Carlini et al. 2019 (arXiv:1902.06705, section 5).
+    `black box beats white box`; of the data: `repeated examples`; and of the
+    model, where `probe`: see `Probes.run`. They follow the published
+    AutoAttack's and the checklist of Carlini et al. 2019 (arXiv:1902.06705,
+    section 5).
 
     Args:
         model: A built Keras classifier.
@@ -180,7 +182,7 @@ def evaluate_robustness(
     flags = find_flags(examples, attacks, outcomes, stages, compared)
     if attacks and probe:
         flags += Probes(examples, baseline.right, attacks, verbose).run()
-    flags += baseline_flags(baseline, flags)
+    flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     correct = {key: correct[key] for key in ("clean", *attacks)}
     return RobustnessReport(correct, flags, stages, facts)
 

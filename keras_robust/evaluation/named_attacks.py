@@ -6,6 +6,7 @@ from typing import Any
 from keras_robust import attacks
 from keras_robust.attacks.attack import Attack
 from keras_robust.datasets.arrays import describe
+from keras_robust.messages import shown
 
 _BY_NAME = {
     "autoattack": lambda **o: attacks.AutoAttack(**o),
@@ -59,17 +60,17 @@ def get_attack(
     if name not in _BY_NAME:
         raise ValueError(
             f"An attack's name must be one of {ATTACK_NAMES}. "
-            f"Received: {name!r}"
+            f"Received: {shown(name)}"
         )
     if norm is None or epsilon is None:
         raise ValueError(
             "An attack by name needs `norm` and `epsilon`. "
-            f"Received: norm={norm!r}, epsilon={epsilon!r}"
+            f"Received: norm={shown(norm)}, epsilon={shown(epsilon)}"
         )
     if name == "carlini-wagner" and norm not in ("l2", 2):
         raise ValueError(
             "'carlini-wagner' must come with norm='l2'. "
-            f"Received: norm={norm!r}"
+            f"Received: norm={shown(norm)}"
         )
     options = {key: v for key, v in options.items() if v is not None}
     return _BY_NAME[name](norm=norm, epsilon=epsilon, seed=seed, **options)
@@ -108,7 +109,7 @@ def as_attacks(value: Any, **options: Any) -> dict[str, Attack]:
         raise ValueError(
             f"Arguments {', '.join(f'`{key}`' for key in given)} must come "
             "with the name of an attack; an attack has its own. "
-            f"Received: {given}, attacks={describe(value)}"
+            f"Received: {shown(given)}, attacks={describe(value)}"
         )
     found = {}
     for name, attack in attacks_given.items():
@@ -119,12 +120,12 @@ def as_attacks(value: Any, **options: Any) -> dict[str, Attack]:
         if name in _RESERVED:
             raise ValueError(
                 "Argument `attacks` must not use the names 'clean' and "
-                f"'worst case', which are reserved. Received: {name!r}"
+                f"'worst case', which are reserved. Received: {shown(name)}"
             )
         if attack.targeted:
             raise ValueError(
                 "An attack in an evaluation must be untargeted: its labels "
-                f"are the true ones. Received: {name!r}: {attack!r}"
+                f"are the true ones. Received: {shown(name)}: {shown(attack)}"
             )
         found[name] = attack
     return found

@@ -31,7 +31,7 @@ class Baseline:
         randomized: Whether outputs change from call to call.
     """
 
-    def __init__(self, examples: Examples, batch_size: int):
+    def __init__(self, examples: Examples, batch_size: int) -> None:
         classifier, image, held = (
             examples.classifier,
             examples.image,

@@ -46,7 +46,7 @@ class Probes:
         right: np.ndarray,
         attacks: dict[str, Attack],
         verbose: int = 0,
-    ):
+    ) -> None:
         chosen = np.flatnonzero(right)[:EXAMPLES]
         self.examples = examples.take(chosen)
         self.classifier = examples.classifier
@@ -121,7 +121,7 @@ class Probes:
         """Which examples are right at `image`."""
         return self.logits(image).argmax(-1) == self.examples.y
 
-    def randomized(self):
+    def randomized(self) -> tuple | None:
         """Two draws, and two calls for the same one."""
         first = self.clean
         again = self.logits()
@@ -141,7 +141,7 @@ class Probes:
             },
         )
 
-    def batch_dependent(self):
+    def batch_dependent(self) -> tuple | None:
         """The first examples in other company."""
         count = len(self.examples.y)
         if count < 4:
@@ -160,7 +160,7 @@ class Probes:
             {"largest difference": float(difference)},
         )
 
-    def probabilities_as_logits(self):
+    def probabilities_as_logits(self) -> tuple | None:
         """Outputs said to be logits that look like probabilities."""
         z = self.clean
         sums = z.sum(-1)
@@ -174,7 +174,7 @@ class Probes:
             {"smallest": float(z.min()), "largest": float(z.max())},
         )
 
-    def vanishing_gradients(self):
+    def vanishing_gradients(self) -> tuple | None:
         """Examples whose input gradient is exactly zero, or not finite."""
         logits = self.classifier.logits
 
@@ -241,7 +241,7 @@ class Probes:
         """Which examples 20 steps of PGD leave."""
         return self._after_pgd()
 
-    def noise(self):
+    def noise(self) -> tuple | None:
         """Random points of the sphere against gradients."""
         if self.epsilon is None:
             return None
@@ -270,7 +270,7 @@ class Probes:
             {"accuracy under noise": by_noise, "under PGD": by_gradient},
         )
 
-    def radius(self):
+    def radius(self) -> tuple | None:
         """A larger radius must not leave more."""
         if self.epsilon is None:
             return None
@@ -283,7 +283,7 @@ class Probes:
             {"accuracy": near, "at four times the radius": far},
         )
 
-    def black_box(self):
+    def black_box(self) -> tuple | None:
         """A short search without gradients on what PGD leaves."""
         image = self.examples.image
         if self.epsilon is None or self.norm == "l1" or image.ndim != 4:
@@ -310,7 +310,7 @@ class Probes:
             {"after queries": by_search, "after PGD": by_gradient},
         )
 
-    def unbounded(self):
+    def unbounded(self) -> tuple | None:
         """With the whole box to move in, nothing may survive."""
         low, high = (np.asarray(edge) for edge in self.value_range)
         width = high - low

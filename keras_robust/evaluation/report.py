@@ -57,7 +57,7 @@ class RobustnessReport(EvaluationResult):
         flags: Iterable[Flag] = (),
         stages: dict[str, dict] | None = None,
         provenance: dict | None = None,
-    ):
+    ) -> None:
         super().__init__(flags, provenance)
         self.stages = stages or {}
         correct = {key: np.asarray(rows, bool) for key, rows in correct.items()}

@@ -73,7 +73,7 @@ class EvaluationResult(Result):
 
     def __init__(
         self, flags: "Iterable[Flag]" = (), provenance: dict | None = None
-    ):
+    ) -> None:
         self.flags = list(flags)
         self.provenance = dict(provenance or {})
 

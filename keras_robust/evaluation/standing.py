@@ -84,7 +84,7 @@ class Standing:
             and what they broke counts even for attacks of a single step.
     """
 
-    def __init__(self, clean: np.ndarray, nested: bool = False):
+    def __init__(self, clean: np.ndarray, nested: bool = False) -> None:
         self.clean = clean
         self.nested = nested
         self.witnesses = np.flatnonzero(clean)[:WITNESSES]

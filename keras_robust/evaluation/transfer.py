@@ -28,7 +28,9 @@ from keras_robust.evaluation.outcomes import relabel
 from keras_robust.evaluation.outputs import inspect_output
 from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
+from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.result import EvaluationResult
+from keras_robust.messages import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +67,7 @@ class TransferMatrix(EvaluationResult):
         examples: Any,
         flags: Iterable[Flag] = (),
         provenance: dict | None = None,
-    ):
+    ) -> None:
         super().__init__(flags, provenance)
         self.sources = list(sources)
         self.targets = list(targets)
@@ -208,7 +210,7 @@ def transfer_matrix(
         for name, examples in everyone.items()
         for flag in unit_flags(examples, named)
     ]
-    flags += setting_flags(
+    flags += repeat_flags(first) + setting_flags(
         named,
         first.image.shape,
         first.classifier.num_classes,
@@ -286,8 +288,8 @@ def _shown(everyone, said, source, attack, labels, section, verbose):
     image = attacked_image(examples, result["x"])
     found = inspect_output(attack, examples.image, image)
     found["zero_gradient"] = result.get("zero_gradient", False)
-    for name, shown in everyone.items():
-        answers = relabel(shown, image, shown.image, said[name])
+    for name, other in everyone.items():
+        answers = relabel(other, image, other.image, said[name])
         found[f"labels of {name}"] = answers
     if "success" in result and not said[source].randomized:
         hit = found[f"labels of {source}"] == labels
@@ -365,14 +367,14 @@ def _attacks(attack, targeted):
     if attack.targeted:
         raise ValueError(
             "Argument `attack` must be untargeted; the targeted one is made "
-            f"from it. Received: {attack!r}"
+            f"from it. Received: {shown(attack)}"
         )
     if not targeted:
         return {"untargeted": attack}
     if "targeted" not in attack.get_config():
         raise ValueError(
             "Argument `attack` must be able to aim for targeted=True. "
-            f"Received: {attack!r}"
+            f"Received: {shown(attack)}"
         )
     return {"untargeted": attack, "targeted": attack.replace(targeted=True)}
 

@@ -1,5 +1,7 @@
 """What `feature_usefulness` finds."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.evaluation.result import Result
@@ -17,19 +19,19 @@ class FeatureUsefulness(Result):
         gamma: Float array `(D, C)`: the same under attack, at most rho.
     """
 
-    def __init__(self, units, rho, gamma):
+    def __init__(self, units: Any, rho: float, gamma: float) -> None:
         self.units = np.asarray(units)
         self.rho = np.asarray(rho)
         self.gamma = np.asarray(gamma)
 
     @property
-    def best(self):
+    def best(self) -> tuple:
         """`(rho, gamma)` of each unit, of the class it is most useful for."""
         rows = np.arange(len(self.units))
         classes = self.rho.argmax(1)
         return self.rho[rows, classes], self.gamma[rows, classes]
 
-    def split(self, least=0.1):
+    def split(self, least: float = 0.1) -> dict:
         """Which units are useful and robust, useful and not, or useless.
 
         Ilyas et al. 2019, section 2: a useful, non-robust feature is one that
@@ -55,7 +57,7 @@ class FeatureUsefulness(Result):
             )
         )
 
-    def numbers(self):
+    def numbers(self) -> dict:
         """See `Result`."""
         return {
             "units": self.units.tolist(),
@@ -64,7 +66,7 @@ class FeatureUsefulness(Result):
             "split": {k: len(v) for k, v in self.split().items()},
         }
 
-    def draw(self):
+    def draw(self) -> Any:
         """A dot per unit: gamma over rho."""
         from matplotlib.figure import Figure
 

@@ -1,5 +1,6 @@
 """Images made to have a given representation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -32,14 +33,14 @@ class RepresentationObjective:
         represent: `x -> (N, ...)`, a frozen representation.
     """
 
-    def __init__(self, represent):
+    def __init__(self, represent: Callable) -> None:
         self.represent = represent
 
-    def prepared(self):
+    def prepared(self) -> Any:
         """See `classifier.prepared`."""
         return prepared(self.represent)
 
-    def __call__(self, inputs, x):
+    def __call__(self, inputs: Any, x: Any) -> tuple:
         """Minus the squared distance, `(N,)`; there is no success."""
         # The square has the direction of the distance, and a gradient at 0.
         difference = self.represent(x) - inputs["target"]
@@ -56,7 +57,7 @@ class FrozenRepresentation:
         scale: What turns images into what the model takes.
     """
 
-    def __init__(self, frozen: FrozenModel, scale: Any):
+    def __init__(self, frozen: FrozenModel, scale: Any) -> None:
         self._frozen = frozen
         self._scale = scale
 
@@ -130,7 +131,7 @@ class Inversion:
         value_range: tuple,
         jit_compile: bool | str = "auto",
         optimizer: str = "gradient_descent",
-    ):
+    ) -> None:
         self.classifier = classifier
         self.layer = layer
         self.value_range = value_range

@@ -1,5 +1,7 @@
 """How far a representation moves when its image is attacked."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -21,12 +23,18 @@ _PAIRS_STREAM = 3_000_000
 class _Distance(RepresentationObjective):
     """Distance from a representation, where the base class has closeness."""
 
-    def __call__(self, inputs, x):
+    def __call__(self, inputs: Any, x: Any) -> tuple:
         values, success = super().__call__(inputs, x)
         return -values, success
 
 
-def layer_robustness(model, data, attack, layer=None, verbose=1):
+def layer_robustness(
+    model: Any,
+    data: Any,
+    attack: Any,
+    layer: str | None = None,
+    verbose: int = 1,
+) -> float:
     """Distance that an attack moves a representation, over that of two images.
 
     `E max_d ||f(x + d) - f(x)|| / E ||f(x1) - f(x2)||`, as in the rebuttal of

@@ -1,5 +1,7 @@
 """What can be told from parts of a representation, clean and attacked."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -9,16 +11,16 @@ from keras_robust.features.source_model import source_classifier
 
 
 def linear_probes(
-    model,
-    train,
-    test,
-    usefulness,
-    attacks=None,
-    layer=None,
-    least=0.1,
-    batch_size=256,
-    verbose=1,
-):
+    model: Any,
+    train: Any,
+    test: Any,
+    usefulness: Any,
+    attacks: Any = None,
+    layer: str | None = None,
+    least: float = 0.1,
+    batch_size: int = 256,
+    verbose: int = 1,
+) -> dict:
     """Accuracy of a linear classifier of each part of a layer's units.
 
     The parts are those of `FeatureUsefulness.split`: useful and robust, useful

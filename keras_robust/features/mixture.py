@@ -1,5 +1,7 @@
 """D_mix: images between a data set and its robust version."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -30,7 +32,7 @@ class Mixture(ConfigMixin):
     ```
     """
 
-    def __init__(self, transform, alpha):
+    def __init__(self, transform: Any, alpha: float) -> None:
         self.transform = transform
         if not 0 <= alpha <= 1:
             raise ValueError(
@@ -42,7 +44,7 @@ class Mixture(ConfigMixin):
         self.value_range = transform.value_range
         self.batch_size = transform.batch_size
 
-    def __call__(self, x, start=None, verbose=1):
+    def __call__(self, x: Any, start: Any = None, verbose: int = 1) -> Any:
         """Mixed images like `x`.
 
         Args:
@@ -57,34 +59,46 @@ class Mixture(ConfigMixin):
         return self._mixed(x, self.transform(x, start, verbose=verbose))
 
     @property
-    def config_name(self):
+    def config_name(self) -> str:
         """Name of the data set, such as `"mix_90"` for alpha=0.9."""
         return f"mix_{100 * self.alpha:g}".replace(".", "_")
 
     @property
-    def label_rule(self):
+    def label_rule(self) -> str | None:
         """As in `Robustifier`."""
         return self.transform.label_rule
 
     @property
-    def input_rank(self):
+    def input_rank(self) -> int | None:
         """As in `Robustifier`."""
         return self.transform.input_rank
 
-    def count_classes(self, x):
+    def count_classes(self, x: Any) -> int | None:
         """As in `Robustifier`."""
         return self.transform.count_classes(x)
 
-    def plan(self, labels, num_classes):
+    def plan(self, labels: Any, num_classes: int) -> Any:
         """As in `Robustifier`."""
         return self.transform.plan(labels, num_classes)
 
-    def make(self, x, labels, start=None, rows=None, original=None):
+    def make(
+        self,
+        x: Any,
+        labels: Any,
+        start: Any = None,
+        rows: Any = None,
+        original: Any = None,
+    ) -> dict:
         """As in `Robustifier`, whose `distance` and `success` it keeps."""
         made = self.transform.make(x, labels, start, rows, original)
         return {**made, "x": self._mixed(x, made["x"])}
 
-    def map(self, dataset, return_details=False, buffer_size=10_000):
+    def map(
+        self,
+        dataset: Any,
+        return_details: bool = False,
+        buffer_size: int = 10_000,
+    ) -> Any:
         """A `tf.data.Dataset` of mixed batches; see `Robustifier.map`."""
         return self.transform.mapped_by(
             self.make, dataset, return_details, buffer_size

@@ -1,5 +1,7 @@
 """Relabelled adversarial examples: D_rand, D_det, D_other."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -63,22 +65,22 @@ class NonRobustifier(Relabelling):
 
     def __init__(
         self,
-        model,
-        target="random",
-        norm="l2",
-        epsilon=None,
-        step_size="auto",
-        steps=100,
-        value_range=(0.0, 1.0),
-        batch_size=128,
-        seed=None,
-        from_logits=None,
-        jit_compile="auto",
-        early_stop=False,
-        config_name=None,
-        output=None,
-        scaling=None,
-    ):
+        model: Any,
+        target: Any = "random",
+        norm: Any = "l2",
+        epsilon: Any = None,
+        step_size: Any = "auto",
+        steps: int = 100,
+        value_range: Any = (0.0, 1.0),
+        batch_size: int = 128,
+        seed: int | None = None,
+        from_logits: bool | None = None,
+        jit_compile: bool | str = "auto",
+        early_stop: bool = False,
+        config_name: str | None = None,
+        output: str | int | None = None,
+        scaling: Any = None,
+    ) -> None:
         self.target = check_target(target)
         self.model = model
         self._config_name = config_name
@@ -124,7 +126,13 @@ class NonRobustifier(Relabelling):
             scaling=self.scaling,
         )
 
-    def __call__(self, x, y=None, verbose=1, return_details=False):
+    def __call__(
+        self,
+        x: Any,
+        y: Any = None,
+        verbose: int = 1,
+        return_details: bool = False,
+    ) -> tuple:
         """Perturbed images and their new labels.
 
         Args:
@@ -167,7 +175,14 @@ class NonRobustifier(Relabelling):
         }
         return result["x"], targets, details
 
-    def make(self, x, labels, start=None, rows=None, original=None):
+    def make(
+        self,
+        x: Any,
+        labels: Any,
+        start: Any = None,
+        rows: Any = None,
+        original: Any = None,
+    ) -> dict:
         """One batch of a generated data set; see `datasets.generate`.
 
         Args:
@@ -193,11 +208,11 @@ class NonRobustifier(Relabelling):
         }
 
     @property
-    def input_rank(self):
+    def input_rank(self) -> int | None:
         """How many axes a batch of images has."""
         return input_rank(self._source())
 
-    def count_classes(self, x):
+    def count_classes(self, x: Any) -> int | None:
         """How many classes the source model tells apart.
 
         Args:

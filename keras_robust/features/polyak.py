@@ -1,5 +1,7 @@
 """Steps as long as the distance that is left asks for."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_robust.attacks.balls import l2_norm
@@ -23,12 +25,12 @@ class PolyakLoop(GradientLoop):
     the arguments are those of `GradientLoop`.
     """
 
-    def init(self, inputs):
+    def init(self, inputs: Any) -> dict:
         """State before the first step."""
         state = super().init(inputs)
         return {**state, "direction": ops.zeros_like(state["x"])}
 
-    def step(self, inputs, state):
+    def step(self, inputs: Any, state: Any) -> dict:
         """One step inside the box."""
         x, i = state["x"], state["shared"]["i"]
         values, _, gradient = self.look(inputs, x, i)

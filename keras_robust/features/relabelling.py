@@ -1,5 +1,7 @@
 """New labels for images: random, deterministic, another."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.attacks import checks
@@ -14,7 +16,7 @@ CONFIG_NAMES = {"random": "rand", "deterministic": "det", "other": "other"}
 _TARGET_STREAM = 1_000_000
 
 
-def check_target(target):
+def check_target(target: Any) -> Any:
     """Returns `target`.
 
     Raises:
@@ -43,7 +45,7 @@ class Relabelling(ConfigMixin):
     _config_name = None
 
     @property
-    def config_name(self):
+    def config_name(self) -> str:
         """Name of the data set: that of the constructor, or by default
         `"rand"`, `"det"` or `"other"`; of a function, `"custom"`.
         """
@@ -54,7 +56,7 @@ class Relabelling(ConfigMixin):
         return self._prefix + CONFIG_NAMES[self.target]
 
     @property
-    def label_rule(self):
+    def label_rule(self) -> str | None:
         """How labels follow from the true ones: `target`, or `None` where a
         function or a subclass decides.
         """
@@ -65,7 +67,7 @@ class Relabelling(ConfigMixin):
         )
         return None if own or callable(self.target) else self.target
 
-    def plan(self, labels, num_classes):
+    def plan(self, labels: Any, num_classes: int) -> dict:
         """What is drawn for a whole data set; see `datasets.generate`.
 
         Args:
@@ -79,7 +81,7 @@ class Relabelling(ConfigMixin):
         targets = self._targets(labels, num_classes)
         return {"label": targets, "start_id": np.full(len(labels), -1)}
 
-    def map(self, dataset, return_details=False):
+    def map(self, dataset: Any, return_details: bool = False) -> Any:
         """A `tf.data.Dataset` of generated batches.
 
         The next batch computes while the last one is used. With a seed, every
@@ -112,7 +114,9 @@ class Relabelling(ConfigMixin):
             rank=self.input_rank,
         )
 
-    def draw_targets(self, y, num_classes, random=None):
+    def draw_targets(
+        self, y: Any, num_classes: int, random: Any = None
+    ) -> np.ndarray:
         """The labels to reach.
 
         Args:

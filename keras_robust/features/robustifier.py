@@ -1,6 +1,8 @@
 """Inversion of a representation: D_R and D_NR."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,6 +27,7 @@ from keras_robust.features.source_model import default_step
 from keras_robust.features.source_model import input_rank
 from keras_robust.features.source_model import resolve_range
 from keras_robust.features.source_model import source_classifier
+from keras_robust.messages import shown
 from keras_robust.models.parts import fake_relu_copy
 
 
@@ -74,20 +77,20 @@ class Robustifier(ConfigMixin):
 
     def __init__(
         self,
-        model,
-        step_size="auto",
-        steps=1000,
-        layer=None,
-        start="image",
-        fake_relu=False,
-        value_range=(0.0, 1.0),
-        batch_size=128,
-        seed=None,
-        jit_compile="auto",
-        optimizer="gradient_descent",
-        output=None,
-        scaling=None,
-    ):
+        model: Any,
+        step_size: Any = "auto",
+        steps: int = 1000,
+        layer: str | None = None,
+        start: Any = "image",
+        fake_relu: bool = False,
+        value_range: Any = (0.0, 1.0),
+        batch_size: int = 128,
+        seed: int | None = None,
+        jit_compile: bool | str = "auto",
+        optimizer: str = "gradient_descent",
+        output: str | int | None = None,
+        scaling: Any = None,
+    ) -> None:
         if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
             raise ValueError(
                 f"Argument `optimizer` must be one of {tuple(OPTIMIZERS)}. "
@@ -110,14 +113,14 @@ class Robustifier(ConfigMixin):
         if start == "noise" and not np.isfinite(high - low).all():
             raise ValueError(
                 "Argument `start` must be 'image' where pixels have no bounds. "
-                f"Received: start='noise', value_range={value_range}"
+                f"Received: start='noise', value_range={shown(value_range)}"
             )
         if isinstance(step_size, str) and step_size == "auto":
             step_size = default_step(self.value_range)
         if step_size is None:
             raise ValueError(
                 "Argument `step_size` must be given where `value_range` has no "
-                f"one width. Received: value_range={value_range}"
+                f"one width. Received: value_range={shown(value_range)}"
             )
         self.step_size = checks.check_non_negative(step_size, "step_size")
         self.steps = checks.check_positive_integer(steps, "steps", least=0)
@@ -148,7 +151,13 @@ class Robustifier(ConfigMixin):
         """The model from images to representations, as it is now."""
         return self._source().representation(self.layer)
 
-    def __call__(self, x, start=None, verbose=1, return_details=False):
+    def __call__(
+        self,
+        x: Any,
+        start: Any = None,
+        verbose: int = 1,
+        return_details: bool = False,
+    ) -> Any:
         """Images with the representations of `x`.
 
         Args:
@@ -191,7 +200,7 @@ class Robustifier(ConfigMixin):
             outputs = (*outputs, details)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def draw_start(self, x):
+    def draw_start(self, x: Any) -> tuple:
         """Start images, independent of what `x` shows at the same place.
 
         Args:
@@ -208,12 +217,12 @@ class Robustifier(ConfigMixin):
             return x[index], index
         return ops.take(x, index, axis=0), index
 
-    def draw_index(self, examples):
+    def draw_index(self, examples: int) -> Any:
         """Rows of the start images, `(examples,)`, with replacement."""
         random = generator(self.seed, 0)
         return random.integers(0, max(examples, 1), examples)
 
-    def draw_noise(self, rows, shape):
+    def draw_noise(self, rows: Any, shape: tuple) -> Any:
         """Start images of noise, float32 `(len(rows), *shape)`.
 
         Args:
@@ -232,23 +241,23 @@ class Robustifier(ConfigMixin):
         return np.clip(noise, low, high).astype("float32")
 
     @property
-    def config_name(self):
+    def config_name(self) -> str:
         """Name of the data set of a robust model; of a standard one it is
         `"non_robust"`, which the caller has to say.
         """
         return "robust"
 
     @property
-    def label_rule(self):
+    def label_rule(self) -> str | None:
         """`"kept"`: labels stay; `None` where a subclass decides."""
         return KEPT if type(self).plan is Robustifier.plan else None
 
     @property
-    def input_rank(self):
+    def input_rank(self) -> int | None:
         """How many axes a batch of images has."""
         return input_rank(self._source())
 
-    def count_classes(self, x):
+    def count_classes(self, x: Any) -> int | None:
         """How many classes the source model tells apart.
 
         Args:
@@ -263,7 +272,7 @@ class Robustifier(ConfigMixin):
         except ValueError:
             return None
 
-    def plan(self, labels, num_classes):
+    def plan(self, labels: Any, num_classes: int) -> dict:
         """What is drawn for a whole data set; see `datasets.generate`.
 
         Args:
@@ -280,7 +289,14 @@ class Robustifier(ConfigMixin):
             start_id = self.draw_index(len(labels))
         return {"label": np.asarray(labels), "start_id": start_id}
 
-    def make(self, x, labels, start=None, rows=None, original=None):
+    def make(
+        self,
+        x: Any,
+        labels: Any,
+        start: Any = None,
+        rows: Any = None,
+        original: Any = None,
+    ) -> dict:
         """One batch of a generated data set; see `datasets.generate`.
 
         Args:
@@ -309,7 +325,12 @@ class Robustifier(ConfigMixin):
             "success": after <= before / 2,
         }
 
-    def map(self, dataset, return_details=False, buffer_size=10_000):
+    def map(
+        self,
+        dataset: Any,
+        return_details: bool = False,
+        buffer_size: int = 10_000,
+    ) -> Any:
         """A `tf.data.Dataset` of generated batches.
 
         Start images are those of a second, shuffled pass over the data set.
@@ -327,7 +348,13 @@ class Robustifier(ConfigMixin):
         """
         return self.mapped_by(self.make, dataset, return_details, buffer_size)
 
-    def mapped_by(self, make, dataset, return_details, buffer_size):
+    def mapped_by(
+        self,
+        make: Callable,
+        dataset: Any,
+        return_details: bool,
+        buffer_size: int,
+    ) -> Any:
         """`map` with another function in the place of `make`."""
         dataset = as_pairs(dataset, "dataset", self.input_rank)
         starts = None

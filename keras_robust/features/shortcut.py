@@ -1,5 +1,7 @@
 """The control of D_rand, D_det and D_other: labels without any features."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -58,15 +60,15 @@ class Shortcut(Relabelling):
 
     def __init__(
         self,
-        num_classes,
-        target="random",
-        norm="l2",
-        epsilon=None,
-        value_range=(0.0, 1.0),
-        batch_size=128,
-        seed=None,
-        config_name=None,
-    ):
+        num_classes: int,
+        target: Any = "random",
+        norm: Any = "l2",
+        epsilon: Any = None,
+        value_range: Any = (0.0, 1.0),
+        batch_size: int = 128,
+        seed: int | None = None,
+        config_name: str | None = None,
+    ) -> None:
         self.num_classes = checks.check_positive_integer(
             num_classes, "num_classes", least=2
         )
@@ -88,7 +90,7 @@ class Shortcut(Relabelling):
         self._config_name = config_name
         self._patterns = None
 
-    def __call__(self, x, y, return_details=False):
+    def __call__(self, x: Any, y: Any, return_details: bool = False) -> tuple:
         """Images with patterns, and their new labels.
 
         Args:
@@ -109,12 +111,12 @@ class Shortcut(Relabelling):
         details = ({**made, "original_label": y},) if return_details else ()
         return (x, targets, *details)
 
-    def count_classes(self, x):
+    def count_classes(self, x: Any) -> int | None:
         """`num_classes`."""
         del x
         return self.num_classes
 
-    def patterns(self, shape):
+    def patterns(self, shape: tuple) -> Any:
         """The pattern of each class, float32 `(num_classes, *shape)`.
 
         Args:
@@ -137,7 +139,14 @@ class Shortcut(Relabelling):
             self._patterns = np.float32(self.epsilon * noise)
         return self._patterns
 
-    def make(self, x, labels, start=None, rows=None, original=None):
+    def make(
+        self,
+        x: Any,
+        labels: Any,
+        start: Any = None,
+        rows: Any = None,
+        original: Any = None,
+    ) -> dict:
         """One batch of a generated data set; see `datasets.generate`.
 
         Args:

@@ -10,6 +10,7 @@ from keras_robust.classifier import check_built
 from keras_robust.classifier import inner_model
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.messages import shown
 
 
 def source_classifier(model: Any, **options: Any) -> Classifier:
@@ -40,7 +41,7 @@ def source_classifier(model: Any, **options: Any) -> Classifier:
     if len(names) > 1 and not is_known:
         raise ValueError(
             f"Argument `output` must choose one of the outputs {names} of "
-            f"model {model.name!r}. Received: output={output!r}"
+            f"model {model.name!r}. Received: output={shown(output)}"
         )
     if isinstance(options.get("scaling"), list):
         options["scaling"] = tuple(options["scaling"])
@@ -80,7 +81,7 @@ def resolve_range(value_range: Any, classifier: Classifier) -> tuple:
         raise ValueError(
             "Argument `value_range` must be (0, 1) where `scaling` is given: "
             "images are then in [0, 1]. Received: "
-            f"value_range={value_range}, scaling={scaling.name!r}"
+            f"value_range={shown(value_range)}, scaling={scaling.name!r}"
         )
     return value_range
 

@@ -1,5 +1,7 @@
 """How useful the units of a network are, and how robustly so."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -14,8 +16,14 @@ _DEAD = 1e-6
 
 
 def feature_usefulness(
-    model, data, attack, layer=None, units=None, batch_size=256, verbose=1
-):
+    model: Any,
+    data: Any,
+    attack: Any,
+    layer: str | None = None,
+    units: Any = None,
+    batch_size: int = 256,
+    verbose: int = 1,
+) -> Any:
     """Usefulness rho and robust usefulness gamma of every unit and class.
 
     Ilyas et al. 2019, section 2: a feature f of mean 0 and variance 1 is

@@ -45,7 +45,7 @@ class Dirac(keras.initializers.Initializer):
     ```
     """
 
-    def __init__(self, base: Any = None):
+    def __init__(self, base: Any = None) -> None:
         self.base = keras.initializers.get(
             torch_uniform() if base is None else base
         )

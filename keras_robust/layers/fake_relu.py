@@ -1,5 +1,7 @@
 """ReLU with the gradient of the identity."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,11 +21,11 @@ class FakeReLU(keras.layers.Layer):
     ```
     """
 
-    def call(self, x):
+    def call(self, x: Any) -> Any:
         """`max(x, 0)`."""
         # Exact: x + (0 - x) is 0 and x + 0 is x in floating point.
         return x + ops.stop_gradient(ops.relu(x) - x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> Any:
         """The shape of the input."""
         return input_shape

@@ -1,5 +1,7 @@
 """Padding and a random crop, drawn for every example."""
 
+from typing import Any
+
 import keras
 
 
@@ -30,7 +32,13 @@ class PadAndCrop(keras.layers.RandomTranslation):
     ```
     """
 
-    def __init__(self, padding=4, seed=None, fill_mode="constant", **kwargs):
+    def __init__(
+        self,
+        padding: int = 4,
+        seed: int | None = None,
+        fill_mode: str = "constant",
+        **kwargs: Any,
+    ) -> None:
         if int(padding) != padding or padding < 0:
             raise ValueError(
                 "Argument `padding` must be an integer >= 0. "
@@ -46,7 +54,9 @@ class PadAndCrop(keras.layers.RandomTranslation):
         )
         self.padding = int(padding)
 
-    def get_random_transformation(self, data, training=True, seed=None):
+    def get_random_transformation(
+        self, data: Any, training: bool = True, seed: int | None = None
+    ) -> Any:
         """Whole-pixel shifts, uniform over `-padding ... padding`."""
         transformation = super().get_random_transformation(
             data, training=training, seed=seed
@@ -64,7 +74,7 @@ class PadAndCrop(keras.layers.RandomTranslation):
         transformation["translations"] = self.backend.numpy.round(shift)
         return transformation
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Configuration of the layer."""
         config = super().get_config()
         for name in (

@@ -63,7 +63,7 @@ class PatchWhitening(keras.layers.Layer):
         epsilon: float = 5e-4,
         bias_regularizer: Any = None,
         **kwargs: Any,
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         if filters is not None and (filters < 2 or filters % 2):
             raise ValueError(
@@ -86,7 +86,7 @@ class PatchWhitening(keras.layers.Layer):
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def build(self, input_shape: tuple) -> None:
+    def build(self, input_shape: Any) -> None:
         """Makes the kernel for white patches, and a bias of zeros.
 
         Args:

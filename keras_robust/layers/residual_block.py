@@ -1,5 +1,7 @@
 """The residual block of the CIFAR networks."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,7 +13,13 @@ BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 EXPANSION = 4
 
 
-def convolution(filters, kernel_size, strides=1, weight_decay=0.0, **kwargs):
+def convolution(
+    filters: int,
+    kernel_size: Any,
+    strides: int = 1,
+    weight_decay: float = 0.0,
+    **kwargs: Any,
+) -> Any:
     """A 3x3-style convolution without bias, He-initialized.
 
     Args:
@@ -36,7 +44,7 @@ def convolution(filters, kernel_size, strides=1, weight_decay=0.0, **kwargs):
     )
 
 
-def l2_decay(weight_decay):
+def l2_decay(weight_decay: float) -> Any:
     """Weight decay as torch's SGD has it: its gradient is `weight_decay * w`.
 
     The gradient passes through momentum; Keras's own `weight_decay` argument
@@ -51,7 +59,7 @@ def l2_decay(weight_decay):
     return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
 
-def batch_norm(weight_decay=0.0, **kwargs):
+def batch_norm(weight_decay: float = 0.0, **kwargs: Any) -> Any:
     """BatchNorm with the constants of the papers' framework.
 
     Args:
@@ -93,14 +101,14 @@ class ResidualBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        strides=1,
-        bottleneck=False,
-        shortcut="pad",
-        activation="relu",
-        weight_decay=0.0,
-        **kwargs,
-    ):
+        filters: int,
+        strides: int = 1,
+        bottleneck: int | bool = False,
+        shortcut: str = "pad",
+        activation: str = "relu",
+        weight_decay: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         _check_choice("shortcut", shortcut, ("pad", "projection"))
         _check_choice("activation", activation, ("relu", "fake_relu"))
@@ -111,7 +119,7 @@ class ResidualBlock(keras.layers.Layer):
         self.activation = activation
         self.weight_decay = weight_decay
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Makes the convolutions of the path and, where needed, a projection.
 
         Args:
@@ -151,13 +159,13 @@ class ResidualBlock(keras.layers.Layer):
         where.extend([layer, norm])
         return shape
 
-    def call(self, x, training=None):
+    def call(self, x: Any, training: Any = None) -> Any:
         """The block's output, `(N, H / strides, W / strides, channels)`."""
         return self.run(
             x, lambda layer, norm, h: norm(layer(h), training=training)
         )
 
-    def run(self, x, unit):
+    def run(self, x: Any, unit: Any) -> Any:
         """The block, made of `unit(convolution, norm, x)`.
 
         Args:
@@ -174,7 +182,7 @@ class ResidualBlock(keras.layers.Layer):
         return self.last_relu(unit(*last, h) + self._skip(x, unit))
 
     @property
-    def pairs(self):
+    def pairs(self) -> list:
         """Each convolution with the BatchNorm behind it."""
         return [*_pairs(self.branch), *_pairs(self.projection)]
 
@@ -189,7 +197,7 @@ class ResidualBlock(keras.layers.Layer):
             x, [[0, 0], [0, 0], [0, 0], [more // 2, more - more // 2]]
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         """`(N, ceil(H / strides), ceil(W / strides), outputs)`."""
         outputs = self.filters * (EXPANSION if self.bottleneck else 1)
         sizes = [
@@ -198,7 +206,7 @@ class ResidualBlock(keras.layers.Layer):
         ]
         return (input_shape[0], *sizes, outputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Configuration of the layer."""
         return {
             **super().get_config(),

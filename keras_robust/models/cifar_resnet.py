@@ -1,5 +1,7 @@
 """The residual networks of the CIFAR experiments."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.layers import ResidualBlock
@@ -11,15 +13,15 @@ from keras_robust.models.parts import image_input
 
 
 def cifar_resnet(
-    depth=20,
-    width=16,
-    num_classes=10,
-    input_shape=(32, 32, 3),
-    weight_decay=5e-4,
-    mean=CIFAR_MEAN,
-    std=CIFAR_STD,
-    name=None,
-):
+    depth: int = 20,
+    width: int = 16,
+    num_classes: int = 10,
+    input_shape: tuple = (32, 32, 3),
+    weight_decay: float = 5e-4,
+    mean: Any = CIFAR_MEAN,
+    std: Any = CIFAR_STD,
+    name: str | None = None,
+) -> keras.Model:
     """Residual network for 32x32 images, He et al. 2016, section 4.2.
 
     Three stages of `(depth - 2) / 6` two-convolution blocks with `width`,

@@ -1,9 +1,11 @@
 """Several classifiers as one."""
 
+from typing import Any
+
 import keras
 
 
-def ensemble(models, name="ensemble"):
+def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
     """A classifier whose logits are the mean of its members'.
 
     One target for attacks that are to fool all members at once. The members'

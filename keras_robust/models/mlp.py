@@ -1,5 +1,7 @@
 """A fully connected network."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.layers.residual_block import l2_decay
@@ -8,14 +10,14 @@ from keras_robust.models.parts import logits
 
 
 def mlp(
-    input_shape=(16, 16, 1),
-    num_classes=10,
-    widths=(256, 128),
-    weight_decay=5e-4,
-    mean=None,
-    std=None,
-    name="mlp",
-):
+    input_shape: tuple = (16, 16, 1),
+    num_classes: int = 10,
+    widths: tuple = (256, 128),
+    weight_decay: float = 5e-4,
+    mean: Any = None,
+    std: Any = None,
+    name: str = "mlp",
+) -> keras.Model:
     """Dense layers with ReLU, for images whose pixels have no neighbourhood.
 
     Made of Keras's own layers only, so that a saved model loads anywhere.

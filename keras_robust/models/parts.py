@@ -1,5 +1,7 @@
 """What the networks share, and views of finished ones."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.classifier.graph import output_of
@@ -17,7 +19,7 @@ CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
 
 
-def image_input(input_shape, mean, std):
+def image_input(input_shape: tuple, mean: Any, std: Any) -> tuple:
     """Input and pixel normalization inside the model.
 
     Args:
@@ -37,7 +39,9 @@ def image_input(input_shape, mean, std):
     return inputs, normalization(inputs)
 
 
-def convolve(h, filters, weight_decay, strides=1):
+def convolve(
+    h: Any, filters: int, weight_decay: float, strides: int = 1
+) -> Any:
     """3x3 convolution, BatchNorm, ReLU.
 
     Args:
@@ -54,7 +58,7 @@ def convolve(h, filters, weight_decay, strides=1):
     return keras.layers.ReLU()(h)
 
 
-def head(h, num_classes, weight_decay):
+def head(h: Any, num_classes: int, weight_decay: float) -> Any:
     """Global average pooling (`"representation"`), then the logits.
 
     Args:
@@ -69,7 +73,7 @@ def head(h, num_classes, weight_decay):
     return logits(h, num_classes, weight_decay)
 
 
-def logits(h, num_classes, weight_decay):
+def logits(h: Any, num_classes: int, weight_decay: float) -> Any:
     """The last layer, in float32 under any dtype policy.
 
     Args:
@@ -89,7 +93,7 @@ def logits(h, num_classes, weight_decay):
     )(h)
 
 
-def fake_relu_copy(model, output=None):
+def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
     """A copy of the model whose last ReLU has the identity's gradient.
 
     The last one is the nearest to the output: gates have ReLUs of their own,

@@ -1,5 +1,7 @@
 """ResNet-50 for 32x32 images."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.layers import ResidualBlock
@@ -11,14 +13,14 @@ from keras_robust.models.parts import image_input
 
 
 def resnet50(
-    num_classes=10,
-    input_shape=(32, 32, 3),
-    width=64,
-    weight_decay=5e-4,
-    mean=CIFAR_MEAN,
-    std=CIFAR_STD,
-    name="resnet50",
-):
+    num_classes: int = 10,
+    input_shape: tuple = (32, 32, 3),
+    width: int = 64,
+    weight_decay: float = 5e-4,
+    mean: Any = CIFAR_MEAN,
+    std: Any = CIFAR_STD,
+    name: str = "resnet50",
+) -> keras.Model:
     """ResNet-50 with a 3x3 stem and no first pooling, as the paper uses it.
 
     He et al. 2016 (arXiv:1512.03385), Table 1, with the stem that MadryLab's

@@ -1,5 +1,7 @@
 """The fast residual network of the CIFAR-10 speed runs."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.models.parts import CIFAR_MEAN
@@ -10,14 +12,14 @@ from keras_robust.models.parts import image_input
 
 
 def resnet9(
-    width=64,
-    num_classes=10,
-    input_shape=(32, 32, 3),
-    weight_decay=5e-4,
-    mean=CIFAR_MEAN,
-    std=CIFAR_STD,
-    name="resnet9",
-):
+    width: int = 64,
+    num_classes: int = 10,
+    input_shape: tuple = (32, 32, 3),
+    weight_decay: float = 5e-4,
+    mean: Any = CIFAR_MEAN,
+    std: Any = CIFAR_STD,
+    name: str = "resnet9",
+) -> keras.Model:
     """Eight convolutions and a dense layer, after Page's DAWNBench network.
 
     Page 2018 ("How to train your ResNet"): a convolution, three stages that

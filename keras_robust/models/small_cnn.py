@@ -1,5 +1,7 @@
 """A plain convolutional network that trains in seconds."""
 
+from typing import Any
+
 import keras
 
 from keras_robust.models.parts import convolve
@@ -8,14 +10,14 @@ from keras_robust.models.parts import image_input
 
 
 def small_cnn(
-    input_shape=(8, 8, 1),
-    num_classes=10,
-    filters=(32, 64, 128),
-    weight_decay=5e-4,
-    mean=None,
-    std=None,
-    name="small_cnn",
-):
+    input_shape: tuple = (8, 8, 1),
+    num_classes: int = 10,
+    filters: int | tuple = (32, 64, 128),
+    weight_decay: float = 5e-4,
+    mean: Any = None,
+    std: Any = None,
+    name: str = "small_cnn",
+) -> keras.Model:
     """3x3 convolutions with BatchNorm, halving the image after the first.
 
     Made of Keras's own layers only, so that a saved model loads anywhere.

@@ -1,5 +1,7 @@
 """Figures of a study, as matplotlib figures."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -13,7 +15,7 @@ _COLORS = (BLUE, RED, PURPLE, YELLOW)
 _HATCHES = ("", "//", "xx", "..")
 
 
-def readable(name):
+def readable(name: str) -> Any:
     """A model's name in two lines, where it is a variant."""
     for base in ("D_rand", "D_det", "D_other", "D_R", "standard"):
         if name.startswith(f"{base}_"):
@@ -66,7 +68,7 @@ def draw_bars(results: dict) -> Figure:
     return figure
 
 
-def draw_curves(results, columns=4):
+def draw_curves(results: Any, columns: int = 4) -> Any:
     """Accuracy by epoch: on what it was trained on, and on test images.
 
     Args:
@@ -121,7 +123,7 @@ def _draw_curve(axes, fitted):
         axes.plot(fitted["escape_epoch"], 3, "^", color="black", ms=4)
 
 
-def draw_images(study, columns=8):
+def draw_images(study: Any, columns: int = 8) -> Any:
     """Originals and what was made of them, with their labels.
 
     Args:
@@ -152,7 +154,7 @@ def draw_images(study, columns=8):
     return figure
 
 
-def draw_transfer(results):
+def draw_transfer(results: Any) -> Any:
     """The paper's Fig. 3: what is learned from D_det against transfer.
 
     Args:
@@ -176,7 +178,8 @@ def draw_transfer(results):
                 found["names"], accuracy, rates, strict=True
             ):
                 axes.annotate(
-                    *(name, point),
+                    name,
+                    point,
                     xytext=(4, 3),
                     textcoords="offset points",
                     fontsize=7,

@@ -1,7 +1,9 @@
 """One network of a study trained, such that it can stop and go on."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -16,8 +18,16 @@ VALIDATED = 1000
 
 
 def fit_network(
-    model, name, train, test, recipe, seed, folder, logs=None, verbose=1
-):
+    model: Any,
+    name: str,
+    train: Any,
+    test: Any,
+    recipe: Any,
+    seed: int | None,
+    folder: str | os.PathLike,
+    logs: str | os.PathLike | None = None,
+    verbose: int = 1,
+) -> dict:
     """Trains a model as its recipe says, epoch by epoch.
 
     What is needed to go on after a stop is kept in `folder`, which is removed

@@ -1,7 +1,9 @@
 """What `keras-robust generate`, `inspect` and `import-released` do."""
 
+import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -20,7 +22,9 @@ from keras_robust.features.relabelling import CONFIG_NAMES
 TARGETS = {config: target for target, config in CONFIG_NAMES.items()}
 
 
-def transform_of(kind, model, num_classes, options):
+def transform_of(
+    kind: str, model: Any, num_classes: int, options: dict[str, Any]
+) -> Any:
     """The transform of a command line.
 
     Args:
@@ -43,7 +47,8 @@ def transform_of(kind, model, num_classes, options):
     if kind in TARGETS:
         steps = 100 if options["steps"] is None else options["steps"]
         return NonRobustifier(
-            *(model, TARGETS[kind]),
+            model,
+            target=TARGETS[kind],
             steps=steps,
             early_stop=options["early_stop"],
             scaling=options["scaling"],
@@ -68,25 +73,25 @@ def transform_of(kind, model, num_classes, options):
 
 
 def generate_saved(
-    kind,
-    source,
-    model,
-    output,
-    scaling="unit",
-    split="train",
-    examples=None,
-    name=None,
-    config=None,
-    dtype="float32",
-    file_format="tfrecord",
-    shard_size=512,
-    num_workers=1,
-    worker=0,
-    finalize=False,
-    beam=None,
-    verbose=1,
-    **options,
-):
+    kind: str,
+    source: Any,
+    model: Any,
+    output: str | int | None,
+    scaling: str = "unit",
+    split: str = "train",
+    examples: int | None = None,
+    name: str | None = None,
+    config: dict[str, Any] | None = None,
+    dtype: str = "float32",
+    file_format: str = "tfrecord",
+    shard_size: int = 512,
+    num_workers: int = 1,
+    worker: int = 0,
+    finalize: bool = False,
+    beam: Any = None,
+    verbose: int = 1,
+    **options: Any,
+) -> Any:
     """Generates a data set with a saved model.
 
     Args:
@@ -147,12 +152,18 @@ def generate_saved(
         from keras_robust.datasets.beam import generate_on_beam
 
         folder = generate_on_beam(
-            *(transform, source, output, shlex.split(beam)), **shared
+            transform,
+            source,
+            directory=output,
+            pipeline_options=shlex.split(beam),
+            **shared,
         )
         print(f"Finished: {folder}")
         return folder
     done = datasets.generate(
-        *(transform, source, output),
+        transform,
+        source,
+        output,
         **shared,
         num_workers=num_workers,
         worker=worker,
@@ -171,7 +182,7 @@ def _config_name(kind, transform):
     return transform.config_name if kind == "mix" else kind
 
 
-def inspect_generated(directory, verbose=1):
+def inspect_generated(directory: str | os.PathLike, verbose: int = 1) -> None:
     """Describes and checks the data sets in a folder.
 
     Args:
@@ -200,7 +211,9 @@ def inspect_generated(directory, verbose=1):
         raise ValueError("Checks failed: " + "; ".join(wrong))
 
 
-def import_saved(released, output, verbose=1, **options):
+def import_saved(
+    released: Any, output: str | int | None, verbose: int = 1, **options: Any
+) -> None:
     """Turns the released tensors into TFDS data sets.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING
+from typing import Any
 
 import keras
 import numpy as np
@@ -67,7 +68,7 @@ def decomposition(study: Replication) -> dict[str, dict[str, float]]:
     return found
 
 
-def leakage(study):
+def leakage(study: Any) -> dict:
     """Accuracy on test images from robust linear features of relabelled sets.
 
     Goh 2019 (comment on Ilyas et al. 2019, "Robust feature leakage"): the ten
@@ -119,7 +120,7 @@ def leakage(study):
     return found
 
 
-def transfer(study):
+def transfer(study: Any) -> dict:
     """Transfer between architectures, and what each learns from D_det.
 
     Ilyas et al. 2019, section 3.3, Fig. 3: networks that learn more from the

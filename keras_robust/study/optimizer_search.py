@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -61,18 +62,18 @@ class OptimizerSearch(keras_tuner.HyperModel):
 
     def __init__(
         self,
-        train,
-        validation,
-        test,
-        space,
-        folder,
-        epochs=10,
-        seeds=2,
-        epsilon=None,
-        padding=4,
-        flip=True,
-        verbose=1,
-    ):
+        train: Any,
+        validation: Any,
+        test: Any,
+        space: Any,
+        folder: str | os.PathLike,
+        epochs: int = 10,
+        seeds: int = 2,
+        epsilon: Any = None,
+        padding: int = 4,
+        flip: bool = True,
+        verbose: int = 1,
+    ) -> None:
         super().__init__(name="optimizer_search")
         self.train = train
         self.validation = validation
@@ -87,12 +88,20 @@ class OptimizerSearch(keras_tuner.HyperModel):
         self.verbose = verbose
         self.num_classes = int(max(train[1].max(), validation[1].max())) + 1
 
-    def build(self, hp):
+    def build(self, hp: Any) -> Any:
         """The compiled network of a setting, of the first seed."""
         setting = self.space.choose(hp)
         return self._network(setting, self.epochs, seed=0)
 
-    def fit(self, hp, model, *args, epochs=None, callbacks=(), **kwargs):
+    def fit(
+        self,
+        hp: Any,
+        model: Any,
+        *args: Any,
+        epochs: int | None = None,
+        callbacks: Any = (),
+        **kwargs: Any,
+    ) -> dict:
         """Trains a setting once for every seed.
 
         Args:
@@ -129,7 +138,9 @@ class OptimizerSearch(keras_tuner.HyperModel):
                 f"A trial failed: {type(error).__name__}: {error}"
             ) from error
 
-    def run(self, setting, epochs, seed, callbacks=()):
+    def run(
+        self, setting: Any, epochs: int, seed: int | None, callbacks: Any = ()
+    ) -> dict:
         """One training, or what is kept of it.
 
         Args:
@@ -161,7 +172,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
             print(_line(found), flush=True)
         return found
 
-    def runs(self):
+    def runs(self) -> list:
         """All trainings that are kept, in the order in which they were made."""
         paths = sorted(
             (self.folder / "runs").glob("*.json"),
@@ -187,8 +198,10 @@ class OptimizerSearch(keras_tuner.HyperModel):
     def _trained(self, setting, epochs, seed, callbacks):
         model = self._network(setting, epochs, seed)
         monitor = PlateauMonitor(1 / self.num_classes)
+        x, y = self.train
         batches = datasets.pipeline(
-            *self.train,
+            x,
+            y,
             batch_size=setting["batch_size"],
             shuffle=True,
             augment=setting["augment"],
@@ -196,9 +209,10 @@ class OptimizerSearch(keras_tuner.HyperModel):
             flip=self.flip,
             seed=seed,
         )
+        x, y = self.validation
         model.fit(
             batches,
-            validation_data=datasets.pipeline(*self.validation, 256),
+            validation_data=datasets.pipeline(x, y, batch_size=256),
             epochs=epochs,
             shuffle=False,
             verbose=2 if self.verbose > 1 else 0,

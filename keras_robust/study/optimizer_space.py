@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from dataclasses import field
+from typing import Any
 
 import keras
 
+from keras_robust.messages import shown
 from keras_robust.study.optimizers import make_schedule
 
 OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw")
@@ -54,15 +56,15 @@ class OptimizerSpace:
             raise ValueError(
                 "A space must have networks, and learning rates of optimizers "
                 f"in {OPTIMIZERS}. Received: networks={list(self.networks)}, "
-                f"learning_rates={self.learning_rates}"
+                f"learning_rates={shown(self.learning_rates)}"
             )
         if not self.learning_rate_factor > 1:
             raise ValueError(
                 "Argument `learning_rate_factor` must be > 1. Received: "
-                f"learning_rate_factor={self.learning_rate_factor}"
+                f"learning_rate_factor={shown(self.learning_rate_factor)}"
             )
 
-    def choose(self, hp):
+    def choose(self, hp: Any) -> dict:
         """A setting.
 
         Args:
@@ -91,7 +93,9 @@ class OptimizerSpace:
     def _of_optimizer(self, hp, name, low, high):
         chosen = {
             "learning_rate": hp.Float(
-                *(f"{name}_learning_rate", low, high),
+                f"{name}_learning_rate",
+                low,
+                high,
                 step=self.learning_rate_factor,
                 sampling="log",
             )
@@ -106,7 +110,7 @@ class OptimizerSpace:
         return chosen
 
 
-def optimizer_of(setting, steps):
+def optimizer_of(setting: Any, steps: int) -> Any:
     """The optimizer of a setting.
 
     Args:
@@ -131,7 +135,7 @@ def optimizer_of(setting, steps):
     return keras.optimizers.AdamW(rate, weight_decay=decay)
 
 
-def l2_of(setting):
+def l2_of(setting: Any) -> Any:
     """The weight decay that a network has in its loss."""
     if setting["optimizer"] in DECOUPLED:
         return 0.0

@@ -35,7 +35,7 @@ class Triangle(keras.optimizers.schedules.LearningRateSchedule):
         start: float = 0.2,
         end: float = 0.07,
         rise: float = 0.23,
-    ):
+    ) -> None:
         if int(steps) != steps or steps < 1:
             raise ValueError(
                 "Argument `steps` must be an integer >= 1. "
@@ -83,7 +83,7 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         **kwargs: Arguments of `keras.losses.Loss`.
     """
 
-    def __init__(self, smoothing: float = 0.0, **kwargs: Any):
+    def __init__(self, smoothing: float = 0.0, **kwargs: Any) -> None:
         if not 0 <= smoothing < 1:
             raise ValueError(
                 "Argument `smoothing` must lie in [0, 1). "

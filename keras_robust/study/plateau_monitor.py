@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -49,12 +50,12 @@ class PlateauMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        chance,
-        margin=0.03,
-        metric="accuracy",
-        validation_metric="val_accuracy",
-        path=None,
-    ):
+        chance: float,
+        margin: float = 0.03,
+        metric: str = "accuracy",
+        validation_metric: str = "val_accuracy",
+        path: str | os.PathLike | None = None,
+    ) -> None:
         super().__init__()
         if not (0 <= chance < 1 and 0 <= margin < 1 - chance):
             raise ValueError(
@@ -68,13 +69,15 @@ class PlateauMonitor(keras.callbacks.Callback):
         self.path = None if path is None else Path(path)
         self.curve = {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts a curve, or takes up the one in the file."""
         self.curve = {}
         if self.path is not None and self.path.exists():
             self.curve = json.loads(self.path.read_text(encoding="utf-8"))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Adds an epoch to the curve."""
         logs = logs or {}
         if self.metric not in logs:
@@ -94,14 +97,14 @@ class PlateauMonitor(keras.callbacks.Callback):
             os.replace(part, self.path)
 
     @property
-    def escape_epoch(self):
+    def escape_epoch(self) -> Any:
         """First epoch, from 1, after which training stays above chance."""
         return escape_epoch(
             self.curve.get(self.metric, []), self.chance, self.margin
         )
 
     @property
-    def memorization_gap(self):
+    def memorization_gap(self) -> Any:
         """Training minus validation accuracy at the end, or `None`."""
         validation = self.curve.get(self.validation_metric)
         if not validation:
@@ -109,7 +112,7 @@ class PlateauMonitor(keras.callbacks.Callback):
         return self.curve[self.metric][-1] - validation[-1]
 
     @property
-    def outcome(self):
+    def outcome(self) -> Any:
         """`"stuck"`, `"memorized"` or `"generalized"`, or `None`.
 
         Of the last epoch (the paper's D.4: a split of such data cannot pick
@@ -128,7 +131,7 @@ class PlateauMonitor(keras.callbacks.Callback):
         return "memorized" if gap > self.margin else "stuck"
 
 
-def escape_epoch(accuracy, chance, margin=0.03):
+def escape_epoch(accuracy: Any, chance: float, margin: float = 0.03) -> int:
     """First epoch, from 1, from which on an accuracy is above chance.
 
     Args:

@@ -1,5 +1,7 @@
 """What planted features let one predict."""
 
+from typing import Any
+
 from keras_robust.datasets.planted import KINDS
 from keras_robust.datasets.planted import PlantedFeatures
 
@@ -10,7 +12,7 @@ _SOURCE = (
 )
 
 
-def predictions(data, recipe):
+def predictions(data: Any, recipe: Any) -> dict:
     """What each network should reach, if the paper is right.
 
     Args:

@@ -139,7 +139,7 @@ class Recipe:
     undecidable: dict = field(default_factory=dict)
     too_small: bool = False
 
-    def training_of(self, model):
+    def training_of(self, model: Any) -> Any:
         """The training of a model.
 
         Args:

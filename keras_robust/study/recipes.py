@@ -1,6 +1,7 @@
 """Recipes by data set and preset: plain numbers beside where they come from."""
 
 from dataclasses import replace
+from typing import Any
 
 from keras_robust.datasets.arrays import describe
 from keras_robust.models.parts import CIFAR_MEAN
@@ -305,7 +306,7 @@ RECIPES = {
 }
 
 
-def check_dataset(dataset):
+def check_dataset(dataset: Any) -> None:
     """Raises unless a data set is given by its name.
 
     Args:
@@ -323,7 +324,7 @@ def check_dataset(dataset):
         )
 
 
-def default_preset(dataset):
+def default_preset(dataset: Any) -> Any:
     """The preset that is meant where none is named.
 
     Args:
@@ -338,7 +339,7 @@ def default_preset(dataset):
     return "smoke"
 
 
-def get_recipe(dataset, preset=None):
+def get_recipe(dataset: Any, preset: str | None = None) -> Any:
     """The recipe of a data set and a preset.
 
     Args:

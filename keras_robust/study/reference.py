@@ -2,9 +2,10 @@
 
 import json
 from importlib import resources
+from typing import Any
 
 
-def reference(dataset):
+def reference(dataset: Any) -> dict:
     """Published figures for a data set, in per cent.
 
     Args:

@@ -70,7 +70,7 @@ class Replication:
         seed: int = 0,
         verbose: int = 1,
         logs: str | os.PathLike | None = None,
-    ):
+    ) -> None:
         self.logs = logs and Path(logs)
         self.recipe = recipe
         self.seed = seed

@@ -4,6 +4,8 @@ Found in the report and its public notebook (Capitolo, Hare, Penrod, Rajananda
 2021). Each is the right thing with one thing wrong.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -30,7 +32,7 @@ AM207_RADII = (0.25, 0.5)
 NO_BOX = (-100.0, 101.0)
 
 
-def unpooled_layer(model):
+def unpooled_layer(model: Any) -> str:
     """Name of the layer whose output the `"representation"` pools.
 
     Args:
@@ -49,12 +51,20 @@ class NineTargets(NonRobustifier):
     The report drew targets by `np.random.randint(0, 9)`, whose end is open.
     """
 
-    def draw_targets(self, y, num_classes, random=None):
+    def draw_targets(self, y: Any, num_classes: int, random: Any = None) -> Any:
         """As in `NonRobustifier`, of one class less."""
         return super().draw_targets(y, num_classes - 1, random)
 
 
-def broken_linf(model, x, y, epsilon, step_size=0.1, steps=7, verbose=1):
+def broken_linf(
+    model: Any,
+    x: Any,
+    y: Any,
+    epsilon: Any,
+    step_size: Any = 0.1,
+    steps: int = 7,
+    verbose: int = 1,
+) -> np.ndarray:
     """The report's L-infinity attack, which clips the wrong thing.
 
     It clips the perturbation, not the perturbed image, to the ball around the
@@ -84,7 +94,7 @@ def broken_linf(model, x, y, epsilon, step_size=0.1, steps=7, verbose=1):
     return (x + delta).astype("float32")
 
 
-def enlarged_and_cropped(shape, seed):
+def enlarged_and_cropped(shape: tuple, seed: int | None) -> Any:
     """The report's augmentation, as a function for `tf.data`'s `map`.
 
     It enlarges an image by an eighth where zeros should be put around it, and

@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -29,20 +30,20 @@ _EVERYTHING = 100_000
 
 
 def sweep(
-    source="digits",
-    made="D_rand",
-    output="sweep",
-    preset=None,
-    tuner="grid",
-    trials=None,
-    epochs=None,
-    seeds=2,
-    seed=0,
-    objective="val_accuracy",
-    epsilon=None,
-    verbose=1,
-    **choices,
-):
+    source: Any = "digits",
+    made: str = "D_rand",
+    output: str | int | None = "sweep",
+    preset: str | None = None,
+    tuner: str = "grid",
+    trials: int | None = None,
+    epochs: int | None = None,
+    seeds: int = 2,
+    seed: int | None = 0,
+    objective: str = "val_accuracy",
+    epsilon: Any = None,
+    verbose: int = 1,
+    **choices: Any,
+) -> Any:
     """Searches for what decides whether a network learns a data set.
 
     Writes to `output`: `results.json`, `table.md` and figures; `runs/`, a file
@@ -123,7 +124,11 @@ def sweep(
     }
     _check_same(description, folder / "search.json")
     search = OptimizerSearch(
-        *(data.train, data.validation, data.test, space, folder),
+        data.train,
+        data.validation,
+        test=data.test,
+        space=space,
+        folder=folder,
         epochs=epochs,
         seeds=seeds,
         epsilon=epsilon,

@@ -1,6 +1,7 @@
 """The images of an optimizer search."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class SweepData:
     description: dict
 
 
-def of_study(study, made):
+def of_study(study: Any, made: Any) -> Any:
     """The data of a set that a replication makes.
 
     Args:
@@ -51,7 +52,7 @@ def of_study(study, made):
     return _split(x, t, clean, study.data.test, description)
 
 
-def of_directory(directory):
+def of_directory(directory: str | os.PathLike) -> Any:
     """The data of a generated set on disk.
 
     Args:

@@ -1,6 +1,8 @@
 """Table and figure of an optimizer search."""
 
 import json
+import os
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ _COLORS = {"stuck": "#777777", "memorized": "#ee6677", "generalized": "#4477aa"}
 _MARKERS = {"stuck": "x", "memorized": "s", "generalized": "o"}
 
 
-def write(results, folder, verbose=1):
+def write(results: Any, folder: str | os.PathLike, verbose: int = 1) -> None:
     """Writes `results.json`, `table.md` and the figure.
 
     Args:
@@ -33,7 +35,7 @@ def write(results, folder, verbose=1):
         print(f"Table, figure, numbers: {folder}/")
 
 
-def table(results):
+def table(results: Any) -> str:
     """Markdown: the verdict, and every setting, the best first.
 
     Args:
@@ -67,7 +69,7 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
-def draw(runs):
+def draw(runs: Any) -> Any:
     """Accuracy against learning rate, a panel per optimizer, a dot per seed.
 
     Args:

@@ -1,5 +1,7 @@
 """What the trainings of an optimizer search say."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.study.plateau_monitor import OUTCOMES
@@ -12,12 +14,12 @@ FACTORS = (
 _OF_AN_OPTIMIZER = ("learning_rate", "momentum", "nesterov")
 
 
-def setting_of(run):
+def setting_of(run: Any) -> tuple:
     """What a run's setting is called: all factors that it has."""
     return tuple((name, run[name]) for name in FACTORS if name in run)
 
 
-def summarize(runs):
+def summarize(runs: Any) -> dict:
     """All that is said of the trainings of a search.
 
     Args:
@@ -40,7 +42,7 @@ def summarize(runs):
     return {**found, "verdict": verdict(found)}
 
 
-def best_in_class(runs):
+def best_in_class(runs: Any) -> dict:
     """The best setting of every optimizer, by clean validation accuracy.
 
     Args:
@@ -67,7 +69,7 @@ def best_in_class(runs):
     return best
 
 
-def outcomes(runs):
+def outcomes(runs: Any) -> dict:
     """How many trainings of each optimizer came out how.
 
     Args:
@@ -89,7 +91,7 @@ def outcomes(runs):
     }
 
 
-def variance_explained(runs):
+def variance_explained(runs: Any) -> dict:
     """Share of the variance of test accuracy that each factor explains.
 
     Increments of R squared of linear models with one more factor at a time,
@@ -128,7 +130,7 @@ def variance_explained(runs):
     return shares
 
 
-def seed_agreement(runs):
+def seed_agreement(runs: Any) -> float:
     """Share of settings of which all seeds had the same outcome.
 
     Args:
@@ -142,7 +144,7 @@ def seed_agreement(runs):
     return float(np.mean(same))
 
 
-def robustness_at_equal_accuracy(runs, width=0.02):
+def robustness_at_equal_accuracy(runs: Any, width: float = 0.02) -> dict:
     """Robust accuracy of each optimizer where clean accuracies are alike.
 
     Ma et al. 2023 (arXiv:2308.06703): networks trained by SGD are more robust
@@ -177,7 +179,7 @@ def robustness_at_equal_accuracy(runs, width=0.02):
     return found
 
 
-def verdict(found):
+def verdict(found: Any) -> str:
     """What the numbers say, in a paragraph.
 
     Args:
@@ -210,12 +212,12 @@ def verdict(found):
     )
 
 
-def values_of(runs, name):
+def values_of(runs: Any, name: str) -> list:
     """Different values of a factor, in order of appearance."""
     return list(dict.fromkeys(run[name] for run in runs if name in run))
 
 
-def by_setting(runs):
+def by_setting(runs: Any) -> Any:
     """Runs by setting: those that differ by their seed only."""
     settings = {}
     for run in runs:

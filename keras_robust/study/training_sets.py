@@ -51,7 +51,7 @@ STREAMS = (
 )
 
 
-def controlled(name):
+def controlled(name: str) -> Any:
     """The set that a control or an error is one of; others unchanged.
 
     Args:
@@ -65,7 +65,7 @@ def controlled(name):
     )
 
 
-def is_generated(name):
+def is_generated(name: str) -> bool:
     """Whether a model is trained on images that are made."""
     return name.startswith("D_")
 
@@ -75,7 +75,7 @@ def is_inversion(name: str) -> bool:
     return controlled(name) in ("D_R", "D_NR")
 
 
-def is_robust_source(name):
+def is_robust_source(name: str) -> bool:
     """Whether a generated set takes the features of the adversarial model."""
     return controlled(name) == "D_R" or name.endswith("_robust")
 
@@ -97,7 +97,9 @@ def source_of(name: str, recipe: Any) -> str | None:
     return recipe.relabel_source if controlled(name) in TARGETS else "standard"
 
 
-def transform_of(name, recipe, source, num_classes, seed):
+def transform_of(
+    name: str, recipe: Any, source: Any, num_classes: int, seed: int | None
+) -> Any:
     """What makes a generated set.
 
     Args:

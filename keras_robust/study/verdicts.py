@@ -98,7 +98,7 @@ class Run:
         reading: Where attacked figures are read; `None` if nowhere.
     """
 
-    def __init__(self, run: dict, reading: Reading | None):
+    def __init__(self, run: dict, reading: Reading | None) -> None:
         self.run = run
         self.reading = reading
 

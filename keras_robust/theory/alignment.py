@@ -1,11 +1,13 @@
 """Theorem 3: how well gradients point from one class to the other."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.theory.vulnerability import eigenvalues
 
 
-def minimal_cosine(covariance):
+def minimal_cosine(covariance: Any) -> float:
     """The least cosine between a mean and the gradient at it.
 
     Ilyas et al. 2019, Theorem 3 and Lemma 8: the gradient of the likelihood
@@ -25,7 +27,7 @@ def minimal_cosine(covariance):
     return float(2 * np.sqrt(k) / (1 + k))
 
 
-def worst_direction(covariance):
+def worst_direction(covariance: Any) -> np.ndarray:
     """A mean at which the cosine of `minimal_cosine` is least.
 
     Args:

@@ -1,5 +1,7 @@
 """The game that Theorem 2 relaxes: each example has a ball of its own."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_robust.theory.robust_fit import check_diagonal
@@ -9,8 +11,13 @@ _BISECTIONS = 60
 
 
 def exact_robust_fit(
-    covariance, epsilon, examples=20_000, steps=100, damping=0.5, seed=0
-):
+    covariance: Any,
+    epsilon: Any,
+    examples: int = 20_000,
+    steps: int = 100,
+    damping: float = 0.5,
+    seed: int | None = 0,
+) -> np.ndarray:
     """The robust covariance against perturbations of norm epsilon each.
 
     Ilyas et al. 2019, equation (15), by Monte Carlo: for every deviation v the
@@ -46,7 +53,7 @@ def exact_robust_fit(
     return learned
 
 
-def worst_steps(v, learned, epsilon):
+def worst_steps(v: Any, learned: Any, epsilon: Any) -> np.ndarray:
     """The step of norm epsilon that raises the loss of each example most.
 
     It solves `max_{||d|| <= epsilon} (v + d)' S^-1 (v + d)`, a trust region

@@ -1,5 +1,7 @@
 """The Gaussian model as a Keras layer, to train by gradients."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -22,7 +24,7 @@ class GaussianLogits(keras.layers.Layer):
     ```
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Makes mean and logarithms of variances."""
         dimension = input_shape[-1]
         self.mean = self.add_weight(
@@ -32,7 +34,7 @@ class GaussianLogits(keras.layers.Layer):
             shape=(dimension,), initializer="zeros", name="log_variance"
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         """Logits `(N, 2)`."""
         volume = ops.sum(self.log_variance) + inputs.shape[-1] * np.log(
             2 * np.pi
@@ -51,17 +53,17 @@ class GaussianLogits(keras.layers.Layer):
         ]
         return ops.stack(logits, axis=-1)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         """`(N, 2)`."""
         return (*input_shape[:-1], 2)
 
     @property
-    def covariance(self):
+    def covariance(self) -> Any:
         """The variances that were learned, `(d,)`."""
         return np.exp(ops.convert_to_numpy(self.log_variance))
 
     @staticmethod
-    def loss(y, logits):
+    def loss(y: Any, logits: Any) -> Any:
         """Negative log likelihood of each example under its own label.
 
         Args:

@@ -1,6 +1,10 @@
 """Two Gaussians of opposite means, and linear rules that tell them apart."""
 
+from typing import Any
+
 import numpy as np
+
+from keras_robust.messages import shown
 
 # The norm in which a linear rule's weights count against an attack.
 _DUALS = {"l1": np.inf, "l2": 2, "linf": 1}
@@ -28,7 +32,7 @@ class GaussianModel:
     ```
     """
 
-    def __init__(self, mean, covariance):
+    def __init__(self, mean: Any, covariance: Any) -> None:
         self.mean = np.asarray(mean, "float64")
         covariance = np.asarray(covariance, "float64")
         if covariance.ndim == 1:
@@ -49,7 +53,7 @@ class GaussianModel:
             )
         self.covariance = covariance
 
-    def sample(self, examples, seed=None):
+    def sample(self, examples: int, seed: int | None = None) -> tuple:
         """Draws examples.
 
         Args:
@@ -66,7 +70,7 @@ class GaussianModel:
         return y[:, None] * self.mean + noise @ root.T, y
 
     @classmethod
-    def fit(cls, x, y):
+    def fit(cls, x: Any, y: Any) -> Any:
         """The model of maximum likelihood, equation (11).
 
         Args:
@@ -82,11 +86,11 @@ class GaussianModel:
         return cls(mean, centered.T @ centered / len(aligned))
 
     @property
-    def weights(self):
+    def weights(self) -> Any:
         """Those of the likelihood classifier, `covariance^-1 mean`."""
         return np.linalg.solve(self.covariance, self.mean)
 
-    def negative_log_likelihood(self, x, y):
+    def negative_log_likelihood(self, x: Any, y: Any) -> Any:
         """Of each example under its label, `(N,)`.
 
         Args:
@@ -98,7 +102,9 @@ class GaussianModel:
         _, log_volume = np.linalg.slogdet(2 * np.pi * self.covariance)
         return (squares + log_volume) / 2
 
-    def accuracy(self, epsilon=0.0, norm="l2", weights=None):
+    def accuracy(
+        self, epsilon: Any = 0.0, norm: Any = "l2", weights: Any = None
+    ) -> float:
         """Accuracy of a linear rule on this model's data, attacked.
 
         `Phi((w' mean - epsilon ||w||_q) / sqrt(w' covariance w))`, where q is
@@ -121,7 +127,7 @@ class GaussianModel:
         if norm not in _DUALS or not epsilon >= 0:
             raise ValueError(
                 f"Argument `norm` must be one of {tuple(_DUALS)} and `epsilon` "
-                f">= 0. Received: norm={norm!r}, epsilon={epsilon}"
+                f">= 0. Received: norm={shown(norm)}, epsilon={shown(epsilon)}"
             )
         w = self.weights if weights is None else np.asarray(weights, "float64")
         margin = w @ self.mean - epsilon * np.linalg.norm(w, _DUALS[norm])

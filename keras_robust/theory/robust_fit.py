@@ -1,8 +1,11 @@
 """Theorem 2: what robust maximum likelihood learns."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from keras_robust.messages import shown
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class RobustFit:
     multiplier: float
 
 
-def robust_fit(covariance, epsilon):
+def robust_fit(covariance: Any, epsilon: Any) -> Any:
     """The robust covariance, for any budget, by one bisection.
 
     Ilyas et al. 2019, Theorem 2 and equation (20): an adversary chooses a
@@ -69,7 +72,7 @@ def robust_fit(covariance, epsilon):
     return RobustFit(s * (1 + m) ** 2, m, multiplier)
 
 
-def multiplier_bounds(covariance, epsilon):
+def multiplier_bounds(covariance: Any, epsilon: Any) -> tuple:
     """Bounds of the multiplier of `robust_fit`.
 
     Ilyas et al. 2019, Theorem 2, with explicit constants from its proof.
@@ -90,7 +93,7 @@ def multiplier_bounds(covariance, epsilon):
     return float(low), float(high)
 
 
-def check_diagonal(covariance):
+def check_diagonal(covariance: Any) -> Any:
     """The diagonal of a covariance as float64.
 
     Raises:
@@ -101,7 +104,7 @@ def check_diagonal(covariance):
         raise ValueError(
             "Argument `covariance` must be a positive diagonal `(d,)`; rotate "
             "the data to the eigenvectors of a full one. "
-            f"Received: covariance={covariance}"
+            f"Received: covariance={shown(covariance)}"
         )
     return s
 

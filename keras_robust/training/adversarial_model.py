@@ -12,11 +12,14 @@ from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.classifier import check_built
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.messages import shown
 from keras_robust.training.arguments import check_attack
 from keras_robust.training.arguments import check_counts_steps
 from keras_robust.training.arguments import check_filepath
 from keras_robust.training.arguments import check_front
+from keras_robust.training.arguments import check_keras_arguments
 from keras_robust.training.arguments import check_kind
+from keras_robust.training.arguments import check_metrics
 from keras_robust.training.arguments import check_schedule
 from keras_robust.training.array_checks import check_arrays
 from keras_robust.training.augmentation import front_of
@@ -114,7 +117,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         attacked: str | int | None = None,
         output: str | int | None = None,
         **kwargs: Any,
-    ):
+    ) -> None:
+        check_keras_arguments(type(self), kwargs)
         # The inner model casts its inputs itself, as without this one.
         super().__init__(**{"autocast": False, **kwargs})
         check_built(model)
@@ -122,7 +126,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         if augmentation not in ("auto", None):
             raise ValueError(
                 "Argument `augmentation` must be 'auto' or None. "
-                f"Received: augmentation={augmentation!r}"
+                f"Received: augmentation={shown(augmentation)}"
             )
         self.model = model
         self.attack = attack
@@ -198,6 +202,14 @@ class AdversarialModel(backend.Trainer, keras.Model):
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; metrics are copied for attacked inputs."""
+        names, structure = output_names(self.model), 0.0
+        if shows_graph(self.model):
+            structure = output_structure(self.model)
+        for argument, given in (
+            ("metrics", metrics),
+            ("weighted_metrics", weighted_metrics),
+        ):
+            check_metrics(given, argument, names, structure)
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -208,9 +220,6 @@ class AdversarialModel(backend.Trainer, keras.Model):
         )
         if self._own_loss is not None:
             self._own_loss.compile(loss, loss_weights)
-        names, structure = output_names(self.model), 0.0
-        if shows_graph(self.model):
-            structure = output_structure(self.model)
         self._loss_parts = None
         if loss is not None:
             self._loss_parts = CompiledLoss(loss, loss_weights, names)
@@ -315,6 +324,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
             "value_range": attack.attack.value_range,
             "classes": attack.num_classes(batch),
             "replicas": self._replicas,
+            "rank": len(batch.image.shape),
         }
         self._batch_checks.update_state(findings)
 

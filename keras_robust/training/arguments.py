@@ -1,11 +1,75 @@
 """Checks of the arguments of `AdversarialModel`."""
 
+import inspect
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.classifier import Classifier
+from keras_robust.messages import shown
+
+
+def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:
+    """Check that what is handed on to `keras.Model` is an argument of it.
+
+    Args:
+        cls: The class that is made.
+        arguments: Keyword arguments that are none of its own.
+
+    Raises:
+        TypeError: If one is unknown; the message suggests the name meant.
+    """
+    keras_own = _names(keras.layers.Layer)
+    unknown = [name for name in arguments if name not in keras_own]
+    if unknown:
+        known = list(dict.fromkeys([*_names(cls), *keras_own]))
+        raise TypeError(unknown_name(cls, unknown[0], known))
+
+
+def _names(cls):
+    """Names of the arguments of a constructor, but for `**kwargs`."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    named = [one for one in parameters if one.kind not in rest]
+    return [parameter.name for parameter in named if parameter.name != "self"]
+
+
+def check_metrics(
+    metrics: Any, argument: str, names: list[str] | None, structure: Any
+) -> None:
+    """Check that the metrics of several outputs say whose they are.
+
+    Args:
+        metrics: `metrics` or `weighted_metrics` of `compile`.
+        argument: Which of the two.
+        names: Names of the outputs, `None` for a model that hides them.
+        structure: The outputs, as the model gives them.
+
+    Raises:
+        ValueError: If they are no list of one entry per output and no
+            dictionary of outputs.
+    """
+    if not metrics or not names or len(names) < 2:
+        return
+    if len(keras.tree.flatten(structure)) != len(structure):
+        # Nested outputs, whose structure Keras compares.
+        return
+    if isinstance(metrics, dict):
+        fits = set(metrics) <= set(names)
+    elif isinstance(metrics, (list, tuple)):
+        fits = len(metrics) == len(names)
+    else:
+        # Keras says that it must be a list.
+        return
+    if not fits:
+        raise ValueError(
+            f"Argument `{argument}` of compile must be a dictionary with keys "
+            f"among the outputs {names}, or a list with one entry for each of "
+            f"them. Received: {argument}={shown(metrics)}"
+        )
 
 
 def check_kind(attack: Any, name: str) -> None:
@@ -22,7 +86,7 @@ def check_kind(attack: Any, name: str) -> None:
         raise ValueError(
             f"Argument `{name}` must be a PGDAttack or FGSMAttack: the others "
             "do not fit into a train step. "
-            f"Received: {name}={attack!r}"
+            f"Received: {name}={shown(attack)}"
         )
 
 
@@ -132,7 +196,7 @@ def check_counts_steps(clock: Any) -> None:
         raise ValueError(
             "Argument `epsilon_schedule` must count steps where epochs are not "
             "known: train_on_batch has none. "
-            f"Received: epsilon_schedule={clock.schedule!r}"
+            f"Received: epsilon_schedule={shown(clock.schedule)}"
         )
 
 

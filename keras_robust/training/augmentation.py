@@ -68,7 +68,7 @@ class Front:
         entry: `Entry` where the network behind them begins.
     """
 
-    def __init__(self, classifier: Classifier, walk: Walk):
+    def __init__(self, classifier: Classifier, walk: Walk) -> None:
         self.classifier = classifier
         self.layers = walk.layers
         self.entry = walk.entry
@@ -159,7 +159,9 @@ class RestOutputs(RawOutputs):
         into: From the units of the input to its own.
     """
 
-    def __init__(self, classifier, loss, entry, into):
+    def __init__(
+        self, classifier: Any, loss: Any, entry: Any, into: str
+    ) -> None:
         super().__init__(classifier, loss, entry)
         self._into = into
 

@@ -23,6 +23,7 @@ from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
+from keras_robust.messages import shown
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
 from keras_robust.training.source_checks import image_findings
@@ -75,7 +76,7 @@ class BatchAttack:
         attack: GradientAttack,
         loss: Any,
         own_loss: Any = None,
-    ):
+    ) -> None:
         self._model = model
         self.given = attack
         self._loss = loss
@@ -309,9 +310,9 @@ class BatchAttack:
         loss = self.given.loss
         if not callable(loss):
             raise ValueError(
-                f"An attack with loss={loss!r} needs labels that are numbers "
-                "of classes; loss='compiled' takes all that the model's own "
-                "loss takes. Received: labels of another kind"
+                f"An attack with loss={shown(loss)} needs labels that are "
+                "numbers of classes; loss='compiled' takes all that the "
+                "model's own loss takes. Received: labels of another kind"
             )
         outputs = self._raw(front, self._any_loss())
         sign = -1.0 if self.given.targeted else 1.0
@@ -454,7 +455,7 @@ class SoftObjective:
         targeted: Whether the labels are to be reached.
     """
 
-    def __init__(self, logits: Any, targeted: bool):
+    def __init__(self, logits: Any, targeted: bool) -> None:
         self.logits = logits
         self.targeted = targeted
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import keras
 
+from keras_robust.messages import shown
+
 # Names of clean metrics, and of a metric of Keras with the same direction.
 _HIGHER = "binary_accuracy"
 _LOWER = "mean_squared_error"
@@ -46,7 +48,7 @@ def _stand_in(name: str, like: str) -> Callable:
         raise ValueError(
             "Argument `metrics` of compile must hold clean metrics: "
             "AdversarialModel logs those on attacked inputs by itself. "
-            f"Received: {name!r}"
+            f"Received: {shown(name)}"
         )
 
     refuse.__name__ = like

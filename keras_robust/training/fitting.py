@@ -18,7 +18,7 @@ class Follower(keras.callbacks.Callback):
         clock: The model's `EpsilonClock`, or `None`.
     """
 
-    def __init__(self, watch: SourceWatch, clock: EpsilonClock | None):
+    def __init__(self, watch: SourceWatch, clock: EpsilonClock | None) -> None:
         super().__init__()
         self._watch = watch
         self._clock = clock

@@ -56,7 +56,7 @@ class OwnLoss:
         model: The wrapped model, held weakly.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model) -> None:
         self._model = weakref.ref(model)
         parameters = inspect.signature(model.compute_loss).parameters
         self._takes_training = "training" in parameters or any(

@@ -21,7 +21,7 @@ class RobustMetric(keras.metrics.Metric):
         name: Name of the clean metric in logs.
     """
 
-    def __init__(self, metric: keras.metrics.Metric, name: str):
+    def __init__(self, metric: keras.metrics.Metric, name: str) -> None:
         super().__init__(name=PREFIX + name)
         self.metric = metric
         # What `EarlyStopping(mode="auto")` looks at.
@@ -32,17 +32,19 @@ class RobustMetric(keras.metrics.Metric):
         # Some metrics make their variables in the first update.
         self.is_ready = False
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
         """As the metric; nothing while Keras sorts metrics by outputs."""
         if self.is_awake:
             self.metric.update_state(y_true, y_pred, sample_weight)
             self.is_ready = True
 
-    def result(self):
+    def result(self) -> Any:
         """The metric's; 0 before its first update."""
         return self.metric.result() if self.is_ready else ops.zeros(())
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """The metric's, once there is a state."""
         if self.is_ready:
             self.metric.reset_state()
@@ -51,15 +53,17 @@ class RobustMetric(keras.metrics.Metric):
 class _Told(keras.metrics.Mean):
     """A mean of numbers that are told, not computed from outputs."""
 
-    def __init__(self, name, direction):
+    def __init__(self, name: str, direction: Any) -> None:
         super().__init__(name=name)
         self._direction = direction
 
-    def update_state(self, values, outputs=None, sample_weight=None):
+    def update_state(
+        self, values: Any, outputs: Any = None, sample_weight: Any = None
+    ) -> None:
         """Nothing: see `tell`."""
         del values, outputs, sample_weight
 
-    def tell(self, values, weight=None):
+    def tell(self, values: Any, weight: Any = None) -> None:
         """Adds numbers to the mean."""
         super().update_state(values, weight)
 
@@ -67,7 +71,7 @@ class _Told(keras.metrics.Mean):
 class _Holder(keras.Model):
     """A model without layers, compiled so that Keras sorts its metrics."""
 
-    def __init__(self, output_names=None):
+    def __init__(self, output_names: Any = None) -> None:
         super().__init__()
         if output_names:
             self.output_names = output_names
@@ -190,7 +194,7 @@ class RobustMetrics:
         weighted_metrics: Any,
         structure: Any,
         output_names: list[str] | None,
-    ):
+    ) -> None:
         self.is_single = not keras.tree.is_nested(structure)
         self.loss = _Told(LOSS, "down")
         self.accuracy = _Told(ACCURACY, "up")

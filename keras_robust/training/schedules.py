@@ -22,7 +22,9 @@ class EpsilonSchedule(ABC):
         ValueError: If not exactly one of the two is a number > 0.
     """
 
-    def __init__(self, epochs: float | None = None, steps: int | None = None):
+    def __init__(
+        self, epochs: float | None = None, steps: int | None = None
+    ) -> None:
         given = [length for length in (epochs, steps) if length is not None]
         if len(given) != 1 or not given[0] > 0:
             raise ValueError(
@@ -86,7 +88,7 @@ class LinearWarmup(EpsilonSchedule):
         epochs: float | None = None,
         steps: int | None = None,
         start: float = 0.0,
-    ):
+    ) -> None:
         super().__init__(epochs, steps)
         if not 0 <= start <= 1:
             raise ValueError(
@@ -116,7 +118,7 @@ class EpsilonClock:
         ValueError: If `schedule` is neither.
     """
 
-    def __init__(self, model: keras.Model, schedule: Any):
+    def __init__(self, model: keras.Model, schedule: Any) -> None:
         keras_schedule = keras.optimizers.schedules.LearningRateSchedule
         self._is_share = isinstance(schedule, EpsilonSchedule)
         if not self._is_share and not isinstance(schedule, keras_schedule):

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
 from keras_robust.training.tasks import OTHER
 
@@ -82,7 +83,7 @@ def _all(values):
 class BatchChecks(keras.metrics.Metric):
     """Gathers findings of batches, inside compiled steps."""
 
-    def __init__(self, name: str = "batch_checks"):
+    def __init__(self, name: str = "batch_checks") -> None:
         super().__init__(name=name)
         self._sums = self.add_variable((len(_SUMS),), "zeros", name="sums")
         far = keras.initializers.Constant(_FAR)
@@ -90,7 +91,7 @@ class BatchChecks(keras.metrics.Metric):
         far = keras.initializers.Constant(-_FAR)
         self._most = self.add_variable((len(_MOST),), far, name="most")
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Forgets all batches."""
         self._sums.assign(np.zeros(len(_SUMS), "float32"))
         self._least.assign(np.full(len(_LEAST), _FAR, "float32"))
@@ -101,7 +102,7 @@ class BatchChecks(keras.metrics.Metric):
         """Whether no batch was counted yet, as a bool tensor."""
         return ops.equal(ops.convert_to_tensor(self._sums)[0], 0)
 
-    def update_state(self, findings: dict[str, Any]):
+    def update_state(self, findings: dict[str, Any]) -> None:
         """Adds the findings of a batch.
 
         Args:
@@ -117,7 +118,7 @@ class BatchChecks(keras.metrics.Metric):
         self._least.assign(ops.minimum(self._least, row(_LEAST, _FAR)))
         self._most.assign(ops.maximum(self._most, row(_MOST, -_FAR)))
 
-    def result(self):
+    def result(self) -> Any:
         """All findings as one vector, which is read in one go."""
         return ops.concatenate(
             [
@@ -135,7 +136,7 @@ class SourceWatch:
             `value_range`, and `classes` where labels are of classes.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.context: dict[str, dict] = {}
         self._waiting: deque = deque()
         self._calls = 0
@@ -188,9 +189,10 @@ class SourceWatch:
                 raise
             self._warn_if_stuck(found, step)
 
-    def _judge(self, found, value_range, classes=None, replicas=1):
+    def _judge(self, found, value_range, classes=None, replicas=1, rank=2):
         if found["outside"]:
-            pair = np.asarray([[found["least"], found["most"]]], "float32")
+            pair = np.asarray([found["least"], found["most"]], "float32")
+            pair = pair.reshape((1,) * (rank - 1) + (2,))
             if found["infinite"]:
                 pair[:] = np.nan
             if replicas == 1 and np.ndim(value_range[0]) == 0:
@@ -198,7 +200,7 @@ class SourceWatch:
                 checks.check_images(pair, value_range)
             raise ValueError(
                 "Argument `x` must lie in "
-                f"value_range={tuple(value_range)} and be finite. "
+                f"value_range={shown(tuple(value_range))} and be finite. "
                 "Received: values outside"
             )
         if found["wrong"] and classes is None:
