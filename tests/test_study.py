@@ -55,7 +55,7 @@ def test_all_stages_and_their_files(smoke_run):
     assert {"recipe", "seeds", "versions", "machine", "backend"} <= set(results)
     stages = results["seconds_by_seed_and_stage"]["3"]
     # Trainings, two of another architecture; sets; evaluations; measures.
-    assert len(stages) == 14 + 10 + 12 + 3 and min(stages.values()) >= 0
+    assert len(stages) == 14 + 10 + 12 + 4 and min(stages.values()) >= 0
     curves = results["runs"]["3"]["curves"]
     assert {*study.MODELS, "D_det-narrow"} < set(curves)
     assert len(curves["D_rand"]["curve"]["val_accuracy"]) == 2
