@@ -1,3 +1,7 @@
+from dataclasses import dataclass
+from dataclasses import fields
+
+import keras
 import numpy as np
 import pytest
 from conftest import norms
@@ -5,6 +9,9 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.attacks import compiled
+from keras_robust.attacks import survivor_attack
+from keras_robust.attacks.balls import Box
+from keras_robust.attacks.loop import GradientLoop
 
 
 def test_shrinking_a_batch_changes_nothing(varied, monkeypatch):
@@ -77,3 +84,94 @@ def test_the_cost_grows_with_survivors(varied, name, monkeypatch):
     computed.clear()
     hard(model, x, y)
     assert cost <= sum(computed) / 3
+
+
+ATTACKS = {
+    "pgd": lambda: kr.PGDAttack("l2", 0.4, steps=2),
+    "pgd early stop": lambda: kr.PGDAttack("l2", 0.4, steps=2, early_stop=True),
+    "pgd, one radius per feature": lambda: kr.PGDAttack(
+        "linf", np.full((6, 6, 2), 0.1), steps=2
+    ),
+    "pgd, a box per feature": lambda: kr.PGDAttack(
+        "l2",
+        0.4,
+        steps=2,
+        value_range=(np.zeros((6, 6, 2)), np.ones((6, 6, 2))),
+    ),
+    "pgd, a loss of Keras": lambda: kr.PGDAttack(
+        "l2", 0.4, steps=2, loss="compiled"
+    ),
+    "apgd": lambda: kr.APGDAttack("l1", 4.0, steps=2, seed=0),
+    "apgd-t": lambda: kr.APGDAttack(
+        "l2", 0.4, steps=2, loss="targeted_margin", seed=0
+    ),
+    "fab": lambda: kr.FABAttack("l2", 0.4, steps=2, seed=0),
+    "square": lambda: kr.SquareAttack("l2", 0.4, queries=2, seed=0),
+    "carlini-wagner": lambda: kr.CarliniWagnerL2(steps=2),
+    "spatial": lambda: kr.SpatialAttack(),
+}
+
+
+@pytest.mark.slow_on_jax
+@pytest.mark.parametrize("name", ATTACKS)
+def test_equal_attacks_share_what_is_compiled(name, varied, monkeypatch):
+    _, x, y = varied
+    # For which nothing is compiled yet.
+    model = keras.models.clone_model(varied[0])
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(True))
+    made = []
+
+    class Counted(compiled.CompiledLoop):
+        def __init__(self, loop, *args, **options):
+            made.append(loop)
+            super().__init__(loop, *args, **options)
+
+    monkeypatch.setattr(survivor_attack, "CompiledLoop", Counted)
+    first = ATTACKS[name]()
+    expected = first(model, x, y)
+    count = len(made)
+    assert count >= 1
+    first(model, x, y)
+    found = ATTACKS[name]()(model, x, y)
+    assert len(made) == count
+    np.testing.assert_array_equal(found, expected)
+    if first.epsilon is not None:
+        # The radius is an input of the loop.
+        first.replace(epsilon=np.asarray(first.epsilon) / 2)(model, x, y)
+        assert len(made) == count
+
+
+def test_loops_of_one_name_share_nothing(varied):
+    """A subclass of a user may have the name of ours, or of another one."""
+    model, x, y = varied
+
+    def make(sign):
+        @dataclass(frozen=True, kw_only=True)
+        class Loop(GradientLoop):
+            def step(self, inputs, state):
+                moved = state["x"] + sign * 0.01
+                return {**super().step(inputs, state), "x": moved}
+
+        class Attack(kr.PGDAttack):
+            def _loop(self, objective, scored):
+                loop = super()._loop(objective, scored)
+                return Loop(
+                    **{f.name: getattr(loop, f.name) for f in fields(loop)}
+                )
+
+        return Attack("linf", 0.4, steps=1)
+
+    up, down = make(1.0), make(-1.0)
+    assert type(up).__name__ == type(down).__name__
+    inside = np.clip(x, 0.1, 0.9)
+    np.testing.assert_allclose(up(model, inside, y), inside + 0.01, atol=1e-6)
+    np.testing.assert_allclose(down(model, inside, y), inside - 0.01, atol=1e-6)
+
+
+def test_a_box_of_arrays_is_a_key():
+    low, high = np.zeros((2, 1)), np.ones((2, 1))
+    first, second = Box((low, high)), Box((low.copy(), high.copy()))
+    assert first == second and hash(first) == hash(second)
+    assert first != Box((low, high * 2)) and first != Box((0.0, 1.0))
+    assert Box((0, 1)) == Box((0.0, 1.0))
+    assert first != (low, high)

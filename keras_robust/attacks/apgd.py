@@ -162,10 +162,6 @@ class APGDAttack(SurvivorAttack):
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def loop_key(self, problem: Problem, go: Any) -> tuple:
-        """What the compiled loop depends on."""
-        return (self.loss, self.random_start, self.eot, self.steps)
-
     def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes."""
         logits = problem.classifier.logits
@@ -180,10 +176,10 @@ class APGDAttack(SurvivorAttack):
                 first_loss = -1e30
         kind = AutoPGDL1Loop if self.norm == "l1" else AutoPGDLoop
         return kind(
-            objective,
-            self.ball,
-            self.value_range,
-            self.steps,
+            objective=objective,
+            ball=self.ball,
+            value_range=self.value_range,
+            steps=self.steps,
             first_loss=first_loss,
             early_stop=self.early_stop,
             eot=self.eot,

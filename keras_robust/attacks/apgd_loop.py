@@ -1,7 +1,9 @@
 """Auto-PGD: gradient ascent with momentum that finds its own step size."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 from keras import ops
 
@@ -19,6 +21,7 @@ _MOMENTUM = 0.25
 _RISING = 0.75
 
 
+@dataclass(frozen=True, kw_only=True)
 class AutoPGDLoop(GradientLoop):
     """Auto-PGD in an L2 or L-infinity ball (Croce & Hein 2020, algorithm 1).
 
@@ -27,44 +30,34 @@ class AutoPGDLoop(GradientLoop):
     best loss and step size both stayed as they were, halves its step and goes
     back to its best point.
 
-    Args:
-        objective: See `GradientLoop`.
-        ball: See `GradientLoop`.
-        value_range: See `GradientLoop`.
+    Attributes, besides those of `GradientLoop`:
         steps: Int, steps in all; the schedule depends on it.
         first_loss: What the loss after the first step is compared with, to
             count it as a rise. The published code has 0 there, not the loss
             at the start; for log-odds that is minus infinity.
-        early_stop: See `GradientLoop`.
-        eot: See `GradientLoop`.
     """
 
-    unrolls = False
+    unrolls: ClassVar[bool] = False
     # The first step, in units of epsilon.
-    first_step = 2.0
+    first_step: ClassVar[float] = 2.0
 
-    def __init__(
-        self,
-        objective: Any,
-        ball: Any,
-        value_range: Any,
-        steps: int,
-        first_loss: float = 0.0,
-        early_stop: bool = False,
-        eot: int = 1,
-    ) -> None:
-        super().__init__(
-            objective,
-            ball,
-            value_range,
-            early_stop=early_stop,
-            scored=True,
-            eot=eot,
-        )
-        self.first_loss = first_loss
-        self.first_window = max(int(0.22 * steps), 1)
-        self.least_window = max(int(0.06 * steps), 1)
-        self.shorter = max(int(0.03 * steps), 1)
+    steps: int
+    first_loss: float = 0.0
+
+    @property
+    def first_window(self) -> int:
+        """Steps up to the first checkpoint."""
+        return max(int(0.22 * self.steps), 1)
+
+    @property
+    def least_window(self) -> int:
+        """The fewest steps between two checkpoints."""
+        return max(int(0.06 * self.steps), 1)
+
+    @property
+    def shorter(self) -> int:
+        """How much shorter each window is than the one before."""
+        return max(int(0.03 * self.steps), 1)
 
     def init(self, inputs: Any) -> Any:
         """State after a look at the start."""
@@ -193,6 +186,7 @@ class AutoPGDLoop(GradientLoop):
         return {**found, "x": self._tighten(inputs, found["x"])}
 
 
+@dataclass(frozen=True, kw_only=True)
 class AutoPGDL1Loop(AutoPGDLoop):
     """Auto-PGD in the L1 ball (Croce & Hein 2021, arXiv:2103.01208, sec. 4).
 
@@ -201,21 +195,24 @@ class AutoPGDL1Loop(AutoPGDLoop):
     box together; there is no momentum.
     """
 
-    first_step = 1.0
+    first_step: ClassVar[float] = 1.0
     # Entries moved by the first steps, as a share.
-    _share = 0.2
+    _share: ClassVar[float] = 0.2
 
-    def __init__(
-        self,
-        objective: Any,
-        ball: Any,
-        value_range: Any,
-        steps: int,
-        **options: Any,
-    ) -> None:
-        super().__init__(objective, ball, value_range, steps, **options)
-        self.first_window = max(int(0.04 * steps), 1)
-        self.least_window, self.shorter = self.first_window, 0
+    @property
+    def first_window(self) -> int:
+        """Steps between two checkpoints."""
+        return max(int(0.04 * self.steps), 1)
+
+    @property
+    def least_window(self) -> int:
+        """The same: windows do not change."""
+        return self.first_window
+
+    @property
+    def shorter(self) -> int:
+        """0: windows do not change."""
+        return 0
 
     def extra_state(self, inputs: Any, x: Any) -> dict:
         """Share of the entries that a step moves, and the last sparsity."""

@@ -11,6 +11,31 @@ import numpy as np
 from keras import ops
 
 
+class Box(tuple):
+    """`(low, high)`, numbers or arrays, equal to another one of equal values.
+
+    A tuple of arrays cannot be a key, or part of one.
+
+    Args:
+        value_range: `(low, high)`.
+    """
+
+    def _key(self):
+        return tuple(
+            (np.shape(end), np.asarray(end, "float64").tobytes())
+            for end in self
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Box) and self._key() == other._key()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
 def per_example(values: Any, like: Any) -> Any:
     """Reshape `(N,)` to `(N, 1, ..., 1)` so that it broadcasts to `like`.
 

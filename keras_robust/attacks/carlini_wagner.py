@@ -101,23 +101,14 @@ class CarliniWagnerL2(SurvivorAttack):
         """The image itself."""
         return {}
 
-    def loop_key(self, problem: Problem, go: Any) -> tuple:
-        """What the compiled loop depends on."""
-        return (
-            self.learning_rate,
-            self.first_constant,
-            self.confidence,
-            self.steps,
-        )
-
     def loop(self, problem: Problem, go: Any) -> Any:
         """The only loop."""
         return CarliniWagnerLoop(
-            problem.classifier.logits,
-            self.value_range,
-            self.targeted,
-            self.steps,
-            self.learning_rate,
-            self.first_constant,
-            self.confidence,
+            logits=problem.classifier.logits,
+            value_range=self.value_range,
+            targeted=self.targeted,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            first_constant=self.first_constant,
+            confidence=self.confidence,
         )

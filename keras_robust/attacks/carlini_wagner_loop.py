@@ -1,6 +1,8 @@
 """Carlini & Wagner's search for the smallest L2 perturbation."""
 
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 from keras import ops
 
@@ -23,15 +25,15 @@ _INSIDE = 0.999999
 _UNBOUNDED = 1e10
 
 
+@dataclass(frozen=True, kw_only=True)
 class CarliniWagnerLoop(GradientLoop):
     """Adam on `||x - x_0||^2 + c f(x)` in tanh space, c by binary search.
 
     Carlini & Wagner 2017 (arXiv:1608.04644), sections V-VI, with objective f6:
     `f = max(z_y - max_{j != y} z_j + confidence, 0)`.
 
-    Args:
+    Attributes, besides those of `GradientLoop`:
         logits: `(x, draw) -> (N, C)` logits of a frozen model.
-        value_range: `(low, high)`, the box.
         targeted: Whether `y` is the label to reach.
         steps: Int, Adam steps for one constant.
         learning_rate: Float, of Adam, in tanh space.
@@ -39,25 +41,16 @@ class CarliniWagnerLoop(GradientLoop):
         confidence: Float >= 0, how far beyond the boundary.
     """
 
-    unrolls = False
+    unrolls: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        logits: Any,
-        value_range: Any,
-        targeted: bool,
-        steps: int,
-        learning_rate: float,
-        first_constant: float,
-        confidence: float,
-    ) -> None:
-        super().__init__(None, L2Ball, value_range, scored=True)
-        self.logits = logits
-        self.targeted = targeted
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.first_constant = first_constant
-        self.confidence = confidence
+    objective: Any = None
+    ball: Any = L2Ball
+    logits: Any
+    targeted: bool
+    steps: int
+    learning_rate: float
+    first_constant: float
+    confidence: float
 
     def to_box(self, w: Any) -> Any:
         """From tanh space to the box."""

@@ -134,22 +134,12 @@ class FABAttack(SurvivorAttack):
             return {}
         return super().begin(problem, go, draws, rows, inputs)
 
-    def loop_key(self, problem: Problem, go: Any) -> tuple:
-        """What the compiled loop depends on."""
-        return (
-            self.targets is None,
-            self.mix,
-            self.overshoot,
-            self.shrink_back,
-            go[0] > 0,
-        )
-
     def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes that start alike."""
         return FABLoop(
-            problem.classifier.logits,
-            self.ball,
-            self.value_range,
+            logits=problem.classifier.logits,
+            ball=self.ball,
+            value_range=self.value_range,
             to_target=self.targeted or self.targets is not None,
             targeted=self.targeted,
             mix=self.mix,

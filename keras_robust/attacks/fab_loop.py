@@ -1,6 +1,8 @@
 """FAB: the nearest point of the decision boundary, step by step."""
 
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
@@ -23,6 +25,7 @@ from keras_robust.classifier import prepared
 _DUAL = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
 
 
+@dataclass(frozen=True, kw_only=True)
 class FABLoop(GradientLoop):
     """Fast adaptive boundary (Croce & Hein 2020, arXiv:1907.02044, alg. 1).
 
@@ -30,10 +33,8 @@ class FABLoop(GradientLoop):
     the image, mixes the two, overshoots a little; a point beyond the boundary
     is remembered if it is nearer than before, and moved back to the image.
 
-    Args:
+    Attributes, besides those of `GradientLoop`:
         logits: `(x, draw) -> (N, C)` logits of a frozen model.
-        ball: A class of `balls`, for its norm.
-        value_range: `(low, high)`, the box.
         to_target: Whether the boundary is that to `inputs["target"]`, instead
             of the nearest one.
         targeted: Whether only the target counts as a success.
@@ -44,29 +45,15 @@ class FABLoop(GradientLoop):
             radius.
     """
 
-    unrolls = False
+    unrolls: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        logits: Any,
-        ball: Any,
-        value_range: Any,
-        to_target: bool,
-        targeted: bool = False,
-        mix: float = 0.1,
-        overshoot: float = 1.05,
-        shrink_back: float = 0.9,
-        early_stop: bool = False,
-    ) -> None:
-        super().__init__(
-            None, ball, value_range, early_stop=early_stop, scored=True
-        )
-        self.logits = logits
-        self.to_target = to_target
-        self.targeted = targeted
-        self.mix = mix
-        self.overshoot = overshoot
-        self.shrink_back = shrink_back
+    objective: Any = None
+    logits: Any
+    to_target: bool
+    targeted: bool = False
+    mix: float = 0.1
+    overshoot: float = 1.05
+    shrink_back: float = 0.9
 
     def prepared(self) -> Any:
         """A context for many looks at the same weights."""

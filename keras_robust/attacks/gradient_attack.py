@@ -9,14 +9,12 @@ from keras import ops
 from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Problem
 from keras_robust.attacks.batches import map_batches
-from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.loop import GradientLoop
 from keras_robust.attacks.loop import keep_better
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.own_loss import ReadsTargets
 from keras_robust.attacks.own_loss import is_own_loss
-from keras_robust.attacks.own_loss import own_loss_key
 from keras_robust.attacks.own_loss import own_objective
 from keras_robust.attacks.own_loss import with_targets
 from keras_robust.attacks.randomness import in_graph_draws
@@ -116,7 +114,10 @@ class GradientAttack(SurvivorAttack):
         if problem.targets is not None:
             inputs["targets"] = problem.targets
         draws = [stream_draws(self.seed, r) for r in range(self.restarts)]
-        loop = self._compiled_loop(problem, scored or self.restarts > 1)
+        objective = self._objective_of(problem)
+        loop = self.compiled(
+            problem, self._loop(objective, scored or self.restarts > 1)
+        )
 
         def attack_batch(batch, report):
             return self._best_of(
@@ -280,20 +281,6 @@ class GradientAttack(SurvivorAttack):
             best = result if best is None else keep_better(best, result)
         return best
 
-    def loop_key(self, problem: Problem, go: Any) -> tuple:
-        """What the compiled loop depends on."""
-        return (
-            own_loss_key(problem, self.loss)
-            if self.has_own_loss
-            else self.loss,
-            self.keep_best,
-            self.random_start,
-            self.momentum,
-            self.eot,
-            self.layer,
-            self.step_size if callable(self.step_size) else None,
-        )
-
     def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes."""
         return self._loop(self._objective_of(problem), scored=True)
@@ -311,9 +298,9 @@ class GradientAttack(SurvivorAttack):
 
     def _loop(self, objective, scored):
         return GradientLoop(
-            objective,
-            self.ball,
-            self.value_range,
+            objective=objective,
+            ball=self.ball,
+            value_range=self.value_range,
             keep_best=self.keep_best,
             early_stop=self.early_stop,
             scored=scored,
@@ -321,20 +308,6 @@ class GradientAttack(SurvivorAttack):
             schedule=self.step_size if callable(self.step_size) else None,
             eot=self.eot,
         )
-
-    def _compiled_loop(self, problem, scored):
-        classifier = problem.classifier
-
-        def make():
-            return CompiledLoop(
-                self._loop(self._objective_of(problem), scored),
-                classifier.variables,
-                classifier.jit(self.jit_compile),
-                fixed=problem.batch_size is not None,
-            )
-
-        key = (self.key(problem.x.shape, self.loop_key(problem, None)), scored)
-        return classifier.once(key, make)
 
     def _constants(self, shape):
         """`epsilon`, `step_size` and `mask`, one row per example."""

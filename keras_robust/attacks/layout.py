@@ -1,6 +1,7 @@
 """Where the channels of images are, for attacks on rows and columns."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -67,15 +68,15 @@ def to_first(x: Any) -> Any:
     return xp.transpose(x, (0, 3, 1, 2))
 
 
+@dataclass(frozen=True)
 class FromChannelsLast:
     """Logits of a model of channels-first images, for channels-last ones.
 
-    Args:
+    Attributes:
         logits: `(x, draw, held) -> (N, C)`.
     """
 
-    def __init__(self, logits: Any) -> None:
-        self.logits = logits
+    logits: Any
 
     def prepared(self) -> AbstractContextManager:
         """A context for many calls with the same weights."""

@@ -1,10 +1,13 @@
 """The one loop: move an input along a gradient, inside a constraint."""
 
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.balls import Box
 from keras_robust.attacks.balls import add_towards
 from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l1_norm
@@ -64,6 +67,7 @@ def nearest_within(inputs: Any, nearest: Any) -> dict:
     return {"x": x, "loss": -distance, "success": success}
 
 
+@dataclass(frozen=True, kw_only=True)
 class GradientLoop:
     """`x <- project(x + step_size * unit(gradient))`, as init, step, finish.
 
@@ -73,7 +77,10 @@ class GradientLoop:
     the center itself), optionally `mask` like `center`, and whatever the
     objective reads.
 
-    Args:
+    A loop holds no arrays but the box, and two with equal fields do the same:
+    what is compiled for one serves the other.
+
+    Attributes:
         objective: `(inputs, x) -> (values, success)`, both `(N,)`; values are
             increased.
         ball: A class of `balls` for unit steps and projection.
@@ -82,8 +89,8 @@ class GradientLoop:
             only the box holds.
         keep_best: Whether to return the best iterate instead of the last.
         early_stop: Whether an example stops at its first success.
-        scored: Whether the result tells `loss` and `success`; costs one more
-            forward pass.
+        scored: Whether the result tells `loss` and `success`, as it does with
+            `keep_best`; costs one more forward pass.
         momentum: Share of the last direction that the next one keeps.
         schedule: `None`, or `i -> length` of step `i`, a factor of
             `step_size`.
@@ -92,31 +99,21 @@ class GradientLoop:
     """
 
     # Whether a step is simple enough to compile several as one.
-    unrolls = True
+    unrolls: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        objective: Any,
-        ball: Any,
-        value_range: Any,
-        inside_ball: bool = True,
-        keep_best: bool = False,
-        early_stop: bool = False,
-        scored: bool = False,
-        momentum: float = 0.0,
-        schedule: Any = None,
-        eot: int = 1,
-    ) -> None:
-        self.objective = objective
-        self.ball = ball
-        self.value_range = value_range
-        self.inside_ball = inside_ball
-        self.keep_best = keep_best
-        self.early_stop = early_stop
-        self.scored = scored or keep_best
-        self.momentum = momentum
-        self.schedule = schedule
-        self.eot = eot
+    objective: Any
+    ball: Any
+    value_range: Any
+    inside_ball: bool = True
+    keep_best: bool = False
+    early_stop: bool = False
+    scored: bool = False
+    momentum: float = 0.0
+    schedule: Any = None
+    eot: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value_range", Box(self.value_range))
 
     def init(self, inputs: Any) -> Any:
         """State before the first step."""
@@ -240,7 +237,7 @@ class GradientLoop:
     def finish(self, inputs: Any, state: Any) -> Any:
         """The result: `x`, and where scored `loss` and `success`."""
         x = self._tighten(inputs, state["x"])
-        if not self.scored:
+        if not (self.scored or self.keep_best):
             return {"x": x}
         # The next draw of a randomized model, as if there were one more step.
         i = state["shared"]["i"] * self.eot

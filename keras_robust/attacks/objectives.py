@@ -1,5 +1,6 @@
 """What an attack climbs: one number per example, from labels and logits."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
@@ -144,10 +145,11 @@ def get_loss(loss: Any) -> Any:
     return LOSSES[loss]
 
 
+@dataclass(frozen=True)
 class LabelObjective:
     """Loss to climb and success, for labels or for targets.
 
-    Args:
+    Attributes:
         logits: `(x, draw, held) -> (N, C)` logits of a classifier.
         loss: A callable `(y, outputs) -> (N,)`.
         targeted: Whether `y` holds the labels to reach, not those to leave.
@@ -155,13 +157,10 @@ class LabelObjective:
             are not the logits.
     """
 
-    def __init__(
-        self, logits: Any, loss: Any, targeted: bool, outputs: Any = None
-    ) -> None:
-        self.logits = logits
-        self.loss = loss
-        self.targeted = targeted
-        self.outputs = outputs
+    logits: Any
+    loss: Any
+    targeted: bool
+    outputs: Any = None
 
     def prepared(self) -> Any:
         """A context for many calls with the same weights."""
@@ -179,17 +178,17 @@ class LabelObjective:
         return loss, ops.logical_not(hit)
 
 
+@dataclass(frozen=True)
 class AwayToTarget:
     """Loss to climb towards a target; success is any wrong label.
 
-    Args:
+    Attributes:
         logits: `(x, draw, held) -> (N, C)` logits of a classifier.
         loss: A callable `(y, target, logits) -> (N,)`.
     """
 
-    def __init__(self, logits: Any, loss: Any) -> None:
-        self.logits = logits
-        self.loss = loss
+    logits: Any
+    loss: Any
 
     def prepared(self) -> Any:
         """A context for many calls with the same weights."""

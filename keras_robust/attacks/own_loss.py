@@ -1,6 +1,7 @@
 """Losses of Keras in an attack: labels of any kind, as `fit` takes them."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -29,17 +30,20 @@ def _loss_of(problem, loss):
     return compiled_loss(problem.source or problem.classifier.model)
 
 
-def own_loss_key(problem: Any, loss: Any) -> tuple:
-    """What a compiled loop depends on, of a loss of Keras."""
-    return tuple(
-        (part.key, part.index, part.loss, part.weight)
-        for part in _loss_of(problem, loss).parts
-    )
-
-
 def own_objective(problem: Any, loss: Any, targeted: bool) -> CompiledObjective:
-    """The objective of a loss of Keras, one number per example."""
-    return objective_of(problem.classifier, _loss_of(problem, loss), targeted)
+    """The objective of a loss of Keras, one number per example.
+
+    The same object as long as the loss is the same, so that what is compiled
+    for it is found again.
+    """
+    classifier, found = problem.classifier, _loss_of(problem, loss)
+    parts = tuple(
+        (part.key, part.index, part.loss, part.weight) for part in found.parts
+    )
+    return classifier.once(
+        ("objective", parts, targeted),
+        lambda: objective_of(classifier, found, targeted),
+    )
 
 
 def with_targets(problem: Any, early_stop: bool) -> Any:
@@ -115,15 +119,15 @@ def _as_array(y):
     return y.astype("float32") if y.dtype.kind in "fb" else y
 
 
+@dataclass(frozen=True)
 class ReadsTargets:
     """An objective that reads `inputs["targets"]` for its labels.
 
-    Args:
+    Attributes:
         objective: `(inputs, x) -> (values, success)`.
     """
 
-    def __init__(self, objective: Any) -> None:
-        self.objective = objective
+    objective: Any
 
     def prepared(self) -> AbstractContextManager:
         """A context for many calls with the same weights."""

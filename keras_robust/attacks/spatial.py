@@ -1,7 +1,9 @@
 """Rotations and translations, the worst of a grid."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -148,10 +150,6 @@ class SpatialAttack(OnImages, SurvivorAttack):
         """The image itself."""
         return {}
 
-    def loop_key(self, problem: Problem, go: Any) -> tuple:
-        """What the compiled loop depends on."""
-        return (self.loss, self._is_first(problem))
-
     def loop(self, problem: Problem, go: Any) -> Any:
         """The only loop."""
         objective = LabelObjective(
@@ -160,9 +158,9 @@ class SpatialAttack(OnImages, SurvivorAttack):
             self.targeted,
         )
         return _GridLoop(
-            objective,
-            None,
-            self.value_range,
+            objective=objective,
+            ball=None,
+            value_range=self.value_range,
             early_stop=self.early_stop,
             scored=True,
         )
@@ -174,10 +172,11 @@ def _symmetric(most, count):
     return values[np.argsort(abs(values), kind="stable")]
 
 
+@dataclass(frozen=True, kw_only=True)
 class _GridLoop(GradientLoop):
     """Tries one transformation of the grid per step, keeps the best."""
 
-    unrolls = False
+    unrolls: ClassVar[bool] = False
 
     def init(self, inputs: Any) -> Any:
         x = inputs["center"]

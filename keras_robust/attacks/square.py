@@ -163,10 +163,6 @@ class SquareAttack(OnImages, SurvivorAttack):
         start = ops.convert_to_numpy(inputs["center"]) + epsilon * point
         return as_tensors({"start": start})
 
-    def loop_key(self, problem: Problem, go: Any) -> tuple:
-        """What the compiled loop depends on."""
-        return (self.loss, self._is_first(problem))
-
     def loop(self, problem: Problem, go: Any) -> Any:
         """One loop for all goes."""
         objective = LabelObjective(
@@ -175,7 +171,10 @@ class SquareAttack(OnImages, SurvivorAttack):
             self.targeted,
         )
         return SquareLoop(
-            objective, self.ball, self.value_range, self.early_stop
+            objective=objective,
+            ball=self.ball,
+            value_range=self.value_range,
+            early_stop=self.early_stop,
         )
 
 

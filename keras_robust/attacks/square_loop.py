@@ -1,6 +1,8 @@
 """Square: random search over windows, by the model's outputs alone."""
 
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 from keras import ops
 
@@ -12,32 +14,17 @@ from keras_robust.attacks.loop import keep_better
 from keras_robust.attacks.loop import select
 
 
+@dataclass(frozen=True, kw_only=True)
 class SquareLoop(GradientLoop):
     """Random search (Andriushchenko et al. 2020, arXiv:1912.00049, alg. 1-3).
 
     `inputs["start"]` is the first proposal; `inputs["shared"]` holds the
     tables of `square_proposals`.
 
-    Args:
-        objective: `(inputs, x) -> (values, success)`; a proposal of larger
-            (success, value) is kept.
-        ball: A class of `balls`.
-        value_range: `(low, high)`, the box.
-        early_stop: Whether an example stops at its first success.
+    A proposal of larger (success, value) of the objective is kept.
     """
 
-    unrolls = False
-
-    def __init__(
-        self,
-        objective: Any,
-        ball: Any,
-        value_range: Any,
-        early_stop: bool = True,
-    ) -> None:
-        super().__init__(
-            objective, ball, value_range, early_stop=early_stop, scored=True
-        )
+    unrolls: ClassVar[bool] = False
 
     def init(self, inputs: Any) -> Any:
         """State after the first query."""

@@ -23,15 +23,15 @@ from keras_robust.progress import Progress
 
 
 class SurvivorAttack(Attack):
-    """Base of attacks in goes: restarts, targets, or one.
+    """Base class for attacks of several runs: restarts, target classes, or one.
 
-    An example that is wrong from the start is its own adversarial example;
-    one that falls in a go does not enter the next. So the cost grows with the
-    survivors, not with the images.
+    An example that is wrong from the start is its own adversarial example.
+    Examples broken in one run are skipped in the next, so the cost grows with
+    the survivors, not with the images.
 
-    A subclass says `goes(classes)`, the goes as a list of tuples of numbers;
-    `loop(problem, go)`, a loop like `GradientLoop`; `loop_key(problem, go)`,
-    what it depends on; `extra(problem, go, rows, clean)`, more inputs of it.
+    A subclass has `goes(classes)`, the runs as a list of tuples of numbers;
+    `loop(problem, go)`, a loop like `GradientLoop`; and
+    `extra(problem, go, rows, clean)`, more inputs of the loop.
     """
 
     norms = ("l1", "l2", "linf")
@@ -163,7 +163,7 @@ class SurvivorAttack(Attack):
         return begin(x, clean, right if self.targeted else ~right)
 
     def _batch(self, problem, go, draws, rows, result, progress):
-        loop = self._compiled(problem, go)
+        loop = self.compiled(problem, self.loop(problem, go))
         size = len(rows)
         inputs = self._inputs(problem, go, rows, result["clean"])
         inputs.update(self.begin(problem, go, draws, rows, inputs))
@@ -238,43 +238,22 @@ class SurvivorAttack(Attack):
         shape = inputs["center"].shape
         return {"noise": self.ball.noise(draws.for_rows(rows), shape)}
 
-    def key(self, shape: tuple, more: Any) -> tuple:
-        """What compiled loops of this kind depend on.
+    def compiled(self, problem: Problem, loop: Any) -> CompiledLoop:
+        """A loop, compiled once for a model and a shape of images.
 
         Args:
-            shape: Shape of the images, `(N, ...)`.
-            more: Tuple of what else they depend on.
+            problem: A `Problem`.
+            loop: A loop like `GradientLoop`, which is its own key.
         """
-        low, high = self.value_range
-        return (
-            type(self),
-            self.norm,
-            (np.shape(low), np.asarray(low).tobytes()),
-            np.asarray(high).tobytes(),
-            self.targeted,
-            self.early_stop,
-            self.mask is None,
-            self.epsilon is None,
-            np.ndim(self.epsilon) > 1 or self._has_row(shape),
-            self.jit_compile,
-            more,
-            tuple(shape[1:]),
-        )
-
-    def _has_row(self, shape):
-        """Whether the radius is one per feature."""
-        row = tuple(shape[1:])
-        return self.takes_rows and np.shape(self.epsilon) == row
-
-    def _compiled(self, problem, go):
         classifier = problem.classifier
+        fixed = problem.batch_size is not None
         return classifier.once(
-            self.key(problem.x.shape, self.loop_key(problem, go)),
+            (loop, tuple(problem.x.shape[1:]), self.jit_compile, fixed),
             lambda: CompiledLoop(
-                self.loop(problem, go),
+                loop,
                 classifier.variables,
                 classifier.jit(self.jit_compile),
-                fixed=problem.batch_size is not None,
+                fixed=fixed,
             ),
         )
 

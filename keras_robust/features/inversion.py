@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks import checks
+from keras_robust.attacks.balls import Box
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.batches import map_batches
@@ -19,7 +20,6 @@ from keras_robust.classifier import Classifier
 from keras_robust.classifier import FrozenModel
 from keras_robust.classifier import prepared
 from keras_robust.features.polyak import PolyakLoop
-from keras_robust.features.source_model import range_key
 
 # Images on which a rewritten representation is compared with the model's.
 _PROOF_IMAGES = 8
@@ -203,9 +203,9 @@ class Inversion:
 
         def make():
             loop = OPTIMIZERS[self.optimizer](
-                RepresentationObjective(frozen),
-                L2Ball,
-                self.value_range,
+                objective=RepresentationObjective(frozen),
+                ball=L2Ball,
+                value_range=self.value_range,
                 inside_ball=False,
             )
 
@@ -226,7 +226,7 @@ class Inversion:
         key = (
             "inversion",
             self.layer,
-            range_key(self.value_range),
+            Box(self.value_range),
             self.jit_compile,
             tuple(x.shape[1:]),
             self.optimizer,

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.balls import Box
 from keras_robust.attacks.batches import map_batches
 from keras_robust.attacks.compiled import CompiledLoop
 from keras_robust.attacks.loop import GradientLoop
@@ -14,7 +15,6 @@ from keras_robust.attacks.randomness import stream_draws
 from keras_robust.evaluation.evaluate import check_data
 from keras_robust.features.inversion import RepresentationObjective
 from keras_robust.features.inversion import frozen_view
-from keras_robust.features.source_model import range_key
 from keras_robust.features.source_model import source_classifier
 
 _PAIRS_STREAM = 3_000_000
@@ -96,7 +96,11 @@ def _moved_most(classifier, layer, x, attack, verbose):
     fixed = classifier.batch_size is not None
 
     def make():
-        loop = GradientLoop(_Distance(frozen), attack.ball, attack.value_range)
+        loop = GradientLoop(
+            objective=_Distance(frozen),
+            ball=attack.ball,
+            value_range=attack.value_range,
+        )
         return CompiledLoop(
             loop, view.variables, attack.jit_compile, fixed=fixed
         )
@@ -105,7 +109,7 @@ def _moved_most(classifier, layer, x, attack, verbose):
         "layer robustness",
         layer,
         attack.norm,
-        range_key(attack.value_range),
+        Box(attack.value_range),
         attack.jit_compile,
         x.shape[1:],
         frozen.is_rewritten,

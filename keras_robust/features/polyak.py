@@ -1,5 +1,6 @@
 """Steps as long as the distance that is left asks for."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
@@ -13,6 +14,7 @@ from keras_robust.attacks.loop import GradientLoop
 MOMENTUM = 0.9
 
 
+@dataclass(frozen=True, kw_only=True)
 class PolyakLoop(GradientLoop):
     """Gradient descent on a distance whose least value, 0, is known.
 

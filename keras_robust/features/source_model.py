@@ -100,11 +100,3 @@ def default_step(value_range: tuple) -> float | None:
     if len(width) != 1 or not np.isfinite(width).all():
         return None
     return float(width[0]) / 10
-
-
-def range_key(value_range: tuple) -> tuple:
-    """A range as a key of compiled functions."""
-    return tuple(
-        (np.shape(end), np.asarray(end, "float64").tobytes())
-        for end in value_range
-    )
