@@ -15,6 +15,9 @@ import keras_robust as kr
 
 FOLDER = Path(__file__).parent / "frozen"
 IMAGES, CLASSES = 6, 4
+# Where a choice (the largest entries, a binary search) can turn on a rounding
+# error: on another processor some of the images are others.
+SENSITIVE = ("carlini-wagner", "apgd l1", "apgd-dlr l1", "apgd-t l1", "fab l1")
 SHAPE = (8, 8, 1)
 
 
@@ -48,8 +51,10 @@ def make_data(model):
 def make_attacks():
     """Every attack in each of its norms, targeted and not; by name."""
     radii = {"l1": 4.0, "l2": 0.6, "linf": 0.08}
-    attacks = {"carlini-wagner": kr.CarliniWagnerL2(steps=20)}
+    attacks = {"carlini-wagner": kr.CarliniWagnerL2(steps=5)}
     for norm, epsilon in radii.items():
+        # Rounding errors grow with each choice of the largest entries.
+        steps = 3 if norm == "l1" else 8
         shared = {"norm": norm, "epsilon": epsilon, "seed": 3}
         attacks |= {
             f"pgd {norm}": kr.PGDAttack(steps=5, **shared),
@@ -67,10 +72,12 @@ def make_attacks():
             f"pgd {norm} early stop": kr.PGDAttack(
                 steps=8, early_stop=True, momentum=0.5, **shared
             ),
-            f"apgd {norm}": kr.APGDAttack(steps=12, **shared),
-            f"apgd-dlr {norm}": kr.APGDAttack(steps=12, loss="dlr", **shared),
+            f"apgd {norm}": kr.APGDAttack(steps=steps, **shared),
+            f"apgd-dlr {norm}": kr.APGDAttack(
+                steps=steps, loss="dlr", **shared
+            ),
             f"apgd-t {norm}": kr.APGDAttack(
-                steps=8, loss="targeted_dlr", **shared
+                steps=steps, loss="targeted_dlr", **shared
             ),
             f"fab {norm}": kr.FABAttack(steps=6, **shared),
         }
@@ -89,7 +96,9 @@ def outputs():
     model = make_model()
     x, y = make_data(model)
     found = {
-        name: attack(model, x, (y + 1) % CLASSES if attack.targeted else y)
+        name: attack.run(
+            model, x, (y + 1) % CLASSES if attack.targeted else y, verbose=0
+        )["x"]
         for name, attack in make_attacks().items()
     }
     for optimizer in ("gradient_descent", "polyak"):
