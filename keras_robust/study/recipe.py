@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.datasets.pipelines import check_augmentation
 from keras_robust.study.report_errors import REPORT_ERRORS
 from keras_robust.study.training_sets import MODELS
 from keras_robust.study.training_sets import SOURCE
