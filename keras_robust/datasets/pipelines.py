@@ -34,8 +34,9 @@ def pipeline(
     seed gives the same batches. Works on every Keras backend.
 
     Args:
-        x: Float32 images `(N, H, W, C)` (in Keras's image data format); or a `tf.data.Dataset` of
-            `(image, label)`, one by one, then without `y`.
+        x: Float32 images `(N, H, W, C)`, in Keras's image data format; or a
+            `tf.data.Dataset` of `(image, label)`, one by one, then without
+            `y`.
         y: Labels, `(N,)` or one-hot.
         batch_size: Int >= 1.
         shuffle: Whether to shuffle, anew in every epoch: arrays completely,
