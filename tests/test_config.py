@@ -147,3 +147,32 @@ def test_settings_passed_on_tell_evaluations_apart(tmp_path):
         report.provenance["attacks"]["mine"]["config"] for report in found
     )
     assert first != second
+
+
+class MakesSets(kr.NonRobustifier):
+    def __init__(self, source, **settings):
+        super().__init__(source, **settings)
+        self.source = source
+
+
+def test_settings_passed_on_tell_generated_sets_apart(tmp_path):
+    network = model()
+    x = np.random.default_rng(0).random((8, 2), dtype="float32")
+    y = np.zeros(8, int)
+
+    def generate(steps):
+        made = MakesSets(network, steps=steps, seed=0)
+        names = ["a", "b", "c"]
+        kr.datasets.generate(
+            made, (x, y), tmp_path, verbose=0, class_names=names
+        )
+
+    generate(1)
+    with pytest.raises(ValueError, match="steps was 1 and is 2"):
+        generate(2)
+
+
+def test_a_negative_seed():
+    attack = kr.PGDAttack("l2", 0.1, random_start=True, seed=-1)
+    with pytest.raises(ValueError, match="`seed` must be an integer >= 0"):
+        attack(model(), np.ones((2, 2), "float32"), [0, 1], verbose=0)
