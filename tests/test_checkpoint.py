@@ -126,3 +126,16 @@ def test_a_write_cut_short_leaves_the_last_state(tmp_path, monkeypatch):
     restored = section.restore()
     assert restored["value"] == 1 and restored["rows"].tolist() == [0, 1, 2]
     assert section.section("part").restore() is None
+
+
+def test_a_damaged_state_is_named(linear_problem, tmp_path):
+    model, x, y = linear_problem
+    attack = {"fgsm": kr.FGSMAttack(epsilon=0.1)}
+    options = {"state_path": tmp_path, "probe": False, "verbose": 0}
+    kr.evaluate_robustness(model, (x, y), attack, **options)
+    (state,) = tmp_path.rglob("*.npz")
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(
+        ValueError, match="remove it to begin anew.*fgsm.done.npz"
+    ):
+        kr.evaluate_robustness(model, (x, y), attack, **options)

@@ -1,6 +1,9 @@
+import copy
 import inspect
+import pickle
 
 import keras
+import numpy as np
 import pytest
 
 import keras_robust as kr
@@ -73,3 +76,103 @@ def test_settings_that_there_are_not(kind):
 def test_a_model_is_no_norm():
     with pytest.raises(ValueError, match=r"attack\(model, x, y\)"):
         kr.PGDAttack(model(), epsilon=0.1)
+
+
+class PassesOn(kr.PGDAttack):
+    def __init__(self, share=1.0, **settings):
+        super().__init__(**settings)
+        self.share = share
+
+
+class PassesAllOn(kr.PGDAttack):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class KeepsNothing(kr.PGDAttack):
+    def __init__(self, strength):
+        super().__init__("linf", 0.1 * strength)
+
+
+@pytest.mark.parametrize("kind", [PassesOn, PassesAllOn])
+def test_settings_that_a_subclass_passes_on_are_kept(kind):
+    attack = kind(norm="linf", epsilon=0.3, steps=2)
+    copies = [
+        pickle.loads(pickle.dumps(attack)),
+        copy.deepcopy(attack),
+        kind.from_config(attack.get_config()),
+        attack.replace(epsilon=0.3),
+    ]
+    for made in copies:
+        assert (made.norm, made.epsilon, made.steps) == ("linf", 0.3, 2)
+    # Not given before.
+    assert attack.replace(seed=3).seed == 3
+    assert attack.get_config() != attack.replace(steps=3).get_config()
+    with pytest.raises(TypeError, match="'stepz'"):
+        attack.replace(stepz=1)
+
+
+def test_positional_settings_that_a_subclass_passes_on_are_kept():
+    attack = PassesAllOn("linf", 0.3)
+    made = pickle.loads(pickle.dumps(attack))
+    assert (made.norm, made.epsilon) == ("linf", 0.3)
+    assert attack.get_config() == {"norm": "linf", "epsilon": 0.3}
+
+
+def test_settings_that_a_subclass_does_not_keep():
+    attack = KeepsNothing(2)
+    assert "strength=2" in repr(attack)
+    assert pickle.loads(pickle.dumps(attack)).epsilon == attack.epsilon
+    assert attack.replace(strength=3).epsilon > attack.epsilon
+
+
+def test_settings_passed_on_tell_evaluations_apart(tmp_path):
+    network = model()
+    kernel = np.array([[5, -5, 0], [0, 0, 0]], "float32")
+    network.set_weights([kernel, np.array([-2.5, 2.5, -9], "float32")])
+    x = np.random.default_rng(0).random((20, 2), dtype="float32")
+    y = network.predict(x, verbose=0).argmax(-1)
+    found = [
+        kr.evaluate_robustness(
+            network,
+            (x, y),
+            {"mine": PassesOn(epsilon=radius, value_range="auto", seed=0)},
+            state_path=tmp_path,
+            verbose=0,
+        )
+        for radius in (1e-6, 0.9)
+    ]
+    assert found[0].accuracy["mine"] == 1.0 > found[1].accuracy["mine"]
+    first, second = (
+        report.provenance["attacks"]["mine"]["config"] for report in found
+    )
+    assert first != second
+
+
+class MakesSets(kr.NonRobustifier):
+    def __init__(self, source, **settings):
+        super().__init__(source, **settings)
+        self.source = source
+
+
+def test_settings_passed_on_tell_generated_sets_apart(tmp_path):
+    network = model()
+    x = np.random.default_rng(0).random((8, 2), dtype="float32")
+    y = np.zeros(8, int)
+
+    def generate(steps):
+        made = MakesSets(network, steps=steps, seed=0)
+        names = ["a", "b", "c"]
+        kr.datasets.generate(
+            made, (x, y), tmp_path, verbose=0, class_names=names
+        )
+
+    generate(1)
+    with pytest.raises(ValueError, match="steps was 1 and is 2"):
+        generate(2)
+
+
+def test_a_negative_seed():
+    attack = kr.PGDAttack("l2", 0.1, random_start=True, seed=-1)
+    with pytest.raises(ValueError, match="`seed` must be an integer >= 0"):
+        attack(model(), np.ones((2, 2), "float32"), [0, 1], verbose=0)

@@ -50,6 +50,14 @@ def test_each_radius_attacks_what_the_smaller_ones_left(
     assert (radius[curve.correct[1] & ~curve.correct[2]] == 0.2).all()
 
 
+def test_radii_that_print_alike_stay_apart(linear_problem):
+    model, x, y = linear_problem
+    radii = [0.1, 0.1 + 1e-8]
+    curve = kr.robustness_curve(model, (x, y), "linf", radii, "fgsm", verbose=0)
+    assert len(curve.accuracy) == len(curve.epsilons) == 3
+    curve.table()
+
+
 def test_survivors_have_no_radius():
     correct = [[True, True, False], [True, False, False]]
     curve = kr.RobustnessCurve([0, 0.5], correct, "l2", "pgd")

@@ -1,7 +1,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from keras_robust.evaluation.earlier_report import check_folder
 from keras_robust.evaluation.earlier_report import write_report
 from keras_robust.evaluation.report import RobustnessReport
 
@@ -41,3 +43,19 @@ def test_files_of_others_are_kept(tmp_path):
     (tmp_path / "report.json").write_text("[1, 2]")
     kept = write_report(tmp_path, report(0))
     assert (tmp_path / kept).read_text() == "[1, 2]"
+
+
+def test_files_of_others_that_are_no_text_are_kept(tmp_path):
+    (tmp_path / "report.json").write_bytes(b"\xff\x00")
+    kept = write_report(tmp_path, report(0))
+    assert (tmp_path / kept).read_bytes() == b"\xff\x00"
+    assert accuracy(tmp_path / "report.json") == 0.5
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.png"])
+def test_a_folder_in_the_way_is_seen_at_once(tmp_path, name):
+    check_folder(tmp_path / "new")
+    check_folder(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=f"where {name} is a folder"):
+        check_folder(tmp_path)

@@ -1,4 +1,6 @@
 import json
+import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -58,11 +60,33 @@ def test_bytes_and_one_hot_labels(tmp_path):
         ({"x": images()[:0], "y": Y[:0]}, "N >= 1"),
         ({"x": Y, "y": Y}, r"shape \(4,\)"),
         ({"x": images().astype("O"), "y": Y}, "an array of numbers"),
+        ({"x": (images() > 0.5).astype("uint8"), "y": Y}, "cast 0 and 1"),
+        ({"x": 16 * images(), "y": Y}, r"divide them .* \[0, 16\]"),
     ],
 )
 def test_refused(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message):
         OwnData(saved(tmp_path, **arrays)).read()
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_file(tmp_path, save):
+    path = tmp_path / "images.npz"
+    save(path, x=images(), y=Y)
+    content = bytearray(path.read_bytes())
+    content[200:400] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="'x' of `--data`"):
+        OwnData(path).read()
+
+
+def test_an_archive_of_something_else(tmp_path):
+    path = tmp_path / "images.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x", "no array")
+        archive.writestr("y", "no array")
+    with pytest.raises(ValueError, match="a file that is none"):
+        OwnData(path).read()
 
 
 def test_no_file_of_arrays(tmp_path):
@@ -94,6 +118,18 @@ def test_the_command(model, tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main([*begin, "--data", str(data), "--dataset", "digits"])
     assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [(Y + 1, "0 ... 2, .* from 1 to 3"), (np.eye(4)[Y], "3 classes .* 4 col")],
+)
+def test_labels_are_of_the_model(model, tmp_path, capsys, labels, message):
+    data = saved(tmp_path, x=images(), y=labels)
+    command = ["evaluate", str(model), "--data", str(data)]
+    assert cli.main([*command, "--output", str(tmp_path / "out")]) == 2
+    # And not that no scaling fits.
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_the_file_is_looked_at_before_the_model(tmp_path, capsys):

@@ -125,3 +125,70 @@ def test_data_set_in_and_remainder(data):
     source = tf.data.Dataset.from_tensor_slices(data)
     dataset = kr.datasets.pipeline(source, batch_size=25, drop_remainder=True)
     assert [len(labels) for _, labels in dataset] == [25, 25]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flip": "alternate"}, "`flip` must .* Did you mean 'alternating'"),
+        ({"flip": "False"}, "`flip` must be True, False"),
+        ({"flip": None}, "`flip` must be True, False"),
+        ({"fill_mode": "reflection"}, "`fill_mode` must .* mean 'reflect'"),
+        ({"fill_mode": "mirror", "padding": 0}, "`fill_mode` must"),
+        ({"padding": None}, "`padding` must be an integer"),
+        ({"padding": 2.5}, "`padding` must be an integer"),
+        ({"batch_size": 0}, "`batch_size` must be an integer"),
+        ({"seed": 0.5}, "`seed` must be an integer"),
+    ],
+)
+@pytest.mark.parametrize("augment", [False, True])
+def test_wrong_arguments(data, changes, message, augment):
+    x, y = data
+    with pytest.raises(ValueError, match=message):
+        kr.datasets.pipeline(x, y, augment=augment, **changes)
+
+
+@pytest.mark.parametrize("flip", [True, "alternating"])
+def test_augmentation_needs_single_images_with_channels(data, flip):
+    import tensorflow as tf
+
+    x, y = data
+    options = {"augment": True, "flip": flip}
+    # A shift would take rows of one image into the next.
+    with pytest.raises(ValueError, match=r"x\[..., None\].*\(12, 12\)"):
+        kr.datasets.pipeline(x[..., 0], y, **options)
+    batched = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    with pytest.raises(ValueError, match="not in batches"):
+        kr.datasets.pipeline(batched, **options)
+    unlabelled = tf.data.Dataset.from_tensor_slices(x)
+    with pytest.raises(ValueError, match="must be of .image, label."):
+        kr.datasets.pipeline(unlabelled, **options)
+
+
+def test_images_come_with_labels(data):
+    x, y = data
+    with pytest.raises(ValueError, match="two arrays .* y=None"):
+        kr.datasets.pipeline(x)
+    with pytest.raises(ValueError, match="60 images and 59 labels"):
+        kr.datasets.pipeline(x, y[1:])
+
+
+@pytest.mark.parametrize("flip", [True, "alternating"])
+def test_flips_are_left_to_right_in_any_data_format(data, flip):
+    x, y = data
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        dataset = kr.datasets.pipeline(
+            x.transpose(0, 3, 1, 2),
+            y,
+            augment=True,
+            padding=0,
+            flip=flip,
+            seed=np.int64(0),
+        )
+        images, _ = arrays(dataset)
+    finally:
+        keras.config.set_image_data_format(before)
+    rows, columns = np.argwhere(images[:, 0])[:, 1:].T
+    assert set(rows) == {6} and set(columns) == {3, 8}

@@ -14,7 +14,9 @@ from keras_robust.study import outputs
 from keras_robust.study import replication
 from keras_robust.study.replicate import _summary
 from keras_robust.study.replicate import judge
+from keras_robust.study.stages import architecture_description
 from keras_robust.study.stages import evaluation_description
+from keras_robust.study.stages import measure_description
 from keras_robust.study.stages import model_description
 from keras_robust.study.stages import set_description
 from keras_robust.study.store import StageStore
@@ -177,6 +179,76 @@ def test_a_change_undoes_only_what_stands_on_it():
     for option in ({"train_images": 100}, {"validation_images": 50}):
         assert changed(**option)["model"] == everything
         assert changed(**option)["set"] == sets
+
+
+def test_the_curve_of_a_training_is_drawn_on_images_that_it_tells():
+    recipe = study.get_recipe("digits", "smoke")
+    descriptions = [
+        model_description(replace(recipe, test_images=count), "standard")
+        for count in (50, 100, 1000, 2000, None)
+    ]
+    assert descriptions[0] != descriptions[1] != descriptions[2]
+    assert descriptions[2] == descriptions[3] == descriptions[4]
+
+
+def test_the_order_of_architectures_decides_their_random_numbers(tmp_path):
+    one, two = (("small_cnn", {"filters": [width]}) for width in (4, 8))
+    recipe = study.get_recipe("digits", "smoke")
+    orders = ({"one": one, "two": two}, {"two": two, "one": one})
+    studies = [
+        study.Replication(replace(recipe, architectures=order), tmp_path)
+        for order in orders
+    ]
+    names, places, measured = (
+        [function(each) for each in studies]
+        for function in (
+            lambda each: each.seed_of("standard-two"),
+            lambda each: architecture_description(
+                each.recipe, "standard", "two"
+            ),
+            lambda each: measure_description(each.recipe, "transfer"),
+        )
+    )
+    assert names[0] != names[1] and places[0] != places[1]
+    paths = [
+        each.store.path("measured-transfer", described)
+        for each, described in zip(studies, measured, strict=True)
+    ]
+    assert paths[0] != paths[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"overrides": {"D_rnad": {"epochs": 1}}}, "Did you mean 'D_rand'"),
+        ({"overrides": {"D_rand": {"epoch": 1}}}, "Did you mean 'epochs'"),
+        ({"networks": {"sourc": ("mlp", {})}}, "Did you mean 'source'"),
+        ({"networks": {"source": ("mpl", {})}}, "Did you mean 'mlp'"),
+        ({"architectures": {"a": ("resnet", {})}}, "architectures"),
+        ({"architectures": {"a/b": ("mlp", {})}}, "letters, digits"),
+        (
+            {"architectures": {str(i): ("mlp", {}) for i in range(10)}},
+            "at most 9",
+        ),
+        ({"errors": ("no_bx",)}, "Did you mean 'no_box'"),
+        ({"flip": "alternate"}, "Did you mean 'alternating'"),
+        ({"fill_mode": "reflection"}, "Did you mean 'reflect'"),
+        ({"train_images": 0}, "`train_images` must be an integer >= 1"),
+        ({"validation_images": -1}, "`validation_images` must be"),
+        ({"radii": (np.float32(0.5),)}, "plain numbers"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_at_once(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(study.get_recipe("digits", "smoke"), **changes)
+
+
+def test_something_is_left_to_train_on(tmp_path):
+    recipe = replace(
+        study.get_recipe("digits", "smoke"), validation_images=10_000
+    )
+    with pytest.raises(ValueError, match="10000"):
+        study.Replication(recipe, tmp_path, verbose=0).data  # noqa: B018
 
 
 def test_seeds_have_folders_of_their_own(tmp_path):

@@ -132,3 +132,14 @@ def test_flags_are_printed(pixels, capsys):
     )
     report.print_flags()
     assert "range" in capsys.readouterr().out
+
+
+def test_scaling_of_pixels_in_neither_unit(rng):
+    model = network(scale=1.0)
+    x, y = rng.random((8, 6, 6, 1)), np.zeros(8, int)
+    attack = kr.FGSMAttack(epsilon=0.1)
+    for images in (16 * x, (16 * x).astype("int64"), (x > 0.5).astype("uint8")):
+        with pytest.raises(ValueError, match="0 to 255"):
+            kr.evaluate_robustness(
+                model, (images, y), attack, scaling="unit", verbose=0
+            )

@@ -157,7 +157,7 @@ class Attack(ConfigMixin, metaclass=_Sealing):
         """
         arguments = self.arguments()
         unknown = [name for name in changes if name not in arguments]
-        if unknown:
+        if unknown and not self.takes_more():
             raise TypeError(
                 unknown_name(type(self), unknown[0], list(arguments))
             )

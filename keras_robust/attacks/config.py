@@ -10,6 +10,9 @@ import numpy as np
 from keras_robust.messages import did_you_mean
 from keras_robust.messages import shown
 
+# Kinds of parameters without names of their own.
+_PASSED_ON = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 class ChecksArguments(ABCMeta):
     """Names the class that was called where its arguments are wrong.
@@ -24,9 +27,16 @@ class ChecksArguments(ABCMeta):
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object once its arguments are known to fit."""
+        """Make an object once its arguments are known to fit.
+
+        It remembers those that its class does not keep by itself.
+        """
         check_call(cls, args, kwargs)
-        return super().__call__(*args, **kwargs)
+        made = super().__call__(*args, **kwargs)
+        if isinstance(made, cls):
+            not_kept = _not_kept(made, args, kwargs)
+            object.__setattr__(made, "_not_kept", not_kept)
+        return made
 
 
 def check_call(cls: type, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -44,21 +54,55 @@ def check_call(cls: type, args: tuple, kwargs: dict[str, Any]) -> None:
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        kinds = (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        )
-        names = [
-            name
-            for name, parameter in signature.parameters.items()
-            if parameter.kind not in kinds
-        ]
+        names = _named(signature)
         unknown = [name for name in kwargs if name not in names]
         if not unknown:
             raise TypeError(
                 f"{cls.__name__}: {error}. It takes {names}"
             ) from None
         raise TypeError(unknown_name(cls, unknown[0], names)) from None
+
+
+def _named(signature):
+    """The names of arguments, without `*args` and `**kwargs`."""
+    return [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind not in _PASSED_ON
+    ]
+
+
+def _not_kept(made, args, kwargs):
+    """Arguments of a call that are no attributes, or are not named.
+
+    A subclass may take `*args` and `**kwargs` and pass them on: they decide
+    what the object does as much as those that have a name.
+    """
+    signature = inspect.signature(type(made))
+    given = signature.bind(*args, **kwargs)
+    given.apply_defaults()
+    found = {}
+    for name, value in given.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            found.update(value)
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            found.update(_by_name(type(made), value))
+        elif not hasattr(made, name):
+            found[name] = value
+    return found
+
+
+def _by_name(cls, values):
+    """Positional arguments that a class passes on, by their names there."""
+    for base in cls.__mro__[1:]:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())
+        if all(each.kind not in _PASSED_ON for each in parameters):
+            names = [each.name for each in parameters[1:]]
+            return dict(zip(names, values, strict=False))
+    return {}
 
 
 def unknown_name(cls: type, name: str, known: list[str]) -> str:
@@ -80,16 +124,23 @@ class ConfigMixin(metaclass=ChecksArguments):
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of `__init__` by name, as they are kept."""
-        names = inspect.signature(type(self).__init__).parameters
-        kinds = (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        )
+        names = _named(inspect.signature(type(self)))
+        not_kept = vars(self).get("_not_kept", {})
+        names += [name for name in not_kept if name not in names]
         return {
-            name: getattr(self, name)
-            for name, parameter in names.items()
-            if name != "self" and parameter.kind not in kinds
+            name: getattr(self, name, not_kept[name])
+            if name in not_kept
+            else getattr(self, name)
+            for name in names
         }
+
+    @classmethod
+    def takes_more(cls) -> bool:
+        """Whether the constructor takes arguments without naming them."""
+        parameters = inspect.signature(cls).parameters.values()
+        return any(
+            each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters
+        )
 
     def get_config(self) -> dict[str, Any]:
         """Every argument of `__init__`, ready for JSON."""

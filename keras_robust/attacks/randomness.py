@@ -22,6 +22,10 @@ def generator(seed: int | None, *stream: Any) -> Any:
     """
     if seed is None:
         return np.random.default_rng()
+    if int(seed) < 0:
+        raise ValueError(
+            f"Argument `seed` must be an integer >= 0. Received: seed={seed}"
+        )
     return np.random.default_rng([int(seed), *stream])
 
 

@@ -5,7 +5,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_robust.attacks.checks import check_positive_integer
+from keras_robust.datasets.arrays import describe
 from keras_robust.layers import PadAndCrop
+from keras_robust.layers.pad_and_crop import check_fill_mode
+from keras_robust.messages import did_you_mean
+from keras_robust.messages import shown
 
 # Batches that are made while another one trains.
 _PREFETCHED = 2
@@ -18,7 +23,7 @@ def pipeline(
     shuffle: bool = False,
     augment: bool = False,
     padding: int = 4,
-    flip: bool = True,
+    flip: bool | str = True,
     drop_remainder: bool = False,
     seed: int | None = None,
     fill_mode: str = "constant",
@@ -29,8 +34,9 @@ def pipeline(
     seed gives the same batches. Works on every Keras backend.
 
     Args:
-        x: Float32 images `(N, H, W, C)`; or a `tf.data.Dataset` of
-            `(image, label)`, one by one, then without `y`.
+        x: Float32 images `(N, H, W, C)`, in Keras's image data format; or a
+            `tf.data.Dataset` of `(image, label)`, one by one, then without
+            `y`.
         y: Labels, `(N,)` or one-hot.
         batch_size: Int >= 1.
         shuffle: Whether to shuffle, anew in every epoch: arrays completely,
@@ -48,9 +54,16 @@ def pipeline(
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`.
+
+    Raises:
+        ValueError: If an argument is not as above.
     """
     import tensorflow as tf
 
+    batch_size = check_positive_integer(batch_size, "batch_size")
+    check_augmentation(padding, flip, fill_mode)
+    seed = _check_seed(seed)
+    _check_source(x, y)
     # An accelerator that JAX or PyTorch computes on is not for tf.data.
     with tf.device("cpu"):
         dataset = x
@@ -58,6 +71,8 @@ def pipeline(
         if y is not None:
             dataset = tf.data.Dataset.from_tensor_slices((x, y))
             buffer = len(x)
+        if augment:
+            _check_images(dataset.element_spec)
         alternating = augment and flip == "alternating"
         if alternating:
             dataset = tf.data.Dataset.zip((dataset, _first_sides(seed)))
@@ -74,6 +89,71 @@ def pipeline(
         options = tf.data.Options()
         options.autotune.enabled = False
         return dataset.prefetch(_PREFETCHED).with_options(options)
+
+
+def check_augmentation(padding: Any, flip: Any, fill_mode: Any) -> None:
+    """Check the arguments of `pipeline` that change images.
+
+    Args:
+        padding: See `pipeline`.
+        flip: See `pipeline`.
+        fill_mode: See `pipeline`.
+
+    Raises:
+        ValueError: If one of them is not as there.
+    """
+    check_positive_integer(padding, "padding", least=0)
+    check_fill_mode(fill_mode)
+    if not isinstance(flip, (bool, np.bool_)) and flip != "alternating":
+        raise ValueError(
+            "Argument `flip` must be True, False or 'alternating'."
+            f"{did_you_mean(flip, ['alternating'])} "
+            f"Received: flip={shown(flip)}"
+        )
+
+
+def _check_seed(seed):
+    if seed is None:
+        return None
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+        raise ValueError(
+            "Argument `seed` must be an integer or None. "
+            f"Received: seed={shown(seed)}"
+        )
+    return int(seed)
+
+
+def _check_source(x, y):
+    """Raises unless there are images and labels, or a data set of both."""
+    import tensorflow as tf
+
+    if isinstance(x, tf.data.Dataset) == (y is not None):
+        raise ValueError(
+            "Arguments must be two arrays `x` and `y`, or a tf.data.Dataset of "
+            f"(image, label) alone. Received: x={describe(x)}, y={describe(y)}"
+        )
+    if y is not None and len(x) != len(y):
+        raise ValueError(
+            "Argument `y` must hold a label for each image. "
+            f"Received: {len(x)} images and {len(y)} labels"
+        )
+
+
+def _check_images(spec):
+    """Raises unless a data set is of single images with labels.
+
+    Layers would take a batch of images without channels for one image, and
+    shift one into the other.
+    """
+    is_pair = isinstance(spec, tuple) and len(spec) == 2
+    shape = getattr(spec[0], "shape", None) if is_pair else None
+    if shape is None or shape.rank != 3:
+        found = f"images of shape {shape}" if is_pair else f"elements {spec}"
+        raise ValueError(
+            "With `augment`, data must be of (image, label) with images of "
+            "shape (H, W, C), not in batches and with an axis for a single "
+            f"channel (`x[..., None]`). Received: {found}"
+        )
 
 
 def _first_sides(seed):
@@ -95,6 +175,8 @@ def _alternately_flipped(dataset):
     import tensorflow as tf
 
     passes = tf.Variable(0, dtype="int64")
+    is_last = keras.config.image_data_format() == "channels_last"
+    width = -2 if is_last else -1
     # The count goes up when a pass begins, and stays for all of its batches.
     number = tf.data.Dataset.from_tensors(0).flat_map(
         lambda _: tf.data.Dataset.from_tensors(passes.assign_add(1)).repeat()
@@ -105,7 +187,7 @@ def _alternately_flipped(dataset):
         first = tf.reshape(first, [-1] + [1] * (images.shape.rank - 1))
         # Passes are counted from 1.
         flipped = (first + number) % 2 == 0
-        mirrored = tf.reverse(images, axis=[-2])
+        mirrored = tf.reverse(images, axis=[width])
         return tf.where(flipped, mirrored, images), labels
 
     pairs = tf.data.Dataset.zip((dataset, number))

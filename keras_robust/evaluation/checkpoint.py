@@ -6,6 +6,8 @@ import os
 import pathlib
 import time
 import urllib.parse
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -83,14 +85,24 @@ class Section:
         return Section(self._folder, (*self._names, name))
 
     def restore(self) -> dict | None:
-        """The arrays that were saved, or `None`."""
+        """The arrays that were saved, or `None`.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
         if not self.path.exists():
             return None
-        with np.load(self.path) as saved:
-            return {
-                key: saved[key][()] if saved[key].ndim == 0 else saved[key]
-                for key in saved.files
-            }
+        try:
+            with np.load(self.path) as saved:
+                return {
+                    key: saved[key][()] if saved[key].ndim == 0 else saved[key]
+                    for key in saved.files
+                }
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+            raise ValueError(
+                "The state of an evaluation must be a whole file; remove it "
+                f"to begin anew. Received: {self.path}, {error}"
+            ) from None
 
     def save(self, force: bool = False, **arrays: object) -> None:
         """Writes arrays, in one piece; seldom, but for `force`.

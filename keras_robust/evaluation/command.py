@@ -8,6 +8,7 @@ import keras
 from keras_robust.datasets import load
 from keras_robust.evaluation.curve import RobustnessCurve
 from keras_robust.evaluation.curve import robustness_curve
+from keras_robust.evaluation.earlier_report import check_folder
 from keras_robust.evaluation.earlier_report import write_report
 from keras_robust.evaluation.evaluate import evaluate_robustness
 from keras_robust.evaluation.named_attacks import get_attack
@@ -66,10 +67,7 @@ def evaluate_saved(
             f"Received: {examples}"
         )
     folder = pathlib.Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(
-            f"Argument `--output` must be a folder. Received: {output}, a file"
-        )
+    check_folder(folder)
     # Before anything is loaded.
     own = None if data is None else OwnData(data)
     made = {
@@ -87,6 +85,7 @@ def evaluate_saved(
     x, y = load(dataset).test if own is None else own.read()
     x, y = x[:examples], y[:examples]
     _check_shape(network, x, dataset if own is None else data)
+    _check_classes(network, y, own and own.width)
     if scaling is None:
         scaling = find_scaling(network, x, y, from_logits)
         print(
@@ -141,4 +140,23 @@ def _check_shape(network, x, dataset):
         raise ValueError(
             f"The model must take images of shape {found} for {dataset}{hint}. "
             f"Received: a model of input shape {shape}"
+        )
+
+
+def _check_classes(network, labels, width):
+    """Raises where labels are not of the classes that the model shows."""
+    shape = getattr(network, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
+        # Several outputs, or one that does not show.
+        return
+    classes = max(shape[1], 2)
+    if width not in (None, classes):
+        raise ValueError(
+            f"One-hot labels must have a column for each of the {classes} "
+            f"classes of the model. Received: {width} columns"
+        )
+    if labels.max() >= classes:
+        raise ValueError(
+            f"Labels must lie in 0 ... {classes - 1}, the classes of the "
+            f"model. Received: labels from {labels.min()} to {labels.max()}"
         )

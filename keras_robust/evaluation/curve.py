@@ -292,7 +292,9 @@ def _make_attacks(attack, norm, epsilons, **options):
         else:
             made = attack(epsilon)
             _check_made(made, epsilon, norm)
-        found[f"epsilon {epsilon:.6g}"] = made
+        name = f"epsilon {epsilon:.6g}"
+        # Radii that differ by less keep names of their own.
+        found[f"epsilon {epsilon!r}" if name in found else name] = made
     return found
 
 

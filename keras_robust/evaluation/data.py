@@ -16,14 +16,13 @@ from keras_robust.classifier import inner_model
 from keras_robust.classifier.scaling import to_unit
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import read_data
+from keras_robust.evaluation.scaling import DARK
+from keras_robust.evaluation.scaling import check_units
 from keras_robust.evaluation.scaling import with_statistics
 from keras_robust.messages import shown
 
 # Options of a `Classifier` that attacks have as well.
 _OPTIONS = ("from_logits", "attacked", "output")
-
-# Images of bytes whose brightest pixel is no brighter are hardly bytes.
-_DARK = 100
 
 
 class Examples(NamedTuple):
@@ -233,6 +232,7 @@ def _read_x(classifier, x, attacks, is_scaled):
 
 def _scaled(image):
     """Pixels in [0, 1] from bytes or from [0, 1]."""
+    check_units(image)
     floats = to_unit(image)
     if image.size and not (0 <= floats.min() and floats.max() <= 1):
         raise ValueError(
@@ -262,7 +262,7 @@ def _check_unit(image):
         return
     low, high = image.min(), image.max()
     are_bytes = 0 <= low and 1 < high <= 255 and image.ndim > 2
-    if are_bytes and high <= _DARK and image.dtype != "uint8":
+    if are_bytes and high <= DARK and image.dtype != "uint8":
         raise ValueError(
             "The pixels must lie in the attack's value_range=(0, 1). Pass the "
             "range that they have, such as value_range=(0, "

@@ -11,6 +11,28 @@ _DIGITS = 8
 _ENDINGS = (".json", ".png")
 
 
+def check_folder(folder: pathlib.Path) -> None:
+    """Check that a report can be written, before it is made.
+
+    Args:
+        folder: Where to write; it need not be there.
+
+    Raises:
+        ValueError: If something else is in the way.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"Argument `--output` must be a folder. Received: {folder}, a file"
+        )
+    for ending in _ENDINGS:
+        path = folder / f"report{ending}"
+        if path.is_dir():
+            raise ValueError(
+                "Argument `--output` must be a folder for report.json and "
+                f"report.png. Received: {folder}, where {path.name} is a folder"
+            )
+
+
 def write_report(folder: pathlib.Path, report: EvaluationResult) -> str | None:
     """Write `report.json` and `report.png`.
 
@@ -26,7 +48,7 @@ def write_report(folder: pathlib.Path, report: EvaluationResult) -> str | None:
     """
     path, kept = folder / "report.json", None
     now = _key(report.to_json())
-    before = _key(path.read_text("utf-8")) if path.exists() else now
+    before = _key(path.read_bytes()) if path.exists() else now
     if before != now:
         _rename(folder, "report", f"report-{before}")
         kept = f"report-{before}.json"
@@ -46,10 +68,10 @@ def _rename(folder, old, new):
 
 
 def _key(text):
-    """What tells settings apart, of the text of a report."""
+    """What tells settings apart, of the text or the bytes of a report."""
     try:
         facts = json.loads(text)["provenance"]
     except (ValueError, TypeError, KeyError):
         # Not written by this package.
-        facts = text
+        facts = text if isinstance(text, str) else text.hex()
     return fingerprint(facts)[:_DIGITS]

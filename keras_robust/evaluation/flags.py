@@ -332,6 +332,8 @@ def _stronger_by(weak, strong):
     if type(weak) is not type(strong):
         return None
     first, second = weak.get_config(), strong.get_config()
+    if first.keys() != second.keys():
+        return None
     different = [key for key in first if first[key] != second[key]]
     if len(different) != 1:
         return None

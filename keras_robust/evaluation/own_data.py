@@ -3,14 +3,18 @@
 import os
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
 from keras_robust.classifier.scaling import to_unit
 from keras_robust.datasets.labels import read_labels
+from keras_robust.evaluation.scaling import check_units
 
 # Names of the two arrays; the first pair that is complete is read.
 NAMES = (("x_test", "y_test"), ("x", "y"), ("images", "labels"))
+# What reading a damaged file raises.
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 class OwnData:
@@ -24,6 +28,11 @@ class OwnData:
 
     Raises:
         ValueError: If it is no .npz file, or has no such arrays.
+
+    Attributes:
+        names: Names of the two arrays that are read.
+        width: Columns of one-hot labels, once they are read; `None` where
+            they are numbers.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -45,6 +54,7 @@ class OwnData:
                 f"Received: {self.path} with the arrays {found[:8]}"
             )
         self.names = pairs[0]
+        self.width = None
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Read the arrays.
@@ -62,7 +72,8 @@ class OwnData:
                 f"Array {self.names[0]!r} of `--data` must be numbers of shape "
                 f"(N, ...), N >= 1. Received: shape {x.shape}, dtype {x.dtype}"
             )
-        labels, _ = read_labels(y, len(x), self.names[1])
+        labels, self.width = read_labels(y, len(x), self.names[1])
+        check_units(x)
         unit = to_unit(x)
         if not (unit.min() >= 0 and unit.max() <= 1):
             raise ValueError(
@@ -76,10 +87,17 @@ class OwnData:
     def _array(self, name):
         try:
             with np.load(self.path) as arrays:
-                return arrays[name]
-        except ValueError as error:
-            # Arrays of objects, which only pickle could read.
+                found = arrays[name]
+        except (*_BROKEN, ValueError) as error:
+            # Such as arrays of objects, which only pickle could read.
             raise ValueError(
                 f"Array {name!r} of `--data` must be an array of numbers. "
                 f"Received: {error}"
             ) from None
+        if not isinstance(found, np.ndarray):
+            raise ValueError(
+                f"Array {name!r} of `--data` must be an array, as "
+                "numpy.savez('images.npz', x=images, y=labels) writes it. "
+                f"Received: {self.path}, with a file that is none"
+            )
+        return found

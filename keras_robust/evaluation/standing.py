@@ -23,9 +23,10 @@ def stopping(attack: Attack) -> Attack:
     """
     if getattr(attack, "early_stop", True):
         return attack
-    if "early_stop" not in attack.arguments():
+    try:
+        return attack.replace(early_stop=True)
+    except TypeError:
         return attack
-    return attack.replace(early_stop=True)
 
 
 def contained(small: Attack, large: Attack, examples: int) -> np.ndarray:

@@ -371,12 +371,14 @@ def _attacks(attack, targeted):
         )
     if not targeted:
         return {"untargeted": attack}
-    if "targeted" not in attack.get_config():
+    try:
+        aiming = attack.replace(targeted=True)
+    except TypeError:
         raise ValueError(
             "Argument `attack` must be able to aim for targeted=True. "
             f"Received: {shown(attack)}"
-        )
-    return {"untargeted": attack, "targeted": attack.replace(targeted=True)}
+        ) from None
+    return {"untargeted": attack, "targeted": aiming}
 
 
 def _check_models(sources, targets):

@@ -1,8 +1,32 @@
 """Padding and a random crop, drawn for every example."""
 
+import numbers
 from typing import Any
 
 import keras
+
+from keras_robust.messages import did_you_mean
+from keras_robust.messages import shown
+
+# Of `RandomTranslation`.
+_FILL_MODES = ("constant", "reflect", "wrap", "nearest")
+
+
+def check_fill_mode(fill_mode: Any) -> None:
+    """Check what images are padded with.
+
+    Args:
+        fill_mode: See `PadAndCrop`.
+
+    Raises:
+        ValueError: If it is not one of those that there are.
+    """
+    if not isinstance(fill_mode, str) or fill_mode not in _FILL_MODES:
+        raise ValueError(
+            f"Argument `fill_mode` must be one of {_FILL_MODES}."
+            f"{did_you_mean(fill_mode, _FILL_MODES)} "
+            f"Received: fill_mode={shown(fill_mode)}"
+        )
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -39,11 +63,14 @@ class PadAndCrop(keras.layers.RandomTranslation):
         fill_mode: str = "constant",
         **kwargs: Any,
     ) -> None:
-        if int(padding) != padding or padding < 0:
+        if not isinstance(padding, numbers.Real) or (
+            int(padding) != padding or padding < 0
+        ):
             raise ValueError(
                 "Argument `padding` must be an integer >= 0. "
-                f"Received: padding={padding}"
+                f"Received: padding={shown(padding)}"
             )
+        check_fill_mode(fill_mode)
         super().__init__(
             height_factor=1.0,
             width_factor=1.0,

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.datasets.pipelines import check_augmentation
+from keras_robust.study.recipe_checks import check_recipe
 from keras_robust.study.report_errors import REPORT_ERRORS
 from keras_robust.study.training_sets import MODELS
 from keras_robust.study.training_sets import SOURCE
@@ -138,6 +140,11 @@ class Recipe:
     dtype_policy: str = "float32"
     undecidable: dict = field(default_factory=dict)
     too_small: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what would be found out, or not, after hours of training."""
+        check_augmentation(self.padding, self.flip, self.fill_mode)
+        check_recipe(self)
 
     def training_of(self, model: Any) -> Any:
         """The training of a model.

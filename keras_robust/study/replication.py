@@ -17,7 +17,9 @@ from keras_robust import models
 from keras_robust.study.evaluating import evaluation
 from keras_robust.study.fitting import fit_network
 from keras_robust.study.recipe import Recipe
+from keras_robust.study.stages import architecture_description
 from keras_robust.study.stages import evaluation_description
+from keras_robust.study.stages import measure_description
 from keras_robust.study.stages import model_description
 from keras_robust.study.stages import set_description
 from keras_robust.study.store import StageStore
@@ -98,6 +100,13 @@ class Replication:
         if self._data is None:
             data = datasets.load(self.recipe.dataset)
             held_out = self.recipe.validation_images
+            if held_out >= len(data.train[0]):
+                raise ValueError(
+                    "A recipe must leave images to train on: fewer "
+                    f"`validation_images` than the {len(data.train[0])} of "
+                    f"{self.recipe.dataset}. "
+                    f"Received: validation_images={held_out}"
+                )
             if held_out:
                 data = replace(
                     data,
@@ -156,10 +165,9 @@ class Replication:
         Returns:
             A plain Keras model with logits.
         """
-        kind = tuple(self.recipe.architectures[name])
         return self.store.model(
             f"model-{base}-{name}",
-            self._described(model_description(self.recipe, base, kind)),
+            self._described(architecture_description(self.recipe, base, name)),
             lambda: self._train(base, name),
         )
 
@@ -201,13 +209,17 @@ class Replication:
             What the function returns: what JSON can hold.
         """
 
+        inputs = measure_description(self.recipe, name)
+
         def make():
             began = self._begin(f"measuring {name}")
             found = function(self)
-            self._end(began, f"measuring-{name}", self.recipe.description())
+            self._end(began, f"measuring-{name}", inputs)
             return found
 
-        return self.store.numbers(f"measured-{name}", self.description(), make)
+        return self.store.numbers(
+            f"measured-{name}", self._described(inputs), make
+        )
 
     def evaluate(self, name: str) -> dict[str, dict]:
         """Accuracy of a model, clean and attacked.
@@ -241,7 +253,7 @@ class Replication:
                 stages[f"generating-{name}"] = set_description(recipe, name)
             stages[f"evaluating-{name}"] = evaluation_description(recipe, name)
         for name in MEASURES:
-            stages[f"measuring-{name}"] = recipe.description()
+            stages[f"measuring-{name}"] = measure_description(recipe, name)
         return self._kept("seconds", stages)
 
     def _trainings(self):
@@ -250,10 +262,10 @@ class Replication:
         found = {
             name: model_description(recipe, name) for name in recipe.models
         }
-        for name, kind in recipe.architectures.items():
+        for name in recipe.architectures:
             for base in ("standard", "D_det"):
-                found[f"{base}-{name}"] = model_description(
-                    recipe, base, tuple(kind)
+                found[f"{base}-{name}"] = architecture_description(
+                    recipe, base, name
                 )
         return found
 
@@ -274,12 +286,12 @@ class Replication:
             generated = self.generated(base)
             x, y = generated["x"], generated["y"]
         recipe = self.recipe
-        kind = recipe.network_of(base)
-        name = base
+        kind, name = recipe.network_of(base), base
+        inputs = model_description(recipe, base)
         if architecture:
             kind = tuple(recipe.architectures[architecture])
             name = f"{base}-{architecture}"
-        inputs = model_description(recipe, base, kind)
+            inputs = architecture_description(recipe, base, architecture)
         began = self._begin(f"training {name} ({recipe.models[base]})")
         keras.utils.set_random_seed(self.seed_of(name))
         network = model = self._build(*kind)

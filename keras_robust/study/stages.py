@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from keras_robust.study.fitting import VALIDATED
 from keras_robust.study.recipe import Recipe
 from keras_robust.study.training_sets import is_generated
 from keras_robust.study.training_sets import is_inversion
@@ -52,6 +53,10 @@ def model_description(
     }
     if recipe.training_of(name).augment:
         described["augmentation"] = recipe.augmentation
+    judged = recipe.test_images
+    if judged is not None and judged < VALIDATED:
+        # Fewer than the curve of a training is drawn on.
+        described["curve_images"] = judged
     if name == "adversarial":
         described["attack"] = [
             recipe.epsilon,
@@ -60,6 +65,44 @@ def model_description(
         ]
     if is_generated(name):
         described["set"] = set_description(recipe, name)
+    return described
+
+
+def architecture_description(
+    recipe: Recipe, base: str, name: str
+) -> dict[str, Any]:
+    """What a trained model of another architecture depends on.
+
+    Args:
+        recipe: A `Recipe`.
+        base: One of `recipe.models`, whose training and images it has.
+        name: One of `recipe.architectures`.
+
+    Returns:
+        Dictionary of plain values.
+    """
+    described = model_description(
+        recipe, base, tuple(recipe.architectures[name])
+    )
+    # Its random numbers follow from it.
+    described["place"] = list(recipe.architectures).index(name)
+    return described
+
+
+def measure_description(recipe: Recipe, name: str) -> dict[str, Any]:
+    """What a measure depends on.
+
+    Args:
+        recipe: A `Recipe`.
+        name: What the measure is called.
+
+    Returns:
+        Dictionary of plain values.
+    """
+    described = recipe.description()
+    if name == "transfer":
+        # Dictionaries that differ in their order are described alike.
+        described["order"] = list(recipe.architectures)
     return described
 
 
