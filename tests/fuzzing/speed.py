@@ -21,11 +21,9 @@ def cheap_compilation(seed, quick, eager=True):
     if backend == "jax":
         import jax
 
-        name = "jax_disable_most_optimizations"
-        before = getattr(jax.config, name)
-        jax.config.update(name, True)
+        # As in `conftest.py`, for runs without pytest.
+        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update(name, before)
     elif backend == "tensorflow" and quick and eager:
         import tensorflow as tf
 
