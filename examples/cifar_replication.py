@@ -14,7 +14,7 @@ figures and numbers to `--output`. `--dataset digits` needs no download.
 import argparse
 
 import keras_robust as kr
-from keras_robust.cli_arguments import add_replicate_arguments
+from keras_robust.cli import replicate
 
 
 def main():
@@ -23,7 +23,7 @@ def main():
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add_replicate_arguments(parser, dataset="cifar10")
+    replicate.add_arguments(parser, dataset="cifar10")
     options = vars(parser.parse_args())
 
     # A recipe is plain numbers: network, epochs, radii, steps. A replication

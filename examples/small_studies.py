@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 import keras_robust as kr
-from keras_robust.cli_arguments import DATASETS
-from keras_robust.cli_arguments import PRESETS
+from keras_robust.cli.arguments import DATASETS
+from keras_robust.cli.arguments import PRESETS
 from keras_robust.environment import machine
 from keras_robust.study import Replication
 from keras_robust.study import get_recipe

@@ -10,7 +10,8 @@ import pytest
 
 import keras_robust as kr
 from keras_robust import cli
-from keras_robust import cli_arguments
+from keras_robust.cli import arguments
+from keras_robust.cli import evaluate
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,13 +41,13 @@ def test_console_script_is_installed():
     "text, value", [("8/255", 8 / 255), ("0.5", 0.5), ("1", 1.0), ("0", 0.0)]
 )
 def test_radius(text, value):
-    assert cli_arguments.radius(text) == value
+    assert arguments.radius(text) == value
 
 
 @pytest.mark.parametrize("text", ["-1", "8/0", "much", "nan", "inf"])
 def test_no_radius(text):
     with pytest.raises(argparse.ArgumentTypeError, match="Received"):
-        cli_arguments.radius(text)
+        arguments.radius(text)
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +147,8 @@ def test_every_argument_is_explained(command):
 
 
 def test_defaults_of_evaluate_are_told():
-    parser = argparse.ArgumentParser(formatter_class=cli.HelpFormatter)
-    cli_arguments.add_evaluate_arguments(parser)
+    parser = argparse.ArgumentParser(formatter_class=arguments.HelpFormatter)
+    evaluate.add_arguments(parser)
     text = " ".join(parser.format_help().split())
     for default in ("cifar10", "linf", "8/255", "128", "all", "evaluation"):
         assert f"(default: {default})" in text

@@ -5,7 +5,7 @@ import pytest
 
 import keras_robust as kr
 from keras_robust.cli import main
-from keras_robust.cli_arguments import KINDS
+from keras_robust.cli.generate import KINDS
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,111 @@
-"""What `keras-robust evaluate` does."""
+"""`keras-robust evaluate`: robust accuracy of a saved classifier."""
 
+import argparse
 import pathlib
+from typing import TYPE_CHECKING
 from typing import Any
 
-import keras
+from keras_robust.cli.arguments import DATASETS
+from keras_robust.cli.arguments import add_verbose_argument
+from keras_robust.cli.arguments import positive
+from keras_robust.cli.arguments import radius
+from keras_robust.cli.arguments import truth
 
-from keras_robust.datasets import load
-from keras_robust.evaluation.curve import RobustnessCurve
-from keras_robust.evaluation.curve import robustness_curve
-from keras_robust.evaluation.earlier_report import check_folder
-from keras_robust.evaluation.earlier_report import write_report
-from keras_robust.evaluation.evaluate import evaluate_robustness
-from keras_robust.evaluation.named_attacks import get_attack
-from keras_robust.evaluation.own_data import OwnData
-from keras_robust.evaluation.report import RobustnessReport
-from keras_robust.evaluation.scaling import MEANINGS
-from keras_robust.evaluation.scaling import find_scaling
+if TYPE_CHECKING:
+    from keras_robust.evaluation.curve import RobustnessCurve
+    from keras_robust.evaluation.report import RobustnessReport
+
+HELP = "robust accuracy of a saved Keras classifier"
+# As in `evaluation.named_attacks`, without importing Keras.
+ATTACKS = (
+    *("autoattack", "autoattack-plus", "autoattack-rand"),
+    *("apgd", "apgd-dlr", "apgd-t", "fab", "fab-t"),
+    *("square", "pgd", "fgsm", "carlini-wagner"),
+)
 
 
-def evaluate_saved(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", help="a saved Keras model, MODEL.keras")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--dataset",
+        default="cifar10",
+        choices=DATASETS,
+        help="data set whose test images are attacked",
+    )
+    images.add_argument(
+        "--data",
+        metavar="FILE.npz",
+        help="images and labels of your own instead: a NumPy .npz file with "
+        "the arrays x and y, images and labels, or x_test and y_test; pixels "
+        "in [0, 1] or 0 to 255, labels 0, 1, 2, ... or one-hot",
+    )
+    parser.add_argument(
+        "--norm",
+        default="linf",
+        choices=("l1", "l2", "linf"),
+        help="norm in which perturbations are measured; not every attack can "
+        "do l1",
+    )
+    parser.add_argument(
+        "--epsilon",
+        type=radius,
+        nargs="+",
+        default=[8 / 255],
+        metavar="RADIUS",
+        help="radii for pixels in [0, 1], such as 0.5 or 8/255, also where "
+        "the model takes other pixels; several make a curve (default: 8/255)",
+    )
+    parser.add_argument(
+        "--attack",
+        default="autoattack",
+        metavar="NAME",
+        help=f"one of {', '.join(ATTACKS)}",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=128,
+        metavar="N",
+        help="images that are attacked at once; less takes less memory",
+    )
+    parser.add_argument(
+        "--examples",
+        type=positive,
+        metavar="N",
+        help="only the first N test images (default: all)",
+    )
+    parser.add_argument(
+        "--scaling",
+        choices=("unit", "byte", "symmetric", "standardized"),
+        help="what pixels the model takes: [0, 1], [0, 255], [-1, 1], or "
+        "mean 0 and variance 1 in each channel (default: found by accuracy)",
+    )
+    parser.add_argument(
+        "--from-logits",
+        type=truth,
+        metavar="{true,false}",
+        help="whether the model gives logits (default: found)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of random starts and proposals",
+    )
+    parser.add_argument(
+        "--output",
+        default="evaluation",
+        metavar="FOLDER",
+        help="folder for report.json, report.png and the state, from which "
+        "the same command goes on after a stop; a report of other settings "
+        "that is there is kept as report-....json",
+    )
+    add_verbose_argument(parser)
+
+
+def run(
     model: str,
     dataset: str,
     norm: str,
@@ -32,7 +119,7 @@ def evaluate_saved(
     output: str = "evaluation",
     verbose: int = 1,
     data: str | None = None,
-) -> RobustnessReport | RobustnessCurve:
+) -> "RobustnessReport | RobustnessCurve":
     """Evaluates a saved classifier and writes table, numbers and figure.
 
     Args:
@@ -61,6 +148,18 @@ def evaluate_saved(
     Raises:
         ValueError: If model, data, attack or folder are not as above.
     """
+    import keras
+
+    from keras_robust.datasets import load
+    from keras_robust.evaluation.curve import robustness_curve
+    from keras_robust.evaluation.earlier_report import check_folder
+    from keras_robust.evaluation.earlier_report import write_report
+    from keras_robust.evaluation.evaluate import evaluate_robustness
+    from keras_robust.evaluation.named_attacks import get_attack
+    from keras_robust.evaluation.own_data import OwnData
+    from keras_robust.evaluation.scaling import MEANINGS
+    from keras_robust.evaluation.scaling import find_scaling
+
     if examples is not None and examples < 1:
         raise ValueError(
             "Argument `--examples` must be a whole number >= 1. "
@@ -71,15 +170,15 @@ def evaluate_saved(
     # Before anything is loaded.
     own = None if data is None else OwnData(data)
     made = {
-        radius: get_attack(
+        one: get_attack(
             attack,
             norm,
-            radius,
+            one,
             seed=seed,
             batch_size=batch_size,
             from_logits=from_logits,
         )
-        for radius in epsilon
+        for one in epsilon
     }
     network = keras.saving.load_model(model, compile=False)
     x, y = load(dataset).test if own is None else own.read()
@@ -100,8 +199,8 @@ def evaluate_saved(
         "scaling": scaling,
     }
     if len(made) == 1:
-        ((radius, only),) = made.items()
-        name = f"{attack} {norm} {radius:.4g}"
+        ((one, only),) = made.items()
+        name = f"{attack} {norm} {one:.4g}"
         report = evaluate_robustness(network, (x, y), {name: only}, **options)
     else:
         report = robustness_curve(

@@ -1,0 +1,293 @@
+"""`keras-robust generate`: data sets made with a saved model."""
+
+import argparse
+import shlex
+from typing import Any
+
+from keras_robust.cli.arguments import add_storage_arguments
+from keras_robust.cli.arguments import add_verbose_argument
+from keras_robust.cli.arguments import positive
+from keras_robust.cli.arguments import radius
+
+HELP = "make D_R, D_NR, D_rand, D_det, D_other or a control of them"
+KINDS = (
+    *("robust", "non_robust", "rand", "det", "other", "mix"),
+    *("shortcut_rand", "shortcut_det", "shortcut_other"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "kind",
+        choices=KINDS,
+        help="robust: D_R, of a robust model; non_robust: D_NR, of a standard "
+        "one; rand, det, other: D_rand, D_det, D_other; mix: between D_R and "
+        "the source; shortcut_...: their controls, of no model",
+    )
+    parser.add_argument(
+        "--source", default="cifar10", help="TFDS data set, or digits"
+    )
+    parser.add_argument("--model", help="a saved Keras model, MODEL.keras")
+    parser.add_argument(
+        "--scaling",
+        choices=("unit", "byte", "symmetric"),
+        default="unit",
+        help="what pixels the model takes: [0, 1], [0, 255], [-1, 1]",
+    )
+    parser.add_argument("--split", default="train", help="split of the source")
+    parser.add_argument(
+        "--examples", type=positive, help="only the first so many"
+    )
+    parser.add_argument(
+        "--norm",
+        default="l2",
+        choices=("l2", "linf"),
+        help="norm of perturbations",
+    )
+    parser.add_argument(
+        "--epsilon",
+        type=radius,
+        default=0.5,
+        help="radius for pixels in [0, 1], such as 0.5 or 8/255",
+    )
+    parser.add_argument(
+        "--step-size",
+        type=radius,
+        default=0.1,
+        help="length of a step for pixels in [0, 1]",
+    )
+    parser.add_argument(
+        "--steps", type=int, help="1000 for robust, non_robust and mix, or 100"
+    )
+    parser.add_argument(
+        "--start",
+        default="image",
+        choices=("image", "noise"),
+        help="robust, non_robust and mix: where the inversion starts",
+    )
+    parser.add_argument("--layer", help="layer of the representation")
+    parser.add_argument(
+        "--optimizer",
+        default="gradient_descent",
+        choices=("gradient_descent", "polyak"),
+        help="of robust, non_robust and mix; the first is the paper's",
+    )
+    parser.add_argument(
+        "--early-stop",
+        action="store_true",
+        help="rand, det, other: an image is done once the model says t",
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=0.9, help="share of D_R in mix"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=128,
+        help="images that are made at once",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of all that is random"
+    )
+    parser.add_argument("--name", help="constructed_SOURCE by default")
+    parser.add_argument("--config", help="the kind by default")
+    add_storage_arguments(parser)
+    parser.add_argument(
+        "--num-workers",
+        type=int,
+        default=1,
+        help="processes that share the work, each with this command",
+    )
+    parser.add_argument(
+        "--worker",
+        type=int,
+        default=0,
+        help="which of them this one is, from 0",
+    )
+    parser.add_argument(
+        "--finalize",
+        action="store_true",
+        help="finish what several workers have made",
+    )
+    parser.add_argument(
+        "--beam",
+        metavar="FLAGS",
+        help="run on Apache Beam with these flags, such as "
+        "'--runner=FlinkRunner'; needs the extra `beam`",
+    )
+    add_verbose_argument(parser)
+
+
+def run(
+    kind: str,
+    source: Any,
+    model: Any,
+    output: str | int | None,
+    scaling: str = "unit",
+    split: str = "train",
+    examples: int | None = None,
+    name: str | None = None,
+    config: dict[str, Any] | None = None,
+    dtype: str = "float32",
+    file_format: str = "tfrecord",
+    shard_size: int = 512,
+    num_workers: int = 1,
+    worker: int = 0,
+    finalize: bool = False,
+    beam: Any = None,
+    verbose: int = 1,
+    **options: Any,
+) -> Any:
+    """Generates a data set with a saved model.
+
+    Args:
+        kind: One of `KINDS`.
+        source: Name of a TFDS data set, or `"digits"`.
+        model: Path of a saved Keras classifier; `None` for shortcuts.
+        output: TFDS data folder.
+        scaling: `"unit"`, `"byte"` or `"symmetric"`, see `Robustifier`.
+        split: As in `datasets.generate`.
+        examples: As in `datasets.generate`.
+        name: As in `datasets.generate`.
+        config: As in `datasets.generate`; `kind` by default.
+        dtype: As in `datasets.generate`.
+        file_format: As in `datasets.generate`.
+        shard_size: As in `datasets.generate`.
+        num_workers: As in `datasets.generate`.
+        worker: As in `datasets.generate`.
+        finalize: Whether to do nothing but finish what workers have made.
+        beam: Flags of an Apache Beam pipeline to run it on, as text.
+        verbose: 0 for silence.
+        **options: See `transform_of`.
+
+    Returns:
+        What `datasets.generate` returns, or for `finalize` and `beam` the
+        folder.
+    """
+    import keras
+
+    from keras_robust import datasets
+    from keras_robust.datasets.indexed_source import class_count
+    from keras_robust.datasets.names import check_names
+    from keras_robust.datasets.names import default_name
+
+    if model is None and not kind.startswith("shortcut_"):
+        raise ValueError(
+            f"The data set {kind!r} needs a source model: --model MODEL.keras. "
+            "Received: model=None"
+        )
+    # Before a model is loaded or a data set is downloaded.
+    check_names(name or default_name(source), config or "config", split)
+    network = None
+    if model is not None:
+        network = keras.saving.load_model(model, compile=False)
+    # Pixels in [0, 1] are what a model takes that is said nothing of.
+    options["scaling"] = None if scaling == "unit" else scaling
+    transform = transform_of(kind, network, class_count(source), options)
+    shared = {
+        "config": config or _config_name(kind, transform),
+        "name": name,
+        "split": split,
+        "examples": examples,
+        "dtype": dtype,
+        "file_format": file_format,
+        "shard_size": shard_size,
+    }
+    if finalize:
+        generation = datasets.Generation(transform, source, output, **shared)
+        generation.close()
+        with generation.shards.lock():
+            generation.shards.sweep()
+            folder = generation.finalize()
+        print(f"Finished: {folder}")
+        return folder
+    if beam is not None:
+        from keras_robust.datasets.beam import generate_on_beam
+
+        folder = generate_on_beam(
+            transform,
+            source,
+            directory=output,
+            pipeline_options=shlex.split(beam),
+            **shared,
+        )
+        print(f"Finished: {folder}")
+        return folder
+    done = datasets.generate(
+        transform,
+        source,
+        output,
+        **shared,
+        num_workers=num_workers,
+        worker=worker,
+        verbose=verbose,
+    )
+    if verbose:
+        print(
+            f"{done['images']} images in {done['seconds']:.1f} s, "
+            f"{done['images_per_second']:.1f} images/s, transform busy "
+            f"{done['busy']:.1%}: {done['directory']}"
+        )
+    return done
+
+
+def _config_name(kind, transform):
+    return transform.config_name if kind == "mix" else kind
+
+
+def transform_of(
+    kind: str, model: Any, num_classes: int, options: dict[str, Any]
+) -> Any:
+    """The transform of a command line.
+
+    Args:
+        kind: One of `KINDS`.
+        model: A Keras model, or `None` for shortcuts.
+        num_classes: C.
+        options: Dictionary: `norm`, `epsilon`, `step_size`, `steps`, `start`,
+            `alpha`, `layer`, `optimizer`, `early_stop`, `batch_size`, `seed`,
+            `scaling`.
+
+    Returns:
+        A transform for `datasets.generate`.
+    """
+    from keras_robust.features import Mixture
+    from keras_robust.features import NonRobustifier
+    from keras_robust.features import Robustifier
+    from keras_robust.features import Shortcut
+    from keras_robust.features.relabelling import CONFIG_NAMES
+
+    targets = {config: target for target, config in CONFIG_NAMES.items()}
+    shared = {key: options[key] for key in ("batch_size", "seed")}
+    ball = {key: options[key] for key in ("norm", "epsilon")}
+    step = {"step_size": options["step_size"]}
+    if kind.startswith("shortcut_"):
+        target = targets[kind.removeprefix("shortcut_")]
+        return Shortcut(num_classes, target, **ball, **shared)
+    if kind in targets:
+        steps = 100 if options["steps"] is None else options["steps"]
+        return NonRobustifier(
+            model,
+            target=targets[kind],
+            steps=steps,
+            early_stop=options["early_stop"],
+            scaling=options["scaling"],
+            **ball,
+            **step,
+            **shared,
+        )
+    steps = 1000 if options["steps"] is None else options["steps"]
+    inversion = Robustifier(
+        model,
+        steps=steps,
+        start=options["start"],
+        layer=options["layer"],
+        optimizer=options["optimizer"],
+        scaling=options["scaling"],
+        **step,
+        **shared,
+    )
+    if kind == "mix":
+        return Mixture(inversion, options["alpha"])
+    return inversion
