@@ -9,6 +9,20 @@ import numpy as np
 
 # Elements that are written out, and characters of one value.
 _FEW, _LONG = 8, 200
+# What other libraries call the same.
+_ELSEWHERE = {
+    "eps": "epsilon",
+    "alpha": "step_size",
+    "lr": "step_size",
+    "eps_step": "step_size",
+    "iterations": "steps",
+    "max_iter": "steps",
+    "n_iter": "steps",
+    "num_steps": "steps",
+    "clip_min": "value_range",
+    "clip_max": "value_range",
+    "bounds": "value_range",
+}
 
 
 def shown(value: Any) -> str:
@@ -98,5 +112,8 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     Returns:
         A sentence with a space in front, or `""` where no name is close.
     """
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    if _ELSEWHERE.get(name) in known:
+        close = [_ELSEWHERE[name]]
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -95,3 +95,10 @@ def test_errors(linear_problem):
             [0.1],
             attack=lambda e: kr.PGDAttack("l2", e, targeted=True),
         )
+
+
+def test_a_radius_per_feature_is_no_list_of_radii(varied):
+    model, x, y = varied
+    row = np.full((1, *x.shape[1:]), 0.1)
+    with pytest.raises(ValueError, match="one attack per radius. Received"):
+        kr.robustness_curve(model, (x, y), "linf", [row], "pgd", verbose=0)

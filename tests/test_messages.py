@@ -77,3 +77,13 @@ def test_names_that_were_meant():
     known = ["epsilon", "steps"]
     assert did_you_mean("epsilom", known) == " Did you mean 'epsilon'?"
     assert did_you_mean("foo", known) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("eps", "epsilon"), ("iterations", "steps"), ("alpha", "step_size")],
+)
+def test_names_of_other_libraries(name, meant):
+    known = ["epsilon", "step_size", "steps", "scale"]
+    assert did_you_mean(name, known) == f" Did you mean {meant!r}?"
+    assert meant not in did_you_mean(name, ["scale", "name"])

@@ -428,3 +428,19 @@ def test_metrics_that_do_not_fit_the_outputs(argument, metrics):
     assert "RobustMetric" not in str(error.value)
     assert "\n" not in str(error.value)
     robust.compile("sgd", loss, **{argument: {"a": ["accuracy"]}})
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_probabilities_are_no_logits(activation):
+    """Softmax applied twice trains on another loss, without a word."""
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3, activation=activation)]
+    )
+    robust = kr.AdversarialModel(model, kr.PGDAttack(epsilon=0.1, steps=1))
+    of_logits = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with pytest.raises(ValueError, match=f"{activation}.*from_logits=True"):
+        robust.compile("sgd", of_logits)
+    robust.compile("sgd", keras.losses.SparseCategoricalCrossentropy())
+    plain = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    robust = kr.AdversarialModel(plain, kr.PGDAttack(epsilon=0.1, steps=1))
+    robust.compile("sgd", of_logits)

@@ -97,16 +97,18 @@ def doubtful_radius(attack: Any, shape: tuple) -> str | None:
     largest = float(np.max(epsilon, initial=0.0))
     if not np.isfinite(size) or not largest:
         return None
+    # Numbers of a table are no pixels, of which 255 make a range.
+    are_pixels = norm == "linf" and len(shape) > 2
     measure = f"value_range (which in this norm measures {size:.4g})"
     if largest >= _LARGE * size:
         small = f"{largest / 255:.4g}, that is {largest:.4g}/255"
-        meant = f" Did you mean {small}?" if norm == "linf" else ""
+        meant = f" Did you mean {small}?" if are_pixels else ""
         return (
             f"The {norm} radius {largest:.4g} is half of {measure} or more: "
             f"every input can become plain grey.{meant}"
         )
     if largest < _SMALL * usual:
-        meant = f" Did you mean {largest * 255:.4g}?" if norm == "linf" else ""
+        meant = f" Did you mean {largest * 255:.4g}?" if are_pixels else ""
         return (
             f"The {norm} radius {largest:.4g} is less than a thousandth of "
             f"{measure}: nearly nothing can move. Radii are in units of "

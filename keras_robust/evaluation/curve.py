@@ -251,13 +251,16 @@ def robustness_curve(
 
 def _radii(epsilons):
     try:
-        radii = np.unique(np.asarray(epsilons, float))
+        radii = np.asarray(epsilons, float)
+        # `np.unique` would make radii of all numbers of a row.
+        radii = np.unique(radii) if radii.ndim < 2 else np.array([np.nan])
     except (TypeError, ValueError):
         radii = np.array([np.nan])
     if not (np.isfinite(radii) & (radii >= 0)).all():
         raise ValueError(
-            "Argument `epsilons` must be numbers >= 0. "
-            f"Received: epsilons={shown(epsilons)}"
+            "Argument `epsilons` must be numbers >= 0, in a list; a radius "
+            "for each feature is for `evaluate_robustness`, one attack per "
+            f"radius. Received: epsilons={shown(epsilons)}"
         )
     return radii[radii > 0]
 

@@ -16,6 +16,7 @@ from keras_robust.messages import shown
 from keras_robust.training.arguments import check_attack
 from keras_robust.training.arguments import check_counts_steps
 from keras_robust.training.arguments import check_filepath
+from keras_robust.training.arguments import check_from_logits
 from keras_robust.training.arguments import check_front
 from keras_robust.training.arguments import check_keras_arguments
 from keras_robust.training.arguments import check_kind
@@ -223,6 +224,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self._loss_parts = None
         if loss is not None:
             self._loss_parts = CompiledLoss(loss, loss_weights, names)
+            check_from_logits(self.model, self._loss_parts.parts)
         self._robust = RobustMetrics(
             metrics, weighted_metrics, structure, names
         )

@@ -6,9 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.classifier import Classifier
+from keras_robust.classifier.head import find_head
 from keras_robust.messages import shown
 
 
@@ -70,6 +72,39 @@ def check_metrics(
             f"among the outputs {names}, or a list with one entry for each of "
             f"them. Received: {argument}={shown(metrics)}"
         )
+
+
+def check_from_logits(model: keras.Model, parts: list[Part]) -> None:
+    """Check that no loss takes probabilities for logits.
+
+    Args:
+        model: A Keras model.
+        parts: The parts of its compiled loss.
+
+    Raises:
+        ValueError: If the loss of an output that ends in a softmax or sigmoid
+            has `from_logits=True`: it would be applied twice.
+    """
+    for part in parts:
+        loss = part.loss
+        if not isinstance(loss, keras.losses.Loss):
+            continue
+        kind = find_head(model, part.key).kind
+        if kind in ("softmax", "sigmoid") and from_logits_of(loss):
+            raise ValueError(
+                "The loss must have from_logits=False: the model ends in a "
+                f"{kind}, so it gives probabilities. "
+                f"Received: loss={type(loss).__name__}(from_logits=True)"
+            )
+
+
+def from_logits_of(loss: keras.losses.Loss) -> bool:
+    """Whether a loss of Keras takes logits."""
+    try:
+        return bool(loss.get_config().get("from_logits", False))
+    except (NotImplementedError, AttributeError, TypeError, ValueError):
+        # A loss of a user's own, which need not say.
+        return False
 
 
 def check_kind(attack: Any, name: str) -> None:
