@@ -131,3 +131,45 @@ def test_planted_reversal(tmp_path):
     run("planted_reversal", tmp_path, "--radii", "0.2", "0.4", "--verbose", "0")
     small, _, large, _ = [row["here"] for row in figures(tmp_path)["rows"]]
     assert small < 50 < large
+
+
+@pytest.mark.slow
+def test_whitening(tmp_path):
+    try:
+        kr.datasets.load("fashion_mnist")
+    except FileNotFoundError:
+        pytest.skip("fashion_mnist is not prepared in TFDS_DATA_DIR")
+    run(
+        "whitening",
+        tmp_path,
+        "--dataset",
+        "fashion_mnist",
+        "--images",
+        "64",
+        "--held-out",
+        "32",
+        "--epochs",
+        "1",
+        "--widths",
+        "4",
+        "4",
+        "4",
+        "--seeds",
+        "1",
+        "--verbose",
+        "0",
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = results["runs"]["0"]
+    # Two sources, students and optimizers with two sets each, their controls
+    # once for each student and optimizer, and the two sources themselves.
+    assert len(rows) == 2 * 2 * 2 * 2 + 2 * 2 * 2 + 2
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    other = [row for row in rows if row["set"] == "D_other"]
+    assert {(row["source"], row["student"]) for row in other} == {
+        (source, student)
+        for source in ("whitened", "plain")
+        for student in ("whitened", "plain")
+    }
+    assert (tmp_path / "table.md").read_text().count("\n") == 2 + len(rows)
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"

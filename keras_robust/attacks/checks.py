@@ -206,10 +206,14 @@ def check_whole(x: Any, grid: Any) -> None:
     """
     values = np.asarray(ops.convert_to_numpy(x)) / grid
     if np.abs(values - np.round(values)).max(initial=0.0) > 1e-3:
+        hint = ""
+        if values.min() >= 0 and values.max() <= 1:
+            # Bytes are scaled to a range that was not said to be theirs.
+            hint = " Pass bytes, and value_range=(0, 255)."
         raise ValueError(
             "Argument `x` must hold whole numbers, since the Input of the "
-            "model takes integers and would cut off the rest. Received: "
-            f"values in [{values.min()}, {values.max()}]"
+            f"model takes integers and would cut off the rest.{hint} Received: "
+            f"values in [{values.min():.6g}, {values.max():.6g}]"
         )
 
 

@@ -56,8 +56,9 @@ class SurvivorAttack(Attack):
         if len(shape) > 1 and shape[1:] != (1,) and not self.takes_rows:
             raise ValueError(
                 "Argument `epsilon` must be a number or one per example: a "
-                f"radius for each feature is not for norm={self.norm!r} of "
-                f"{type(self).__name__}. Received: epsilon of shape {shape}"
+                "radius for each feature is for PGD, FGSM and APGD with "
+                f"norm='linf'. Received: epsilon of shape {shape} for "
+                f"{type(self).__name__} with norm={self.norm!r}"
             )
         self.steps = checks.check_positive_integer(
             steps, "steps", least=self.least_steps
