@@ -578,9 +578,10 @@ def test_mistakes_of_the_command(saved, tmp_path, capsys):
 
 
 def test_help_and_version(capsys):
+    from keras_robust.cli.evaluate import ATTACKS
     from keras_robust.evaluation.named_attacks import ATTACK_NAMES
 
-    assert evaluate.ATTACKS == ATTACK_NAMES
+    assert ATTACKS == ATTACK_NAMES
     with pytest.raises(SystemExit):
         cli.main(["evaluate", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
