@@ -128,7 +128,11 @@ def test_a_model_for_other_images(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     "command",
     [
-        *("replicate", "evaluate", "generate", "sweep", "inspect"),
+        "replicate",
+        "evaluate",
+        "generate",
+        "sweep",
+        "inspect",
         "import-released",
     ],
 )

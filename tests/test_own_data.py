@@ -85,7 +85,7 @@ def test_an_archive_of_something_else(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x", "no array")
         archive.writestr("y", "no array")
-    with pytest.raises(ValueError, match="a file that is none"):
+    with pytest.raises(ValueError, match="a file that is not one"):
         OwnData(path).read()
 
 

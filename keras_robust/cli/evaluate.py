@@ -18,9 +18,18 @@ if TYPE_CHECKING:
 HELP = "robust accuracy of a saved Keras classifier"
 # As in `evaluation.named_attacks`, without importing Keras.
 ATTACKS = (
-    *("autoattack", "autoattack-plus", "autoattack-rand"),
-    *("apgd", "apgd-dlr", "apgd-t", "fab", "fab-t"),
-    *("square", "pgd", "fgsm", "carlini-wagner"),
+    "autoattack",
+    "autoattack-plus",
+    "autoattack-rand",
+    "apgd",
+    "apgd-dlr",
+    "apgd-t",
+    "fab",
+    "fab-t",
+    "square",
+    "pgd",
+    "fgsm",
+    "carlini-wagner",
 )
 
 

@@ -11,8 +11,15 @@ from keras_robust.cli.arguments import radius
 
 HELP = "make D_R, D_NR, D_rand, D_det, D_other or a control of them"
 KINDS = (
-    *("robust", "non_robust", "rand", "det", "other", "mix"),
-    *("shortcut_rand", "shortcut_det", "shortcut_other"),
+    "robust",
+    "non_robust",
+    "rand",
+    "det",
+    "other",
+    "mix",
+    "shortcut_rand",
+    "shortcut_det",
+    "shortcut_other",
 )
 
 

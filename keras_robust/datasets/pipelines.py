@@ -182,7 +182,7 @@ def _alternately_flipped(dataset):
         lambda _: tf.data.Dataset.from_tensors(passes.assign_add(1)).repeat()
     )
 
-    def flip(batch, first, number):
+    def flip(batch: Any, first: Any, number: Any) -> tuple:
         images, labels = batch
         first = tf.reshape(first, [-1] + [1] * (images.shape.rank - 1))
         # Passes are counted from 1.

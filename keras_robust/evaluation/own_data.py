@@ -98,6 +98,6 @@ class OwnData:
             raise ValueError(
                 f"Array {name!r} of `--data` must be an array, as "
                 "numpy.savez('images.npz', x=images, y=labels) writes it. "
-                f"Received: {self.path}, with a file that is none"
+                f"Received: {self.path}, with a file that is not one"
             )
         return found

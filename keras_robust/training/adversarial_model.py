@@ -13,15 +13,7 @@ from keras_robust.classifier import check_built
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.messages import shown
-from keras_robust.training.arguments import check_attack
-from keras_robust.training.arguments import check_counts_steps
-from keras_robust.training.arguments import check_filepath
-from keras_robust.training.arguments import check_from_logits
-from keras_robust.training.arguments import check_front
-from keras_robust.training.arguments import check_keras_arguments
-from keras_robust.training.arguments import check_kind
-from keras_robust.training.arguments import check_metrics
-from keras_robust.training.arguments import check_schedule
+from keras_robust.training import arguments as checks
 from keras_robust.training.array_checks import check_arrays
 from keras_robust.training.augmentation import front_of
 from keras_robust.training.batch_attack import BatchAttack
@@ -119,7 +111,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         output: str | int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_keras_arguments(type(self), kwargs)
+        checks.check_keras_arguments(type(self), kwargs)
         # The inner model casts its inputs itself, as without this one.
         super().__init__(**{"autocast": False, **kwargs})
         check_built(model)
@@ -145,8 +137,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self._front = front_of(
             model, self._train_attack.classifier, augmentation
         )
-        check_front(self._front, self._train_attack)
-        check_schedule(epsilon_schedule, self._train_attack)
+        checks.check_front(self._front, self._train_attack)
+        checks.check_schedule(epsilon_schedule, self._train_attack)
         self._clock = None
         if epsilon_schedule is not None:
             self._clock = EpsilonClock(self, epsilon_schedule)
@@ -203,14 +195,11 @@ class AdversarialModel(backend.Trainer, keras.Model):
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; metrics are copied for attacked inputs."""
-        names, structure = output_names(self.model), 0.0
-        if shows_graph(self.model):
-            structure = output_structure(self.model)
-        for argument, given in (
-            ("metrics", metrics),
-            ("weighted_metrics", weighted_metrics),
-        ):
-            check_metrics(given, argument, names, structure)
+        names, is_shown = output_names(self.model), shows_graph(self.model)
+        structure = output_structure(self.model) if is_shown else 0.0
+        of = {"names": names, "structure": structure}
+        checks.check_metrics(metrics, "metrics", **of)
+        checks.check_metrics(weighted_metrics, "weighted_metrics", **of)
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -224,7 +213,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self._loss_parts = None
         if loss is not None:
             self._loss_parts = CompiledLoss(loss, loss_weights, names)
-            check_from_logits(self.model, self._loss_parts.parts)
+            checks.check_from_logits(self.model, self._loss_parts.parts)
         self._robust = RobustMetrics(
             metrics, weighted_metrics, structure, names
         )
@@ -424,7 +413,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`."""
-        check_counts_steps(self._clock)
+        checks.check_counts_steps(self._clock)
         self._watch.begin()
         logs = super().train_on_batch(*args, **kwargs)
         self._watch.look()
@@ -456,7 +445,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.save`, to a `.keras` file; HDF5 is refused."""
-        check_filepath(filepath)
+        checks.check_filepath(filepath)
         return super().save(filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -490,12 +479,12 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def _prepared(self, attack, name):
         """An attack on the chosen input and output, for use in a step."""
-        check_kind(attack, name)
+        checks.check_kind(attack, name)
         choice = {"attacked": self.attacked, "output": self._output}
         choice = {k: value for k, value in choice.items() if value is not None}
         if choice:
             attack = attack.replace(**choice)
-        check_attack(attack, name, self.model)
+        checks.check_attack(attack, name, self.model)
         prepared = BatchAttack(
             self.model, attack, lambda: self._loss_parts, self._own_loss
         )
