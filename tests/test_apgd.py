@@ -7,6 +7,10 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust import backend
+from keras_robust.attacks.engine.batches import as_tensors
+from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.attacks.engine.search import Batch
+from keras_robust.attacks.engine.search import Run
 
 NORMS = ("l1", "l2", "linf")
 RADII = {"l1": 1.0, "l2": 0.4, "linf": 0.1}
@@ -106,7 +110,7 @@ def test_paths_of_torchattacks_from_a_shared_start(
     start = np.clip(x + epsilon * point, 0, 1)
     attack = kr.APGDAttack(norm, epsilon, steps, loss=loss)
     problem = attack.prepare(cnn, x, y)
-    ours = final_state(attack, problem, start)["best"]["x"]
+    ours = final_state(attack, problem, start).rows["best"].x
     np.testing.assert_allclose(
         ops.convert_to_numpy(ours),
         np.moveaxis(best.detach().numpy(), 1, -1),
@@ -116,10 +120,12 @@ def test_paths_of_torchattacks_from_a_shared_start(
 
 def final_state(attack, problem, start):
     """The loop's last state, where `best` is by loss as in the paper."""
-    loop = attack.loop(problem, (0, 0))
-    rows = np.arange(len(problem.x))
-    inputs = attack._inputs(problem, (0, 0), rows, None)
-    inputs["start"] = ops.convert_to_tensor(start)
+    run, index = Run(0, 0), np.arange(len(problem.x))
+    loop = attack.loop(problem, run)
+    draws = RowDraws(0).for_rows(index)
+    inputs = attack.inputs(problem, run, Batch(index, draws, None))
+    inputs.rows["start"] = start
+    inputs = as_tensors(inputs)
     return loop.advance(inputs, loop.init(inputs), attack.steps)
 
 

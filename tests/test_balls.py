@@ -11,9 +11,9 @@ from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.balls import add_towards
 from keras_robust.attacks.balls import l2_norm
+from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.attacks.norms import get_ball
-from keras_robust.attacks.randomness import stream_draws
 
 
 def to_numpy(x):
@@ -50,12 +50,12 @@ def test_l2_norm_where_squares_underflow():
 def test_shrink_clips_and_does_not_normalize(rng):
     delta = rng.normal(size=(4, 7)).astype("float32")
     length = norms(delta, "l2")
-    shrunk = L2Ball.shrink(tensor(delta), tensor(length * [2, 1.1, 0.5, 0]))
+    shrunk = L2Ball.project(tensor(delta), tensor(length * [2, 1.1, 0.5, 0]))
     shrunk = to_numpy(shrunk)
     np.testing.assert_allclose(shrunk[:2], delta[:2], rtol=1e-6)
     np.testing.assert_allclose(shrunk[2], delta[2] / 2, rtol=1e-5)
     assert not shrunk[3].any()
-    cube = to_numpy(LinfBall.shrink(tensor(delta), tensor([0.1] * 4)))
+    cube = to_numpy(LinfBall.project(tensor(delta), tensor([0.1] * 4)))
     np.testing.assert_array_equal(cube, np.clip(delta, -0.1, np.float32(0.1)))
 
 
@@ -79,7 +79,7 @@ def test_add_towards_never_overshoots(center, delta, exponent):
 
 def test_l2_sample_is_uniform_in_the_ball():
     dimension = 64
-    noise = L2Ball.noise(stream_draws(0, 0), (4000, 8, 8))
+    noise = L2Ball.noise(RowDraws(0, 0).for_rows(np.arange(4000)), (4000, 8, 8))
     radius = norms(to_numpy(L2Ball.sample(noise)), "l2")
     assert radius.max() <= 1 + 1e-6
     # Mean d / (d + 1), standard deviation 0.015 of a single draw.
@@ -89,7 +89,7 @@ def test_l2_sample_is_uniform_in_the_ball():
 def test_masked_sample_counts_free_entries():
     mask = np.zeros((8, 8), "float32")
     mask[0, :2] = 1
-    noise = L2Ball.noise(stream_draws(0, 0), (4000, 8, 8))
+    noise = L2Ball.noise(RowDraws(0, 0).for_rows(np.arange(4000)), (4000, 8, 8))
     mask_of_all = tensor(np.broadcast_to(mask, (4000, 8, 8)))
     point = to_numpy(L2Ball.sample(noise, mask_of_all))
     assert not point[:, mask == 0].any()
@@ -97,7 +97,7 @@ def test_masked_sample_counts_free_entries():
 
 
 def test_linf_sample_fills_the_cube():
-    noise = LinfBall.noise(stream_draws(0, 0), (2000, 5))
+    noise = LinfBall.noise(RowDraws(0, 0).for_rows(np.arange(2000)), (2000, 5))
     point = to_numpy(LinfBall.sample(noise))
     assert np.abs(point).max() <= 1
     assert np.abs(point.mean(0)).max() < 0.06

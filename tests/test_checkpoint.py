@@ -3,7 +3,7 @@ import pytest
 from conftest import make_linear
 
 import keras_robust as kr
-from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.attacks.engine.search import OneRun
 from keras_robust.evaluation import checkpoint
 
 
@@ -28,19 +28,19 @@ def test_a_stopped_evaluation_goes_on(linear_problem, tmp_path, monkeypatch):
     whole = kr.evaluate_robustness(
         model, (x, y), attacks(), probe=False, verbose=0
     )
-    original = SurvivorAttack._batch
+    original = OneRun.attack_batch
     done = []
 
     def one_more(self, *args):
         if len(done) >= 1:
             done.clear()
             raise Stopped
-        done.append(self.name)
-        batches.append(self.name)
+        done.append(self.attack.name)
+        batches.append(self.attack.name)
         original(self, *args)
 
     batches = []
-    monkeypatch.setattr(SurvivorAttack, "_batch", one_more)
+    monkeypatch.setattr(OneRun, "attack_batch", one_more)
     stops = 0
     while stops < 100:
         try:
@@ -57,13 +57,13 @@ def test_a_stopped_evaluation_goes_on(linear_problem, tmp_path, monkeypatch):
             stops += 1
     assert stops >= 5
     # No batch was run twice: as many as there are in a run without stops.
-    monkeypatch.setattr(SurvivorAttack, "_batch", original)
+    monkeypatch.setattr(OneRun, "attack_batch", original)
     for name, rows in whole.correct.items():
         np.testing.assert_array_equal(report.correct[name], rows)
     assert report.stages == whole.stages
     assert len(batches) == count_batches(model, x, y, monkeypatch)
     # And a finished one is read back, not run.
-    monkeypatch.setattr(SurvivorAttack, "_batch", lambda *args: 1 / 0)
+    monkeypatch.setattr(OneRun, "attack_batch", lambda *args: 1 / 0)
     again = kr.evaluate_robustness(
         model,
         (x, y),
@@ -77,13 +77,13 @@ def test_a_stopped_evaluation_goes_on(linear_problem, tmp_path, monkeypatch):
 
 def count_batches(model, x, y, monkeypatch):
     calls = []
-    original = SurvivorAttack._batch
+    original = OneRun.attack_batch
 
     def counted(self, *args):
         calls.append(1)
         original(self, *args)
 
-    monkeypatch.setattr(SurvivorAttack, "_batch", counted)
+    monkeypatch.setattr(OneRun, "attack_batch", counted)
     kr.evaluate_robustness(model, (x, y), attacks(), probe=False, verbose=0)
     return len(calls)
 
@@ -133,7 +133,7 @@ def test_a_damaged_state_is_named(linear_problem, tmp_path):
     attack = {"fgsm": kr.FGSMAttack(epsilon=0.1)}
     options = {"state_path": tmp_path, "probe": False, "verbose": 0}
     kr.evaluate_robustness(model, (x, y), attack, **options)
-    (state,) = tmp_path.rglob("*.npz")
+    (state,) = tmp_path.rglob("fgsm+done.npz")
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(
         ValueError, match="remove it to begin anew.*fgsm.done.npz"

@@ -8,10 +8,10 @@ from conftest import norms
 from keras import ops
 
 import keras_robust as kr
-from keras_robust.attacks import compiled
-from keras_robust.attacks import survivor_attack
 from keras_robust.attacks.balls import Box
-from keras_robust.attacks.loop import GradientLoop
+from keras_robust.attacks.engine import compiled
+from keras_robust.attacks.engine import search
+from keras_robust.attacks.engine.gradient_loop import GradientLoop
 
 
 def test_shrinking_a_batch_changes_nothing(varied, monkeypatch):
@@ -27,14 +27,14 @@ def test_shrinking_a_batch_changes_nothing(varied, monkeypatch):
 
     shrunk = run()
     sizes = []
-    original = compiled._Moving.shrink
+    original = compiled._ActiveRows.drop_finished
 
     def spy(self, state, active):
         result = original(self, state, active)
-        sizes.append(result["x"].shape[0])
+        sizes.append(result.rows["x"].shape[0])
         return result
 
-    monkeypatch.setattr(compiled._Moving, "shrink", spy)
+    monkeypatch.setattr(compiled._ActiveRows, "drop_finished", spy)
     run()
     assert sizes[-1] < len(x)
     monkeypatch.setattr(compiled, "WORTH_SHRINKING", -1.0)
@@ -45,16 +45,11 @@ def test_shrinking_a_batch_changes_nothing(varied, monkeypatch):
     assert (norms(shrunk["x"] - x, "l2")[shrunk["success"]] < 0.4).any()
 
 
-def test_rows_of_leaves_shared_alone():
-    tree = {
-        "x": ops.arange(4),
-        "inner": {"y": ops.ones((4, 2))},
-        "shared": {"i": 3},
-    }
-    rows = compiled.rows_of(tree, np.array([2, 0, 0]))
+def test_take_rows_of_nested_tensors():
+    tree = {"x": ops.arange(4), "inner": {"y": ops.ones((4, 2))}}
+    rows = compiled.take_rows(tree, np.array([2, 0, 0]))
     assert ops.convert_to_numpy(rows["x"]).tolist() == [2, 0, 0]
     assert rows["inner"]["y"].shape == (3, 2)
-    assert rows["shared"] == {"i": 3}
 
 
 @pytest.mark.parametrize("name", ["PGDAttack", "APGDAttack"])
@@ -69,7 +64,7 @@ def test_the_cost_grows_with_survivors(varied, name, monkeypatch):
         advance = self._advance
 
         def counted(inputs, state, steps):
-            computed.append(inputs["center"].shape[0] * steps)
+            computed.append(inputs.rows["center"].shape[0] * steps)
             return advance(inputs, state, steps)
 
         self._advance = counted
@@ -126,7 +121,7 @@ def test_equal_attacks_share_what_is_compiled(name, varied, monkeypatch):
             made.append(loop)
             super().__init__(loop, *args, **options)
 
-    monkeypatch.setattr(survivor_attack, "CompiledLoop", Counted)
+    monkeypatch.setattr(search, "CompiledLoop", Counted)
     first = ATTACKS[name]()
     expected = first(model, x, y)
     count = len(made)
@@ -149,12 +144,13 @@ def test_loops_of_one_name_share_nothing(varied):
         @dataclass(frozen=True, kw_only=True)
         class Loop(GradientLoop):
             def step(self, inputs, state):
-                moved = state["x"] + sign * 0.01
-                return {**super().step(inputs, state), "x": moved}
+                moved = state.rows["x"] + sign * 0.01
+                state = super().step(inputs, state)
+                return state._replace(rows={**state.rows, "x": moved})
 
         class Attack(kr.PGDAttack):
-            def _loop(self, objective, scored):
-                loop = super()._loop(objective, scored)
+            def loop(self, problem, run):
+                loop = super().loop(problem, run)
                 return Loop(
                     **{f.name: getattr(loop, f.name) for f in fields(loop)}
                 )

@@ -29,7 +29,7 @@ def test_each_radius_attacks_what_the_smaller_ones_left(
 
     class Counting(kr.PGDAttack):
         def attack(self, problem, *args):
-            attacked.append((~problem.begun["success"]).sum())
+            attacked.append((~problem.previous.success).sum())
             return super().attack(problem, *args)
 
     curve = kr.robustness_curve(

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -29,10 +30,12 @@ def rounding_model(model, shape):
     return keras.Model(inputs, model(rounding(inputs)))
 
 
+@dataclass(eq=False, repr=False)
 class Careless(Attack):
     """Leaves its ball."""
 
     norm = "linf"
+    epsilon: float
 
     def attack(self, problem, verbose, scored, checkpoint):
         return {"x": problem.x + np.float32(2 * self.epsilon)}
@@ -122,8 +125,10 @@ def test_a_larger_radius_that_leaves_more_is_seen_on_a_curve(linear_problem):
     """Each radius attacks witnesses that smaller ones have broken."""
     model, x, y = linear_problem
 
+    @dataclass(eq=False, repr=False)
     class Overshoots(Attack):
         norm = "linf"
+        epsilon: float
 
         def attack(self, problem, verbose, scored, checkpoint):
             if self.epsilon > 0.03:
@@ -150,8 +155,10 @@ def test_a_larger_radius_that_leaves_more_is_seen_on_a_curve(linear_problem):
 def test_curve_from_what_the_model_says(linear_problem):
     model, x, y = linear_problem
 
+    @dataclass(eq=False, repr=False)
     class Lying(Attack):
         norm = "linf"
+        epsilon: float
 
         def attack(self, problem, verbose, scored, checkpoint):
             claims = np.ones(len(problem.x), bool)
@@ -252,11 +259,11 @@ def test_flags_and_provenance_of_a_transfer_matrix(linear_problem):
 def test_transfer_flags_of_outputs_and_claims(pair):
     first, same, x, y = pair
 
+    @dataclass(eq=False, repr=False)
     class Lying(Attack):
         norm = "linf"
-
-        def __init__(self, epsilon=0.1, targeted=False):
-            super().__init__(epsilon, targeted=targeted)
+        epsilon: float = 0.1
+        targeted: bool = False
 
         def attack(self, problem, verbose, scored, checkpoint):
             claims = np.ones(len(problem.x), bool)
@@ -578,8 +585,8 @@ def test_mistakes_of_the_command(saved, tmp_path, capsys):
 
 
 def test_help_and_version(capsys):
+    from keras_robust.attacks.registry import ATTACK_NAMES
     from keras_robust.cli.evaluate import ATTACKS
-    from keras_robust.evaluation.named_attacks import ATTACK_NAMES
 
     assert ATTACKS == ATTACK_NAMES
     with pytest.raises(SystemExit):

@@ -1,6 +1,7 @@
 """What is reported is what `model.predict` says, whatever a search says."""
 
 import json
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -22,15 +23,14 @@ def names(report):
     return {flag.name for flag in report.flags}
 
 
+@dataclass(eq=False, repr=False)
 class Lying(Attack):
     """Moves what it is told, and claims what it likes."""
 
     norm = "linf"
-
-    def __init__(self, epsilon=0.3, moved=0, claim=True):
-        super().__init__(epsilon)
-        self.moved = moved
-        self.claim = claim
+    epsilon: float = 0.3
+    moved: int = 0
+    claim: bool = True
 
     def attack(self, problem, verbose, scored, checkpoint):
         x = np.array(problem.x)

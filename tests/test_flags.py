@@ -1,5 +1,7 @@
 """Each flag, on a model built to trip it, and none on a sound one."""
 
+from dataclasses import dataclass
+
 import keras
 import numpy as np
 import pytest
@@ -115,8 +117,11 @@ def test_more_attack_raises_accuracy(linear_problem):
     """Beyond a short distance this model's gradient points back."""
     model, x, y = linear_problem
 
+    @dataclass(eq=False, repr=False)
     class Overshoots(Attack):
         """Works at a small radius only, like a step that is too long."""
+
+        epsilon: float
 
         def attack(self, problem, verbose, scored, checkpoint):
             adversarial = kr.PGDAttack("linf", 0.2)(
@@ -182,8 +187,10 @@ def test_few_classes(linear_problem):
 def test_outputs_out_of_bounds(linear_problem, step, name):
     model, x, y = linear_problem
 
+    @dataclass(eq=False, repr=False)
     class Careless(Attack):
         norm = "linf"
+        epsilon: float
 
         def attack(self, problem, verbose, scored, checkpoint):
             return {"x": problem.x + np.float32(step)}

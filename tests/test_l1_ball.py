@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.attacks.l1_ball import soft_threshold_into
-from keras_robust.attacks.randomness import stream_draws
 
 
 def simplex_projection(delta, epsilon):
@@ -23,7 +23,7 @@ def test_projection_is_duchis(rng):
     delta = rng.normal(size=(30, 50))
     delta[0] *= 1e-3
     epsilon = rng.uniform(0.1, 20, 30)
-    ours = L1Ball.shrink(
+    ours = L1Ball.project(
         ops.convert_to_tensor(delta.astype("float32")),
         ops.convert_to_tensor(epsilon.astype("float32")),
     )
@@ -61,7 +61,7 @@ def test_projection_to_ball_and_box_is_the_nearest_point(rng):
 
 def test_a_sample_is_uniform_in_the_ball():
     dimension = 5
-    draws = stream_draws(0, 0)
+    draws = RowDraws(0, 0).for_rows(np.arange(20_000))
     noise = L1Ball.noise(draws, (20_000, dimension))
     radius = np.abs(ops.convert_to_numpy(L1Ball.sample(noise))).sum(-1)
     # P(radius < r) = r ** d, so the mean is d / (d + 1).
@@ -71,9 +71,9 @@ def test_a_sample_is_uniform_in_the_ball():
 
 
 def test_a_point_of_the_surface_respects_the_mask():
-    noise = L1Ball.noise(stream_draws(0, 0), (50, 4))
+    noise = L1Ball.noise(RowDraws(0, 0).for_rows(np.arange(50)), (50, 4))
     mask = ops.convert_to_tensor(np.float32([1, 0, 1, 0]))
-    point = ops.convert_to_numpy(L1Ball.surface(noise, mask))
+    point = ops.convert_to_numpy(L1Ball.sample_sphere(noise, mask))
     assert not point[:, [1, 3]].any()
     np.testing.assert_allclose(np.abs(point).sum(-1), 1, rtol=1e-5)
 

@@ -15,7 +15,7 @@ from test_situations_refusals import dense
 from test_situations_refusals import refuse
 
 import keras_robust as kr
-from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.attacks import auto_attack
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow
@@ -212,13 +212,13 @@ def test_auto_attack_without_images(shape, monkeypatch):
     y = predicted(model, x)
     attack = kr.AutoAttack("linf", 0.05, steps=3, queries=4, targets=2, seed=0)
     searched = []
-    search = SurvivorAttack.search
+    search = auto_attack.search
 
-    def note(self, *args, **kwargs):
-        searched.append(self.name)
-        return search(self, *args, **kwargs)
+    def note(part, *args, **kwargs):
+        searched.append(part.name)
+        return search(part, *args, **kwargs)
 
-    monkeypatch.setattr(SurvivorAttack, "search", note)
+    monkeypatch.setattr(auto_attack, "search", note)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         with pytest.raises(UserWarning, match="(?i)square"):

@@ -12,7 +12,7 @@ from test_situations_models import network
 from test_situations_models import predicted
 
 import keras_robust as kr
-from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.attacks.loop_attack import LoopAttack
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow
@@ -68,7 +68,7 @@ def ways(model, x, y, attack=None):
 @pytest.fixture
 def unused(monkeypatch):
     """Fails where an attack begins before the refusal."""
-    monkeypatch.setattr(SurvivorAttack, "attack", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(LoopAttack, "attack", lambda *a, **k: 1 / 0)
     monkeypatch.setattr(kr.PGDAttack, "attack", lambda *a, **k: 1 / 0)
 
 

@@ -19,7 +19,7 @@ from test_situations_models import settle
 
 import keras_robust as kr
 from keras_robust import cli
-from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.attacks.loop_attack import LoopAttack
 from keras_robust.classifier import Classifier
 
 # Every model is compiled anew.
@@ -276,7 +276,7 @@ def test_the_same_evaluation_goes_on(tmp_path, monkeypatch):
     made = case()
     made["model"].save(tmp_path / "model.keras")
     whole = evaluated(made, tmp_path / "state")
-    monkeypatch.setattr(SurvivorAttack, "search", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(LoopAttack, "attack", lambda *a, **k: 1 / 0)
     monkeypatch.setattr(kr.PGDAttack, "attack", lambda *a, **k: 1 / 0)
     copy = keras.saving.load_model(tmp_path / "model.keras")
     again = evaluated({**made, "model": copy}, tmp_path / "state")

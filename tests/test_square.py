@@ -5,7 +5,10 @@ from conftest import norms
 from keras import ops
 
 import keras_robust as kr
-from keras_robust.attacks.randomness import RowDraws
+from keras_robust.attacks.engine.batches import as_tensors
+from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.attacks.engine.search import Batch
+from keras_robust.attacks.engine.search import Run
 from keras_robust.attacks.square_proposals import two_hills
 from keras_robust.attacks.square_proposals import window_sizes
 from keras_robust.attacks.square_proposals import windows
@@ -74,15 +77,14 @@ def test_every_query_only_raises_the_loss(varied, norm):
     model, x, y = varied
     attack = kr.SquareAttack(norm, 0.2, queries=30, early_stop=False, seed=0)
     problem = attack.prepare(model, x, y)
-    loop, rows = attack.loop(problem, (0,)), np.arange(len(x))
-    inputs = attack._inputs(problem, (0,), rows, None)
-    draws = RowDraws(0, 0)
-    inputs.update(attack.begin(problem, (0,), draws, rows, inputs))
+    loop, index = attack.loop(problem, Run()), np.arange(len(x))
+    batch = Batch(index, RowDraws(0, 0).for_rows(index), None)
+    inputs = as_tensors(attack.inputs(problem, Run(), batch))
     state = loop.init(inputs)
-    losses = [ops.convert_to_numpy(state["best"]["loss"])]
+    losses = [ops.convert_to_numpy(state.rows["best"].loss)]
     for _ in range(30):
         state = loop.step(inputs, state)
-        losses.append(ops.convert_to_numpy(state["best"]["loss"]))
+        losses.append(ops.convert_to_numpy(state.rows["best"].loss))
     rise = np.diff(losses, axis=0)
     # A margin is larger where the label loses, so a success never costs.
     assert (rise >= 0).all()

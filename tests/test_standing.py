@@ -18,13 +18,13 @@ def restarted(epsilon=0.3, **options):
     )
 
 
-def counting(model, attack, steps):
-    """The attack, noting how many image-steps its loops were asked for."""
+def counting(attack, batches):
+    """The attack, noting each run's index and the size of each batch."""
 
     class Counted(type(attack)):
-        def _batch(self, problem, go, draws, rows, result, progress):
-            steps.append((go, len(rows)))
-            super()._batch(problem, go, draws, rows, result, progress)
+        def inputs(self, problem, run, batch):
+            batches.append((run.restart, len(batch.index)))
+            return super().inputs(problem, run, batch)
 
     return Counted(**attack.get_config())
 
@@ -44,42 +44,39 @@ def test_survivors_give_the_same_answer(varied):
 
 def test_restarts_see_survivors_in_whole_batches(varied):
     model, x, y = varied
-    goes = []
-    attack = counting(model, restarted(), goes)
+    batches = []
+    attack = counting(restarted(), batches)
     report = kr.evaluate_robustness(
         model, (x, y), {"pgd": attack}, probe=False, verbose=0
     )
-    by_go = [sum(n for (r,), n in goes if r == go) for go in range(3)]
-    # What is wrong as it is never enters.
-    assert by_go[0] == report.correct["clean"].sum() < len(x)
-    assert by_go[0] > by_go[1] >= by_go[2] >= report.correct["pgd"].sum()
-    # Batches are full but for the last one of a go.
-    for go in range(3):
-        sizes = [n for (r,), n in goes if r == go]
+    attacked = [sum(n for r, n in batches if r == run) for run in range(3)]
+    # What is wrong unperturbed is never attacked.
+    assert attacked[0] == report.correct["clean"].sum() < len(x)
+    assert attacked[0] > attacked[1] >= attacked[2]
+    assert attacked[2] >= report.correct["pgd"].sum()
+    # Batches are full but for the last one of a run.
+    for run in range(3):
+        sizes = [n for r, n in batches if r == run]
         assert sizes[:-1] == [8] * (len(sizes) - 1)
 
 
 def test_later_attacks_leave_out_what_earlier_ones_broke(varied, monkeypatch):
     monkeypatch.setattr(standing, "WITNESSES", 2)
     model, x, y = varied
-    goes = {"small": [], "large": []}
+    batches = {"small": [], "large": []}
     attacks = {
         # Given in the other order: the cheaper one still comes first.
         "large": counting(
-            model,
-            kr.PGDAttack("l2", 0.6, steps=20, batch_size=8),
-            goes["large"],
+            kr.PGDAttack("l2", 0.6, steps=20, batch_size=8), batches["large"]
         ),
-        "small": counting(
-            model, kr.PGDAttack("l2", 0.3, steps=4), goes["small"]
-        ),
+        "small": counting(kr.PGDAttack("l2", 0.3, steps=4), batches["small"]),
     }
     report = kr.evaluate_robustness(
         model, (x, y), attacks, probe=False, verbose=0
     )
     assert list(report.accuracy) == ["clean", "large", "small", "worst case"]
     assert not (report.correct["large"] & ~report.correct["small"]).any()
-    entered = sum(n for _, n in goes["large"])
+    entered = sum(n for _, n in batches["large"])
     left = report.correct["small"].sum()
     assert left <= entered <= left + 2 < report.correct["clean"].sum()
     alone = kr.evaluate_robustness(
@@ -157,8 +154,8 @@ def test_randomized_models_are_attacked_in_full(linear_problem):
             )
 
     model = keras.Model(inputs, inner(Noise()(inputs)))
-    goes = []
-    attack = counting(model, kr.PGDAttack(epsilon=0.1, steps=2), goes)
+    batches = []
+    attack = counting(kr.PGDAttack(epsilon=0.1, steps=2), batches)
     kr.evaluate_robustness(model, (x, y), attack, probe=False, verbose=0)
-    # All examples at once, not as survivors.
-    assert not goes
+    # All examples, not the survivors.
+    assert sum(size for _, size in batches) == len(x)

@@ -2,8 +2,10 @@
 
 import warnings
 from abc import abstractmethod
+from dataclasses import KW_ONLY
+from dataclasses import dataclass
 from typing import Any
-from typing import NamedTuple
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -13,45 +15,22 @@ from keras_robust.attacks import checks
 from keras_robust.attacks.config import ChecksArguments
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.config import unknown_name
+from keras_robust.attacks.engine.search import Findings
 from keras_robust.attacks.grid import doubtful_grid
 from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.grid import on_grid
 from keras_robust.attacks.grid import to_grid
+from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.classifier import Classifier
 from keras_robust.messages import did_you_mean
 from keras_robust.messages import shown
 
-
-class Problem(NamedTuple):
-    """What an attack is run on, checked.
-
-    Attributes:
-        classifier: The `Classifier`.
-        x: The inputs to perturb, float array or tensor `(N, ...)`.
-        y: Labels, int32 array `(N,)`; or what a compiled loss takes.
-        classes: The number of classes, `None` where the model has none.
-        begun: `None`, or what is known of the examples
-            (`survivor_attack.begin`), for attacks that leave out what is
-            broken already.
-        held: Dictionary of the inputs that are held fixed.
-        source: The model as the user gave it, which knows its compiled loss.
-        targets: Labels as `fit` takes them, for a compiled loss; or `None`.
-    """
-
-    classifier: Classifier
-    x: Any
-    y: Any
-    classes: int | None
-    begun: dict | None = None
-    held: dict = {}
-    source: Any = None
-    targets: Any = None
-
-    @property
-    def batch_size(self) -> int | None:
-        """The batch size that the model fixes, or `None`."""
-        return self.classifier.batch_size
+_ZERO_GRADIENTS = (
+    "All input gradients are exactly zero, so the attack has nothing to "
+    "follow: its result says nothing of the model's robustness. Are outputs "
+    "saturated or rounded, or integers?"
+)
 
 
 class _Sealing(ChecksArguments):
@@ -63,23 +42,34 @@ class _Sealing(ChecksArguments):
         return made
 
 
-class Attack(ConfigMixin, metaclass=_Sealing):
-    """Base of all attacks: moves inputs until a classifier errs.
+class _Defaults(ConfigMixin, metaclass=_Sealing):
+    """What an attack that does not have a setting goes by.
 
-    Attacks do not change; `replace` makes another one.
+    Not a dataclass: an attack declares the settings that it has itself.
+    """
+
+    # Radius in units of `value_range`: a number, or one per example; where
+    # the attack takes it one row of the input, a radius for each feature.
+    # `None` for the attack's default, a share of the width of `value_range`;
+    # or, where an attack takes the smallest perturbation it finds, for any.
+    epsilon: Any = None
+    # Whether `y` holds the labels to reach.
+    targeted: bool = False
+    seed: int | None = None
+
+
+@dataclass(eq=False, repr=False)
+class Attack(_Defaults):
+    """Base class of all attacks: moves inputs until a classifier errs.
+
+    Attacks do not change; `replace` makes another one. A subclass is decorated
+    with `@dataclass(eq=False, repr=False)`; its settings are fields.
 
     Args:
-        epsilon: Radius in units of `value_range`: a number, or one per
-            example; where the attack takes it one row of the input, a radius
-            for each feature. `None` for the attack's default, a share of the
-            width of `value_range`; or, where an attack takes the smallest
-            perturbation it finds, for any distance.
-        targeted: Whether `y` holds the labels to reach.
         value_range: `(low, high)`, the box that holds all inputs: numbers, or
             arrays that broadcast to one row of the input; or `"auto"`: what a
             `Rescaling` at the front of the model shows, otherwise (0, 1).
         batch_size: Int >= 1, how many examples are attacked at once.
-        seed: Int or `None`.
         from_logits: `None` to find out whether the model gives logits.
         jit_compile: `"auto"`, `True` or `False`.
         attacked: Name or position of the input to perturb, of a model with
@@ -89,23 +79,21 @@ class Attack(ConfigMixin, metaclass=_Sealing):
     """
 
     # Whether `epsilon=None` means the smallest perturbation, however large.
-    any_distance = False
+    any_distance: ClassVar[bool] = False
     # The default radius, as a share of the width of `value_range`.
-    default_share = 0.5
+    default_share: ClassVar[float] = 0.5
 
-    def __init__(
-        self,
-        epsilon: Any,
-        targeted: bool = False,
-        value_range: Any = (0.0, 1.0),
-        batch_size: int = 128,
-        seed: int | None = None,
-        from_logits: bool | None = None,
-        jit_compile: bool | str = "auto",
-        attacked: str | int | None = None,
-        output: str | int | None = None,
-    ) -> None:
-        self.value_range = checks.check_value_range(value_range)
+    _: KW_ONLY
+    value_range: Any = (0.0, 1.0)
+    batch_size: int = 128
+    from_logits: bool | None = None
+    jit_compile: bool | str = "auto"
+    attacked: str | int | None = None
+    output: str | int | None = None
+
+    def __post_init__(self) -> None:
+        self.value_range = checks.check_value_range(self.value_range)
+        epsilon = self.epsilon
         self._has_default_radius = epsilon is None and not self.any_distance
         if self._has_default_radius:
             epsilon = checks.default_radius(
@@ -114,15 +102,10 @@ class Attack(ConfigMixin, metaclass=_Sealing):
         if epsilon is not None:
             epsilon = checks.check_radius(epsilon)
         self.epsilon = epsilon
-        self.targeted = bool(targeted)
+        self.targeted = bool(self.targeted)
         self.batch_size = checks.check_positive_integer(
-            batch_size, "batch_size"
+            self.batch_size, "batch_size"
         )
-        self.seed = seed
-        self.from_logits = from_logits
-        self.jit_compile = jit_compile
-        self.attacked = attacked
-        self.output = output
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not getattr(self, "_is_sealed", False):
@@ -206,10 +189,10 @@ class Attack(ConfigMixin, metaclass=_Sealing):
         verbose: int = 1,
         scored: bool = False,
         checkpoint: Any = None,
-        begun: dict | None = None,
+        previous: Findings | None = None,
         warns: bool = False,
     ) -> dict[str, Any]:
-        """As the call, with more to tell.
+        """Perturb inputs as the call does, and tell more.
 
         Args:
             model: As in the call, or a `Classifier`.
@@ -218,8 +201,7 @@ class Attack(ConfigMixin, metaclass=_Sealing):
             verbose: As in the call.
             scored: Whether to tell `loss` and `success` as well.
             checkpoint: A `Checkpoint` for attacks that can resume, or `None`.
-            begun: What is known of the examples before, or `None`; see
-                `Problem`.
+            previous: What an earlier search found, or `None`; see `Problem`.
             warns: Whether to warn of radii that are probably a mistake, and
                 of gradients that are exactly zero.
 
@@ -228,43 +210,39 @@ class Attack(ConfigMixin, metaclass=_Sealing):
             arrays `(N,)`: `loss`, the final objective, and `success`; and
             `zero_gradient`, whether there was no gradient to follow.
         """
-        classifier = Classifier.of(
-            model,
-            from_logits=self.from_logits,
-            attacked=self.attacked,
-            output=self.output,
-        )
+        classifier = self._classifier(model)
         attack = self.resolve(classifier)
         problem, grid = attack.prepare_on_grid(classifier, x, y, model)
-        too_fine = doubtful_grid(attack, grid)
-        if grid is not None:
-            attack = on_grid(attack, grid)
-        if problem.x.shape[0] == 0:
+        if not problem.x.shape[0]:
             empty = {"loss": np.zeros(0), "success": np.zeros(0, bool)}
             return {"x": x, **empty}
-        if warns:
-            shape = tuple(problem.x.shape)
-            doubt = too_fine or doubtful_radius(attack, shape)
-            if doubt:
-                warnings.warn(doubt, UserWarning, stacklevel=3)
-        problem = problem._replace(begun=begun)
+        doubt = doubtful_grid(attack, grid)
+        if grid is not None:
+            attack = on_grid(attack, grid)
+        doubt = doubt or doubtful_radius(attack, problem.shape)
+        if warns and doubt:
+            warnings.warn(doubt, UserWarning, stacklevel=3)
+        problem = problem._replace(previous=previous)
         result = attack.attack(problem, verbose, scored, checkpoint)
-        is_stuck = (warns or scored) and attack.is_stuck(problem, result)
-        if scored:
-            result["zero_gradient"] = is_stuck
-        if warns and is_stuck:
-            warnings.warn(
-                "All input gradients are exactly zero, so the attack has "
-                "nothing to follow: its result says nothing of the model's "
-                "robustness. Are outputs saturated or rounded, or integers?",
-                UserWarning,
-                stacklevel=3,
-            )
+        if scored or warns:
+            is_stuck = attack.is_stuck(problem, result)
+            if scored:
+                result["zero_gradient"] = is_stuck
+            if warns and is_stuck:
+                warnings.warn(_ZERO_GRADIENTS, UserWarning, stacklevel=3)
         if grid is not None:
             result = to_grid(attack, problem, result, grid)
         image, _ = classifier.split(x)
         result["x"] = classifier.join(x, _in_dtype_of(image, result["x"]))
         return result
+
+    def _classifier(self, model: Any) -> Classifier:
+        return Classifier.of(
+            model,
+            from_logits=self.from_logits,
+            attacked=self.attacked,
+            output=self.output,
+        )
 
     def resolve(self, classifier: Classifier) -> "Attack":
         """The attack with the box and the radius that it has for a model.
@@ -291,12 +269,7 @@ class Attack(ConfigMixin, metaclass=_Sealing):
         Returns:
             `Problem`.
         """
-        classifier = Classifier.of(
-            model,
-            from_logits=self.from_logits,
-            attacked=self.attacked,
-            output=self.output,
-        )
+        classifier = self._classifier(model)
         attack = self.resolve(classifier)
         return attack.prepare_on_grid(classifier, x, y, model)[0]
 
@@ -337,13 +310,13 @@ class Attack(ConfigMixin, metaclass=_Sealing):
         y = checks.check_labels(problem.y, problem.x.shape[0], classes)
         return problem._replace(y=y, classes=classes)
 
-    def is_stuck(self, problem: Problem, result: dict) -> bool:
+    def is_stuck(self, problem: Problem, result: dict[str, Any]) -> bool:
         """Whether nothing has moved because all gradients are zero."""
         del problem, result
         return False
 
     @property
-    def passes(self) -> int:
+    def cost(self) -> int:
         """Roughly how many input gradients one example costs."""
         return 1
 
@@ -354,7 +327,7 @@ class Attack(ConfigMixin, metaclass=_Sealing):
         """What `run` returns, for a checked problem."""
 
 
-def _in_dtype_of(x, result):
+def _in_dtype_of(x: Any, result: Any) -> Any:
     """`result` in the dtype of `x`, where that is of integers."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     if "int" not in dtype:

@@ -1,7 +1,10 @@
 """AutoAttack, the standard evaluation."""
 
 import warnings
+from dataclasses import KW_ONLY
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -9,15 +12,17 @@ import numpy as np
 from keras_robust.attacks import checks
 from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.attack import Problem
+from keras_robust.attacks.engine.search import search
 from keras_robust.attacks.fab import FABAttack
+from keras_robust.attacks.loop_attack import LoopAttack
+from keras_robust.attacks.loop_attack import as_result
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.objectives import LEAST_CLASSES
+from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.square import SquareAttack
-from keras_robust.attacks.survivor_attack import finished
 from keras_robust.messages import shown
 
-VERSIONS = {
+VERSIONS: dict[str, tuple[str, ...]] = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
     "rand": ("apgd-ce", "apgd-dlr"),
@@ -27,6 +32,7 @@ _PLUS_RESTARTS, _RAND_EOT = 5, 20
 
 
 @keras.saving.register_keras_serializable("keras_robust")
+@dataclass(eq=False, repr=False)
 class AutoAttack(Attack):
     """AutoAttack: an ensemble of attacks without parameters to tune.
 
@@ -67,60 +73,41 @@ class AutoAttack(Attack):
     ```
     """
 
-    default_share = 8 / 255
+    default_share: ClassVar[float] = 8 / 255
 
-    def __init__(
-        self,
-        norm: Any = "linf",
-        epsilon: Any = None,
-        version: str = "standard",
-        value_range: Any = (0.0, 1.0),
-        steps: int = 100,
-        queries: int = 5000,
-        targets: int = 9,
-        seed: int | None = None,
-        batch_size: int = 128,
-        from_logits: bool | None = None,
-        jit_compile: bool | str = "auto",
-        attacked: str | int | None = None,
-        output: str | int | None = None,
-    ) -> None:
-        super().__init__(
-            epsilon,
-            value_range=value_range,
-            batch_size=batch_size,
-            seed=seed,
-            from_logits=from_logits,
-            jit_compile=jit_compile,
-            attacked=attacked,
-            output=output,
-        )
-        if version not in VERSIONS:
+    norm: Any = "linf"
+    epsilon: Any = None
+    version: str = "standard"
+    _: KW_ONLY
+    steps: int = 100
+    queries: int = 5000
+    targets: int = 9
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.version not in VERSIONS:
             raise ValueError(
                 f"Argument `version` must be one of {tuple(VERSIONS)}. "
-                f"Received: version={shown(version)}"
+                f"Received: version={shown(self.version)}"
             )
-        self.norm = get_ball(norm, ("l2", "linf")).name
-        self.version = version
-        self.steps = checks.check_positive_integer(steps, "steps")
-        self.queries = checks.check_positive_integer(queries, "queries")
-        self.targets = checks.check_positive_integer(targets, "targets")
+        self.norm = get_ball(self.norm, ("l2", "linf")).name
+        self.steps = checks.check_positive_integer(self.steps, "steps")
+        self.queries = checks.check_positive_integer(self.queries, "queries")
+        self.targets = checks.check_positive_integer(self.targets, "targets")
 
     @property
     def takes_rows(self) -> bool:
-        """An L-infinity ball may have a radius for each feature."""
+        """Whether there may be a radius per feature: in an L-infinity ball."""
         return self.norm == "linf"
 
-    def left_out(self, shape: tuple) -> list[str]:
-        """Names of the parts that cannot take inputs of a shape.
+    def left_out(self, shape: tuple[int, ...]) -> list[str]:
+        """Return the names of the parts that cannot take inputs of a shape.
 
         Args:
             shape: `(N, ...)`.
-
-        Returns:
-            List of strings.
         """
-        shape, missing = tuple(shape), set()
+        missing = set()
         # Two of the three are its height and width, wherever channels are.
         if len(shape) != 4 or sorted(shape[1:])[1] < 3:
             missing.add("square")
@@ -131,21 +118,32 @@ class AutoAttack(Attack):
 
     def parts(
         self,
-        classes: int | None,
+        num_classes: int,
         randomized: bool = False,
-        shape: tuple | None = None,
-    ) -> dict:
-        """The attacks, in their order.
+        shape: tuple[int, ...] | None = None,
+    ) -> dict[str, LoopAttack]:
+        """Return the attacks, in their order.
 
         Args:
-            classes: C.
+            num_classes: Number of classes.
             randomized: Whether outputs of the model change from call to call.
             shape: `(N, ...)` of the inputs, for `left_out`; or `None`.
 
         Returns:
             Dictionary of attacks by name.
         """
-        shared = {
+        left_out = () if shape is None else self.left_out(shape)
+        return {
+            name: self._part(name, num_classes, randomized)
+            for name in VERSIONS[self.version]
+            if name not in left_out
+        }
+
+    def _part(
+        self, name: str, num_classes: int, randomized: bool
+    ) -> LoopAttack:
+        """Return the attack of a name in `VERSIONS`."""
+        settings: dict[str, Any] = {
             "norm": self.norm,
             "epsilon": self.epsilon,
             "value_range": self.value_range,
@@ -157,41 +155,27 @@ class AutoAttack(Attack):
             "output": self.output,
             "early_stop": True,
         }
-        steps = {**shared, "steps": self.steps}
-        restarts = _PLUS_RESTARTS if self.version == "plus" else 1
+        if name == "square":
+            return SquareAttack(queries=self.queries, edges=False, **settings)
+        settings["steps"] = self.steps
+        if name in ("apgd-t", "fab-t"):
+            settings["targets"] = self.targets
+        elif self.version == "plus":
+            settings["restarts"] = _PLUS_RESTARTS
+        if name in ("fab", "fab-t"):
+            return FABAttack(**settings)
         # The first draw of a randomized model that errs may be a lucky one.
-        apgd = {**steps, "early_stop": not randomized}
+        settings["early_stop"] = not randomized
         if self.version == "rand":
-            apgd["eot"] = _RAND_EOT
-        to_targets = {"targets": self.targets}
-        few = classes < LEAST_CLASSES["dlr"]
-        few_targets = classes < LEAST_CLASSES["targeted_dlr"]
-        dlr = "margin" if few else "dlr"
-        targeted = "targeted_margin" if few_targets else "targeted_dlr"
-        made = {
-            "apgd-ce": lambda: APGDAttack(restarts=restarts, **apgd),
-            "apgd-dlr": lambda: APGDAttack(loss=dlr, restarts=restarts, **apgd),
-            "apgd-t": lambda: APGDAttack(loss=targeted, **to_targets, **apgd),
-            "fab": lambda: FABAttack(restarts=restarts, **steps),
-            "fab-t": lambda: FABAttack(**to_targets, **steps),
-            "square": lambda: SquareAttack(
-                queries=self.queries, edges=False, **shared
-            ),
-        }
-        missing = () if shape is None else self.left_out(shape)
-        return {
-            name: made[name]()
-            for name in VERSIONS[self.version]
-            if name not in missing
-        }
+            settings["eot"] = _RAND_EOT
+        loss = _apgd_loss(name, num_classes)
+        return APGDAttack(loss=loss, **settings)
 
     @property
-    def passes(self) -> int:
-        """As of any attack: all parts, if nothing falls."""
+    def cost(self) -> int:
+        """See `Attack`: of all parts, if nothing is broken."""
         # Of many classes, so that the targets are not cut.
-        return sum(
-            part.passes for part in self.parts(self.targets + 1).values()
-        )
+        return sum(part.cost for part in self.parts(self.targets + 1).values())
 
     def attack(
         self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
@@ -202,22 +186,32 @@ class AutoAttack(Attack):
         for one that the k-th part broke, -1 for a survivor.
         """
         broken_by = np.full(problem.x.shape[0], -1, "int32")
-        result, shape = problem.begun, tuple(problem.x.shape)
+        findings, shape = problem.previous, problem.shape
         randomized = problem.classifier.is_randomized(problem.x, problem.held)
         parts = self.parts(problem.classes, randomized, shape)
-        if missing := self.left_out(shape):
+        if left_out := self.left_out(shape):
             warnings.warn(
-                f"AutoAttack leaves out {missing}, which cannot take inputs "
+                f"AutoAttack leaves out {left_out}, which cannot take inputs "
                 f"of shape {shape[1:]} or this radius, and runs {list(parts)}.",
                 UserWarning,
                 stacklevel=4,
             )
         for number, (name, part) in enumerate(parts.items(), 1):
             section = checkpoint.section(name) if checkpoint else None
-            result = part.search(problem, verbose, section, begun=result)
-            new = result["success"] & (broken_by < 0)
-            broken_by[new] = np.where(result["wrong"], 0, number)[new]
-        return {
-            **finished(result, problem.x, self.value_range),
-            "broken_by": broken_by,
-        }
+            findings = search(
+                part, problem, verbose, checkpoint=section, previous=findings
+            )
+            new = findings.success & (broken_by < 0)
+            broken_by[new] = np.where(findings.wrong, 0, number)[new]
+        result = as_result(findings, problem, self.value_range)
+        return {**result, "broken_by": broken_by}
+
+
+def _apgd_loss(name: str, num_classes: int) -> str:
+    """Return the loss of an APGD part; margins where DLR is not defined."""
+    if name == "apgd-ce":
+        return "cross_entropy"
+    loss = "dlr" if name == "apgd-dlr" else "targeted_dlr"
+    if num_classes >= LEAST_CLASSES[loss]:
+        return loss
+    return "margin" if name == "apgd-dlr" else "targeted_margin"

@@ -5,10 +5,17 @@ shape `(N, ...)` with any number of axes, `epsilon` has shape `(N,)`. Norms are
 taken over all axes but the first.
 """
 
+from abc import ABC
+from abc import abstractmethod
 from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
+
+from keras_robust.attacks.engine.randomness import Draws
+
+Tensor = Any
 
 
 class Box(tuple):
@@ -36,7 +43,7 @@ class Box(tuple):
         return hash(self._key())
 
 
-def per_example(values: Any, like: Any) -> Any:
+def per_example(values: Tensor, like: Tensor) -> Tensor:
     """Reshape `(N,)` to `(N, 1, ..., 1)` so that it broadcasts to `like`.
 
     What has a value for each feature stays as it is.
@@ -57,17 +64,17 @@ def box(value_range: Any) -> tuple:
     )
 
 
-def other_axes(x: Any) -> tuple:
+def other_axes(x: Tensor) -> tuple:
     """All axes but the first."""
     return tuple(range(1, len(x.shape)))
 
 
-def nonzero(x: Any) -> Any:
+def nonzero(x: Tensor) -> Tensor:
     """`x` with ones for zeros: a divisor, without a floor that shrinks."""
     return ops.where(x > 0, x, ops.ones_like(x))
 
 
-def l2_norm(x: Any, keepdims: bool = False) -> Any:
+def l2_norm(x: Tensor, keepdims: bool = False) -> Tensor:
     """`||x_n||_2` for each example, exact also where squares underflow.
 
     Args:
@@ -85,7 +92,7 @@ def l2_norm(x: Any, keepdims: bool = False) -> Any:
     return norm if keepdims else ops.reshape(norm, (-1,))
 
 
-def l1_norm(x: Any, keepdims: bool = False) -> Any:
+def l1_norm(x: Tensor, keepdims: bool = False) -> Tensor:
     """`sum_i |x_ni|` for each example.
 
     Args:
@@ -98,7 +105,7 @@ def l1_norm(x: Any, keepdims: bool = False) -> Any:
     return ops.sum(ops.abs(x), axis=other_axes(x), keepdims=keepdims)
 
 
-def linf_norm(x: Any, keepdims: bool = False) -> Any:
+def linf_norm(x: Tensor, keepdims: bool = False) -> Tensor:
     """`max_i |x_ni|` for each example.
 
     Args:
@@ -111,7 +118,7 @@ def linf_norm(x: Any, keepdims: bool = False) -> Any:
     return ops.max(ops.abs(x), axis=other_axes(x), keepdims=keepdims)
 
 
-def add_towards(center: Any, delta: Any) -> Any:
+def add_towards(center: Tensor, delta: Tensor) -> Tensor:
     """`center + delta`, rounded so that no entry moves further than `delta`.
 
     Plain addition rounds to nearest, which at a pixel near 1 overshoots a
@@ -133,14 +140,59 @@ def add_towards(center: Any, delta: Any) -> Any:
     return ops.where(ops.abs(x - center) > bound, center, x)
 
 
-class L2Ball:
+class Ball(ABC):
+    """`{x : norm(x - center) <= epsilon}`, for one norm."""
+
+    name: ClassVar[str]
+
+    @staticmethod
+    @abstractmethod
+    def norm(x: Tensor, keepdims: bool = False) -> Tensor:
+        """Return the norm of each example, `(N,)`."""
+
+    @staticmethod
+    @abstractmethod
+    def unit(gradient: Tensor) -> Tensor:
+        """Return the steps of norm 1 that raise a linear function most.
+
+        Zero where the gradient is zero.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def project(delta: Tensor, epsilon: Tensor) -> Tensor:
+        """Return the nearest perturbation, in L2, of norm <= `epsilon`."""
+
+    @staticmethod
+    @abstractmethod
+    def noise(draws: Draws, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Draw the random numbers that `sample` needs for `(N, ...)`."""
+
+    @staticmethod
+    @abstractmethod
+    def sample(noise: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Return uniform draws from the unit ball, made of `noise`."""
+
+    @staticmethod
+    @abstractmethod
+    def sample_sphere(
+        noise: dict[str, Tensor], mask: Tensor | None = None
+    ) -> Tensor:
+        """Return draws of norm 1, made of `noise`."""
+
+
+class L2Ball(Ball):
     """`{x : ||x - center||_2 <= epsilon}`."""
 
     name = "l2"
-    norm = staticmethod(l2_norm)
 
     @staticmethod
-    def unit(gradient: Any) -> Any:
+    def norm(x: Tensor, keepdims: bool = False) -> Tensor:
+        """`||x_n||_2`."""
+        return l2_norm(x, keepdims)
+
+    @staticmethod
+    def unit(gradient: Tensor) -> Tensor:
         """Steepest ascent, `g / ||g||_2`; zero where the gradient is zero."""
         # Dividing by the largest entry first keeps tiny gradients exact.
         largest = linf_norm(gradient, keepdims=True)
@@ -148,14 +200,14 @@ class L2Ball:
         return gradient / nonzero(l2_norm(gradient, keepdims=True))
 
     @staticmethod
-    def shrink(delta: Any, epsilon: Any) -> Any:
+    def project(delta: Tensor, epsilon: Tensor) -> Tensor:
         """`argmin ||d - delta||_2` over `||d||_2 <= epsilon`."""
         norm = l2_norm(delta, keepdims=True)
         factor = per_example(epsilon, delta) / nonzero(norm)
         return delta * ops.minimum(factor, ops.ones_like(factor))
 
     @staticmethod
-    def noise(draws: Any, shape: tuple) -> dict:
+    def noise(draws: Draws, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
         return {
             "normal": draws.normal(shape),
@@ -163,7 +215,7 @@ class L2Ball:
         }
 
     @staticmethod
-    def sample(noise: Any, mask: Any = None) -> Any:
+    def sample(noise: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """A uniform draw from the unit ball: direction times `u ** (1/d)`.
 
         The mean radius is `d / (d + 1)`; with a mask, `d` counts the entries
@@ -179,42 +231,50 @@ class L2Ball:
         return unit * per_example(radius, direction)
 
     @staticmethod
-    def surface(noise: Any, mask: Any = None) -> Any:
+    def sample_sphere(
+        noise: dict[str, Tensor], mask: Tensor | None = None
+    ) -> Tensor:
         """A uniform draw from the unit sphere."""
         direction = noise["normal"]
         return L2Ball.unit(direction if mask is None else direction * mask)
 
 
-class LinfBall:
+class LinfBall(Ball):
     """`{x : max_i |x_i - center_i| <= epsilon}`."""
 
     name = "linf"
-    norm = staticmethod(linf_norm)
 
     @staticmethod
-    def unit(gradient: Any) -> Any:
+    def norm(x: Tensor, keepdims: bool = False) -> Tensor:
+        """`max_i |x_ni|`."""
+        return linf_norm(x, keepdims)
+
+    @staticmethod
+    def unit(gradient: Tensor) -> Tensor:
         """Steepest ascent, `sign(g)`; zero where the gradient is zero."""
         return ops.sign(gradient)
 
     @staticmethod
-    def shrink(delta: Any, epsilon: Any) -> Any:
+    def project(delta: Tensor, epsilon: Tensor) -> Tensor:
         """`argmin ||d - delta||_2` over `max_i |d_i| <= epsilon`."""
         epsilon = per_example(epsilon, delta)
         return ops.clip(delta, -epsilon, epsilon)
 
     @staticmethod
-    def noise(draws: Any, shape: tuple) -> dict:
+    def noise(draws: Draws, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
         return {"uniform": draws.uniform(shape)}
 
     @staticmethod
-    def sample(noise: Any, mask: Any = None) -> Any:
+    def sample(noise: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """A uniform draw from the cube `[-1, 1]^d`."""
         cube = 2 * noise["uniform"] - 1
         return cube if mask is None else cube * mask
 
     @staticmethod
-    def surface(noise: Any, mask: Any = None) -> Any:
+    def sample_sphere(
+        noise: dict[str, Tensor], mask: Tensor | None = None
+    ) -> Tensor:
         """A draw from the cube, scaled until its largest entry is 1."""
         cube = LinfBall.sample(noise, mask)
         return cube / nonzero(linf_norm(cube, keepdims=True))

@@ -1,17 +1,43 @@
-"""Carlini & Wagner's L2 attack."""
+"""Carlini & Wagner's L2 attack, a minimum-norm attack."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 import keras
+from keras import ops
 
+from keras_robust import backend
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import Problem
-from keras_robust.attacks.carlini_wagner_loop import CarliniWagnerLoop
-from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.attacks.balls import box
+from keras_robust.attacks.balls import l2_norm
+from keras_robust.attacks.balls import other_axes
+from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.loop import Loop
+from keras_robust.attacks.engine.loop import State
+from keras_robust.attacks.engine.loop import Tensor
+from keras_robust.attacks.engine.loop import nearest_within
+from keras_robust.attacks.engine.loop import select
+from keras_robust.attacks.engine.search import Run
+from keras_robust.attacks.loop_attack import LoopAttack
+from keras_robust.attacks.objectives import margin
+from keras_robust.attacks.problem import Problem
+from keras_robust.classifier import prepared
+
+# Adam's constants (Kingma & Ba 2015, algorithm 1).
+_BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
+# Images at the edge of the box would be infinitely far in tanh space.
+_INSIDE = 0.999999
+# Stands for no upper bound of the constant.
+_UNBOUNDED = 1e10
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class CarliniWagnerL2(SurvivorAttack):
+@dataclass(eq=False, repr=False)
+class CarliniWagnerL2(LoopAttack):
     """The smallest L2 perturbation, by Adam and a search for its weight.
 
     Carlini & Wagner 2017 (arXiv:1608.04644), section VI.A.
@@ -43,66 +69,32 @@ class CarliniWagnerL2(SurvivorAttack):
     ```
     """
 
-    any_distance = True
+    any_distance: ClassVar[bool] = True
+    norm = "l2"
 
-    def __init__(
-        self,
-        epsilon: Any = None,
-        steps: int = 1000,
-        search_steps: int = 9,
-        learning_rate: float = 0.01,
-        first_constant: float = 1e-3,
-        confidence: float = 0.0,
-        targeted: bool = False,
-        value_range: Any = (0.0, 1.0),
-        mask: Any = None,
-        batch_size: int = 128,
-        from_logits: bool | None = None,
-        jit_compile: bool | str = "auto",
-        attacked: str | int | None = None,
-        output: str | int | None = None,
-    ) -> None:
-        super().__init__(
-            norm="l2",
-            epsilon=epsilon,
-            steps=steps,
-            mask=mask,
-            targeted=targeted,
-            value_range=value_range,
-            batch_size=batch_size,
-            from_logits=from_logits,
-            jit_compile=jit_compile,
-            attacked=attacked,
-            output=output,
-        )
+    epsilon: Any = None
+    steps: int = 1000
+    search_steps: int = 9
+    learning_rate: float = 0.01
+    first_constant: float = 1e-3
+    confidence: float = 0.0
+    targeted: bool = False
+    _: KW_ONLY
+    mask: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.steps = checks.check_positive_integer(self.steps, "steps")
         self.search_steps = checks.check_positive_integer(
-            search_steps, "search_steps"
+            self.search_steps, "search_steps"
         )
-        self.learning_rate = checks.check_non_negative(
-            learning_rate, "learning_rate"
-        )
-        self.first_constant = checks.check_non_negative(
-            first_constant, "first_constant"
-        )
-        self.confidence = checks.check_non_negative(confidence, "confidence")
+        for name in ("learning_rate", "first_constant", "confidence"):
+            value = checks.check_non_negative(getattr(self, name), name)
+            setattr(self, name, value)
 
-    @property
-    def loop_steps(self) -> Any:
-        """Steps of the loop in all."""
-        return self.steps * self.search_steps
-
-    def goes(self, classes: int | None) -> list[tuple]:
-        """One go."""
-        return [(0,)]
-
-    def begin(
-        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
-    ) -> dict:
-        """The image itself."""
-        return {}
-
-    def loop(self, problem: Problem, go: Any) -> Any:
-        """The only loop."""
+    def loop(self, problem: Problem, run: Run) -> "CarliniWagnerLoop":
+        """See `LoopAttack`."""
+        del run
         return CarliniWagnerLoop(
             logits=problem.classifier.logits,
             value_range=self.value_range,
@@ -112,3 +104,159 @@ class CarliniWagnerL2(SurvivorAttack):
             first_constant=self.first_constant,
             confidence=self.confidence,
         )
+
+    @property
+    def loop_steps(self) -> int:
+        """See `LoopAttack`: the steps for all constants."""
+        return self.steps * self.search_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarliniWagnerLoop(Loop):
+    """Adam on `||x - x_0||^2 + c f(x)` in tanh space, c by binary search.
+
+    Carlini & Wagner 2017 (arXiv:1608.04644), sections V-VI, with objective f6:
+    `f = max(z_y - max_{j != y} z_j + confidence, 0)`.
+
+    Attributes, besides those of `Loop`:
+        logits: `(x, draw, held) -> (N, C)` logits of a frozen model.
+        targeted: Whether `y` is the label to reach.
+        steps: Int, Adam steps for one constant.
+        learning_rate: Float, of Adam, in tanh space.
+        first_constant: Float, the first c.
+        confidence: Float >= 0, by how much the wrong logit must win.
+    """
+
+    logits: Callable[..., Tensor]
+    targeted: bool
+    steps: int
+    learning_rate: float
+    first_constant: float
+    confidence: float
+
+    def init(self, inputs: Inputs) -> State:
+        """See `Loop`."""
+        center = inputs.rows["center"]
+        zeros = ops.zeros_like(inputs.rows["epsilon"])
+        rows = {
+            "w": ops.zeros_like(center),
+            "first_moment": ops.zeros_like(center),
+            "second_moment": ops.zeros_like(center),
+            "constant": zeros + self.first_constant,
+            "lower": zeros,
+            "upper": zeros + _UNBOUNDED,
+            "succeeded": zeros > 0,
+            "nearest": {"x": center, "distance": zeros + 1e30},
+        }
+        return State(rows=rows, shared={"step": ops.zeros((), "int32")})
+
+    def step(self, inputs: Inputs, state: State) -> State:
+        """See `Loop`: a step of Adam; the last for a constant picks the next.
+
+        The first step for a constant starts from the image again.
+        """
+        i, rows = state.shared["step"], dict(state.rows)
+        center, t = inputs.rows["center"], ops.mod(i, self.steps)
+        fresh = ops.equal(t, 0)
+        rows["w"] = ops.where(fresh, self.from_box(center), rows["w"])
+        for key in ("first_moment", "second_moment"):
+            rows[key] = ops.where(fresh, 0.0, rows[key])
+        x, f, gradient = self.value_and_gradient(inputs, rows, i)
+        rows = self.remember_nearest(inputs, rows, x, f)
+        rows = self.adam(rows, gradient, t)
+        rows = self.next_constant(rows, ops.equal(t, self.steps - 1))
+        return State(rows=rows, shared={"step": i + 1})
+
+    def value_and_gradient(
+        self, inputs: Inputs, rows: dict[str, Any], draw: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the point, f there, and the gradient in tanh space."""
+        y, center = inputs.rows["y"], inputs.rows["center"]
+        held, mask = inputs.rows.get("held"), inputs.rows.get("mask")
+        reference = self.to_box(self.from_box(center))
+
+        def objective(w: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            x = self.to_box(w)
+            f = margin(y, self.logits(x, draw, held))
+            f = f if self.targeted else -f
+            missing = ops.maximum(f + self.confidence, 0.0)
+            square = ops.sum(ops.square(x - reference), axis=other_axes(x))
+            return square + rows["constant"] * missing, (x, f)
+
+        (_, (x, f)), gradient = backend.value_and_gradient(objective, rows["w"])
+        if mask is not None:
+            gradient = gradient * mask
+            x = ops.where(mask > 0, x, center)
+        return x, f, gradient
+
+    def remember_nearest(
+        self, inputs: Inputs, rows: dict[str, Any], x: Tensor, f: Tensor
+    ) -> dict[str, Any]:
+        """Keep the nearest success."""
+        success = f + self.confidence <= 0
+        # On the boundary itself argmax may still give y.
+        success = ops.logical_and(success, f < 0)
+        distance, nearest = l2_norm(x - inputs.rows["center"]), rows["nearest"]
+        nearer = ops.logical_and(success, distance < nearest["distance"])
+        return {
+            **rows,
+            "succeeded": ops.logical_or(rows["succeeded"], success),
+            "nearest": select(nearer, {"x": x, "distance": distance}, nearest),
+        }
+
+    def adam(
+        self, rows: dict[str, Any], gradient: Tensor, t: Tensor
+    ) -> dict[str, Any]:
+        """Make the t-th step of Adam."""
+        w = rows["w"]
+        first = _BETA_1 * rows["first_moment"] + (1 - _BETA_1) * gradient
+        second = rows["second_moment"]
+        second = _BETA_2 * second + (1 - _BETA_2) * ops.square(gradient)
+        time = ops.cast(t + 1, w.dtype)
+        rate = (
+            self.learning_rate
+            * ops.sqrt(1 - ops.power(_BETA_2, time))
+            / (1 - ops.power(_BETA_1, time))
+        )
+        return {
+            **rows,
+            "w": w - rate * first / (ops.sqrt(second) + _TINY),
+            "first_moment": first,
+            "second_moment": second,
+        }
+
+    @staticmethod
+    def next_constant(rows: dict[str, Any], now: Tensor) -> dict[str, Any]:
+        """Halve the bracket of the constant, or grow it tenfold."""
+        lower, upper = rows["lower"], rows["upper"]
+        constant, good = rows["constant"], rows["succeeded"]
+        upper = ops.where(good, ops.minimum(upper, constant), upper)
+        lower = ops.where(good, lower, ops.maximum(lower, constant))
+        bracketed = upper < _UNBOUNDED
+        chosen = ops.where(bracketed, (lower + upper) / 2, 10 * constant)
+        return {
+            **rows,
+            "upper": ops.where(now, upper, rows["upper"]),
+            "lower": ops.where(now, lower, rows["lower"]),
+            "constant": ops.where(now, chosen, constant),
+            "succeeded": ops.logical_and(good, ops.logical_not(now)),
+        }
+
+    def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:
+        """See `Loop`: the nearest point found, where inside the radius."""
+        return nearest_within(inputs, **state.rows["nearest"])
+
+    def to_box(self, w: Tensor) -> Tensor:
+        """Map from tanh space to the box."""
+        low, high = box(self.value_range)
+        return (high + low) / 2 + (high - low) / 2 * ops.tanh(w)
+
+    def from_box(self, x: Tensor) -> Tensor:
+        """Map from the box to tanh space, nearly the inverse of `to_box`."""
+        low, high = box(self.value_range)
+        inside = (2 * x - (high + low)) / (high - low)
+        return ops.arctanh(_INSIDE * inside)
+
+    def cached_weights(self) -> AbstractContextManager[Any]:
+        """See `Loop`."""
+        return prepared(self.logits)

@@ -465,6 +465,16 @@ def check_positive_integer(value: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def check_restarts(restarts: int, random_start: bool) -> None:
+    """Raise a ValueError where restarts would all be the same run."""
+    if restarts > 1 and not random_start:
+        raise ValueError(
+            "Argument `restarts` above 1 must come with random_start=True: "
+            "without it every restart is the same run. "
+            f"Received: restarts={restarts}, random_start={random_start}"
+        )
+
+
 def check_non_negative(value: Any, name: str) -> Any:
     """Returns `value`, a number or one per example, as float or float32 array.
 

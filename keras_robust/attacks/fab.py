@@ -1,19 +1,49 @@
-"""Fast adaptive boundary, the minimum-norm attack."""
+"""Fast adaptive boundary, a minimum-norm attack."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
+from typing import NamedTuple
 
 import keras
+import numpy as np
+from keras import ops
 
+from keras_robust import backend
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import Problem
-from keras_robust.attacks.fab_loop import FABLoop
-from keras_robust.attacks.survivor_attack import SurvivorAttack
-from keras_robust.attacks.targets import ranked_targets
+from keras_robust.attacks.balls import Ball
+from keras_robust.attacks.balls import box
+from keras_robust.attacks.balls import l1_norm
+from keras_robust.attacks.balls import l2_norm
+from keras_robust.attacks.balls import linf_norm
+from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.loop import Loop
+from keras_robust.attacks.engine.loop import State
+from keras_robust.attacks.engine.loop import Tensor
+from keras_robust.attacks.engine.loop import nearest_within
+from keras_robust.attacks.engine.loop import select
+from keras_robust.attacks.engine.search import Batch
+from keras_robust.attacks.engine.search import Run
+from keras_robust.attacks.hyperplane import step_to_hyperplane
+from keras_robust.attacks.loop_attack import LoopAttack
+from keras_robust.attacks.loop_attack import ranked_targets
+from keras_robust.attacks.objectives import difference
+from keras_robust.attacks.objectives import is_predicted
+from keras_robust.attacks.problem import Problem
+from keras_robust.classifier import prepared
 from keras_robust.messages import shown
+
+# The distance to a hyperplane divides by the dual norm of its normal.
+_DUAL = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class FABAttack(SurvivorAttack):
+@dataclass(eq=False, repr=False)
+class FABAttack(LoopAttack):
     """Fast adaptive boundary: the smallest perturbation that it finds.
 
     Croce & Hein 2020 (arXiv:1907.02044), algorithm 1; with `targets`, the
@@ -56,86 +86,46 @@ class FABAttack(SurvivorAttack):
     ```
     """
 
-    any_distance = True
+    any_distance: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        norm: Any = "l2",
-        epsilon: Any = None,
-        steps: int = 100,
-        targets: int | None = None,
-        restarts: int = 1,
-        targeted: bool = False,
-        value_range: Any = (0.0, 1.0),
-        mix: float = 0.1,
-        overshoot: float = 1.05,
-        shrink_back: float = 0.9,
-        seed: int | None = None,
-        early_stop: bool = False,
-        mask: Any = None,
-        batch_size: int = 128,
-        from_logits: bool | None = None,
-        jit_compile: bool | str = "auto",
-        attacked: str | int | None = None,
-        output: str | int | None = None,
-    ) -> None:
-        super().__init__(
-            norm=norm,
-            epsilon=epsilon,
-            steps=steps,
-            restarts=restarts,
-            early_stop=early_stop,
-            mask=mask,
-            targeted=targeted,
-            value_range=value_range,
-            seed=seed,
-            batch_size=batch_size,
-            from_logits=from_logits,
-            jit_compile=jit_compile,
-            attacked=attacked,
-            output=output,
-        )
-        if targets is not None:
-            targets = checks.check_positive_integer(targets, "targets")
-        if targeted and targets is not None:
+    norm: Any = "l2"
+    epsilon: Any = None
+    steps: int = 100
+    targets: int | None = None
+    restarts: int = 1
+    targeted: bool = False
+    _: KW_ONLY
+    mix: float = 0.1
+    overshoot: float = 1.05
+    shrink_back: float = 0.9
+    seed: int | None = None
+    early_stop: bool = False
+    mask: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.steps = checks.check_positive_integer(self.steps, "steps")
+        self.early_stop = bool(self.early_stop)
+        if self.targets is None:
+            return
+        self.targets = checks.check_positive_integer(self.targets, "targets")
+        if self.targeted:
             raise ValueError(
                 "Argument `targets` must be None with targeted=True, where `y` "
-                f"holds the targets. Received: targets={shown(targets)}"
+                f"holds the targets. Received: targets={shown(self.targets)}"
             )
-        self.targets = targets
-        self.mix = mix
-        self.overshoot = overshoot
-        self.shrink_back = shrink_back
 
-    def goes(self, classes: int | None) -> list[tuple]:
-        """Restarts, each towards every target."""
-        ranks = [0]
+    def runs(self, num_classes: int | None) -> list[Run]:
+        """See `LoopAttack`: restarts, each towards every target."""
+        ranks = range(1)
         if self.targets is not None:
-            ranks = range(1, min(self.targets, classes - 1) + 1)
-        return [(r, rank) for rank in ranks for r in range(self.restarts)]
+            most = self.targets if num_classes is None else num_classes - 1
+            ranks = range(1, min(self.targets, most) + 1)
+        return [Run(r, rank) for rank in ranks for r in range(self.restarts)]
 
-    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
-        """The target of the go, and the label to leave."""
-        if self.targeted:
-            target = problem.y[rows]
-            return {
-                "target": target,
-                "y": clean.argmax(-1)[rows].astype("int32"),
-            }
-        if not go[1]:
-            return {}
-        return {"target": ranked_targets(clean, problem.y, go[1])[rows]}
-
-    def begin(
-        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
-    ) -> Any:
-        """The image in the first run, then a random point."""
-        if not go[0]:
-            return {}
-        return super().begin(problem, go, draws, rows, inputs)
-
-    def loop(self, problem: Problem, go: Any) -> Any:
-        """One loop for all goes that start alike."""
+    def loop(self, problem: Problem, run: Run) -> "FABLoop":
+        """See `LoopAttack`: the same loop in every run."""
+        del run
         return FABLoop(
             logits=problem.classifier.logits,
             ball=self.ball,
@@ -147,3 +137,196 @@ class FABAttack(SurvivorAttack):
             shrink_back=self.shrink_back,
             early_stop=self.early_stop,
         )
+
+    def inputs(self, problem: Problem, run: Run, batch: Batch) -> Inputs:
+        """See `LoopAttack`: target, label to leave, where to start."""
+        inputs = super().inputs(problem, run, batch)
+        rows = inputs.rows
+        if self.targeted:
+            rows["target"] = rows["y"]
+            rows["y"] = batch.clean_logits.argmax(-1).astype("int32")
+        elif run.target_rank:
+            rows["target"] = ranked_targets(
+                batch.clean_logits, rows["y"], run.target_rank
+            )
+        if run.restart:
+            rows["noise"] = self.noise(problem, batch)
+        return inputs
+
+
+class Boundary(NamedTuple):
+    """A function that is 0 at the decision boundary, at a point.
+
+    Attributes:
+        value: `(N,)`.
+        gradient: `(N, ...)`.
+        distance: Linear estimate of the distance to the boundary, `(N,)`.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    distance: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FABLoop(Loop):
+    """Fast adaptive boundary (Croce & Hein 2020, arXiv:1907.02044, alg. 1).
+
+    Each step moves to the linearized boundary from the current point and from
+    the image, mixes the two and overshoots a little; a point beyond the
+    boundary is remembered if it is nearer than before, and moved back towards
+    the image.
+
+    Attributes, besides those of `Loop`:
+        logits: `(x, draw, held) -> (N, C)` logits of a frozen model.
+        ball: A class of `balls`, for its norm.
+        to_target: Whether the boundary is that to `target` of the inputs,
+            instead of the nearest one.
+        targeted: Whether only the target counts as a success.
+        mix: Largest weight of the step from the image (alpha_max).
+        overshoot: Factor of the steps (eta).
+        shrink_back: Factor of a success's distance to continue from (beta).
+        early_stop: Whether an example stops at its first success inside its
+            radius.
+    """
+
+    logits: Callable[..., Tensor]
+    ball: type[Ball]
+    to_target: bool
+    targeted: bool = False
+    mix: float = 0.1
+    overshoot: float = 1.05
+    shrink_back: float = 0.9
+
+    def init(self, inputs: Inputs) -> State:
+        """See `Loop`."""
+        center = inputs.rows["center"]
+        zeros = ops.zeros_like(inputs.rows["epsilon"])
+        rows = {
+            "x": self.start(inputs),
+            "nearest": {"x": center, "distance": zeros + 1e30},
+        }
+        if self.early_stop:
+            rows["active"] = zeros > -1
+        return State(rows=rows, shared={"step": ops.zeros((), "int32")})
+
+    def start(self, inputs: Inputs) -> Tensor:
+        """Return the image, or a random point at half the radius from it.
+
+        Where there is no radius, at a tenth of half the box.
+        """
+        rows = inputs.rows
+        if "noise" not in rows:
+            return rows["center"]
+        low, high = box(self.value_range)
+        width = high - low
+        width = ops.min(width) if np.ndim(self.value_range[0]) else width
+        reach = ops.minimum(rows["epsilon"], width / 10)
+        point = self.ball.sample_sphere(rows["noise"], rows.get("mask"))
+        x = rows["center"] + per_example(reach, point) / 2 * point
+        return ops.clip(x, low, high)
+
+    def step(self, inputs: Inputs, state: State) -> State:
+        """See `Loop`: two projections, and where their mixture is."""
+        rows, i = state.rows, state.shared["step"]
+        center, nearest = inputs.rows["center"], rows["nearest"]
+        x = self.move(inputs, rows["x"], 2 * i)
+        held = inputs.rows.get("held")
+        success = self.succeeds(inputs, self.logits(x, 2 * i + 1, held))
+        distance = self.ball.norm(x - center)
+        nearer = ops.logical_and(success, distance < nearest["distance"])
+        nearest = select(nearer, {"x": x, "distance": distance}, nearest)
+        back = center + self.shrink_back * (x - center)
+        rows = {
+            **rows,
+            "x": ops.where(per_example(success, x), back, x),
+            "nearest": nearest,
+        }
+        if self.early_stop:
+            radius = ops.minimum(inputs.rows["epsilon"], 1e29)
+            rows["active"] = nearest["distance"] > radius
+        return State(rows=rows, shared={"step": i + 1})
+
+    def move(self, inputs: Inputs, x: Tensor, draw: Tensor) -> Tensor:
+        """Return the mixture of the steps from the point and the image."""
+        center = inputs.rows["center"]
+        boundary = self.boundary(inputs, x, draw)
+        normal = boundary.gradient
+        if "mask" in inputs.rows:
+            normal = normal * inputs.rows["mask"]
+        normal = _flat(normal)
+        offset = ops.sum(normal * _flat(x), axis=-1) - boundary.value
+
+        def to_boundary(start: Tensor) -> Tensor:
+            step = step_to_hyperplane(
+                norm=self.ball.name,
+                x=_flat(start),
+                normal=normal,
+                offset=offset,
+                value_range=self._flat_range(),
+            )
+            return ops.reshape(step, ops.shape(x))
+
+        step, from_image = to_boundary(x), to_boundary(center)
+        length = ops.maximum(self.ball.norm(step), 1e-8)
+        other = ops.maximum(self.ball.norm(from_image), 1e-8)
+        weight = ops.minimum(length / (length + other), self.mix)
+        weight = per_example(weight, x)
+        x = (x + self.overshoot * step) * (1 - weight) + (
+            center + self.overshoot * from_image
+        ) * weight
+        return ops.clip(x, *self.value_range)
+
+    def boundary(self, inputs: Inputs, x: Tensor, draw: Tensor) -> Boundary:
+        """Return the boundary to the target, or the nearest one."""
+        y = inputs.rows["y"]
+        if self.to_target:
+            return self._boundary_to(inputs, inputs.rows["target"], x, draw)
+        held = inputs.rows.get("held")
+        nearest = None
+        for other in range(self.logits(x, draw, held).shape[-1]):
+            label = ops.zeros_like(y) + other
+            found = self._boundary_to(inputs, label, x, draw)
+            far = ops.where(ops.equal(label, y), 1e30, found.distance)
+            found = found._replace(distance=far)
+            if nearest is not None:
+                closer = found.distance < nearest.distance
+                found = select(closer, found, nearest)
+            nearest = found
+        return nearest
+
+    def _boundary_to(
+        self, inputs: Inputs, target: Tensor, x: Tensor, draw: Tensor
+    ) -> Boundary:
+        y, held = inputs.rows["y"], inputs.rows.get("held")
+        (value, _), gradient = backend.value_and_gradient(
+            lambda x: (difference(y, target, self.logits(x, draw, held)), 0.0),
+            x,
+        )
+        size = _DUAL[self.ball.name](gradient)
+        distance = ops.abs(value) / ops.where(size > 0, size, 1e-12)
+        return Boundary(value=value, gradient=gradient, distance=distance)
+
+    def succeeds(self, inputs: Inputs, logits: Tensor) -> Tensor:
+        """Return whether the goal is reached, bool `(N,)`."""
+        if self.targeted:
+            return is_predicted(inputs.rows["target"], logits)
+        return ops.logical_not(is_predicted(inputs.rows["y"], logits))
+
+    def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:
+        """See `Loop`: the nearest point found, where inside the radius."""
+        return nearest_within(inputs, **state.rows["nearest"])
+
+    def cached_weights(self) -> AbstractContextManager[Any]:
+        """See `Loop`."""
+        return prepared(self.logits)
+
+    def _flat_range(self) -> Any:
+        """Return the box of flat examples."""
+        if np.ndim(self.value_range[0]) == 0:
+            return self.value_range
+        return tuple(np.reshape(end, (1, -1)) for end in self.value_range)
+
+
+def _flat(x: Tensor) -> Tensor:
+    return ops.reshape(x, (ops.shape(x)[0], -1))

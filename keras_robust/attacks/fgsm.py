@@ -1,6 +1,9 @@
 """The fast gradient sign method."""
 
+from dataclasses import KW_ONLY
+from dataclasses import dataclass
 from typing import Any
+from typing import ClassVar
 
 import keras
 
@@ -8,6 +11,7 @@ from keras_robust.attacks.gradient_attack import GradientAttack
 
 
 @keras.saving.register_keras_serializable("keras_robust")
+@dataclass(eq=False, repr=False)
 class FGSMAttack(GradientAttack):
     """One step of length `epsilon`: the fast gradient (sign) method.
 
@@ -36,37 +40,15 @@ class FGSMAttack(GradientAttack):
     ```
     """
 
-    default_share = 8 / 255
+    default_share: ClassVar[float] = 8 / 255
 
-    def __init__(
-        self,
-        norm: Any = "linf",
-        epsilon: Any = None,
-        targeted: bool = False,
-        value_range: Any = (0.0, 1.0),
-        loss: Any = "cross_entropy",
-        mask: Any = None,
-        batch_size: int = 128,
-        from_logits: bool | None = None,
-        jit_compile: bool | str = "auto",
-        attacked: str | int | None = None,
-        output: str | int | None = None,
-    ) -> None:
-        super().__init__(
-            norm=norm,
-            epsilon=epsilon,
-            steps=1,
-            targeted=targeted,
-            value_range=value_range,
-            loss=loss,
-            mask=mask,
-            batch_size=batch_size,
-            from_logits=from_logits,
-            jit_compile=jit_compile,
-            attacked=attacked,
-            output=output,
-        )
+    norm: Any = "linf"
+    epsilon: Any = None
+    targeted: bool = False
+    _: KW_ONLY
+    loss: Any = "cross_entropy"
+    mask: Any = None
 
     def effective_step_size(self) -> Any:
-        """The radius."""
+        """Return the radius."""
         return self.epsilon

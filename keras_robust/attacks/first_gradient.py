@@ -17,18 +17,18 @@ _EXAMPLES = 8
 _ON_THE_BALL = 0.99999
 
 
-def looks_stuck(attack: Any, problem: Any, result: dict) -> bool:
+def looks_stuck(attack: Any, problem: Any, result: dict[str, Any]) -> bool:
     """Whether a result is what an attack without gradients would give.
 
     Args:
-        attack: A `SurvivorAttack`.
+        attack: A `LoopAttack`.
         problem: Its checked problem.
         result: What it found.
     """
     moved = relative_distance(attack, problem.x, result["x"])
     if not np.asarray(moved).any():
-        begun = problem.begun
-        return begun is None or not begun["success"].all()
+        previous = problem.previous
+        return previous is None or not previous.success.all()
     if not getattr(attack, "random_start", False):
         return False
     return bool(np.median(moved) < _ON_THE_BALL)
@@ -38,7 +38,7 @@ def is_zero(
     classifier: Classifier,
     x: Any,
     y: Any,
-    held: dict | None = None,
+    held: dict[str, Any] | None = None,
     objective: Any = None,
 ) -> bool:
     """Whether the gradient at a few inputs is exactly zero everywhere.
@@ -57,7 +57,7 @@ def is_zero(
     size = min(classifier.batch_size or _EXAMPLES, x.shape[0])
     missing = (classifier.batch_size or size) - size
 
-    def few(values):
+    def few(values: Any) -> Any:
         values = ops.convert_to_numpy(values[:size])
         if values.dtype == np.float64:
             values = values.astype("float32")
@@ -67,7 +67,7 @@ def is_zero(
     if objective is None:
         objective = LabelObjective(classifier.logits, log_odds, False)
 
-    def largest(inputs):
+    def largest(inputs: dict[str, Any]) -> Any:
         _, gradient = backend.value_and_gradient(
             lambda x: objective(inputs, x), inputs["x"]
         )

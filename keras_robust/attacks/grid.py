@@ -98,15 +98,15 @@ def to_grid(
         )
         hit = labels == problem.y
         reached = hit if attack.targeted else ~hit
-        # What is known from before is not looked at again.
-        begun = problem.begun
-        known = begun["success"] if begun is not None else False
+        # What was broken before has not been attacked.
+        previous = problem.previous
+        known = False if previous is None else previous.success
         result["success"] = reached | known
     is_array = isinstance(problem.x, np.ndarray)
     result["x"] = rounded if is_array else ops.convert_to_tensor(rounded)
     return result
 
 
-def _inside(attack, x):
+def _inside(attack: Any, x: np.ndarray) -> np.ndarray:
     low, high = attack.value_range
     return np.clip(x, np.ceil(low) if np.ndim(low) == 0 else low, high)

@@ -1,15 +1,17 @@
 """The L1 ball, alone and together with the box."""
 
 import math
-from typing import Any
 
 from keras import ops
 
+from keras_robust.attacks.balls import Ball
+from keras_robust.attacks.balls import Tensor
 from keras_robust.attacks.balls import l1_norm
 from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import nonzero
 from keras_robust.attacks.balls import other_axes
 from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.engine.randomness import Draws
 
 # Halvings after which a bracket holds one linear piece, up to float32.
 _HALVINGS = 26
@@ -17,7 +19,9 @@ _HALVINGS = 26
 STEP_SHARE = 0.01
 
 
-def soft_threshold_into(delta: Any, epsilon: Any, room: Any = None) -> Any:
+def soft_threshold_into(
+    delta: Tensor, epsilon: Tensor, room: Tensor | None = None
+) -> Tensor:
     """The nearest point with `||d||_1 <= epsilon` and `|d_i| <= room_i`.
 
     `d_i = sign(u_i) min(max(|u_i| - theta, 0), room_i)` with the smallest
@@ -38,13 +42,15 @@ def soft_threshold_into(delta: Any, epsilon: Any, room: Any = None) -> Any:
     axes = other_axes(delta)
     epsilon = per_example(epsilon, delta)
 
-    def cut(theta):
+    def cut(theta: Tensor) -> Tensor:
         return ops.minimum(ops.maximum(size - theta, 0.0), room)
 
-    def total(theta):
+    def total(theta: Tensor) -> Tensor:
         return ops.sum(cut(theta), axis=axes, keepdims=True)
 
-    def halve(_, bracket):
+    def halve(
+        _: Tensor, bracket: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         low, high = bracket
         middle = (low + high) / 2
         outside = total(middle) > epsilon
@@ -65,14 +71,18 @@ def soft_threshold_into(delta: Any, epsilon: Any, room: Any = None) -> Any:
     return result * ops.minimum(epsilon / nonzero(norm), 1.0)
 
 
-class L1Ball:
+class L1Ball(Ball):
     """`{x : sum_i |x_i - center_i| <= epsilon}`."""
 
     name = "l1"
-    norm = staticmethod(l1_norm)
 
     @staticmethod
-    def unit(gradient: Any) -> Any:
+    def norm(x: Tensor, keepdims: bool = False) -> Tensor:
+        """`sum_i |x_ni|`."""
+        return l1_norm(x, keepdims)
+
+    @staticmethod
+    def unit(gradient: Tensor) -> Tensor:
         """Equal steps in the entries of the largest gradients.
 
         The exact steepest ascent moves a single entry, and so hardly moves;
@@ -81,7 +91,7 @@ class L1Ball:
         return L1Ball.sparse_unit(gradient, STEP_SHARE)
 
     @staticmethod
-    def sparse_unit(gradient: Any, share: Any) -> Any:
+    def sparse_unit(gradient: Tensor, share: Tensor) -> Tensor:
         """`sign` of the largest `share` of entries, of L1 norm 1.
 
         Args:
@@ -102,12 +112,12 @@ class L1Ball:
         return sign / nonzero(l1_norm(sign, keepdims=True))
 
     @staticmethod
-    def shrink(delta: Any, epsilon: Any) -> Any:
+    def project(delta: Tensor, epsilon: Tensor) -> Tensor:
         """`argmin ||d - delta||_2` over `||d||_1 <= epsilon`."""
         return soft_threshold_into(delta, epsilon)
 
     @staticmethod
-    def noise(draws: Any, shape: tuple) -> dict:
+    def noise(draws: Draws, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
         return {
             "uniform": draws.uniform(shape),
@@ -115,7 +125,7 @@ class L1Ball:
         }
 
     @staticmethod
-    def sample(noise: Any, mask: Any = None) -> Any:
+    def sample(noise: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """A uniform draw from the unit ball.
 
         `s_i e_i / (sum_j e_j + e_0)` with random signs and exponential e's;
@@ -127,13 +137,15 @@ class L1Ball:
         return laplace / nonzero(total)
 
     @staticmethod
-    def surface(noise: Any, mask: Any = None) -> Any:
+    def sample_sphere(
+        noise: dict[str, Tensor], mask: Tensor | None = None
+    ) -> Tensor:
         """A uniform draw from the unit sphere."""
         laplace = _laplace(noise, mask)
         return laplace / nonzero(l1_norm(laplace, keepdims=True))
 
 
-def _laplace(noise, mask):
+def _laplace(noise: dict[str, Tensor], mask: Tensor | None) -> Tensor:
     """Laplace noise by inversion of uniform draws from [0, 1)."""
     centered = 2 * noise["uniform"] - 1
     # A draw of exactly 0 would be infinite.

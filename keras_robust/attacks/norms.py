@@ -7,12 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.attacks.balls import Ball
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.messages import shown
 
-_BALLS = {
+_BALLS: dict[Any, type[Ball]] = {
     "l1": L1Ball,
     "l2": L2Ball,
     "linf": LinfBall,
@@ -25,7 +26,9 @@ _BALLS = {
 }
 
 
-def get_ball(norm: Any, norms: tuple = ("l1", "l2", "linf")) -> Any:
+def get_ball(
+    norm: Any, norms: tuple[str, ...] = ("l1", "l2", "linf")
+) -> type[Ball]:
     """The ball of a norm.
 
     Args:
@@ -33,7 +36,7 @@ def get_ball(norm: Any, norms: tuple = ("l1", "l2", "linf")) -> Any:
         norms: The names that the caller can do.
 
     Returns:
-        The class with `norm`, `unit`, `shrink`, `noise`, `sample`, `surface`.
+        A subclass of `Ball`.
 
     Raises:
         ValueError: If the norm is another one.

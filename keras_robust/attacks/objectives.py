@@ -1,10 +1,13 @@
-"""What an attack climbs: one number per example, from labels and logits."""
+"""What an attack increases: one number per example."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
 
+from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.classifier import prepared
 from keras_robust.messages import shown
 
@@ -12,7 +15,7 @@ from keras_robust.messages import shown
 _LEFT_OUT = -1e30
 
 
-def _split(y, logits):
+def _split(y: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The label's logit, and the logits with the label's left out."""
     logits = ops.cast(logits, "float32")
     own = ops.equal(ops.arange(logits.shape[-1], dtype=y.dtype), y[:, None])
@@ -21,7 +24,7 @@ def _split(y, logits):
     return label, others
 
 
-def log_odds(y: Any, logits: Any) -> Any:
+def log_odds(y: Tensor, logits: Tensor) -> Tensor:
     """`logsumexp_{j != y} z_j - z_y`: cross-entropy before its softplus.
 
     Cross-entropy is `softplus(log_odds)`, so both order images alike and have
@@ -40,7 +43,7 @@ def log_odds(y: Any, logits: Any) -> Any:
     return ops.logsumexp(others, axis=-1) - label
 
 
-def margin(y: Any, logits: Any) -> Any:
+def margin(y: Tensor, logits: Tensor) -> Tensor:
     """`max_{j != y} z_j - z_y`: positive exactly where the label loses.
 
     Carlini & Wagner 2017 (arXiv:1608.04644), objective f6, without its floor.
@@ -56,7 +59,7 @@ def margin(y: Any, logits: Any) -> Any:
     return ops.max(others, axis=-1) - label
 
 
-def dlr(y: Any, logits: Any) -> Any:
+def dlr(y: Tensor, logits: Tensor) -> Tensor:
     """Difference of logits ratio, `-(z_y - max_{j != y} z_j) / (z_1 - z_3)`.
 
     `z_1 >= z_2 >= z_3` are the largest logits: the ratio does not change with
@@ -73,7 +76,7 @@ def dlr(y: Any, logits: Any) -> Any:
     return _ratio(margin(y, logits), top[:, 0] - top[:, 2])
 
 
-def targeted_dlr(y: Any, target: Any, logits: Any) -> Any:
+def targeted_dlr(y: Tensor, target: Tensor, logits: Tensor) -> Tensor:
     """`-(z_y - z_t) / (z_1 - (z_3 + z_4) / 2)`, section 4 of the same paper.
 
     Args:
@@ -92,7 +95,7 @@ def targeted_dlr(y: Any, target: Any, logits: Any) -> Any:
     )
 
 
-def difference(y: Any, target: Any, logits: Any) -> Any:
+def difference(y: Tensor, target: Tensor, logits: Tensor) -> Tensor:
     """`z_t - z_y`: positive where the target beats the label.
 
     Args:
@@ -106,22 +109,26 @@ def difference(y: Any, target: Any, logits: Any) -> Any:
     return own_logit(target, logits) - own_logit(y, logits)
 
 
-def own_logit(y: Any, logits: Any) -> Any:
+def own_logit(y: Tensor, logits: Tensor) -> Tensor:
     """`z_y`, shape `(N,)`."""
     return _split(y, logits)[0]
 
 
-def _ratio(above, below):
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
     # A denominator of zero has a numerator of zero.
     return above / ops.where(below > 0, below, 1.0)
 
 
-LOSSES = {"cross_entropy": log_odds, "margin": margin, "dlr": dlr}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": log_odds,
+    "margin": margin,
+    "dlr": dlr,
+}
 # Classes below which a loss is not defined.
-LEAST_CLASSES = {"dlr": 3, "targeted_dlr": 4}
+LEAST_CLASSES: dict[Any, int] = {"dlr": 3, "targeted_dlr": 4}
 
 
-def get_loss(loss: Any) -> Any:
+def get_loss(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of a name, or the callable itself.
 
     Args:
@@ -157,22 +164,24 @@ class LabelObjective:
             are not the logits.
     """
 
-    logits: Any
-    loss: Any
+    logits: Callable[..., Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
     targeted: bool
-    outputs: Any = None
+    outputs: Callable[..., Tensor] | None = None
 
-    def prepared(self) -> Any:
-        """A context for many calls with the same weights."""
+    def prepared(self) -> AbstractContextManager[Any]:
+        """Return a context for many calls with the same weights."""
         return prepared(self.logits)
 
-    def __call__(self, inputs: Any, x: Any) -> tuple:
+    def __call__(
+        self, inputs: dict[str, Any], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y, draw, held = inputs["y"], inputs.get("draw"), inputs.get("held")
         logits = self.logits(x, draw, held)
         outputs = self.outputs(x, draw, held) if self.outputs else logits
         loss = self.loss(y, outputs)
-        hit = says(y, logits)
+        hit = is_predicted(y, logits)
         if self.targeted:
             return -loss, hit
         return loss, ops.logical_not(hit)
@@ -187,21 +196,23 @@ class AwayToTarget:
         loss: A callable `(y, target, logits) -> (N,)`.
     """
 
-    logits: Any
-    loss: Any
+    logits: Callable[..., Tensor]
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
 
-    def prepared(self) -> Any:
-        """A context for many calls with the same weights."""
+    def prepared(self) -> AbstractContextManager[Any]:
+        """Return a context for many calls with the same weights."""
         return prepared(self.logits)
 
-    def __call__(self, inputs: Any, x: Any) -> tuple:
+    def __call__(
+        self, inputs: dict[str, Any], x: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y = inputs["y"]
         logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
         loss = self.loss(y, inputs["target"], logits)
-        return loss, ops.logical_not(says(y, logits))
+        return loss, ops.logical_not(is_predicted(y, logits))
 
 
-def says(y: Any, logits: Any) -> Any:
-    """Whether `y` is predicted, shape `(N,)`."""
+def is_predicted(y: Tensor, logits: Tensor) -> Tensor:
+    """Return whether `y` is predicted, bool `(N,)`."""
     return ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), y)

@@ -1,11 +1,18 @@
 """Projected gradient descent."""
 
+from dataclasses import KW_ONLY
+from dataclasses import dataclass
+from typing import Any
+
 import keras
 
+from keras_robust.attacks import checks
 from keras_robust.attacks.gradient_attack import GradientAttack
+from keras_robust.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")
+@dataclass(eq=False, repr=False)
 class PGDAttack(GradientAttack):
     """Projected gradient descent in an L1, L2 or L-infinity ball.
 
@@ -73,3 +80,40 @@ class PGDAttack(GradientAttack):
     x_adv = attack(model, x, y)
     ```
     """
+
+    norm: Any = "l2"
+    epsilon: Any = None
+    step_size: Any = None
+    steps: int = 7
+    random_start: bool = False
+    restarts: int = 1
+    targeted: bool = False
+    _: KW_ONLY
+    loss: Any = "cross_entropy"
+    seed: int | None = None
+    keep_best: bool = False
+    early_stop: bool = False
+    mask: Any = None
+    momentum: float = 0.0
+    eot: int = 1
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scheduled = isinstance(
+            self.step_size, keras.optimizers.schedules.LearningRateSchedule
+        )
+        if self.step_size is not None and not scheduled:
+            self.step_size = checks.check_radius(self.step_size, "step_size")
+        self.steps = checks.check_positive_integer(self.steps, "steps", least=0)
+        self.random_start = bool(self.random_start)
+        self.keep_best = bool(self.keep_best)
+        self.momentum = checks.check_non_negative(self.momentum, "momentum")
+        self.eot = checks.check_positive_integer(self.eot, "eot")
+        checks.check_restarts(self.restarts, self.random_start)
+        if self.layer is not None and not callable(self.loss):
+            raise ValueError(
+                "Argument `layer` must come with a callable `loss` of that "
+                f"layer's outputs. Received: layer={shown(self.layer)}, "
+                f"loss={shown(self.loss)}"
+            )

@@ -1,6 +1,7 @@
 """Rotations and translations, the worst of a grid."""
 
 import math
+from dataclasses import KW_ONLY
 from dataclasses import dataclass
 from typing import Any
 from typing import ClassVar
@@ -10,19 +11,26 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
-from keras_robust.attacks.attack import Problem
-from keras_robust.attacks.layout import OnImages
-from keras_robust.attacks.layout import check_data_format
-from keras_robust.attacks.loop import GradientLoop
-from keras_robust.attacks.loop import keep_better
+from keras_robust.attacks.engine.gradient_loop import Objective
+from keras_robust.attacks.engine.loop import Candidate
+from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.loop import Loop
+from keras_robust.attacks.engine.loop import State
+from keras_robust.attacks.engine.loop import Tensor
+from keras_robust.attacks.engine.loop import keep_better
+from keras_robust.attacks.engine.search import Batch
+from keras_robust.attacks.engine.search import Run
+from keras_robust.attacks.image_attack import ImageAttack
+from keras_robust.attacks.image_attack import to_first
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
-from keras_robust.attacks.survivor_attack import SurvivorAttack
+from keras_robust.attacks.problem import Problem
 from keras_robust.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class SpatialAttack(OnImages, SurvivorAttack):
+@dataclass(eq=False, repr=False)
+class SpatialAttack(ImageAttack):
     """The worst rotation and translation of a grid.
 
     Engstrom et al. 2019 (arXiv:1712.02779), section 3.1: every angle with
@@ -54,68 +62,65 @@ class SpatialAttack(OnImages, SurvivorAttack):
     ```
     """
 
-    any_distance = True
+    any_distance: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        rotation: float = 30.0,
-        translation: float = 3.0,
-        angles: int = 31,
-        shifts: int = 5,
-        loss: Any = "cross_entropy",
-        targeted: bool = False,
-        value_range: Any = (0.0, 1.0),
-        early_stop: bool = False,
-        batch_size: int = 128,
-        from_logits: bool | None = None,
-        jit_compile: bool | str = "auto",
-        attacked: str | int | None = None,
-        output: str | int | None = None,
-        data_format: str | None = None,
-    ) -> None:
-        self.angles = checks.check_positive_integer(angles, "angles")
-        self.shifts = checks.check_positive_integer(shifts, "shifts")
-        super().__init__(
-            norm="linf",
-            epsilon=None,
-            steps=angles * shifts**2,
-            early_stop=early_stop,
-            targeted=targeted,
-            value_range=value_range,
-            batch_size=batch_size,
-            from_logits=from_logits,
-            jit_compile=jit_compile,
-            attacked=attacked,
-            output=output,
+    rotation: float = 30.0
+    translation: float = 3.0
+    angles: int = 31
+    shifts: int = 5
+    loss: Any = "cross_entropy"
+    targeted: bool = False
+    _: KW_ONLY
+    early_stop: bool = False
+    data_format: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.angles = checks.check_positive_integer(self.angles, "angles")
+        self.shifts = checks.check_positive_integer(self.shifts, "shifts")
+        self.rotation = checks.check_non_negative(self.rotation, "rotation")
+        self.translation = checks.check_non_negative(
+            self.translation, "translation"
         )
-        self.data_format = check_data_format(data_format)
-        self.rotation = checks.check_non_negative(rotation, "rotation")
-        self.translation = checks.check_non_negative(translation, "translation")
-        get_loss(loss)
-        self.loss = loss
+        self.early_stop = bool(self.early_stop)
+        get_loss(self.loss)
 
     def check(self, problem: Problem) -> None:
-        """Images only."""
+        """See `LoopAttack`: images only."""
         if np.ndim(self.value_range[0]):
             raise ValueError(
                 "The spatial attack needs one value_range for all pixels. "
                 f"Received: value_range={shown(self.value_range)}"
             )
-        if len(problem.x.shape) != 4:
+        if len(problem.shape) != 4:
             raise ValueError(
                 "The spatial attack needs images of shape (N, H, W, C) or "
-                "(N, C, H, W). "
-                f"Received: x.shape={tuple(problem.x.shape)}"
+                f"(N, C, H, W). Received: x.shape={problem.shape}"
             )
 
-    def goes(self, classes: int | None) -> list[tuple]:
-        """One go."""
-        return [(0,)]
+    def loop(self, problem: Problem, run: Run) -> "GridLoop":
+        """See `LoopAttack`."""
+        del run
+        objective = LabelObjective(
+            self.image_logits(problem), get_loss(self.loss), self.targeted
+        )
+        return GridLoop(
+            objective=objective,
+            value_range=self.value_range,
+            early_stop=self.early_stop,
+            channels_first=self.is_channels_first(problem),
+        )
 
-    def extra(self, problem: Problem, go: Any, rows: Any, clean: Any) -> dict:
-        """The grid, as projective transformations."""
+    def inputs(self, problem: Problem, run: Run, batch: Batch) -> Inputs:
+        """See `LoopAttack`: the grid, as projective transformations."""
+        rows = self.image_rows(problem, super().inputs(problem, run, batch))
         height, width = self.image_shape(problem)[:2]
-        return {"shared": {"grid": self.grid(height, width)}}
+        return Inputs(rows, shared={"grid": self.grid(height, width)})
+
+    @property
+    def loop_steps(self) -> int:
+        """See `LoopAttack`."""
+        return self.angles * self.shifts**2
 
     def grid(self, height: int, width: int) -> np.ndarray:
         """Maps from output to input pixels, the identity among the first.
@@ -144,68 +149,57 @@ class SpatialAttack(OnImages, SurvivorAttack):
             ]
         return np.array(rows, "float32")
 
-    def begin(
-        self, problem: Problem, go: Any, draws: Any, rows: Any, inputs: Any
-    ) -> dict:
-        """The image itself."""
-        return {}
 
-    def loop(self, problem: Problem, go: Any) -> Any:
-        """The only loop."""
-        objective = LabelObjective(
-            self.image_logits(problem),
-            get_loss(self.loss),
-            self.targeted,
-        )
-        return _GridLoop(
-            objective=objective,
-            ball=None,
-            value_range=self.value_range,
-            early_stop=self.early_stop,
-            scored=True,
-        )
-
-
-def _symmetric(most, count):
+def _symmetric(most: float, count: int) -> np.ndarray:
     """`count` numbers from -most to most, the smallest first."""
     values = np.linspace(-most, most, count) if count > 1 else np.zeros(1)
     return values[np.argsort(abs(values), kind="stable")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _GridLoop(GradientLoop):
-    """Tries one transformation of the grid per step, keeps the best."""
+class GridLoop(Loop):
+    """Tries one transformation of the grid per step and keeps the best.
 
-    unrolls: ClassVar[bool] = False
+    Attributes, besides those of `Loop`:
+        objective: `(inputs, x) -> (loss, success)` of channels-last images.
+        channels_first: Whether the result has its channels first.
+    """
 
-    def init(self, inputs: Any) -> Any:
-        x = inputs["center"]
-        values, success = self.objective({**inputs, "draw": 0}, x)
-        state = {
-            "best": {"x": x, "loss": values, "success": success},
-            "shared": {"i": ops.zeros((), "int32")},
-        }
-        if self.early_stop:
-            state["active"] = ops.logical_not(success)
-        return state
+    objective: Objective
+    channels_first: bool = False
 
-    def step(self, inputs: Any, state: Any) -> Any:
-        center, i = inputs["center"], state["shared"]["i"]
-        transform = ops.take(inputs["shared"]["grid"], i, axis=0)
-        ones = ops.ones_like(inputs["epsilon"])[:, None]
+    def init(self, inputs: Inputs) -> State:
+        """See `Loop`: the image itself."""
+        best = self.query(inputs, inputs.rows["center"], 0)
+        return self._state(best, ops.zeros((), "int32"))
+
+    def query(self, inputs: Inputs, x: Tensor, draw: Any) -> Candidate:
+        """Return points with their loss and success."""
+        loss, success = self.objective({**inputs.rows, "draw": draw}, x)
+        return Candidate(x=x, loss=loss, success=success)
+
+    def step(self, inputs: Inputs, state: State) -> State:
+        """See `Loop`: the next transformation."""
+        center, i = inputs.rows["center"], state.shared["step"]
+        transform = ops.take(inputs.shared["grid"], i, axis=0)
+        ones = ops.ones_like(inputs.rows["epsilon"])[:, None]
         # Shifted so that what comes in from outside is the low end.
         low = self.value_range[0]
         x = low + ops.image.affine_transform(
             center - low, ones * transform, data_format="channels_last"
         )
         x = ops.clip(x, *self.value_range)
-        values, success = self.objective({**inputs, "draw": i + 1}, x)
-        here = {"x": x, "loss": values, "success": success}
-        best = keep_better(state["best"], here)
-        state = {**state, "best": best, "shared": {"i": i + 1}}
-        if self.early_stop:
-            state["active"] = ops.logical_not(best["success"])
-        return state
+        here = self.query(inputs, x, i + 1)
+        return self._state(keep_better(state.rows["best"], here), i + 1)
 
-    def finish(self, inputs: Any, state: Any) -> Any:
-        return state["best"]
+    def _state(self, best: Candidate, step: Tensor) -> State:
+        rows: dict[str, Any] = {"best": best}
+        if self.early_stop:
+            rows["active"] = ops.logical_not(best.success)
+        return State(rows=rows, shared={"step": step})
+
+    def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:
+        """See `Loop`: the worst transformation."""
+        best = state.rows["best"]
+        x = to_first(best.x) if self.channels_first else best.x
+        return best._replace(x=x)._asdict()

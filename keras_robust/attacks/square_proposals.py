@@ -4,11 +4,9 @@ All examples see the same windows and signs, as in the published code for
 L-infinity; so an example's result does not depend on its batch.
 """
 
-from typing import Any
-
 import numpy as np
 
-from keras_robust.attacks.randomness import generator
+from keras_robust.attacks.engine.randomness import generator
 
 # Queries (of 10 000) after which the share of changed pixels halves.
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -45,10 +43,10 @@ def windows(
     restart: int,
     queries: int,
     share: float,
-    shape: tuple,
-    norm: Any,
+    shape: tuple[int, ...],
+    norm: str,
     edges: bool = True,
-) -> dict:
+) -> dict[str, np.ndarray]:
     """Places and signs of every query.
 
     Args:
@@ -109,7 +107,7 @@ def two_hills(side: int) -> np.ndarray:
     return pattern / np.linalg.norm(pattern)
 
 
-def _hill(height, width):
+def _hill(height: int, width: int) -> np.ndarray:
     """Rectangles around the middle, each lower than the one inside."""
     hill = np.zeros((height, width))
     top, left = height // 2, width // 2
@@ -120,7 +118,9 @@ def _hill(height, width):
     return hill / np.linalg.norm(hill)
 
 
-def checkerboard(seed: int | None, restart: int, shape: tuple) -> tuple:
+def checkerboard(
+    seed: int | None, restart: int, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """The L2 start: a grid of hills and valleys, unsigned.
 
     Args:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keras_robust.evaluation.report import RobustnessReport
 
 HELP = "robust accuracy of a saved Keras classifier"
-# As in `evaluation.named_attacks`, without importing Keras.
+# As in `attacks.registry`, without importing Keras.
 ATTACKS = (
     "autoattack",
     "autoattack-plus",
@@ -159,12 +159,12 @@ def run(
     """
     import keras
 
+    from keras_robust.attacks.registry import get_attack
     from keras_robust.datasets import load
     from keras_robust.evaluation.curve import robustness_curve
     from keras_robust.evaluation.earlier_report import check_folder
     from keras_robust.evaluation.earlier_report import write_report
     from keras_robust.evaluation.evaluate import evaluate_robustness
-    from keras_robust.evaluation.named_attacks import get_attack
     from keras_robust.evaluation.own_data import OwnData
     from keras_robust.evaluation.scaling import MEANINGS
     from keras_robust.evaluation.scaling import find_scaling

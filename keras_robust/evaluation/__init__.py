@@ -1,5 +1,6 @@
 """Robust accuracy: numbers, intervals, doubts, tables, figures."""
 
+from keras_robust.attacks.registry import get_attack as get_attack
 from keras_robust.evaluation.curve import RobustnessCurve as RobustnessCurve
 from keras_robust.evaluation.curve import robustness_curve as robustness_curve
 from keras_robust.evaluation.evaluate import (
@@ -7,7 +8,6 @@ from keras_robust.evaluation.evaluate import (
 )
 from keras_robust.evaluation.evaluate import predict_labels as predict_labels
 from keras_robust.evaluation.flags import Flag as Flag
-from keras_robust.evaluation.named_attacks import get_attack as get_attack
 from keras_robust.evaluation.report import RobustnessReport as RobustnessReport
 from keras_robust.evaluation.transfer import TransferMatrix as TransferMatrix
 from keras_robust.evaluation.transfer import transfer_matrix as transfer_matrix

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.norms import get_ball
+from keras_robust.attacks.registry import get_attack
 from keras_robust.attacks.spatial import SpatialAttack
 from keras_robust.datasets.arrays import check_form
 from keras_robust.datasets.arrays import describe
@@ -19,7 +20,6 @@ from keras_robust.evaluation.data import read_examples
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
-from keras_robust.evaluation.named_attacks import get_attack
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.probes import Probes

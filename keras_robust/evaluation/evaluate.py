@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust.attacks.registry import as_attacks
 from keras_robust.classifier import Classifier
 from keras_robust.datasets.arrays import check_form
 from keras_robust.evaluation.checkpoint import Checkpoint
@@ -13,7 +14,6 @@ from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
-from keras_robust.evaluation.named_attacks import as_attacks
 from keras_robust.evaluation.outcomes import LAST
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import run_attack

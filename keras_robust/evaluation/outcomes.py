@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.survivor_attack import begin
+from keras_robust.attacks.engine.search import Findings
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.outputs import inspect_output
@@ -72,11 +72,13 @@ def run_attack(
     found = done.restore() if done else None
     if found is not None:
         return found
-    begun = None
+    previous = None
     if standing:
         attack = stopping(attack)
         skipped = standing.skipped(attack)
-        begun = begin(examples.image, baseline.logits, skipped)
+        previous = Findings.before_attack(
+            examples.image, baseline.logits, skipped
+        )
     result = attack.run(
         examples.classifier,
         examples.x,
@@ -84,15 +86,15 @@ def run_attack(
         verbose=verbose,
         scored=True,
         checkpoint=section,
-        begun=begun,
+        previous=previous,
     )
     image = attacked_image(examples, result["x"])
     labels = relabel(examples, image, examples.image, baseline)
     found = inspect_output(attack, examples.image, image)
     found["correct"] = labels == examples.y
     attacked = np.ones(len(examples.y), bool)
-    if begun is not None:
-        attacked = ~begun["success"]
+    if previous is not None:
+        attacked = ~previous.success
     if "success" in result and not baseline.randomized:
         claimed = np.asarray(result["success"], bool)
         differ = attacked & (claimed == found["correct"])

@@ -13,7 +13,7 @@ CHEAP = 1
 
 def by_cost(attacks: dict[str, Attack]) -> list[str]:
     """Returns the names of attacks, the cheapest first."""
-    return sorted(attacks, key=lambda name: attacks[name].passes)
+    return sorted(attacks, key=lambda name: attacks[name].cost)
 
 
 def stopping(attack: Attack) -> Attack:
@@ -94,7 +94,7 @@ class Standing:
     def before(self, attack: Attack) -> np.ndarray:
         """Examples that are broken inside the attack's ball, `(N,)`."""
         broken = ~self.clean
-        if attack.passes <= CHEAP and not self.nested:
+        if attack.cost <= CHEAP and not self.nested:
             return broken
         for other, found in self._broken:
             inside = self.nested or contained(other, attack, len(broken))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.randomness import generator
+from keras_robust.attacks.engine.randomness import generator
 from keras_robust.datasets.arrays import check_form
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import read_data

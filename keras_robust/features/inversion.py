@@ -12,10 +12,11 @@ from keras_robust.attacks import checks
 from keras_robust.attacks.balls import Box
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
-from keras_robust.attacks.batches import map_batches
-from keras_robust.attacks.compiled import CompiledLoop
+from keras_robust.attacks.engine.batches import map_batches
+from keras_robust.attacks.engine.compiled import CompiledLoop
+from keras_robust.attacks.engine.gradient_loop import GradientLoop
+from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.grid import grid_of
-from keras_robust.attacks.loop import GradientLoop
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import FrozenModel
 from keras_robust.classifier import prepared
@@ -171,17 +172,18 @@ class Inversion:
             "step_size": np.full(x.shape[0], step_size, "float32"),
         }
 
-        def invert_batch(batch, report):
-            image = batch.pop("center")
-            batch["target"] = target = represent({"x": image})
-            begun = {"x": batch["start"], "target": target}
-            x = loop(batch, steps, report)["x"]
+        def invert_batch(inputs, report):
+            rows = inputs.rows
+            target = represent({"x": rows.pop("center")})
+            first = {"x": rows["start"], "target": target}
+            inputs = Inputs({**rows, "target": target})
+            x = loop(inputs, steps, report)["x"]
             if grid is not None:
                 # What the model sees of it.
                 x = ops.round(x / grid) * grid
             return {
                 "x": x,
-                "distance_before": distance(begun),
+                "distance_before": distance(first),
                 "distance_after": distance({"x": x, "target": target}),
             }
 

@@ -3,15 +3,15 @@
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.balls import Box
-from keras_robust.attacks.batches import map_batches
-from keras_robust.attacks.compiled import CompiledLoop
-from keras_robust.attacks.loop import GradientLoop
-from keras_robust.attacks.randomness import generator
-from keras_robust.attacks.randomness import stream_draws
+from keras_robust.attacks.engine.batches import map_batches
+from keras_robust.attacks.engine.compiled import CompiledLoop
+from keras_robust.attacks.engine.gradient_loop import GradientLoop
+from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.attacks.engine.randomness import generator
 from keras_robust.evaluation.evaluate import check_data
 from keras_robust.features.inversion import RepresentationObjective
 from keras_robust.features.inversion import frozen_view
@@ -115,7 +115,7 @@ def _moved_most(classifier, layer, x, attack, verbose):
         frozen.is_rewritten,
     )
     loop = classifier.once(key, make)
-    draws = stream_draws(attack.seed, 0)
+    draws = RowDraws(attack.seed, 0).for_rows(np.arange(len(x)))
     inputs = {
         name: checks.expand_radius(value, name, x.shape, attack.takes_rows)
         for name, value in {
@@ -124,11 +124,12 @@ def _moved_most(classifier, layer, x, attack, verbose):
         }.items()
     }
 
-    def move_batch(batch, report):
-        center = batch["center"]
-        batch["target"] = frozen(center)
-        batch["noise"] = attack.ball.noise(draws, ops.shape(center))
-        return {"x": loop(batch, attack.steps, report)["x"]}
+    inputs["noise"] = attack.ball.noise(draws, x.shape)
+
+    def move_batch(inputs, report):
+        target = frozen(inputs.rows["center"])
+        inputs = Inputs({**inputs.rows, "target": target})
+        return {"x": loop(inputs, attack.steps, report)["x"]}
 
     return map_batches(
         move_batch,

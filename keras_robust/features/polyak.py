@@ -1,14 +1,15 @@
 """Steps as long as the distance that is left asks for."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from keras import ops
 
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import nonzero
 from keras_robust.attacks.balls import per_example
-from keras_robust.attacks.loop import GradientLoop
+from keras_robust.attacks.engine.gradient_loop import GradientLoop
+from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.loop import State
 
 # Share of the last direction that the next one keeps.
 MOMENTUM = 0.9
@@ -27,24 +28,23 @@ class PolyakLoop(GradientLoop):
     the arguments are those of `GradientLoop`.
     """
 
-    def init(self, inputs: Any) -> dict:
-        """State before the first step."""
+    def init(self, inputs: Inputs) -> State:
+        """See `Loop`."""
         state = super().init(inputs)
-        return {**state, "direction": ops.zeros_like(state["x"])}
+        direction = ops.zeros_like(state.rows["x"])
+        return state._replace(rows={**state.rows, "direction": direction})
 
-    def step(self, inputs: Any, state: Any) -> dict:
-        """One step inside the box."""
-        x, i = state["x"], state["shared"]["i"]
-        values, _, gradient = self.look(inputs, x, i)
+    def step(self, inputs: Inputs, state: State) -> State:
+        """See `Loop`: one step inside the box."""
+        x, i = state.rows["x"], state.shared["step"]
+        values, _, gradient = self.value_and_gradient(inputs, x, i)
         # The gradient of r is that of r ** 2 divided by 2 r.
         length = -2 * values / nonzero(l2_norm(gradient))
-        length = ops.minimum((1 - MOMENTUM) * length, inputs["step_size"])
+        length = ops.minimum((1 - MOMENTUM) * length, inputs.rows["step_size"])
         unit = self.ball.unit(gradient)
-        direction = MOMENTUM * state["direction"] + unit * per_example(
+        direction = MOMENTUM * state.rows["direction"] + unit * per_example(
             length, x
         )
-        return {
-            "x": ops.clip(x + direction, *self.value_range),
-            "direction": direction,
-            "shared": {"i": i + 1},
-        }
+        x = ops.clip(x + direction, *self.value_range)
+        rows = {**state.rows, "x": x, "direction": direction}
+        return State(rows=rows, shared={"step": i + 1})

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
-from keras_robust.attacks.randomness import generator
+from keras_robust.attacks.engine.randomness import generator
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.labels import labels_of_model
 from keras_robust.datasets.mapped import mapped

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
-from keras_robust.attacks.randomness import generator
+from keras_robust.attacks.engine.randomness import generator
 from keras_robust.classifier import Classifier
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import is_dataset

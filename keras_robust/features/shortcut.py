@@ -7,9 +7,9 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.attacks.engine.randomness import generator
 from keras_robust.attacks.norms import distances
 from keras_robust.attacks.norms import get_ball
-from keras_robust.attacks.randomness import generator
 from keras_robust.datasets.labels import labels_of_model
 from keras_robust.datasets.pixels import read_images
 from keras_robust.features.relabelling import Relabelling

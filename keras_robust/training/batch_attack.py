@@ -17,7 +17,7 @@ from keras_robust.attacks.compiled_objective import soft_log_odds
 from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
-from keras_robust.attacks.objectives import says
+from keras_robust.attacks.objectives import is_predicted
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
@@ -356,7 +356,7 @@ class BatchAttack:
         output = found.output(outputs, found.parts[0])
         logits = self.classifier.logits
         found = as_logits(output, logits.gives_probabilities)
-        hit = says(class_numbers(batch.labels, batch.task), found)
+        hit = is_predicted(class_numbers(batch.labels, batch.task), found)
         return ops.cast(hit, "float32")
 
     def check_noise(self) -> None:
@@ -468,7 +468,7 @@ class SoftObjective:
         y = inputs["y"]
         logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
         values = soft_log_odds(y, logits)
-        hit = says(ops.cast(ops.argmax(y, axis=-1), "int32"), logits)
+        hit = is_predicted(ops.cast(ops.argmax(y, axis=-1), "int32"), logits)
         if self.targeted:
             return -values, hit
         return values, ops.logical_not(hit)
@@ -484,7 +484,7 @@ class ClassObjective(CompiledObjective):
         is_column = len(y.shape) == 1 or y.shape[-1] == 1
         logits = as_logits(raw.values, raw.kind is None and _is_unit(raw))
         labels = ops.reshape(y, (-1,)) if is_column else ops.argmax(y, axis=-1)
-        hit = says(ops.cast(labels, "int32"), logits)
+        hit = is_predicted(ops.cast(labels, "int32"), logits)
         return hit if self.targeted else ops.logical_not(hit)
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import keras_robust as kr
-from keras_robust.evaluation.named_attacks import ATTACK_NAMES
-from keras_robust.evaluation.named_attacks import get_attack
+from keras_robust.attacks.registry import ATTACK_NAMES
+from keras_robust.attacks.registry import get_attack
 
 
 @pytest.mark.parametrize("name", ATTACK_NAMES)

@@ -1,6 +1,7 @@
 """Arrays of any length through a function of one batch."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -8,13 +9,44 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.progress import Progress
+
+# Counts steps done in a batch.
+Report = Callable[[int], None]
+
+
+def call_on_batch(
+    function: Callable[[Inputs], dict[str, Tensor]],
+    inputs: Inputs,
+    size: int,
+    padded_size: int,
+) -> dict[str, Tensor]:
+    """Call a function of a batch, filled up to a size that is compiled.
+
+    Args:
+        function: Takes `Inputs` of tensors, returns tensors of the batch.
+        inputs: Arrays or tensors with `size` rows.
+        size: Int >= 1, examples in the batch.
+        padded_size: Int >= `size`; copies of the first example fill it up.
+
+    Returns:
+        Dictionary of tensors with `size` rows.
+    """
+    missing = padded_size - size
+    rows = pad_rows(as_tensors(inputs.rows), missing)
+    shared = as_tensors(inputs.shared)
+    result = function(Inputs(backend.spread(rows), shared))
+    if missing:
+        result = {key: value[:size] for key, value in result.items()}
+    return result
 
 
 def map_batches(
-    function: Callable,
+    function: Callable[[Inputs, Report], dict[str, Tensor]],
     x: Any,
-    inputs: Any,
+    inputs: dict[str, Any],
     *,
     value_range: Any,
     batch_size: int,
@@ -22,12 +54,12 @@ def map_batches(
     steps: int,
     verbose: int,
     fixed: bool = False,
-) -> dict:
-    """Runs `function` batch by batch, so that memory does not grow with N.
+) -> dict[str, Any]:
+    """Call `function` batch by batch, so that memory does not grow with N.
 
     Args:
-        function: `(batch, report) -> dictionary` of tensors, with `"x"`.
-            `batch` holds `center` and slices of `inputs` as tensors.
+        function: `(inputs, report) -> dictionary` of tensors, with `"x"`.
+            `inputs.rows` holds `center` and slices of `inputs` as tensors.
         x: NumPy array or tensor of shape `(N, ...)`, float32 or float64.
         inputs: Dictionary of arrays of length N, nested.
         value_range: `(low, high)` that holds `x` and the result.
@@ -48,29 +80,35 @@ def map_batches(
     results = _Rows(examples)
     for start in starts:
         stop = min(start + batch_size, examples)
-        least = batch_size if fixed else 1
-        missing = 0
-        if pads or fixed:
-            missing = padding(stop - start, batch_size, least)
         batch = keras.tree.map_structure(
             lambda value, start=start, stop=stop: value[start:stop],
             {"center": x, **inputs},
         )
-        batch = backend.spread(fill(as_tensors(batch), missing))
-        done = []
-
-        def report(n, done=done):
-            done.append(n)
-            progress.add(n)
-
-        result = function(batch, report)
-        # What an early stop has saved.
-        progress.add(max(steps, 1) - sum(done))
-        if missing:
-            result = {key: value[:-missing] for key, value in result.items()}
+        counted = _Counter(progress)
+        result = call_on_batch(
+            lambda inputs, counted=counted: function(inputs, counted),
+            Inputs(batch),
+            size=stop - start,
+            padded_size=padded_size(
+                stop - start, batch_size, pads=pads, fixed=fixed
+            ),
+        )
+        progress.add(max(steps, 1) - counted.done)
         result["x"] = like(x[start:stop], result["x"], value_range)
         results.add(start, stop, result)
-    return results.whole()
+    return results.all_rows()
+
+
+class _Counter:
+    """Counts steps, and shows them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.done = 0
+        self._progress = progress
+
+    def __call__(self, steps: int) -> None:
+        self.done += steps
+        self._progress.add(steps)
 
 
 class _Rows:
@@ -82,10 +120,10 @@ class _Rows:
 
     def __init__(self, examples: int) -> None:
         self.examples = examples
-        self.arrays = {}
+        self.arrays: dict[str, Any] = {}
 
-    def add(self, start: Any, stop: int, result: Any) -> None:
-        """Keeps what a batch gave: tensors of `"x"`, otherwise arrays."""
+    def add(self, start: int, stop: int, result: dict[str, Any]) -> None:
+        """Keep what a batch gave: tensors of `"x"`, otherwise arrays."""
         for key, value in result.items():
             if key == "x" and not isinstance(value, np.ndarray):
                 self.arrays.setdefault(key, []).append(value)
@@ -96,8 +134,8 @@ class _Rows:
                 self.arrays[key] = np.empty(shape, value.dtype)
             self.arrays[key][start:stop] = value
 
-    def whole(self) -> dict:
-        """Dictionary of all rows."""
+    def all_rows(self) -> dict[str, Any]:
+        """Return arrays and tensors of length N."""
         return {
             key: value
             if isinstance(value, np.ndarray)
@@ -108,16 +146,21 @@ class _Rows:
         }
 
 
+def split_rows(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield successive stretches of at most `batch_size` row numbers."""
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
+
+
 def padding(size: int, batch_size: int, least: int = 1) -> int:
-    """Rows to add, to the batch size or a half, quarter, ... of it.
+    """Return how many rows to add, to reach a size that is compiled.
+
+    Compiled sizes are the batch size and a half, a quarter, ... of it.
 
     Args:
         size: Int >= 1, rows there are.
         batch_size: Int >= size.
         least: Int >= 1, no smaller batches than this.
-
-    Returns:
-        Int >= 0.
     """
     padded = batch_size
     while padded > 1 and (padded + 1) // 2 >= max(size, least):
@@ -125,15 +168,29 @@ def padding(size: int, batch_size: int, least: int = 1) -> int:
     return padded - size
 
 
-def as_tensors(arrays: Any) -> dict:
-    """A (nested) dictionary of arrays as tensors, floats in float32."""
-    return {
-        key: as_tensors(value) if isinstance(value, dict) else _tensor(value)
-        for key, value in arrays.items()
-    }
+def padded_size(
+    size: int, batch_size: int, *, pads: bool, fixed: bool, least: int = 1
+) -> int:
+    """Return the size of batch that stands for one of `size` examples.
+
+    Args:
+        size: Int >= 1, examples there are.
+        batch_size: Int >= size.
+        pads: Whether each new size costs a compilation.
+        fixed: Whether only `batch_size` examples will do.
+        least: Int >= 1, no smaller batches than this where `pads`.
+    """
+    if fixed:
+        return batch_size
+    return size + padding(size, batch_size, least) if pads else size
 
 
-def _tensor(value):
+def as_tensors(arrays: Any) -> Any:
+    """Return nested arrays as tensors, float64 as float32."""
+    return keras.tree.map_structure(_tensor, arrays)
+
+
+def _tensor(value: Any) -> Tensor:
     if isinstance(value, np.ndarray) and value.dtype == np.float64:
         value = value.astype("float32")
     value = ops.convert_to_tensor(value)
@@ -142,35 +199,19 @@ def _tensor(value):
     return value
 
 
-def fill(tensors: Any, missing: Any) -> Any:
-    """Adds `missing` copies of the first example.
-
-    Args:
-        tensors: Dictionary of tensors, nested; what is under `"shared"` is
-            not one per example and stays as it is.
-        missing: Int >= 0.
-
-    Returns:
-        The same with so many more rows.
-    """
+def pad_rows(tensors: Any, missing: int) -> Any:
+    """Add `missing` copies of the first example to nested tensors."""
     if not missing:
         return tensors
 
-    def longer(value):
+    def longer(value: Tensor) -> Tensor:
         return ops.concatenate([value, ops.repeat(value[:1], missing, axis=0)])
 
-    return {
-        key: value
-        if key == "shared"
-        else fill(value, missing)
-        if isinstance(value, dict)
-        else longer(value)
-        for key, value in tensors.items()
-    }
+    return keras.tree.map_structure(longer, tensors)
 
 
 def like(x: Any, result: Any, value_range: Any) -> Any:
-    """`result`, made from `x` in float32, in the kind and dtype of `x`.
+    """Return `result`, made from `x` in float32, in the kind and dtype of `x`.
 
     Args:
         x: NumPy array or tensor.

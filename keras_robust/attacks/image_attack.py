@@ -1,5 +1,6 @@
-"""Where the channels of images are, for attacks on rows and columns."""
+"""Attacks on rows and columns of images, wherever their channels are."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.loop import Tensor
+from keras_robust.attacks.loop_attack import LoopAttack
+from keras_robust.attacks.problem import Problem
 from keras_robust.classifier import prepared
 
 _FORMATS = (None, "channels_last", "channels_first")
@@ -19,7 +24,7 @@ def check_data_format(data_format: str | None) -> str | None:
     """Return `data_format`.
 
     Raises:
-        ValueError: If it is no data format.
+        ValueError: If it is not a data format.
     """
     if data_format not in _FORMATS:
         raise ValueError(
@@ -30,7 +35,7 @@ def check_data_format(data_format: str | None) -> str | None:
 
 
 def channels_first(
-    model: keras.Model, shape: tuple, data_format: str | None
+    model: keras.Model, shape: tuple[int, ...], data_format: str | None
 ) -> bool:
     """Whether images are `(N, C, H, W)`.
 
@@ -76,41 +81,54 @@ class FromChannelsLast:
         logits: `(x, draw, held) -> (N, C)`.
     """
 
-    logits: Any
+    logits: Callable[..., Tensor]
 
-    def prepared(self) -> AbstractContextManager:
+    def prepared(self) -> AbstractContextManager[Any]:
         """A context for many calls with the same weights."""
         return prepared(self.logits)
 
-    def __call__(self, x: Any, draw: Any = None, held: Any = None) -> Any:
+    def __call__(self, x: Tensor, draw: Any = None, held: Any = None) -> Tensor:
         """Logits of shape `(N, C)`."""
         return self.logits(to_first(x), draw, held)
 
 
-class OnImages:
-    """What attacks on rows and columns share: where the channels are."""
+class ImageAttack(LoopAttack):
+    """Base class of attacks on rows and columns of images.
 
-    def _is_first(self, problem):
+    Their loops see channels-last images, whatever the model takes.
+    """
+
+    # `"channels_last"`, `"channels_first"`, or `None` to find out.
+    data_format: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.data_format = check_data_format(self.data_format)
+
+    def is_channels_first(self, problem: Problem) -> bool:
+        """Return whether the images are `(N, C, H, W)`."""
         return channels_first(
-            problem.classifier.model,
-            tuple(problem.x.shape),
-            self.data_format,
+            problem.classifier.model, problem.shape, self.data_format
         )
 
-    def to_loop(self, problem: Any, x: Any) -> Any:
-        """Images with their channels last."""
-        return to_last(x) if self._is_first(problem) else x
+    def image_shape(self, problem: Problem) -> tuple[int, ...]:
+        """Return `(H, W, C)`."""
+        shape = problem.shape[1:]
+        if self.is_channels_first(problem):
+            return (*shape[1:], shape[0])
+        return shape
 
-    def from_loop(self, problem: Any, x: Any) -> Any:
-        """The inverse of `to_loop`."""
-        return to_first(x) if self._is_first(problem) else x
+    def image_rows(self, problem: Problem, inputs: Inputs) -> dict[str, Any]:
+        """Return the rows of inputs, their images with channels last."""
+        rows = dict(inputs.rows)
+        if self.is_channels_first(problem):
+            for key in {"center", "mask"} & set(rows):
+                rows[key] = to_last(rows[key])
+        return rows
 
-    def image_shape(self, problem: Any) -> Any:
-        """`(H, W, C)`."""
-        shape = tuple(problem.x.shape[1:])
-        return (*shape[1:], shape[0]) if self._is_first(problem) else shape
-
-    def image_logits(self, problem: Any) -> Any:
-        """Logits of channels-last images."""
+    def image_logits(self, problem: Problem) -> Callable[..., Tensor]:
+        """Return the logits of channels-last images."""
         logits = problem.classifier.logits
-        return FromChannelsLast(logits) if self._is_first(problem) else logits
+        if self.is_channels_first(problem):
+            return FromChannelsLast(logits)
+        return logits

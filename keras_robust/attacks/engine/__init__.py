@@ -1,0 +1,1 @@
+"""The engine of all attacks: loops, compilation, batches, search."""

@@ -1,0 +1,303 @@
+"""The search: runs of a loop, each on the examples that are not broken yet."""
+
+from dataclasses import dataclass
+from dataclasses import fields
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_robust.attacks.engine.batches import call_on_batch
+from keras_robust.attacks.engine.batches import padded_size
+from keras_robust.attacks.engine.batches import split_rows
+from keras_robust.attacks.engine.compiled import MIN_SHRUNK_BATCH
+from keras_robust.attacks.engine.compiled import CompiledLoop
+from keras_robust.attacks.engine.loop import Loop
+from keras_robust.attacks.engine.randomness import Draws
+from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.progress import Progress
+
+if TYPE_CHECKING:
+    from keras_robust.attacks.loop_attack import LoopAttack
+    from keras_robust.attacks.problem import Problem
+
+# Below every loss.
+_LOWEST = -1e30
+
+
+class Run(NamedTuple):
+    """One run of an attack over the examples that are left.
+
+    Attributes:
+        restart: Index of the random start.
+        target_rank: The wrong class to go for, by its rank: 1 for the
+            likeliest; 0 for none; `None` for attacks that have no targets.
+    """
+
+    restart: int = 0
+    target_rank: int | None = None
+
+    @property
+    def stream(self) -> tuple[int, ...]:
+        """What tells the random numbers of runs apart."""
+        if self.target_rank is None:
+            return (self.restart,)
+        return (self.restart, self.target_rank)
+
+
+class Batch(NamedTuple):
+    """The examples that a run attacks at once.
+
+    Attributes:
+        index: Their row numbers, increasing.
+        draws: Random numbers that belong to these examples.
+        clean_logits: Logits at the unperturbed inputs, `(n, C)`; `None` for
+            attacks that do not skip what is broken.
+    """
+
+    index: np.ndarray
+    draws: Draws
+    clean_logits: np.ndarray | None
+
+
+@dataclass
+class Findings:
+    """What is known of each example, NumPy arrays of length N.
+
+    Attributes:
+        x: The best point by (success, loss), `(N, ...)`.
+        loss: Its loss.
+        success: Whether it reaches the goal.
+        wrong: Whether the example was not attacked: wrong unperturbed, or
+            known to be broken.
+        clean: Logits at the unperturbed input, `(N, C)`.
+    """
+
+    x: np.ndarray
+    loss: np.ndarray
+    success: np.ndarray
+    wrong: np.ndarray
+    clean: np.ndarray
+
+    @classmethod
+    def before_attack(
+        cls, x: Any, clean: np.ndarray, skipped: np.ndarray
+    ) -> "Findings":
+        """Return what is known before the first attack.
+
+        Args:
+            x: Inputs, `(N, ...)`.
+            clean: Logits at `x`, `(N, C)`.
+            skipped: Bool array `(N,)`: examples that are not attacked,
+                because they are wrong unperturbed or known to be broken.
+        """
+        return cls(
+            x=np.array(x, "float32"),
+            loss=np.full(len(x), _LOWEST, "float32"),
+            success=np.array(skipped, bool),
+            wrong=np.array(skipped, bool),
+            clean=clean,
+        )
+
+    def copy(self) -> "Findings":
+        """Return a copy whose unbroken examples can be improved."""
+        made = Findings(**{k: np.array(v) for k, v in self.arrays().items()})
+        made.loss[~made.success] = _LOWEST
+        return made
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all arrays by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def left(self, skips_broken: bool) -> np.ndarray:
+        """Return the row numbers of the examples that a run attacks."""
+        if skips_broken:
+            return np.flatnonzero(~self.success)
+        return np.arange(len(self.success))
+
+    def replace(self, index: np.ndarray, found: dict[str, np.ndarray]) -> None:
+        """Write the results of some examples."""
+        for key, value in found.items():
+            getattr(self, key)[index] = value
+
+    def keep_better(
+        self, index: np.ndarray, found: dict[str, np.ndarray]
+    ) -> None:
+        """Write results where they are better by (success, loss)."""
+        same = self.success[index] == found["success"]
+        better = np.where(
+            same, found["loss"] > self.loss[index], found["success"]
+        )
+        self.replace(
+            index[better], {key: v[better] for key, v in found.items()}
+        )
+
+
+def search(
+    attack: "LoopAttack",
+    problem: "Problem",
+    verbose: int,
+    checkpoint: Any = None,
+    previous: Findings | None = None,
+    scored: bool = True,
+) -> Findings:
+    """Make all runs of an attack, each on what the runs before have left.
+
+    An attack that does not skip what is broken makes every run on all
+    examples and keeps the best.
+
+    Args:
+        attack: The attack.
+        problem: A checked `Problem`.
+        verbose: 0 for no progress bars.
+        checkpoint: A `Checkpoint` or `None`.
+        previous: What another attack found, to continue with its survivors;
+            `None` for `problem.previous`.
+        scored: Whether losses and successes are wanted.
+    """
+    attack.check(problem)
+    problem = problem.on_host()
+    findings = _initial_findings(attack, problem, previous)
+    runs = attack.runs(problem.classes)
+    first, at, index = _restored(checkpoint, findings)
+    for number in range(first, len(runs)):
+        if index is None:
+            index = findings.left(attack.skips_broken)
+        run = OneRun(
+            attack=attack,
+            problem=problem,
+            run=runs[number],
+            scored=scored or attack.skips_broken or len(runs) > 1,
+            keeps_all=number == 0 and not attack.skips_broken,
+        )
+        progress = Progress(
+            (len(index) * (len(runs) - number) - at) * attack.loop_steps,
+            verbose,
+            f"image-step, {attack.name} {number + 1}/{len(runs)}",
+        )
+        for rows in split_rows(index[at:], run.batch_size):
+            if checkpoint:
+                checkpoint.save(
+                    go=number, at=at, rows=index, **findings.arrays()
+                )
+            run.attack_batch(rows, findings, progress)
+            at += len(rows)
+        at, index = 0, None
+    if checkpoint:
+        checkpoint.save(
+            force=True,
+            go=len(runs),
+            at=0,
+            rows=np.zeros(0, int),
+            **findings.arrays(),
+        )
+    return findings
+
+
+def _initial_findings(
+    attack: "LoopAttack", problem: "Problem", previous: Findings | None
+) -> Findings:
+    if not attack.skips_broken:
+        nobody = np.zeros(len(problem.x), bool)
+        no_logits = np.zeros((len(problem.x), 0), "float32")
+        return Findings.before_attack(problem.x, no_logits, nobody)
+    previous = previous or problem.previous
+    if previous is not None:
+        return previous.copy()
+    clean = problem.classifier.predict_logits(
+        problem.x, attack.batch_size, problem.held
+    )
+    right = clean.argmax(-1) == problem.y
+    broken = right if attack.targeted else ~right
+    return Findings.before_attack(problem.x, clean, broken)
+
+
+def _restored(
+    checkpoint: Any, findings: Findings
+) -> tuple[int, int, np.ndarray | None]:
+    """Read run, position and row numbers where a stopped search was."""
+    saved = checkpoint.restore() if checkpoint else None
+    if saved is None:
+        return 0, 0, None
+    for key in findings.arrays():
+        setattr(findings, key, saved[key])
+    return int(saved["go"]), int(saved["at"]), saved["rows"]
+
+
+class OneRun:
+    """One run of an attack over batches of examples."""
+
+    def __init__(
+        self,
+        attack: "LoopAttack",
+        problem: "Problem",
+        run: Run,
+        scored: bool,
+        keeps_all: bool,
+    ) -> None:
+        self.attack = attack
+        self.problem = problem
+        self.run = run
+        self.keeps_all = keeps_all
+        self.batch_size = problem.batch_size or attack.batch_size
+        # One stream for the run; after a stop it skips to where it was.
+        self.draws = RowDraws(attack.seed, *run.stream)
+        loop = attack.loop(problem, run)
+        loop = loop.with_scores() if scored else loop
+        self.loop = compiled_loop(problem, loop, attack.jit_compile)
+
+    def attack_batch(
+        self, rows: np.ndarray, findings: Findings, progress: Progress
+    ) -> None:
+        """Attack some examples and keep what is better."""
+        steps, size, reported = self.attack.loop_steps, len(rows), []
+        survivors = int((~findings.success).sum())
+
+        def report(steps: int) -> None:
+            reported.append(steps)
+            progress.add(steps * size, [("survivors", survivors)])
+
+        skips = self.attack.skips_broken
+        batch = Batch(
+            index=rows,
+            draws=self.draws.for_rows(rows),
+            clean_logits=findings.clean[rows] if skips else None,
+        )
+        result = call_on_batch(
+            lambda inputs: self.loop(inputs, steps, report),
+            self.attack.inputs(self.problem, self.run, batch),
+            size=size,
+            padded_size=padded_size(
+                size,
+                self.batch_size,
+                pads=self.loop.pads,
+                fixed=self.loop.fixed,
+                least=MIN_SHRUNK_BATCH if skips else 1,
+            ),
+        )
+        progress.add((steps - sum(reported)) * size)
+        found = {k: ops.convert_to_numpy(v) for k, v in result.items()}
+        if self.keeps_all:
+            findings.replace(rows, found)
+        else:
+            findings.keep_better(rows, found)
+
+
+def compiled_loop(
+    problem: "Problem", loop: Loop, jit_compile: bool | str
+) -> CompiledLoop:
+    """Return a loop, compiled once for a model and a shape of inputs."""
+    classifier = problem.classifier
+    fixed = problem.batch_size is not None
+    made: CompiledLoop = classifier.once(
+        (loop, problem.shape[1:], jit_compile, fixed),
+        lambda: CompiledLoop(
+            loop,
+            classifier.variables,
+            classifier.jit(jit_compile),
+            fixed=fixed,
+        ),
+    )
+    return made
