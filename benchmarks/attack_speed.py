@@ -107,13 +107,11 @@ def overhead_of(name, repeats):
     model, shape = network(name)
     x, y = images(1, shape)
     attack = kr.PGDAttack(steps=STEPS, step_size=0.1, batch_size=1)
-    loop = attack._compiled_loop(model, x, False)
-    inputs = {"center": x, "y": y, **attack._constants(x.shape)}
-    inputs = {k: ops.convert_to_tensor(v) for k, v in inputs.items()}
+    loop = measure.bare_loop(attack, model, x, y)
     times = measure.take_turns(
         {
             "call": lambda: attack(model, x, y, verbose=0),
-            "loop": lambda: ops.convert_to_numpy(loop(inputs, STEPS)["x"]),
+            "loop": lambda: ops.convert_to_numpy(loop()["x"]),
         },
         20 * repeats,
         warm=5,
@@ -155,14 +153,12 @@ def profile(name, repeats):
         steps=STEPS,
         batch_size=len(x),
     )
-    loop = attack._compiled_loop(model, x, False)
-    batch = {"center": x, "y": y, **attack._constants(x.shape)}
-    batch = {k: ops.convert_to_tensor(v) for k, v in batch.items()}
+    loop = measure.bare_loop(attack, model, x, y)
     times = measure.take_turns(
         {
             "forward": many(lambda inputs: logits(inputs["x"])),
             "gradients": many(gradient),
-            "loop": lambda: ops.convert_to_numpy(loop(batch, STEPS)["x"]),
+            "loop": lambda: ops.convert_to_numpy(loop()["x"]),
             "call": lambda: attack(model, x, y, verbose=0),
         },
         repeats,

@@ -48,14 +48,12 @@ def bare(made_by, batches):
     """The compiled loop alone, on one batch again and again."""
     x = np.random.default_rng(0).random((BATCH, 32, 32, 3), dtype="float32")
     attack = made_by.attack
-    loop = attack._compiled_loop(made_by.model, x, True)
-    inputs = {"center": x, "y": np.zeros(BATCH, "int32")}
-    inputs.update(attack._constants(x.shape))
-    inputs = {k: ops.convert_to_tensor(v) for k, v in inputs.items()}
+    y = np.zeros(BATCH, "int32")
+    loop = measure.bare_loop(attack, made_by.model, x, y, scored=True)
 
     def run():
         for _ in range(batches):
-            found = loop(inputs, attack.steps)
+            found = loop()
         ops.convert_to_numpy(found["x"])
 
     return run

@@ -207,9 +207,9 @@ def training(folder, settings, seeds):
                     seed=seed,
                     batch_size=500,
                 )
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 images, details = made_by(x, return_details=True)
-                seconds += time.perf_counter() - begun
+                seconds += time.perf_counter() - start
                 left = float(
                     np.mean(details["distance_after"])
                     / np.mean(details["distance_before"])

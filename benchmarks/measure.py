@@ -14,6 +14,10 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.engine.batches import as_tensors
+from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.attacks.engine.search import Batch
+from keras_robust.attacks.engine.search import compiled_loop
 from keras_robust.environment import installed_versions
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -21,9 +25,9 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 
 def seconds(run):
     """How long a call takes."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     run()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def take_turns(ways, repeats=5, warm=2):
@@ -45,6 +49,32 @@ def take_turns(ways, repeats=5, warm=2):
         for name, run in ways.items():
             times[name].append(seconds(run))
     return times
+
+
+def bare_loop(attack, model, x, y, scored=False):
+    """The compiled loop of an attack's first run on one batch in memory.
+
+    Args:
+        attack: A `LoopAttack`.
+        model: A built Keras model.
+        x: Array `(N, ...)`.
+        y: Labels `(N,)`.
+        scored: Whether the result tells `loss` and `success`.
+
+    Returns:
+        A function without arguments that returns the loop's result.
+    """
+    problem = attack.prepare(model, x, y)
+    run = attack.runs(problem.classes)[0]
+    loop = attack.loop(problem, run)
+    loop = compiled_loop(
+        problem, loop.with_scores() if scored else loop, attack.jit_compile
+    )
+    rows = np.arange(len(x))
+    draws = RowDraws(attack.seed, *run.stream).for_rows(rows)
+    batch = Batch(rows, draws, np.zeros((len(x), 0)))
+    inputs = as_tensors(attack.inputs(problem, run, batch))
+    return lambda: loop(inputs, attack.loop_steps)
 
 
 def summary(times, work=1):

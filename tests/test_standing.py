@@ -23,7 +23,7 @@ def counting(attack, batches):
 
     class Counted(type(attack)):
         def inputs(self, problem, run, batch):
-            batches.append((run.restart, len(batch.index)))
+            batches.append((run.restart, len(batch.rows)))
             return super().inputs(problem, run, batch)
 
     return Counted(**attack.get_config())

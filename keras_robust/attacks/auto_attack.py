@@ -12,6 +12,7 @@ import numpy as np
 from keras_robust.attacks import checks
 from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.engine.search import clean_findings
 from keras_robust.attacks.engine.search import search
 from keras_robust.attacks.fab import FABAttack
 from keras_robust.attacks.loop_attack import LoopAttack
@@ -179,16 +180,19 @@ class AutoAttack(Attack):
 
     def attack(
         self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
-    ) -> dict:
+    ) -> dict[str, Any]:
         """See `Attack`; tells `broken_by` as well.
 
         `broken_by` holds 0 for an example that was wrong from the start, k
         for one that the k-th part broke, -1 for a survivor.
         """
         broken_by = np.full(problem.x.shape[0], -1, "int32")
-        findings, shape = problem.previous, problem.shape
+        shape, num_classes = problem.shape, problem.classes or 0
+        findings = problem.previous or clean_findings(
+            problem.on_host(), self.batch_size
+        )
         randomized = problem.classifier.is_randomized(problem.x, problem.held)
-        parts = self.parts(problem.classes, randomized, shape)
+        parts = self.parts(num_classes, randomized, shape)
         if left_out := self.left_out(shape):
             warnings.warn(
                 f"AutoAttack leaves out {left_out}, which cannot take inputs "

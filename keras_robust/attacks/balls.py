@@ -18,7 +18,7 @@ from keras_robust.attacks.engine.randomness import Draws
 Tensor = Any
 
 
-class Box(tuple):
+class Box(tuple[Any, Any]):
     """`(low, high)`, numbers or arrays, equal to another one of equal values.
 
     A tuple of arrays cannot be a key, or part of one.
@@ -27,7 +27,7 @@ class Box(tuple):
         value_range: `(low, high)`.
     """
 
-    def _key(self):
+    def _key(self) -> tuple[Any, ...]:
         return tuple(
             (np.shape(end), np.asarray(end, "float64").tobytes())
             for end in self
@@ -53,7 +53,7 @@ def per_example(values: Tensor, like: Tensor) -> Tensor:
     return ops.reshape(values, (-1,) + (1,) * (len(like.shape) - 1))
 
 
-def box(value_range: Any) -> tuple:
+def box(value_range: Any) -> tuple[Any, ...]:
     """`(low, high)` to calculate with: numbers, or tensors of one row."""
     low, high = value_range
     if np.ndim(low) == 0:
@@ -64,7 +64,7 @@ def box(value_range: Any) -> tuple:
     )
 
 
-def other_axes(x: Tensor) -> tuple:
+def other_axes(x: Tensor) -> tuple[Any, ...]:
     """All axes but the first."""
     return tuple(range(1, len(x.shape)))
 

@@ -11,7 +11,7 @@ from keras_robust.messages import shown_places
 from keras_robust.plain_arrays import check_complete
 
 
-def check_value_range(value_range: Any) -> str | tuple:
+def check_value_range(value_range: Any) -> Any:
     """The box as `(low, high)`, or `"auto"`.
 
     Args:
@@ -44,7 +44,7 @@ def check_value_range(value_range: Any) -> str | tuple:
     return _as_row(low), _as_row(high)
 
 
-def _narrow(value_range):
+def _narrow(value_range: Any) -> str:
     """Which features have no width, and what to do about them."""
     try:
         low, high = np.broadcast_arrays(*np.asarray(value_range, "float64"))
@@ -61,7 +61,7 @@ def _narrow(value_range):
     )
 
 
-def _as_row(values):
+def _as_row(values: Any) -> np.ndarray:
     """Float32, read-only, with an axis of length 1 for the examples."""
     row = np.array(values, "float32")
     if row.shape[0] != 1:
@@ -121,7 +121,7 @@ def check_radius(epsilon: Any, name: str = "epsilon") -> Any:
 
 
 def expand_radius(
-    value: Any, name: str, shape: tuple, takes_rows: bool
+    value: Any, name: str, shape: tuple[int, ...], takes_rows: bool
 ) -> np.ndarray:
     """A length for each example, or for each feature of each.
 
@@ -262,7 +262,7 @@ def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
     return distance / _nonzero(distance, epsilon)
 
 
-def _nonzero(moved, epsilon):
+def _nonzero(moved: np.ndarray, epsilon: np.ndarray) -> np.ndarray:
     """A divisor: what has moved with a radius of 0 is infinitely far."""
     tiny = np.where(moved != 0, np.finfo("float64").tiny, 1.0)
     return np.where(epsilon > 0, epsilon, tiny)
@@ -315,7 +315,7 @@ def check_images(x: Any, value_range: Any, name: str = "x") -> None:
         )
 
 
-def _advice(x, least, most, value_range):
+def _advice(x: Any, least: float, most: float, value_range: Any) -> str:
     """What to do about inputs outside the box."""
     if len(x.shape) == 2:
         return (
@@ -334,7 +334,7 @@ def _advice(x, least, most, value_range):
     return "; put normalization inside the model"
 
 
-def _check_rows(x, value_range, name):
+def _check_rows(x: Any, value_range: Any, name: str) -> None:
     """As `check_images`, feature by feature."""
     values = np.asarray(ops.convert_to_numpy(x))
     try:
@@ -354,7 +354,7 @@ def _check_rows(x, value_range, name):
         )
 
 
-def _outside(values, value_range):
+def _outside(values: Any, value_range: Any) -> np.ndarray:
     """The features in which any example is outside."""
     low, high = value_range
     return ~((low <= values) & (values <= high)).all(axis=0)
@@ -425,7 +425,7 @@ def check_labels(
     return y.astype("int32")
 
 
-def _from_objects(y, name):
+def _from_objects(y: np.ndarray, name: str) -> np.ndarray:
     """Numbers out of an array of objects."""
     try:
         return y.astype("float64")
@@ -491,7 +491,7 @@ def check_non_negative(value: Any, name: str) -> Any:
     return float(array) if array.ndim == 0 else array.astype("float32")
 
 
-def broadcast_mask(mask: Any, shape: tuple) -> Any:
+def broadcast_mask(mask: Any, shape: tuple[int, ...]) -> Any:
     """`mask` with one row per example.
 
     Raises:

@@ -130,7 +130,7 @@ def per_example(loss: Any) -> Callable[[Any, Any], Any]:
     else:
         unreduced = _FunctionLoss(loss, reduction="none")
 
-    def call(y, outputs):
+    def call(y: Any, outputs: Any) -> Any:
         values = ops.cast(unreduced(y, outputs), "float32")
         axes = tuple(range(1, len(values.shape)))
         if axes:
@@ -149,7 +149,7 @@ def ones_for(outputs: Any) -> Any:
 class _FunctionLoss(keras.losses.Loss):
     """A plain function as a loss, as `compile` takes it."""
 
-    def __init__(self, function: Callable, **kwargs: Any) -> None:
+    def __init__(self, function: Callable[..., Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.function = function
 
@@ -224,7 +224,7 @@ class CompiledLoss:
             if losses[i] is not None
         ]
 
-    def _aligned(self, given, count, argument):
+    def _aligned(self, given: Any, count: int, argument: str) -> list[Any]:
         """One entry for each output."""
         if isinstance(given, dict):
             if self.is_single and len(given) == 1:
@@ -325,7 +325,7 @@ class CompiledLoss:
         return total
 
 
-def _only(structure, what):
+def _only(structure: Any, what: str) -> Any:
     """The one entry of a list or dictionary; what is neither as it is."""
     if not isinstance(structure, (dict, list, tuple)):
         return structure
@@ -340,7 +340,7 @@ def _only(structure, what):
     return entries[0]
 
 
-def _adds_up(loss):
+def _adds_up(loss: Any) -> bool:
     return getattr(loss, "reduction", "mean") in ("sum", "none", None)
 
 

@@ -1,4 +1,4 @@
-"""Raising the model's own loss, from the numbers before its activations."""
+"""Increasing the model's own loss, from the numbers before its activations."""
 
 import weakref
 from collections.abc import Callable
@@ -35,6 +35,10 @@ _CROSS_ENTROPIES = (
     keras.losses.categorical_crossentropy,
     keras.losses.binary_crossentropy,
 )
+# `(y, logits) -> (N,)`.
+Loss = Callable[[Any, Any], Any]
+# `(y, logits) -> (weights, margins)`, both `(N, ..., K)`.
+Margins = Callable[[Any, Any], tuple[Any, Any]]
 # The activation whose output a cross-entropy of probabilities reads.
 _READS = {"classes": "softmax", "rows": "softmax", "bits": "sigmoid"}
 
@@ -54,7 +58,7 @@ class Raw(NamedTuple):
     @property
     def output(self) -> Any:
         """The model's own output."""
-        activation = _ACTIVATIONS.get(self.kind)
+        activation = _ACTIVATIONS.get(self.kind or "")
         values = ops.cast(self.values, "float32")
         return values if activation is None else activation(values)
 
@@ -125,18 +129,18 @@ class RawOutputs:
                 for head, body in zip(self._heads, bodies, strict=True)
             ]
 
-    def _cast(self, value, source, moves):
+    def _cast(self, value: Any, source: Any, moves: bool) -> Any:
         if moves and self._rounds:
             # The cast to integers would cut off the gradient.
             return value + ops.stop_gradient(ops.round(value) - value)
         return ops.cast(value, source.dtype)
 
 
-def _position(tensors, wanted):
+def _position(tensors: list[Any], wanted: Any) -> int:
     return next(i for i, tensor in enumerate(tensors) if tensor is wanted)
 
 
-def _head(model, key):
+def _head(model: keras.Model, key: str | int | None) -> Head:
     """The head of an output; one that cannot be taken off is none."""
     head = find_head(model, key)
     if head.body is None and head.kind != "linear":
@@ -171,7 +175,7 @@ class CompiledObjective:
         self.loss = loss
         self.targeted = targeted
 
-    def __call__(self, inputs: dict, x: Any) -> tuple[Any, Any]:
+    def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
         """Values `(N,)` to increase at `x`, and where the goal is reached.
 
         Args:
@@ -191,7 +195,7 @@ class CompiledObjective:
             success = ops.zeros_like(values, dtype="bool")
         return -values if self.targeted else values, success
 
-    def success(self, inputs: dict, found: list[Raw]) -> Any:
+    def success(self, inputs: dict[str, Any], found: list[Raw]) -> Any:
         """Where the goal is reached; `None`: a loss has no such place."""
         del inputs, found
 
@@ -204,7 +208,7 @@ def _term(part: Part, y: Any, raw: Raw, log: bool) -> tuple[Part, Any, Any]:
     return part, loss, per_example(loss)(y, raw.output)
 
 
-def from_logits(loss: Any, raw: Raw, log: bool = False) -> Callable | None:
+def from_logits(loss: Any, raw: Raw, log: bool = False) -> Loss | None:
     """A cross-entropy as a function of logits.
 
     Args:
@@ -222,7 +226,7 @@ def from_logits(loss: Any, raw: Raw, log: bool = False) -> Callable | None:
         return None
     config = loss.get_config() if isinstance(loss, keras.losses.Loss) else {}
     kind = labels_of(loss)
-    reads = "linear" if config.get("from_logits") else _READS[kind]
+    reads = "linear" if config.get("from_logits") else _READS.get(kind or "")
     if raw.kind != reads:
         return None
     smoothing = config.get("label_smoothing") or 0.0
@@ -243,11 +247,11 @@ def from_logits(loss: Any, raw: Raw, log: bool = False) -> Callable | None:
     return _mean_softplus(margins, adds_up, log)
 
 
-def _as_numbers(y):
+def _as_numbers(y: Any) -> Any:
     return ops.cast(y[:, 0] if len(y.shape) == 2 else y, "int32")
 
 
-def _of_logits(loss, config):
+def _of_logits(loss: Any, config: dict[str, Any]) -> Any:
     if isinstance(loss, keras.losses.Loss):
         return type(loss)(**{**config, "from_logits": True})
     return lambda y, z: loss(y, z, from_logits=True)
@@ -269,15 +273,15 @@ def soft_log_odds(y: Any, logits: Any) -> Any:
     return ops.where(ops.max(y, axis=-1) >= 1, hard, soft)
 
 
-def _soft_cross_entropy(y, logits):
+def _soft_cross_entropy(y: Any, logits: Any) -> Any:
     total = ops.sum(y, axis=-1)
     return total * ops.logsumexp(logits, axis=-1) - ops.sum(y * logits, axis=-1)
 
 
-def _bit_margins(smoothing):
+def _bit_margins(smoothing: float) -> Margins:
     """Binary cross-entropy as `sum_k weight_k * softplus(margin_k)`."""
 
-    def call(y, logits):
+    def call(y: Any, logits: Any) -> Any:
         y = ops.reshape(ops.cast(y, "float32"), ops.shape(logits))
         y = y * (1 - smoothing) + 0.5 * smoothing
         return ops.stack([y, 1 - y], -1), ops.stack([-logits, logits], -1)
@@ -285,13 +289,13 @@ def _bit_margins(smoothing):
     return call
 
 
-def _class_margins(axis, kind, ignored):
+def _class_margins(axis: int, kind: str | None, ignored: int | None) -> Margins:
     """Cross-entropy of each place as `weight * softplus(log-odds)`.
 
     That of soft labels is turned into it by the inverse of softplus.
     """
 
-    def call(y, logits):
+    def call(y: Any, logits: Any) -> Any:
         logits = ops.moveaxis(logits, axis, -1)
         if kind == "rows":
             y = ops.moveaxis(ops.cast(y, "float32"), axis, -1)
@@ -316,10 +320,10 @@ def _class_margins(axis, kind, ignored):
     return call
 
 
-def _mean_softplus(margins, adds_up, log):
+def _mean_softplus(margins: Margins, adds_up: bool, log: bool) -> Loss:
     """`sum_k weight_k * softplus(margin_k)`, averaged over places."""
 
-    def call(y, logits):
+    def call(y: Any, logits: Any) -> Any:
         weights, values = margins(y, logits)
         places = ops.cast(ops.size(values[0, ..., 0]), "float32")
         axes = tuple(range(1, len(values.shape)))
@@ -338,14 +342,14 @@ def _mean_softplus(margins, adds_up, log):
     return call
 
 
-def _from_margins(loss, raw):
+def _from_margins(loss: Any, raw: Raw) -> Loss | None:
     """Hinge losses, with the margin where all of an example's are zero."""
     hinges = (keras.losses.Hinge, keras.losses.SquaredHinge)
     functions = (keras.losses.hinge, keras.losses.squared_hinge)
     if type(loss) not in hinges and loss not in functions:
         return None
 
-    def call(y, values):
+    def call(y: Any, values: Any) -> Any:
         del values
         own = per_example(loss)(y, raw.output)
         signs = ops.reshape(ops.cast(y, "float32"), ops.shape(raw.output))

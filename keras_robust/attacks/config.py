@@ -14,6 +14,15 @@ from keras_robust.messages import shown
 _PASSED_ON = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
+def _constructor(cls: type) -> Any:
+    """Return the `__init__` that a class has or inherits."""
+    return next(
+        vars(base)["__init__"]
+        for base in cls.__mro__
+        if "__init__" in vars(base)
+    )
+
+
 class ChecksArguments(ABCMeta):
     """Names the class that was called where its arguments are wrong.
 
@@ -23,7 +32,7 @@ class ChecksArguments(ABCMeta):
     @property
     def __signature__(cls) -> inspect.Signature:
         """The arguments of the constructor, for `help` and editors."""
-        whole = inspect.signature(cls.__init__)
+        whole = inspect.signature(_constructor(cls))
         return whole.replace(parameters=list(whole.parameters.values())[1:])
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
@@ -39,7 +48,9 @@ class ChecksArguments(ABCMeta):
         return made
 
 
-def check_call(cls: type, args: tuple, kwargs: dict[str, Any]) -> None:
+def check_call(
+    cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     """Check that a class takes the arguments of a call.
 
     Args:
@@ -63,7 +74,7 @@ def check_call(cls: type, args: tuple, kwargs: dict[str, Any]) -> None:
         raise TypeError(unknown_name(cls, unknown[0], names)) from None
 
 
-def _named(signature):
+def _named(signature: inspect.Signature) -> list[str]:
     """The names of arguments, without `*args` and `**kwargs`."""
     return [
         name
@@ -72,7 +83,9 @@ def _named(signature):
     ]
 
 
-def _not_kept(made, args, kwargs):
+def _not_kept(
+    made: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """Arguments of a call that are no attributes, or are not named.
 
     A subclass may take `*args` and `**kwargs` and pass them on: they decide
@@ -93,12 +106,14 @@ def _not_kept(made, args, kwargs):
     return found
 
 
-def _by_name(cls, values):
+def _by_name(cls: type, values: tuple[Any, ...]) -> dict[str, Any]:
     """Positional arguments that a class passes on, by their names there."""
     for base in cls.__mro__[1:]:
         if "__init__" not in vars(base):
             continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())
+        parameters = list(
+            inspect.signature(vars(base)["__init__"]).parameters.values()
+        )
         if all(each.kind not in _PASSED_ON for each in parameters):
             names = [each.name for each in parameters[1:]]
             return dict(zip(names, values, strict=False))
@@ -170,11 +185,11 @@ class ConfigMixin(metaclass=ChecksArguments):
             }
         )
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as its arguments: compiled functions are made anew."""
         return _made, (type(self), self.arguments())
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = [
             f"{key}={shown(value)}"
             for key, value in self.get_config().items()
@@ -183,5 +198,5 @@ class ConfigMixin(metaclass=ChecksArguments):
         return f"{type(self).__name__}({', '.join(arguments)})"
 
 
-def _made(kind, arguments):
+def _made(kind: type, arguments: dict[str, Any]) -> Any:
     return kind(**arguments)

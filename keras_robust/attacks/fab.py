@@ -1,5 +1,6 @@
 """Fast adaptive boundary, a minimum-norm attack."""
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY
@@ -283,17 +284,16 @@ class FABLoop(Loop):
         if self.to_target:
             return self._boundary_to(inputs, inputs.rows["target"], x, draw)
         held = inputs.rows.get("held")
-        nearest = None
-        for other in range(self.logits(x, draw, held).shape[-1]):
+
+        def boundary_to(other: int) -> Boundary:
             label = ops.zeros_like(y) + other
             found = self._boundary_to(inputs, label, x, draw)
             far = ops.where(ops.equal(label, y), 1e30, found.distance)
-            found = found._replace(distance=far)
-            if nearest is not None:
-                closer = found.distance < nearest.distance
-                found = select(closer, found, nearest)
-            nearest = found
-        return nearest
+            return found._replace(distance=far)
+
+        num_classes = self.logits(x, draw, held).shape[-1]
+        # One after the other, so that few gradients are held at once.
+        return functools.reduce(_nearer, map(boundary_to, range(num_classes)))
 
     def _boundary_to(
         self, inputs: Inputs, target: Tensor, x: Tensor, draw: Tensor
@@ -326,6 +326,12 @@ class FABLoop(Loop):
         if np.ndim(self.value_range[0]) == 0:
             return self.value_range
         return tuple(np.reshape(end, (1, -1)) for end in self.value_range)
+
+
+def _nearer(first: Boundary, second: Boundary) -> Boundary:
+    closer = second.distance < first.distance
+    nearer: Boundary = select(closer, second, first)
+    return nearer
 
 
 def _flat(x: Tensor) -> Tensor:

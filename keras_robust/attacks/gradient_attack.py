@@ -164,19 +164,22 @@ class GradientAttack(LoopAttack):
         if self.mask is not None:
             mask = ops.convert_to_tensor(self.mask)
             rows["mask"] = mask * ops.ones_like(x)
-        loop, best = self._loop(objective), None
-        if self.restarts > 1:
-            loop = loop.with_scores()
-        for _ in range(self.restarts):
+        loop = self._loop(objective)
+
+        def one_run(loop: GradientLoop) -> dict[str, Tensor]:
+            more = {}
             if self.random_start:
                 draws, shape = in_graph_draws(seed), ops.shape(x)
-                rows = {**rows, "noise": self.ball.noise(draws, shape)}
-            result = loop.run(Inputs(rows), self.steps)
-            if self.restarts > 1:
-                result = Candidate(**result)
-                best = result if best is None else keep_better(best, result)
-        x = result["x"] if best is None else best.x
-        return ops.stop_gradient(x)
+                more["noise"] = self.ball.noise(draws, shape)
+            return loop.run(Inputs({**rows, **more}), self.steps)
+
+        if self.restarts == 1:
+            return ops.stop_gradient(one_run(loop)["x"])
+        best = Candidate(**one_run(loop.with_scores()))
+        for _ in range(self.restarts - 1):
+            found = Candidate(**one_run(loop.with_scores()))
+            best = keep_better(best, found)
+        return ops.stop_gradient(best.x)
 
     def _lengths_in_graph(
         self, x: Tensor, epsilon: Tensor | None

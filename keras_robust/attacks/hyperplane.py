@@ -8,19 +8,20 @@ from typing import Any
 
 from keras import ops
 
+from keras_robust.attacks.balls import Tensor
 from keras_robust.attacks.balls import box
 
 # Newton steps; each ends on the next linear piece or on the solution.
 _NEWTON_STEPS = 12
 
 
-def _sum(x):
+def _sum(x: Tensor) -> Tensor:
     return ops.sum(x, axis=-1, keepdims=True)
 
 
 def step_to_hyperplane(
-    norm: Any, x: Any, normal: Any, offset: Any, value_range: Any
-) -> Any:
+    norm: str, x: Tensor, normal: Tensor, offset: Tensor, value_range: Any
+) -> Tensor:
     """`argmin ||d||` with `x + d` on the hyperplane and in the box.
 
     Where no point of the box is on the hyperplane, d goes as far towards it as
@@ -49,37 +50,37 @@ def step_to_hyperplane(
     # Now the side where the normal has to grow.
     side = ops.where(gap >= 0, 1.0, -1.0)
     normal, gap = side * normal, side * gap
-    room = ops.where(normal > 0, high - x, x - low)
-    room = ops.where(ops.equal(normal, 0), 0.0, room)
+    bound = ops.where(normal > 0, high - x, x - low)
+    bound = ops.where(ops.equal(normal, 0), 0.0, bound)
     weight = ops.abs(normal)
     if norm == "l1":
-        size = _fill_largest(weight, room, gap)
+        size = _fill_largest(weight, bound, gap)
     else:
         speed = weight if norm == "l2" else ops.sign(weight)
-        size = _grow(weight, speed, room, gap)
+        size = _grow(weight, speed, bound, gap)
     return ops.sign(normal) * size
 
 
-def _grow(weight, speed, room, gap):
-    """`min(r speed, room)` with the r where its weighted sum is `gap`."""
+def _grow(weight: Tensor, speed: Tensor, bound: Tensor, gap: Tensor) -> Tensor:
+    """`min(r speed, bound)` with the r where its weighted sum is `gap`."""
 
-    def newton(_, r):
-        size = ops.minimum(r * speed, room)
-        free = r * speed < room
+    def newton(_: Tensor, r: Tensor) -> Tensor:
+        size = ops.minimum(r * speed, bound)
+        free = r * speed < bound
         slope = _sum(ops.where(free, weight * speed, 0.0))
         missing = ops.maximum(gap - _sum(weight * size), 0.0)
         return r + missing / ops.where(slope > 0, slope, 1.0)
 
     r = ops.fori_loop(0, _NEWTON_STEPS, newton, ops.zeros_like(gap))
-    return ops.minimum(r * speed, room)
+    return ops.minimum(r * speed, bound)
 
 
-def _fill_largest(weight, room, gap):
+def _fill_largest(weight: Tensor, bound: Tensor, gap: Tensor) -> Tensor:
     order = ops.argsort(-weight, axis=-1)
     weight_sorted = ops.take_along_axis(weight, order, axis=-1)
-    room_sorted = ops.take_along_axis(room, order, axis=-1)
-    gain = weight_sorted * room_sorted
+    bound_sorted = ops.take_along_axis(bound, order, axis=-1)
+    gain = weight_sorted * bound_sorted
     before = ops.cumsum(gain, axis=-1) - gain
     divisor = ops.where(weight_sorted > 0, weight_sorted, 1.0)
-    size = ops.clip((gap - before) / divisor, 0.0, room_sorted)
+    size = ops.clip((gap - before) / divisor, 0.0, bound_sorted)
     return ops.take_along_axis(size, ops.argsort(order, axis=-1), axis=-1)

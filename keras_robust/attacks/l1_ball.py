@@ -20,11 +20,11 @@ STEP_SHARE = 0.01
 
 
 def soft_threshold_into(
-    delta: Tensor, epsilon: Tensor, room: Tensor | None = None
+    delta: Tensor, epsilon: Tensor, bound: Tensor | None = None
 ) -> Tensor:
-    """The nearest point with `||d||_1 <= epsilon` and `|d_i| <= room_i`.
+    """The nearest point with `||d||_1 <= epsilon` and `|d_i| <= bound_i`.
 
-    `d_i = sign(u_i) min(max(|u_i| - theta, 0), room_i)` with the smallest
+    `d_i = sign(u_i) min(max(|u_i| - theta, 0), bound_i)` with the smallest
     theta >= 0 that meets the radius; theta by bisection, then exactly on the
     linear piece that is left (Duchi et al. 2008 for the ball; Croce & Hein
     2021, arXiv:2103.01208, section 3, for ball and box).
@@ -32,18 +32,18 @@ def soft_threshold_into(
     Args:
         delta: Tensor of shape `(N, ...)`, u.
         epsilon: Tensor of shape `(N,)`.
-        room: Tensor like `delta`, >= 0, or `None` for no bound.
+        bound: Tensor like `delta`, >= 0, or `None` for no bound.
 
     Returns:
         Tensor like `delta`.
     """
     size = ops.abs(delta)
-    room = size if room is None else room
+    bound = size if bound is None else bound
     axes = other_axes(delta)
     epsilon = per_example(epsilon, delta)
 
     def cut(theta: Tensor) -> Tensor:
-        return ops.minimum(ops.maximum(size - theta, 0.0), room)
+        return ops.minimum(ops.maximum(size - theta, 0.0), bound)
 
     def total(theta: Tensor) -> Tensor:
         return ops.sum(cut(theta), axis=axes, keepdims=True)
@@ -58,8 +58,8 @@ def soft_threshold_into(
 
     bracket = ops.zeros_like(epsilon), linf_norm(delta, keepdims=True)
     low, high = ops.fori_loop(0, _HALVINGS, halve, bracket)
-    # Entries strictly between 0 and their room at both ends share the rest.
-    sloped = ops.logical_and(size > low, size - low < room)
+    # Entries strictly between 0 and their bound at both ends share the rest.
+    sloped = ops.logical_and(size > low, size - low < bound)
     slope = ops.sum(ops.cast(sloped, delta.dtype), axis=axes, keepdims=True)
     theta = low + (total(low) - epsilon) / nonzero(slope)
     theta = ops.clip(theta, low, high)

@@ -90,12 +90,12 @@ class LoopAttack(Attack):
             batch: The examples of the batch.
         """
         del run
-        rows = problem.rows(batch.index)
+        rows = problem.rows(batch.rows)
         epsilon = np.inf if self.epsilon is None else self.epsilon
         rows["epsilon"] = self.lengths(problem, batch, "epsilon", epsilon)
         if self.mask is not None:
             mask = checks.broadcast_mask(self.mask, problem.shape)
-            rows["mask"] = mask[batch.index]
+            rows["mask"] = mask[batch.rows]
         return Inputs(rows)
 
     @property
@@ -141,11 +141,11 @@ class LoopAttack(Attack):
         lengths = checks.expand_radius(
             value, name, problem.shape, self.takes_rows
         )
-        return lengths[batch.index]
+        return lengths[batch.rows]
 
     def noise(self, problem: Problem, batch: Batch) -> dict[str, Any]:
         """Return random numbers for a point of the ball."""
-        shape = (len(batch.index), *problem.shape[1:])
+        shape = (len(batch.rows), *problem.shape[1:])
         return self.ball.noise(batch.draws, shape)
 
     def attack(

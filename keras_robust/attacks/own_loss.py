@@ -24,7 +24,7 @@ def is_own_loss(loss: Any) -> bool:
     )
 
 
-def _loss_of(problem, loss):
+def _loss_of(problem: Any, loss: Any) -> CompiledLoss:
     if isinstance(loss, keras.losses.Loss):
         return CompiledLoss(loss, None, output_names(problem.classifier.model))
     return compiled_loss(problem.source or problem.classifier.model)
@@ -86,7 +86,9 @@ def with_targets(problem: Any, early_stop: bool) -> Any:
     return problem._replace(y=labels, classes=classes, targets=targets)
 
 
-def _class_numbers(problem, targets):
+def _class_numbers(
+    problem: Any, targets: Any
+) -> tuple[np.ndarray | None, int | None]:
     """Labels as class numbers and how many there are, or `None` twice."""
     if isinstance(targets, dict) or targets.ndim > 2:
         return None, None
@@ -110,7 +112,7 @@ def _class_numbers(problem, targets):
     return labels, classes
 
 
-def _as_array(y):
+def _as_array(y: Any) -> np.ndarray:
     y = np.asarray(ops.convert_to_numpy(y) if ops.is_tensor(y) else y)
     if y.dtype.kind not in "iubf":
         raise ValueError(
@@ -129,10 +131,10 @@ class ReadsTargets:
 
     objective: Any
 
-    def prepared(self) -> AbstractContextManager:
+    def prepared(self) -> AbstractContextManager[Any]:
         """A context for many calls with the same weights."""
         return prepared(self.objective)
 
-    def __call__(self, inputs: dict, x: Any) -> tuple[Any, Any]:
+    def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
         """See `CompiledObjective`."""
         return self.objective({**inputs, "y": inputs["targets"]}, x)

@@ -12,7 +12,7 @@ _LARGE, _SMALL = 0.5, 1e-3
 _FEATURES = 3072
 
 
-def _log_unit_volume(norm, dimension):
+def _log_unit_volume(norm: str, dimension: int) -> float:
     """Logarithm of the volume of the unit ball."""
     if norm == "l2":
         return dimension / 2 * math.log(math.pi) - math.lgamma(
@@ -65,12 +65,12 @@ def matched_epsilon(
     return float(epsilon) * math.exp(difference / dimension)
 
 
-def _diameter(norm, features):
+def _diameter(norm: str, features: int) -> float:
     """The longest distance in a box of width 1."""
     return {"linf": 1.0, "l2": math.sqrt(features), "l1": features}[norm]
 
 
-def doubtful_radius(attack: Any, shape: tuple) -> str | None:
+def doubtful_radius(attack: Any, shape: tuple[int, ...]) -> str | None:
     """What is probably wrong with a radius.
 
     Half the box or more turns every image into plain grey; less than a

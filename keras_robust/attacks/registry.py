@@ -1,5 +1,6 @@
-"""Attacks by name, as the command line and the curve want them."""
+"""Attacks by name, with the settings of their papers."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,7 @@ from keras_robust.attacks.attack import Attack
 from keras_robust.datasets.arrays import describe
 from keras_robust.messages import shown
 
-_BY_NAME = {
+_BY_NAME: dict[str, Callable[..., Attack]] = {
     "autoattack": lambda **o: attacks.AutoAttack(**o),
     "autoattack-plus": lambda **o: attacks.AutoAttack(version="plus", **o),
     "autoattack-rand": lambda **o: attacks.AutoAttack(version="rand", **o),
@@ -131,7 +132,7 @@ def as_attacks(value: Any, **options: Any) -> dict[str, Attack]:
     return found
 
 
-def _numbered(values: Iterable) -> dict:
+def _numbered(values: Iterable[Any]) -> dict[str, Any]:
     """Attacks by their type or name, counted where it repeats."""
     found = {}
     for value in values:
@@ -145,7 +146,7 @@ def _numbered(values: Iterable) -> dict:
     return found
 
 
-def _wrong(value, name=None):
+def _wrong(value: Any, name: str | None = None) -> str:
     if isinstance(value, type) and issubclass(value, Attack):
         hint = f"; call the class: {value.__name__}(...)"
     else:

@@ -149,7 +149,7 @@ class SquareAttack(ImageAttack):
     ) -> np.ndarray:
         """Return stripes or a checkerboard of random signs, of norm 1."""
         height, width, channels = self.image_shape(problem)
-        size = len(batch.index)
+        size = len(batch.rows)
         if self.norm == "linf":
             # Vertical stripes, a sign for each column and channel.
             signs = _signs(batch.draws.uniform((size, 1, width, channels)))

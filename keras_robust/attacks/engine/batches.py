@@ -1,5 +1,6 @@
 """Arrays of any length through a function of one batch."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -86,7 +87,7 @@ def map_batches(
         )
         counted = _Counter(progress)
         result = call_on_batch(
-            lambda inputs, counted=counted: function(inputs, counted),
+            functools.partial(_with_report, function, counted),
             Inputs(batch),
             size=stop - start,
             padded_size=padded_size(
@@ -97,6 +98,14 @@ def map_batches(
         result["x"] = like(x[start:stop], result["x"], value_range)
         results.add(start, stop, result)
     return results.all_rows()
+
+
+def _with_report(
+    function: Callable[[Inputs, Report], dict[str, Tensor]],
+    report: Report,
+    inputs: Inputs,
+) -> dict[str, Tensor]:
+    return function(inputs, report)
 
 
 class _Counter:

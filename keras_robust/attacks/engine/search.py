@@ -51,15 +51,15 @@ class Batch(NamedTuple):
     """The examples that a run attacks at once.
 
     Attributes:
-        index: Their row numbers, increasing.
+        rows: Their row numbers, increasing.
         draws: Random numbers that belong to these examples.
-        clean_logits: Logits at the unperturbed inputs, `(n, C)`; `None` for
+        clean_logits: Logits at the unperturbed inputs, `(n, C)`; `(n, 0)` for
             attacks that do not skip what is broken.
     """
 
-    index: np.ndarray
+    rows: np.ndarray
     draws: Draws
-    clean_logits: np.ndarray | None
+    clean_logits: np.ndarray
 
 
 @dataclass
@@ -99,6 +99,13 @@ class Findings:
             success=np.array(skipped, bool),
             wrong=np.array(skipped, bool),
             clean=clean,
+        )
+
+    @classmethod
+    def of_nothing(cls, x: np.ndarray) -> "Findings":
+        """Return findings for an attack that runs on all examples."""
+        return cls.before_attack(
+            x, np.zeros((len(x), 0), "float32"), np.zeros(len(x), bool)
         )
 
     def copy(self) -> "Findings":
@@ -159,7 +166,15 @@ def search(
     """
     attack.check(problem)
     problem = problem.on_host()
-    findings = _initial_findings(attack, problem, previous)
+    previous = previous or problem.previous
+    if not attack.skips_broken:
+        findings = Findings.of_nothing(problem.x)
+    elif previous is not None:
+        findings = previous.copy()
+    else:
+        findings = clean_findings(
+            problem, attack.batch_size, targeted=attack.targeted
+        )
     runs = attack.runs(problem.classes)
     first, at, index = _restored(checkpoint, findings)
     for number in range(first, len(runs)):
@@ -196,22 +211,23 @@ def search(
     return findings
 
 
-def _initial_findings(
-    attack: "LoopAttack", problem: "Problem", previous: Findings | None
+def clean_findings(
+    problem: "Problem", batch_size: int, targeted: bool = False
 ) -> Findings:
-    if not attack.skips_broken:
-        nobody = np.zeros(len(problem.x), bool)
-        no_logits = np.zeros((len(problem.x), 0), "float32")
-        return Findings.before_attack(problem.x, no_logits, nobody)
-    previous = previous or problem.previous
-    if previous is not None:
-        return previous.copy()
+    """Return what the unperturbed inputs tell: which are wrong already.
+
+    Args:
+        problem: The problem, its inputs NumPy arrays.
+        batch_size: Int >= 1.
+        targeted: Whether labels are to be reached.
+    """
     clean = problem.classifier.predict_logits(
-        problem.x, attack.batch_size, problem.held
+        problem.x, batch_size, problem.held
     )
     right = clean.argmax(-1) == problem.y
-    broken = right if attack.targeted else ~right
-    return Findings.before_attack(problem.x, clean, broken)
+    return Findings.before_attack(
+        problem.x, clean, skipped=right if targeted else ~right
+    )
 
 
 def _restored(
@@ -261,9 +277,9 @@ class OneRun:
 
         skips = self.attack.skips_broken
         batch = Batch(
-            index=rows,
+            rows=rows,
             draws=self.draws.for_rows(rows),
-            clean_logits=findings.clean[rows] if skips else None,
+            clean_logits=findings.clean[rows],
         )
         result = call_on_batch(
             lambda inputs: self.loop(inputs, steps, report),
