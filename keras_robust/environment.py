@@ -9,7 +9,7 @@ from keras_robust.version import __version__
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
-def installed_versions() -> dict:
+def installed_versions() -> dict[str, str]:
     """Versions of this package and of those that results depend on.
 
     Returns:

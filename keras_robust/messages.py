@@ -49,7 +49,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
-def _shown_list(value):
+def _shown_list(value: list[Any] | tuple[Any, ...]) -> str:
     opened, closed = "[]" if isinstance(value, list) else "()"
     inside = ", ".join(shown(entry) for entry in value[:_FEW])
     if len(value) > _FEW:
@@ -60,7 +60,7 @@ def _shown_list(value):
     return f"{opened}{inside}{comma}{closed}"
 
 
-def _shown_array(value):
+def _shown_array(value: Any) -> str:
     shape = tuple(value.shape)
     dtype = str(value.dtype).removeprefix("torch.")
     dtype = getattr(value.dtype, "name", dtype)

@@ -3,13 +3,18 @@
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from dataclasses import field
 from typing import Any
+from typing import NamedTuple
+from typing import TypeVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.backend import Tensor
 from keras_robust.classifier.fingerprint import model_sha256
 from keras_robust.classifier.freshness import computes_as_now
 from keras_robust.classifier.freshness import plain_calls_differ
@@ -19,7 +24,9 @@ from keras_robust.classifier.frozen import inner_model
 from keras_robust.classifier.frozen_model import FrozenModel
 from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import rounding_of
+from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.inputs import Inputs
+from keras_robust.classifier.inputs import Shape
 from keras_robust.classifier.inputs import check_input_shape
 from keras_robust.classifier.layer_search import LOOKUPS
 from keras_robust.classifier.layer_search import layers_that
@@ -36,8 +43,49 @@ PREDICTION_DRAW = 1_000_000
 # Real inputs on which the fast way is compared with the model's own.
 PROOF_EXAMPLES = 8
 
-# model -> (structure, {options: what was made}); dropped with the model.
-_MADE = weakref.WeakKeyDictionary()
+T = TypeVar("T")
+
+
+class _Options(NamedTuple):
+    """The arguments of `Classifier.of` besides the model."""
+
+    from_logits: bool | None
+    attacked: str | int | None
+    output: str | int | None
+    scaling: Any
+
+
+@dataclass
+class _Parts:
+    """What all classifiers of one model with the same options share.
+
+    None of it holds the model, so that it is dropped with the model.
+
+    Attributes:
+        inputs: Which of the inputs is attacked.
+        outputs: The model's own outputs.
+        logits: What attacks raise or lower.
+        uncompiled: Names of layers that say they cannot be compiled.
+        lookups: Names of layers that look up values.
+        runs_users_code: Whether calls run code that is not Keras's.
+        num_classes: The number of classes, once real inputs were checked.
+        cache: Compiled functions and results, see `Classifier.once`.
+    """
+
+    inputs: Inputs
+    outputs: OwnOutputs
+    logits: SearchLogits
+    uncompiled: list[str]
+    lookups: list[str]
+    runs_users_code: bool
+    num_classes: int | None = None
+    cache: dict[Any, Any] = field(default_factory=dict)
+
+
+# The structure of each model, and the parts by options; dropped with the model.
+_PARTS: weakref.WeakKeyDictionary[
+    keras.Model, tuple[Structure, dict[Any, _Parts]]
+] = weakref.WeakKeyDictionary()
 
 
 class Classifier:
@@ -61,15 +109,19 @@ class Classifier:
         outputs: `(x, draw=None, held=None)` to the model's own output.
     """
 
-    def __init__(self, model: keras.Model, options: tuple, made: dict) -> None:
+    def __init__(
+        self, model: keras.Model, options: _Options, parts: _Parts
+    ) -> None:
         """Not to be called; see `of`."""
         self.model = model
-        self.from_logits, self.attacked, self.output, self._scaling = options
+        self.from_logits = options.from_logits
+        self.attacked = options.attacked
+        self.output = options.output
+        self.inputs = parts.inputs
+        self.outputs = parts.outputs
+        self.logits = parts.logits
         self._options = options
-        self._made = made
-        self.inputs: Inputs = made["inputs"]
-        self.outputs: OwnOutputs = made["outputs"]
-        self.logits: SearchLogits = made["logits"]
+        self._parts = parts
 
     @classmethod
     def of(
@@ -102,26 +154,24 @@ class Classifier:
         Raises:
             ValueError: If it is no built Keras model, or has no such input.
         """
-        options = (from_logits, attacked, output, scaling)
+        options = _Options(from_logits, attacked, output, scaling)
         if isinstance(model, cls):
-            options = tuple(
-                own if given is None else given
-                for own, given in zip(model._options, options, strict=True)
-            )
+            given = {
+                k: v for k, v in options._asdict().items() if v is not None
+            }
+            options = model._options._replace(**given)
             model = model.model
         model = inner_model(model)
         check_built(model)
-        structure, made = _MADE.get(model, (None, None))
-        now = Structure(model)
-        if structure is None or structure != now:
-            made = {}
-            _MADE[model] = (now, made)
-        from_logits, attacked, output, scaling = options
-        affine = None if scaling is None else Scaling(scaling)
-        key = (from_logits, attacked, output, affine and affine.key)
-        if key not in made:
-            made[key] = _parts(model, from_logits, attacked, output, affine)
-        return cls(model, options, made[key])
+        structure = Structure(model)
+        if model not in _PARTS or _PARTS[model][0] != structure:
+            _PARTS[model] = (structure, {})
+        _, by_options = _PARTS[model]
+        affine = None if options.scaling is None else Scaling(options.scaling)
+        key = options._replace(scaling=affine and affine.key)
+        if key not in by_options:
+            by_options[key] = _parts(model, options, affine)
+        return cls(model, options, by_options[key])
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -138,7 +188,7 @@ class Classifier:
             The same; `False` for `"auto"` where a layer says that it cannot
             be compiled, as Keras does.
         """
-        if jit_compile == "auto" and self._made["uncompiled"]:
+        if jit_compile == "auto" and self._parts.uncompiled:
             return False
         return jit_compile
 
@@ -149,7 +199,7 @@ class Classifier:
         Raises:
             ValueError: If the model does not show it and no image was seen.
         """
-        if "num_classes" not in self._made:
+        if self._parts.num_classes is None:
             width = self.outputs.width
             if width is None:
                 raise ValueError(
@@ -157,10 +207,10 @@ class Classifier:
                     "output is known once it has seen images."
                 )
             return max(width, 2)
-        return self._made["num_classes"]
+        return self._parts.num_classes
 
     @property
-    def input_shape(self) -> tuple | None:
+    def input_shape(self) -> Shape | None:
         """Shape of one attacked input, `None` where it is not shown."""
         tensor = self.inputs.tensor
         return None if tensor is None else tuple(tensor.shape[1:])
@@ -195,21 +245,22 @@ class Classifier:
         """See `Inputs.join`."""
         return self.inputs.join(x, image)
 
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+    def once(self, key: Any, make: Callable[[], T]) -> T:
         """`make()`, made once for each key while the structure is the same.
 
         What is made must not hold the model, or neither is ever dropped.
         """
-        kept = self._made["kept"]
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
+        cache = self._parts.cache
+        if key not in cache:
+            cache[key] = make()
+        result: T = cache[key]
+        return result
 
-    def prepared(self) -> AbstractContextManager:
+    def prepared(self) -> AbstractContextManager[None]:
         """A context for many calls of `logits` with the same weights."""
         return self.logits.prepared()
 
-    def refresh(self, image: Any, held: dict | None = None) -> None:
+    def refresh(self, image: Any, held: Held | None = None) -> None:
         """Forget compiled functions that do something else than the model now.
 
         Code of a user's own may read what is no part of the model's structure,
@@ -219,17 +270,17 @@ class Classifier:
             image: Array or tensor `(N, ...)`, N >= 1.
             held: The other inputs.
         """
-        kept = self._made["kept"]
-        if not self._made["foreign"] or kept.get("randomized"):
+        cache = self._parts.cache
+        if not self._parts.runs_users_code or cache.get("randomized"):
             return
         rows, others = self._few(image, held)
         if not computes_as_now(self, rows, others):
-            kept.clear()
+            cache.clear()
             # What still differs draws by means that Keras does not know.
             if not computes_as_now(self, rows, others):
-                kept["randomized"] = True
+                cache["randomized"] = True
 
-    def check(self, image: Any, held: dict | None = None) -> int:
+    def check(self, image: Any, held: Held | None = None) -> int:
         """Look at real inputs before anything expensive.
 
         The shape must be that of the model's Input, the output that of a
@@ -249,29 +300,30 @@ class Classifier:
         self.check_shape(image)
         self._check_layers()
         self.refresh(image, held)
-        if not self.logits.is_rewritten and "num_classes" in self._made:
-            return self._made["num_classes"]
-        rows, kept = self._few(image, held)
-        number = ops.zeros((), "int32")
-        inputs = {"x": rows, "draw": number, "held": kept}
+        parts = self._parts
+        if not self.logits.is_rewritten and parts.num_classes is not None:
+            return parts.num_classes
+        rows, others = self._few(image, held)
+        draw = ops.zeros((), "int32")
+        inputs = {"x": rows, "draw": draw, "held": others}
         while True:
             logits, outputs = self._computed_proof(inputs)
             if self.logits.is_proven_by(logits, outputs):
                 break
             _, again = self._computed_proof(inputs)
-            randomized = self._made["kept"].get("randomized", False)
+            randomized = parts.cache.get("randomized", False)
             randomized |= not np.array_equal(again, outputs, equal_nan=True)
-            self.logits.give_up(self.model, rows, kept, warn=not randomized)
-            self._made["kept"].clear()
+            self.logits.give_up(self.model, rows, others, warn=not randomized)
+            parts.cache.clear()
             if randomized:
-                self._made["kept"]["randomized"] = True
+                parts.cache["randomized"] = True
                 break
-        self._made["num_classes"] = self.logits.check(logits, outputs)
-        return self._made["num_classes"]
+        parts.num_classes = self.logits.check(logits, outputs)
+        return parts.num_classes
 
-    def _check_layers(self):
+    def _check_layers(self) -> None:
         """Refuse layers that cannot run in a frozen function."""
-        names = self._made["lookups"]
+        names = self._parts.lookups
         if names and not backend.runs_lookups:
             raise ValueError(
                 "The model must have no layers that look up values on the "
@@ -292,7 +344,7 @@ class Classifier:
         shape = tuple(image.shape)
         check_input_shape(self.input_shape, shape, name, self.model.name)
 
-    def _few(self, image, held):
+    def _few(self, image: Any, held: Held | None) -> tuple[Tensor, Held]:
         """A few real inputs as tensors, as many as compile best."""
         size = self.batch_size
         count = min(image.shape[0], size or PROOF_EXAMPLES)
@@ -300,7 +352,7 @@ class Classifier:
         if size or backend.needs_padding():
             target = size or PROOF_EXAMPLES
 
-        def take(values):
+        def take(values: Any) -> Tensor:
             values = values[:count]
             values = ops.convert_to_tensor(values)
             if "float" in keras.backend.standardize_dtype(values.dtype):
@@ -318,14 +370,16 @@ class Classifier:
             rows = ops.round(rows * steps) / steps
         return rows, {key: take(value) for key, value in (held or {}).items()}
 
-    def _computed_proof(self, inputs):
+    def _computed_proof(
+        self, inputs: dict[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
         found = self._compiled_proof()(inputs)
         return tuple(ops.convert_to_numpy(part) for part in found)
 
-    def _compiled_proof(self):
+    def _compiled_proof(self) -> Callable[..., Any]:
         logits, outputs = self.logits, self.outputs
 
-        def both(inputs):
+        def both(inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
             given = (inputs["x"], inputs["draw"], inputs["held"])
             found = outputs(given[0], given[1], given[2])
             return (
@@ -339,7 +393,7 @@ class Classifier:
         self,
         image: Any,
         batch_size: int = 128,
-        held: dict | None = None,
+        held: Held | None = None,
         draw: int = PREDICTION_DRAW,
     ) -> np.ndarray:
         """The model's own outputs in inference mode.
@@ -393,7 +447,7 @@ class Classifier:
         self,
         image: Any,
         batch_size: int = 128,
-        held: dict | None = None,
+        held: Held | None = None,
         draw: int = PREDICTION_DRAW,
     ) -> np.ndarray:
         """Logits from the model's own outputs; see `predict_outputs`.
@@ -405,7 +459,7 @@ class Classifier:
         return self.logits.from_outputs(outputs)
 
     def predict_labels(
-        self, image: Any, batch_size: int = 128, held: dict | None = None
+        self, image: Any, batch_size: int = 128, held: Held | None = None
     ) -> np.ndarray:
         """The model's own answers; see `predict_outputs`.
 
@@ -417,7 +471,7 @@ class Classifier:
         logits = self.predict_logits(image, batch_size, held)
         return logits.argmax(-1).astype("int32")
 
-    def is_randomized(self, image: Any, held: dict | None = None) -> bool:
+    def is_randomized(self, image: Any, held: Held | None = None) -> bool:
         """Whether two draws of the model's noise differ, found out once.
 
         Args:
@@ -425,7 +479,7 @@ class Classifier:
             held: The other inputs.
         """
 
-        def look():
+        def look() -> bool:
             few = ops.convert_to_numpy(image[:PROOF_EXAMPLES])
             kept = {k: v[:PROOF_EXAMPLES] for k, v in (held or {}).items()}
             first, second = (
@@ -434,14 +488,16 @@ class Classifier:
             )
             if not agree(first, second, rounding_of(self.model)):
                 return True
-            return self._made["foreign"] and plain_calls_differ(self, few, kept)
+            return self._parts.runs_users_code and plain_calls_differ(
+                self, few, kept
+            )
 
         return self.once("randomized", look)
 
-    def layer_outputs(self, layer: str) -> Callable:
+    def layer_outputs(self, layer: str) -> Callable[..., Tensor]:
         """The frozen outputs of a layer, `(x, draw=None, held=None)`."""
 
-        def make():
+        def make() -> Callable[..., Tensor]:
             view = layer_view(self.model, layer, self.output)
             frozen = FrozenModel(
                 view, self.inputs, is_integer=self.integer_input
@@ -466,32 +522,34 @@ class Classifier:
         return model_sha256(self.model, self._options)
 
 
-def _parts(model, from_logits, attacked, output, scaling):
-    inputs = Inputs(model, attacked)
-    outputs = OwnOutputs(model, inputs, output, scaling)
-    logits = SearchLogits(
-        model, outputs, from_logits, is_integer=_is_integer(inputs)
-    )
-    return {
-        "inputs": inputs,
-        "outputs": outputs,
-        "logits": logits,
-        "uncompiled": layers_that(
+def _parts(
+    model: keras.Model, options: _Options, scaling: Scaling | None
+) -> _Parts:
+    inputs = Inputs(model, options.attacked)
+    outputs = OwnOutputs(model, inputs, options.output, scaling)
+    return _Parts(
+        inputs=inputs,
+        outputs=outputs,
+        logits=SearchLogits(
+            model, outputs, options.from_logits, is_integer=_is_integer(inputs)
+        ),
+        uncompiled=layers_that(
             model, lambda layer: not getattr(layer, "supports_jit", True)
         ),
-        "foreign": runs_users_code(model),
-        "lookups": layers_that(model, lambda layer: isinstance(layer, LOOKUPS)),
-        "kept": {},
-    }
+        lookups=layers_that(model, lambda layer: isinstance(layer, LOOKUPS)),
+        runs_users_code=runs_users_code(model),
+    )
 
 
-def _is_integer(inputs):
+def _is_integer(inputs: Inputs) -> bool:
     if inputs.tensor is None:
         return False
     return "int" in keras.backend.standardize_dtype(inputs.tensor.dtype)
 
 
-def _batch(array, start, stop, missing, dtype=None):
+def _batch(
+    array: Any, start: int, stop: int, missing: int, dtype: str | None = None
+) -> Tensor:
     batch = np.asarray(array[start:stop], dtype)
     if batch.dtype == np.float64:
         batch = batch.astype("float32")

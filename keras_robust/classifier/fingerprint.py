@@ -54,7 +54,7 @@ def model_sha256(model: keras.Model, options: Any = None) -> str:
     return digest.hexdigest()
 
 
-def _described(model) -> Iterator[Any]:
+def _described(model: keras.Model) -> Iterator[Any]:
     waiting, numbers = [model], {id(model): 0}
     while waiting:
         operation = waiting.pop(0)
@@ -66,10 +66,10 @@ def _described(model) -> Iterator[Any]:
             yield from _edges(operation, numbers)
 
 
-def _edges(model, numbers):
+def _edges(model: keras.Model, numbers: dict[int, int]) -> Iterator[Any]:
     tensors = {id(tensor): i for i, tensor in enumerate(model.inputs)}
 
-    def number(part):
+    def number(part: Any) -> Any:
         is_tensor = isinstance(part, keras.KerasTensor)
         return f"tensor {tensors.get(id(part))}" if is_tensor else _plain(part)
 
@@ -83,7 +83,12 @@ def _edges(model, numbers):
             yield numbers.get(id(node.operation)), arguments
 
 
-def _setting(value, waiting, numbers, depth=0):
+def _setting(
+    value: Any,
+    waiting: list[keras.Operation],
+    numbers: dict[int, int],
+    depth: int = 0,
+) -> Any:
     if isinstance(value, keras.Operation):
         if id(value) not in numbers:
             numbers[id(value)] = len(numbers)
@@ -103,7 +108,7 @@ def _setting(value, waiting, numbers, depth=0):
     return _plain(value)
 
 
-def _plain(value, depth=0):
+def _plain(value: Any, depth: int = 0) -> Any:
     """Text that is the same in another process."""
     if isinstance(value, (str, int, float, bool, complex, bytes, type(None))):
         return value
@@ -138,7 +143,7 @@ def _plain(value, depth=0):
     return _class(type(value), depth), settings
 
 
-def _function(function, depth):
+def _function(function: types.FunctionType, depth: int) -> Any:
     """A function: its code, and what of its surroundings it reads."""
     name = f"{function.__module__}.{function.__qualname__}"
     if (function.__module__ or "").startswith("keras."):
@@ -164,7 +169,7 @@ def _function(function, depth):
     )
 
 
-def _code(code):
+def _code(code: types.CodeType) -> tuple[Any, ...]:
     constants = [
         _code(c) if isinstance(c, types.CodeType) else _plain(c)
         for c in code.co_consts
@@ -172,7 +177,7 @@ def _code(code):
     return code.co_code.hex(), code.co_names, constants
 
 
-def _names(code):
+def _names(code: types.CodeType) -> list[str]:
     """Names that a function, or one inside it, may read."""
     found = set(code.co_names)
     for constant in code.co_consts:
@@ -181,7 +186,7 @@ def _names(code):
     return sorted(found)
 
 
-def _class(kind, depth=0):
+def _class(kind: type, depth: int = 0) -> Any:
     """A class; of a user's one what its methods do as well."""
     methods = []
     for cls in kind.__mro__ if depth <= _DEPTH else ():
@@ -196,7 +201,7 @@ def _class(kind, depth=0):
     return (_name(kind), methods) if methods else _name(kind)
 
 
-def _unwrapped(value):
+def _unwrapped(value: Any) -> Any:
     """The function behind a decorator of Python or Keras."""
     if isinstance(value, property):
         return value.fget
@@ -204,9 +209,9 @@ def _unwrapped(value):
     return getattr(value, "__wrapped__", value)
 
 
-def _name(kind):
+def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _is_users(kind):
+def _is_users(kind: type) -> bool:
     return is_users(kind) and not kind.__module__.startswith("keras_robust.")

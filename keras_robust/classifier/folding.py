@@ -90,7 +90,11 @@ def folded_weights(layer: Any, norm: Any) -> tuple[Any, Any]:
 
 
 def apply_folded(
-    layer: Any, norm: Any, x: Any, weights: dict, pools: tuple = ()
+    layer: Any,
+    norm: Any,
+    x: Any,
+    weights: dict[tuple[int, int], Any],
+    pools: tuple[keras.Layer, ...] = (),
 ) -> Any:
     """`norm(layer(x))` in inference mode, as one layer.
 

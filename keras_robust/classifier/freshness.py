@@ -10,6 +10,7 @@ from keras import ops
 from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import choose_output
 from keras_robust.classifier.frozen_model import rounding_of
+from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.structure import counts
 from keras_robust.classifier.structure import is_users
 
@@ -43,18 +44,18 @@ def runs_users_code(model: keras.Model) -> bool:
     return False
 
 
-def _is_users(value):
-    kind = type(value)
+def _is_users(value: Any) -> bool:
+    kind: type = type(value)
     return is_users(kind) and kind.__module__.partition(".")[0] not in _OURS
 
 
-def _is_code(value):
+def _is_code(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         return (value.__module__ or "").partition(".")[0] not in _OURS
     return callable(value) and _is_users(value)
 
 
-def _parts(value, depth=0):
+def _parts(value: Any, depth: int = 0) -> list[Any]:
     """The entries of lists and dictionaries, as layers keep others in them."""
     if depth < 3 and isinstance(value, dict):
         value = list(value.values())
@@ -63,7 +64,7 @@ def _parts(value, depth=0):
     return [value]
 
 
-def computes_as_now(classifier: Any, rows: Any, held: dict) -> bool:
+def computes_as_now(classifier: Any, rows: Any, held: Held) -> bool:
     """Whether compiled outputs are what the model's code gives now.
 
     Args:
@@ -79,7 +80,7 @@ def computes_as_now(classifier: Any, rows: Any, held: dict) -> bool:
     return agree(found, now, rounding_of(classifier.model))
 
 
-def plain_calls_differ(classifier: Any, image: Any, held: dict) -> bool:
+def plain_calls_differ(classifier: Any, image: Any, held: Held) -> bool:
     """Whether two plain calls of the model give different outputs.
 
     Randomness that Keras does not know, such as NumPy's, shows in no other
@@ -98,7 +99,7 @@ def plain_calls_differ(classifier: Any, image: Any, held: dict) -> bool:
     x = ops.cast(ops.convert_to_tensor(image), "float32")
     packed = classifier.inputs.pack(classifier.outputs.scale(x), held)
 
-    def call():
+    def call() -> np.ndarray:
         found = model(packed, training=False)
         found = choose_output(found, classifier.output, model)
         return ops.convert_to_numpy(ops.cast(found, "float32"))

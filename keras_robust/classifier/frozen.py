@@ -1,6 +1,7 @@
 """Models as frozen functions: inference mode, nothing in them moves."""
 
 import inspect
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_built(model: Any) -> None:
             )
 
 
-def _needed(call):
+def _needed(call: Callable[..., Any]) -> list[str]:
     """Names of arguments, behind the first, that a call must be given."""
     parameters = list(inspect.signature(call).parameters.values())[1:]
     return [

@@ -3,6 +3,7 @@
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,11 +13,14 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.backend import Tensor
 from keras_robust.classifier.frozen import call_frozen
 from keras_robust.classifier.frozen import frozen_scope
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.inputs import Inputs
+from keras_robust.classifier.rewriting import Rewritten
 from keras_robust.classifier.rewriting import rewrite
 
 # Relative difference of outputs that is rounding, by precision.
@@ -71,7 +75,7 @@ class FrozenModel:
         output: str | int | None = None,
         is_integer: bool = False,
     ) -> None:
-        self._model = weakref.ref(model)
+        self._model: Callable[[], keras.Model] = weakref.ref(model)
         self.inputs = inputs or Inputs(model)
         self._output = output
         self._is_integer = is_integer
@@ -153,7 +157,9 @@ class FrozenModel:
 
     def give_up(self, x: Any, held: Any = None) -> None:
         """Call the model itself from now on, and warn which layer differs."""
-        name = self._first_difference(x, held)
+        if self._rewritten is None:
+            return
+        name = self._first_difference(self._rewritten, x, held)
         self._rewritten = None
         warnings.warn(
             f"Model {self._model().name!r} is called as it is, without "
@@ -163,18 +169,20 @@ class FrozenModel:
             stacklevel=3,
         )
 
-    def _first_difference(self, x, held):
+    def _first_difference(
+        self, rewritten: Rewritten, x: Tensor, held: Held | None
+    ) -> str:
         model, flat = self._model(), self.inputs.flat(x, held)
         tensors = [
             tensor
-            for step in self._rewritten.steps
+            for step in rewritten.steps
             if not step.is_moved
             for tensor in _tensors_of(model, self._output, step.writes)
         ]
         view = keras.Model(model.inputs, tensors)
         own = keras.tree.flatten(call_frozen(view, flat))
         with frozen_scope(model):
-            values = self._rewritten.values(flat, keep=True)
+            values = rewritten.values(flat, keep=True)
         for tensor, expected in zip(tensors, own, strict=True):
             operation = tensor._keras_history.operation
             ours = values.get(id(tensor))
@@ -189,7 +197,9 @@ class FrozenModel:
         return model.name
 
 
-def _tensors_of(model, output, names):
+def _tensors_of(
+    model: keras.Model, output: str | int | None, names: tuple[int, ...]
+) -> list[keras.KerasTensor]:
     return [
         tensor
         for node in nodes_to(output_of(model, output), model.inputs)

@@ -17,9 +17,9 @@ class Node(NamedTuple):
     """
 
     operation: keras.Operation
-    args: tuple
-    kwargs: dict
-    outputs: tuple
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[keras.KerasTensor, ...]
 
     @property
     def inputs(self) -> list[keras.KerasTensor]:
@@ -42,7 +42,9 @@ class Node(NamedTuple):
         (first,) = self.args
         return first if isinstance(first, keras.KerasTensor) else None
 
-    def arguments(self, values: dict[int, Any]) -> tuple[tuple, dict]:
+    def arguments(
+        self, values: dict[int, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What it was called with, results in place of Keras tensors.
 
         Args:
@@ -52,7 +54,7 @@ class Node(NamedTuple):
             Tuple `(args, kwargs)`.
         """
 
-        def fill(part):
+        def fill(part: Any) -> Any:
             is_tensor = isinstance(part, keras.KerasTensor)
             return values[id(part)] if is_tensor else part
 
@@ -103,7 +105,9 @@ def nodes_to(
         ValueError: If `output` depends on anything but `inputs`.
     """
     sources = {id(tensor) for tensor in inputs}
-    ordered, done, waiting = [], set(), [(output, False)]
+    ordered: list[Node] = []
+    done: set[int] = set()
+    waiting = [(output, False)]
     while waiting:
         tensor, is_ready = waiting.pop()
         if id(tensor) in sources or id(tensor) in done:

@@ -20,7 +20,7 @@ class Entry(NamedTuple):
     """
 
     tensor: keras.KerasTensor
-    path: tuple = ()
+    path: tuple[keras.KerasTensor, ...] = ()
 
 
 class GraphRun:
@@ -43,7 +43,7 @@ class GraphRun:
         attacked: int = 0,
     ) -> None:
         self._tensors = tensors
-        self._inner = None
+        self._inner: GraphRun | None = None
         self.sources = list(inputs)
         if entry is not None and not entry.path:
             self.sources[attacked] = entry.tensor
@@ -58,10 +58,10 @@ class GraphRun:
         self._attacked = attacked
         self._nodes = _nodes(tensors, self.sources)
 
-    def _reader(self, nodes, tensor):
+    def _reader(self, nodes: list[Node], tensor: keras.KerasTensor) -> Node:
         return next(node for node in nodes if single_input(node) is tensor)
 
-    def __call__(self, values: list, training: bool = False) -> list:
+    def __call__(self, values: list[Any], training: bool = False) -> list[Any]:
         """Compute the tensors.
 
         Args:
@@ -94,9 +94,12 @@ def single_input(node: Node) -> keras.KerasTensor | None:
     return node._replace(kwargs=kwargs).only_input
 
 
-def _nodes(tensors, inputs):
+def _nodes(
+    tensors: list[keras.KerasTensor], inputs: list[keras.KerasTensor]
+) -> list[Node]:
     """Every call between inputs and tensors, once, in order."""
-    ordered, seen = [], set()
+    ordered: list[Node] = []
+    seen: set[int] = set()
     for tensor in tensors:
         for node in nodes_to(tensor, inputs):
             if id(node.outputs[0]) not in seen:
@@ -105,7 +108,7 @@ def _nodes(tensors, inputs):
     return ordered
 
 
-def _call(node: Node, values: dict, training: bool) -> Any:
+def _call(node: Node, values: dict[int, Any], training: bool) -> Any:
     args, kwargs = node.arguments(values)
     kwargs = {**kwargs, **training_argument(node.operation, training)}
     return node.operation(*args, **kwargs)

@@ -41,7 +41,7 @@ class Head:
     kind: str | None
     body: keras.Model | None = None
     layer: Any = None
-    shaping: tuple = ()
+    shaping: tuple[keras.Layer, ...] = ()
 
     def finish(self, h: Any) -> Any:
         """The logits from the body's output."""
@@ -75,8 +75,8 @@ def find_head(model: Any, output: str | int | None = None) -> Head:
         return Head(None)
 
 
-def _find(model, tensor):
-    shaping = []
+def _find(model: keras.Model, tensor: keras.KerasTensor) -> Head:
+    shaping: list[keras.Layer] = []
     while (node := producer(tensor)) is not None:
         operation, only = node.operation, node.only_input
         kind = _kind(operation, len(tensor.shape))
@@ -105,7 +105,12 @@ def _find(model, tensor):
     return Head(None)
 
 
-def _behind(model, tensor, inner, shaping):
+def _behind(
+    model: keras.Model,
+    tensor: keras.KerasTensor,
+    inner: Head,
+    shaping: list[keras.Layer],
+) -> Head:
     """The head of a nested model that reads `tensor`."""
     if inner.body is None:
         return Head(inner.kind)
@@ -115,10 +120,10 @@ def _behind(model, tensor, inner, shaping):
     )
 
 
-def _kind(operation, rank):
+def _kind(operation: keras.Operation, rank: int) -> str | None:
     """The activation of an operation: a name of `_KINDS`, or `None`."""
-    name = type(operation).__name__
-    if not type(operation).__module__.startswith("keras."):
+    kind = type(operation)
+    if not kind.__module__.startswith("keras."):
         return None
     # A softmax over another axis than that of the classes is none of ours.
     is_last = getattr(operation, "axis", -1) in (-1, rank - 1)
@@ -127,14 +132,14 @@ def _kind(operation, rank):
     if not isinstance(operation, layers.Layer):
         known = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Cast": "linear"}
         known["LogSoftmax"] = "log_softmax"
-        return known.get(name) if is_last else None
+        return known.get(kind.__name__) if is_last else None
     activation = getattr(operation, "activation", None)
     name = getattr(activation, "__name__", None)
     is_keras = activation is getattr(keras.activations, name or "", None)
     return name if name in _KINDS and is_keras else None
 
 
-def _only_activates(operation):
+def _only_activates(operation: keras.Operation) -> bool:
     """Whether an operation is an activation, a cast, and nothing else."""
     return (
         not isinstance(operation, layers.Layer)

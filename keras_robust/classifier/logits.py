@@ -2,6 +2,7 @@
 
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextlib import nullcontext
 from typing import Any
@@ -44,7 +45,7 @@ class OwnOutputs:
         output: str | int | None,
         scaling: Scaling | None,
     ) -> None:
-        self._model = weakref.ref(model)
+        self._model: Callable[[], keras.Model] = weakref.ref(model)
         self.inputs = inputs
         self.output = output
         self.scaling = scaling
@@ -127,7 +128,7 @@ class SearchLogits:
             frozen = FrozenModel(
                 head.body, outputs.inputs, is_integer=is_integer
             )
-        self._frozen = frozen
+        self._frozen: FrozenModel | None = frozen
 
     @property
     def is_rewritten(self) -> bool:
@@ -152,7 +153,7 @@ class SearchLogits:
             return as_logits(outputs, self.gives_probabilities)
         return as_logits(self._head.finish(outputs), takes_log=False)
 
-    def prepared(self) -> AbstractContextManager:
+    def prepared(self) -> AbstractContextManager[None]:
         """A context for many calls with the same weights."""
         if self._frozen is None:
             return nullcontext()
@@ -204,7 +205,7 @@ class SearchLogits:
             held: The other inputs.
             warn: Whether to warn; a randomized model agrees with nothing.
         """
-        if warn and self._frozen.is_rewritten:
+        if warn and self._frozen is not None and self._frozen.is_rewritten:
             self._frozen.prove(self._own.scale(x), held)
             if not self._frozen.is_rewritten:
                 return
@@ -266,10 +267,10 @@ class SearchLogits:
         return logits.shape[-1]
 
 
-def _sigmoid(z):
+def _sigmoid(z: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
 
 
-def _softmax(z):
+def _softmax(z: np.ndarray) -> np.ndarray:
     e = np.exp(z - z.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)

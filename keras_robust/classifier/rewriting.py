@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
 import keras
 from keras import layers
 from keras import ops
 
+from keras_robust.backend import Tensor
 from keras_robust.classifier.folding import apply_folded
 from keras_robust.classifier.folding import fits
 from keras_robust.classifier.folding import folded_weights
@@ -65,6 +67,14 @@ def is_plain(layer: Any) -> bool:
     )
 
 
+# Results by the ids of their Keras tensors.
+Values: TypeAlias = dict[int, Any]
+# Folded kernels and biases by the ids of layer and BatchNorm.
+Weights: TypeAlias = dict[tuple[int, int], tuple[Tensor, Tensor]]
+# `(values, weights) -> result`.
+Run: TypeAlias = Callable[[Values, Weights], Any]
+
+
 @dataclass
 class Step:
     """One operation of a rewritten graph.
@@ -79,12 +89,12 @@ class Step:
         frees: Ids of tensors that nothing reads any more.
     """
 
-    run: Callable[[dict, dict], Any]
-    reads: tuple
-    writes: tuple
+    run: Run
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
     name: str
     is_moved: bool = False
-    frees: tuple = ()
+    frees: tuple[int, ...] = ()
 
 
 class Rewritten:
@@ -128,7 +138,9 @@ class Rewritten:
             if name != result:
                 step.frees = (*step.frees, name)
 
-    def __call__(self, inputs: list, weights: dict | None = None) -> Any:
+    def __call__(
+        self, inputs: list[Any], weights: Weights | None = None
+    ) -> Any:
         """The model's output.
 
         Args:
@@ -138,8 +150,11 @@ class Rewritten:
         return self.values(inputs, weights)[self._result]
 
     def values(
-        self, inputs: list, weights: dict | None = None, keep: bool = False
-    ) -> dict:
+        self,
+        inputs: list[Any],
+        weights: Weights | None = None,
+        keep: bool = False,
+    ) -> Values:
         """Results by id of their Keras tensors.
 
         Args:
@@ -168,7 +183,7 @@ class Rewritten:
         """The operations, in order."""
         return self._steps
 
-    def weights(self) -> dict:
+    def weights(self) -> Weights:
         """Folded kernels and biases, for many calls with the same weights."""
         return {
             (id(layer), id(norm)): folded_weights(layer, norm)
@@ -231,7 +246,7 @@ def rewrite(
     return Rewritten(steps, model.inputs, id(tensor), all_pairs, pure, casts)
 
 
-def _makes_masks(operation):
+def _makes_masks(operation: keras.Operation) -> bool:
     if isinstance(operation, _MASKING):
         return True
     made = getattr(type(operation), "compute_mask", None)
@@ -242,7 +257,7 @@ def _makes_masks(operation):
     )
 
 
-def _is_keras(operation):
+def _is_keras(operation: keras.Operation) -> bool:
     """Whether its class is one of Keras's own, not a subclass."""
     return type(operation).__module__.startswith("keras.")
 
@@ -259,20 +274,22 @@ class _Pair(NamedTuple):
 
     layer: Any
     norm: Any
-    pools: tuple
-    moved: tuple
+    pools: tuple[keras.Layer, ...]
+    moved: tuple[int, ...]
 
 
-def _pairs(nodes, result):
+def _pairs(nodes: list[Node], result: keras.KerasTensor) -> dict[int, _Pair]:
     """The `_Pair` of each BatchNorm to fold, by id of the norm's output."""
-    makers, readers, calls = {}, {}, {}
+    makers: dict[int, Node] = {}
+    readers: dict[int, int] = {}
+    calls: dict[int, int] = {}
     for node in nodes:
         calls[id(node.operation)] = calls.get(id(node.operation), 0) + 1
         for tensor in node.inputs:
             readers[id(tensor)] = readers.get(id(tensor), 0) + 1
         makers[id(node.outputs[0])] = node
 
-    def before(node):
+    def before(node: Node) -> Node | None:
         """The call whose result only `node` reads, or `None`."""
         read = node.only_input
         maker = None if read is None else makers.get(id(read))
@@ -294,9 +311,10 @@ def _pairs(nodes, result):
     return pairs
 
 
-def _pair(node, before):
+def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
     """What to fold a call of BatchNorm into: a `_Pair`, or `None`."""
-    norm, pools = node.operation, []
+    norm = node.operation
+    pools: list[Node] = []
     maker = before(node)
     while maker is not None and passes(maker.operation, norm):
         pools.insert(0, maker)
@@ -316,7 +334,9 @@ def _pair(node, before):
     )
 
 
-def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
+def _step(
+    node: Node, fold: bool, casts: bool
+) -> tuple[Run, list[tuple[keras.Layer, keras.Layer]], bool]:
     """How to run a call, the pairs in it, and whether it changes nothing."""
     operation, only = node.operation, node.only_input
     if not isinstance(operation, layers.Layer):
@@ -346,7 +366,7 @@ def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
     return _general(node, _called_frozen(operation)), [], False
 
 
-def _takes_only_tensors(node):
+def _takes_only_tensors(node: Node) -> bool:
     (first, *more) = node.args
     several = isinstance(first, (list, tuple))
     return (
@@ -360,15 +380,15 @@ def _takes_only_tensors(node):
     )
 
 
-def _single(node, function):
+def _single(node: Node, function: Callable[[Tensor, Weights], Tensor]) -> Run:
     name = id(node.only_input)
     return lambda values, weights: function(values[name], weights)
 
 
-def _general(node, function):
+def _general(node: Node, function: Callable[..., Any]) -> Run:
     """A call with whatever arguments it was made with."""
 
-    def run(values, weights):
+    def run(values: Values, weights: Weights) -> Any:
         del weights
         args, kwargs = node.arguments(values)
         return function(*args, **kwargs)
@@ -376,34 +396,34 @@ def _general(node, function):
     return run
 
 
-def _called_frozen(layer):
+def _called_frozen(layer: keras.Layer) -> Callable[..., Any]:
     parameters = inspect.signature(layer.call).parameters
     if "training" not in parameters:
         return layer
     return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": False})
 
 
-def _nothing(x, weights):
+def _nothing(x: Tensor, weights: Weights) -> Tensor:
     del weights
     return x
 
 
-def _folding(pair):
+def _folding(pair: _Pair) -> Callable[[Tensor, Weights], Tensor]:
     return lambda x, weights: apply_folded(
         pair.layer, pair.norm, x, weights, pair.pools
     )
 
 
-def _unchanged(norm):
+def _unchanged(norm: keras.Layer) -> Callable[[Tensor, Weights], Tensor]:
     return lambda x, weights: norm(x, training=False)
 
 
-def _nested(inner):
+def _nested(inner: Rewritten) -> Callable[[Tensor, Weights], Tensor]:
     return lambda x, weights: inner([x], weights)
 
 
-def _block(block):
-    def run(x, weights):
+def _block(block: ResidualBlock) -> Callable[[Tensor, Weights], Tensor]:
+    def run(x: Tensor, weights: Weights) -> Tensor:
         return block.run(
             ops.cast(x, block.compute_dtype),
             lambda layer, norm, h: apply_folded(layer, norm, h, weights),
@@ -412,19 +432,19 @@ def _block(block):
     return run
 
 
-def _direct(node):
+def _direct(node: Node) -> Run:
     layer, (argument,) = node.operation, node.args
     if not isinstance(argument, (list, tuple)):
         name = id(argument)
 
-        def call(values, weights):
+        def call(values: Values, weights: Weights) -> Tensor:
             del weights
             return layer.call(ops.cast(values[name], layer.compute_dtype))
 
         return call
     names = [id(part) for part in argument]
 
-    def call_all(values, weights):
+    def call_all(values: Values, weights: Weights) -> Tensor:
         del weights
         return layer.call(
             [ops.cast(values[name], layer.compute_dtype) for name in names]

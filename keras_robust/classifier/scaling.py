@@ -43,13 +43,14 @@ class Scaling:
             )
         if statistics:
             mean, std = (np.asarray(part, "float32") for part in statistics)
-            self.scale, self.offset = 1 / std, -mean / std
+            self.scale: Any = 1 / std
+            self.offset: Any = -mean / std
         else:
             self.scale, self.offset = _AFFINE[name]
         self.name = name
 
     @property
-    def key(self) -> tuple:
+    def key(self) -> tuple[Any, ...]:
         """What tells two of them apart."""
         return (self.name, *np.ravel(self.scale), *np.ravel(self.offset))
 
@@ -105,7 +106,7 @@ def shown_range(
     return (0.0, 255.0) if is_byte else (0.0, 1.0)
 
 
-def _first_scale(model, tensor):
+def _first_scale(model: keras.Model, tensor: keras.KerasTensor) -> float | None:
     """The factor of the Rescaling that reads an input, or `None`."""
     if not shows_graph(model):
         return None
@@ -136,7 +137,7 @@ def _first_scale(model, tensor):
         tensor = node.outputs[0]
 
 
-def _changes_no_value(layer):
+def _changes_no_value(layer: keras.Operation) -> bool:
     """Whether values stay in their range in inference."""
     kinds = (
         layers.InputLayer,

@@ -55,7 +55,7 @@ class Structure:
         # Kept alive, or watched: the number of an object that is gone may
         # belong to a new one.
         self._kept: list[Any] = []
-        self._watched: list[weakref.ref] = []
+        self._watched: list[weakref.ref[Any]] = []
         self._entries = self._walk(model)
 
     def __eq__(self, other: object) -> bool:
@@ -65,9 +65,9 @@ class Structure:
             reference() is not None for reference in self._watched
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
-    def _walk(self, model):
+    def _walk(self, model: keras.Model) -> list[Any]:
         entries, waiting, seen = [], [model], {id(model)}
         while waiting:
             operation = waiting.pop()
@@ -81,7 +81,13 @@ class Structure:
                 entries.append(value)
         return entries
 
-    def _describe(self, value, waiting, seen, depth=0):
+    def _describe(
+        self,
+        value: Any,
+        waiting: list[keras.Operation],
+        seen: set[int],
+        depth: int = 0,
+    ) -> Any:
         """A stand-in for an attribute that can be compared."""
         if isinstance(value, keras.Variable):
             return self._watch(value)
@@ -106,7 +112,8 @@ class Structure:
         if isinstance(value, np.ndarray) and value.nbytes <= _SMALL:
             content = zlib.crc32(np.ascontiguousarray(value).tobytes())
             return value.shape, str(value.dtype), content
-        if is_users(type(value)):
+        kind: type = type(value)
+        if is_users(kind):
             settings = getattr(value, "__dict__", {})
             return (
                 self._watch(value),
@@ -114,7 +121,7 @@ class Structure:
             )
         return self._watch(value)
 
-    def _watch(self, value):
+    def _watch(self, value: Any) -> int:
         try:
             self._watched.append(weakref.ref(value))
         except TypeError:
@@ -123,7 +130,7 @@ class Structure:
 
 
 @functools.lru_cache(maxsize=4096)
-def _relevant(names):
+def _relevant(names: tuple[str, ...]) -> tuple[str, ...]:
     """The attributes, out of those of a layer, that its function needs."""
     return tuple(name for name in names if counts(name))
 
@@ -138,7 +145,7 @@ def counts(name: str) -> bool:
     )
 
 
-def entries_of(settings: dict) -> list[tuple]:
+def entries_of(settings: dict[Any, Any]) -> list[tuple[Any, Any]]:
     """The entries of a dictionary, as the attribute of a layer, that count."""
     return [(key, value) for key, value in settings.items() if key != _LAZY]
 

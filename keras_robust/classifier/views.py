@@ -104,7 +104,7 @@ def representation_view(
     )
 
 
-def _check_shows_graph(model):
+def _check_shows_graph(model: keras.Model) -> None:
     if not shows_graph(model):
         raise ValueError(
             "The layers of a model can be found in functional and sequential "

@@ -12,6 +12,8 @@ from keras_robust.cli.arguments import radius
 from keras_robust.cli.arguments import truth
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_robust.evaluation.curve import RobustnessCurve
     from keras_robust.evaluation.report import RobustnessReport
 
@@ -192,8 +194,8 @@ def run(
     network = keras.saving.load_model(model, compile=False)
     x, y = load(dataset).test if own is None else own.read()
     x, y = x[:examples], y[:examples]
-    _check_shape(network, x, dataset if own is None else data)
-    _check_classes(network, y, own and own.width)
+    _check_shape(network, x, data or dataset)
+    _check_classes(network, y, None if own is None else own.width)
     if scaling is None:
         scaling = find_scaling(network, x, y, from_logits)
         print(
@@ -210,7 +212,9 @@ def run(
     if len(made) == 1:
         ((one, only),) = made.items()
         name = f"{attack} {norm} {one:.4g}"
-        report = evaluate_robustness(network, (x, y), {name: only}, **options)
+        report: RobustnessReport | RobustnessCurve = evaluate_robustness(
+            network, (x, y), {name: only}, **options
+        )
     else:
         report = robustness_curve(
             network,
@@ -230,7 +234,7 @@ def run(
     return report
 
 
-def _check_shape(network, x, dataset):
+def _check_shape(network: Any, x: "np.ndarray", dataset: str) -> None:
     """Raises where the model shows that it takes other images."""
     try:
         shape = tuple(network.input_shape[1:])
@@ -251,7 +255,9 @@ def _check_shape(network, x, dataset):
         )
 
 
-def _check_classes(network, labels, width):
+def _check_classes(
+    network: Any, labels: "np.ndarray", width: int | None
+) -> None:
     """Raises where labels are not of the classes that the model shows."""
     shape = getattr(network, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:

@@ -130,12 +130,12 @@ def run(
     kind: str,
     source: Any,
     model: Any,
-    output: str | int | None,
+    output: str,
     scaling: str = "unit",
     split: str = "train",
     examples: int | None = None,
     name: str | None = None,
-    config: dict[str, Any] | None = None,
+    config: str | None = None,
     dtype: str = "float32",
     file_format: str = "tfrecord",
     shard_size: int = 512,
@@ -192,7 +192,7 @@ def run(
     # Pixels in [0, 1] are what a model takes that is said nothing of.
     options["scaling"] = None if scaling == "unit" else scaling
     transform = transform_of(kind, network, class_count(source), options)
-    shared = {
+    shared: dict[str, Any] = {
         "config": config or _config_name(kind, transform),
         "name": name,
         "split": split,
@@ -239,7 +239,7 @@ def run(
     return done
 
 
-def _config_name(kind, transform):
+def _config_name(kind: str, transform: Any) -> str:
     return transform.config_name if kind == "mix" else kind
 
 

@@ -19,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbose_argument(parser)
 
 
-def run(
-    released: Any, output: str | int | None, verbose: int = 1, **options: Any
-) -> None:
+def run(released: Any, output: str, verbose: int = 1, **options: Any) -> None:
     """Turns the released tensors into TFDS data sets.
 
     Args:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbose_argument(parser)
 
 
-def run(directory: str | os.PathLike, verbose: int = 1) -> None:
+def run(directory: str | os.PathLike[str], verbose: int = 1) -> None:
     """Describes and checks the data sets in a folder.
 
     Args:

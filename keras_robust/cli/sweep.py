@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbose_argument(parser, (0, 1, 2))
 
 
-def run(**options: Any) -> dict | None:
+def run(**options: Any) -> dict[str, Any] | None:
     """Run the search, see `study.sweep`."""
     from keras_robust.study import sweep
 

@@ -50,7 +50,7 @@ class Dirac(keras.initializers.Initializer):
             torch_uniform() if base is None else base
         )
 
-    def __call__(self, shape: tuple, dtype: Any = None) -> Any:
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """A kernel.
 
         Args:
@@ -75,18 +75,19 @@ class Dirac(keras.initializers.Initializer):
         # The tap that lies on the pixel itself: Keras pads an even kernel by
         # one less before than behind.
         center = tuple((size - 1) // 2 for size in sizes)
-        identity[(*center, np.arange(count), np.arange(count))] = 1
+        taps: tuple[Any, ...] = (*center, np.arange(count), np.arange(count))
+        identity[taps] = 1
         identity = ops.convert_to_tensor(identity, dtype=dtype)
         if count == filters:
             return identity
         rest = self.base(shape, dtype=dtype)[..., count:]
         return ops.concatenate([identity, rest], axis=-1)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Configuration of the initializer."""
         return {"base": keras.saving.serialize_keras_object(self.base)}
 
     @classmethod
-    def from_config(cls, config: dict) -> "Dirac":
+    def from_config(cls, config: dict[str, Any]) -> "Dirac":
         """The initializer of a configuration."""
         return cls(keras.saving.deserialize_keras_object(config["base"]))

@@ -26,6 +26,6 @@ class FakeReLU(keras.layers.Layer):
         # Exact: x + (0 - x) is 0 and x + 0 is x in floating point.
         return x + ops.stop_gradient(ops.relu(x) - x)
 
-    def compute_output_shape(self, input_shape: tuple) -> Any:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the input."""
         return input_shape

@@ -79,7 +79,7 @@ class PadAndCrop(keras.layers.RandomTranslation):
             seed=seed,
             **kwargs,
         )
-        self.padding = int(padding)
+        self.padding: int = int(padding)
 
     def get_random_transformation(
         self, data: Any, training: bool = True, seed: int | None = None

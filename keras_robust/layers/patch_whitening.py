@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -154,7 +155,7 @@ class PatchWhitening(keras.layers.Layer):
             )
         self.kernel.assign(self._whitening(covariance))
 
-    def _patches(self, images):
+    def _patches(self, images: np.ndarray) -> np.ndarray:
         """All patches, `(patches, kernel_size**2 * C)`, in float64."""
         size = self.kernel_size
         if min(images.shape[1:3]) < size or (
@@ -172,7 +173,7 @@ class PatchWhitening(keras.layers.Layer):
         windows = np.moveaxis(windows, 3, -1)
         return windows.reshape(-1, size * size * images.shape[3])
 
-    def _whitening(self, covariance):
+    def _whitening(self, covariance: np.ndarray) -> np.ndarray:
         """The kernel for a covariance of patches."""
         half = self.kernel.shape[-1] // 2
         values, axes = np.linalg.eigh(covariance)
@@ -195,7 +196,9 @@ class PatchWhitening(keras.layers.Layer):
         )
         return h + ops.cast(self.bias, h.dtype)
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(
+        self, input_shape: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
         """`(N, H - k + 1, W - k + 1, filters)`."""
         sizes = [
             None if size is None else size - self.kernel_size + 1
@@ -203,10 +206,10 @@ class PatchWhitening(keras.layers.Layer):
         ]
         return (input_shape[0], *sizes, self._outputs(input_shape[-1]))
 
-    def _outputs(self, channels):
+    def _outputs(self, channels: int) -> int:
         return self.filters or 2 * self.kernel_size**2 * channels
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Configuration of the layer."""
         return {
             **super().get_config(),
@@ -254,13 +257,13 @@ def image_chunks(images: Any) -> Iterator[np.ndarray]:
             return
 
 
-def _as_numpy(batch):
+def _as_numpy(batch: Any) -> np.ndarray:
     if ops.is_tensor(batch):
         return ops.convert_to_numpy(batch)
     return np.asarray(batch)
 
 
-def _unadapted(shape, dtype="float32"):
+def _unadapted(shape: Sequence[int], dtype: Any = "float32") -> np.ndarray:
     """Each number of a patch, then its negative: the axes of white patches."""
     *_, filters = shape
     axes = np.eye(int(np.prod(shape[:-1])), filters // 2)

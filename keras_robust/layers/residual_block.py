@@ -1,6 +1,8 @@
 """The residual block of the CIFAR networks."""
 
+from collections.abc import Callable
 from typing import Any
+from typing import TypeAlias
 
 import keras
 from keras import ops
@@ -11,6 +13,9 @@ from keras_robust.layers.fake_relu import FakeReLU
 # defaults (0.99, 1e-3) average over ten times as many steps.
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 EXPANSION = 4
+Shape: TypeAlias = tuple[int | None, ...]
+# `(convolution, norm, x) -> x`.
+Unit: TypeAlias = Callable[[keras.Layer, keras.Layer, Any], Any]
 
 
 def convolution(
@@ -103,7 +108,7 @@ class ResidualBlock(keras.layers.Layer):
         self,
         filters: int,
         strides: int = 1,
-        bottleneck: int | bool = False,
+        bottleneck: bool = False,
         shortcut: str = "pad",
         activation: str = "relu",
         weight_decay: float = 0.0,
@@ -125,17 +130,17 @@ class ResidualBlock(keras.layers.Layer):
         Args:
             input_shape: `(N, H, W, C)`.
         """
-        kernels = ((1, 1), (3, self.strides), (1, 1))
-        if not self.bottleneck:
-            kernels = ((3, self.strides), (3, 1))
+        kernels = [(3, self.strides), (3, 1)]
+        if self.bottleneck:
+            kernels = [(1, 1), (3, self.strides), (1, 1)]
         self.channels = self.filters * (EXPANSION if self.bottleneck else 1)
-        self.branch = []
+        self.branch: list[keras.Layer] = []
         shape = tuple(input_shape)
         for i, (size, strides) in enumerate(kernels):
             last = i == len(kernels) - 1
             filters = self.channels if last else self.filters
             shape = self._add(self.branch, shape, filters, size, strides)
-        self.projection = []
+        self.projection: list[keras.Layer] = []
         changes = self.strides != 1 or input_shape[-1] != self.channels
         self.changes = changes
         if changes and self.shortcut == "projection":
@@ -147,7 +152,14 @@ class ResidualBlock(keras.layers.Layer):
         )
         self.built = True
 
-    def _add(self, where, shape, filters, size, strides):
+    def _add(
+        self,
+        where: list[keras.Layer],
+        shape: Shape,
+        filters: int,
+        size: int,
+        strides: int,
+    ) -> Shape:
         dtype = self.dtype_policy
         layer = convolution(
             filters, size, strides, self.weight_decay, dtype=dtype
@@ -165,7 +177,7 @@ class ResidualBlock(keras.layers.Layer):
             x, lambda layer, norm, h: norm(layer(h), training=training)
         )
 
-    def run(self, x: Any, unit: Any) -> Any:
+    def run(self, x: Any, unit: Unit) -> Any:
         """The block, made of `unit(convolution, norm, x)`.
 
         Args:
@@ -179,25 +191,26 @@ class ResidualBlock(keras.layers.Layer):
         *first, last = _pairs(self.branch)
         for layer, norm in first:
             h = ops.relu(unit(layer, norm, h))
-        return self.last_relu(unit(*last, h) + self._skip(x, unit))
+        layer, norm = last
+        return self.last_relu(unit(layer, norm, h) + self._skip(x, unit))
 
     @property
-    def pairs(self) -> list:
+    def pairs(self) -> list[tuple[keras.Layer, keras.Layer]]:
         """Each convolution with the BatchNorm behind it."""
         return [*_pairs(self.branch), *_pairs(self.projection)]
 
-    def _skip(self, x, unit):
+    def _skip(self, x: Any, unit: Unit) -> Any:
         if not self.changes:
             return x
-        if self.projection:
-            return unit(*self.projection, x)
+        for layer, norm in _pairs(self.projection):
+            return unit(layer, norm, x)
         x = x[:, :: self.strides, :: self.strides]
         more = self.channels - x.shape[-1]
         return ops.pad(
             x, [[0, 0], [0, 0], [0, 0], [more // 2, more - more // 2]]
         )
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """`(N, ceil(H / strides), ceil(W / strides), outputs)`."""
         outputs = self.filters * (EXPANSION if self.bottleneck else 1)
         sizes = [
@@ -219,11 +232,11 @@ class ResidualBlock(keras.layers.Layer):
         }
 
 
-def _pairs(where):
+def _pairs(where: list[keras.Layer]) -> list[tuple[keras.Layer, keras.Layer]]:
     return list(zip(where[::2], where[1::2], strict=True))
 
 
-def _check_choice(name, value, choices):
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(
             f"Argument `{name}` must be one of {choices}. "

@@ -129,7 +129,7 @@ def _outputs(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return ops.convert_to_numpy(model(x, training=False))
 
 
-def _first(whitening, channels, weight_decay):
+def _first(whitening: bool, channels: int, weight_decay: float) -> keras.Layer:
     """The first convolution; its shape is the same in both cases."""
     if whitening:
         return PatchWhitening(
@@ -147,7 +147,9 @@ def _first(whitening, channels, weight_decay):
     )
 
 
-def _group(h, width, weight_decay):
+def _group(
+    h: keras.KerasTensor, width: int, weight_decay: float
+) -> keras.KerasTensor:
     """Convolution, max pooling, BatchNorm, GELU, and again without pooling."""
     for pools in (True, False):
         h = keras.layers.Conv2D(
@@ -167,7 +169,9 @@ def _group(h, width, weight_decay):
     return h
 
 
-def _head(h, num_classes, scale, weight_decay):
+def _head(
+    h: keras.KerasTensor, num_classes: int, scale: float, weight_decay: float
+) -> keras.KerasTensor:
     """`scale` times a dense layer without bias, in float32."""
     # The factor stands before the dense layer, which is the same function with
     # the same gradients: so the model ends in its logits, and the

@@ -12,7 +12,7 @@ _BISECTIONS = 60
 
 def exact_robust_fit(
     covariance: Any,
-    epsilon: Any,
+    epsilon: float,
     examples: int = 20_000,
     steps: int = 100,
     damping: float = 0.5,
@@ -53,7 +53,9 @@ def exact_robust_fit(
     return learned
 
 
-def worst_steps(v: Any, learned: Any, epsilon: Any) -> np.ndarray:
+def worst_steps(
+    v: np.ndarray, learned: np.ndarray, epsilon: float
+) -> np.ndarray:
     """The step of norm epsilon that raises the loss of each example most.
 
     It solves `max_{||d|| <= epsilon} (v + d)' S^-1 (v + d)`, a trust region
@@ -79,5 +81,7 @@ def worst_steps(v: Any, learned: Any, epsilon: Any) -> np.ndarray:
     return _step(v, learned, high)
 
 
-def _step(v, learned, multiplier):
+def _step(
+    v: np.ndarray, learned: np.ndarray, multiplier: np.ndarray
+) -> np.ndarray:
     return v / (multiplier[:, None] * learned - 1)

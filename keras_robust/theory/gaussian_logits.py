@@ -53,12 +53,14 @@ class GaussianLogits(keras.layers.Layer):
         ]
         return ops.stack(logits, axis=-1)
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """`(N, 2)`."""
         return (*input_shape[:-1], 2)
 
     @property
-    def covariance(self) -> Any:
+    def covariance(self) -> np.ndarray:
         """The variances that were learned, `(d,)`."""
         return np.exp(ops.convert_to_numpy(self.log_variance))
 

@@ -53,7 +53,9 @@ class GaussianModel:
             )
         self.covariance = covariance
 
-    def sample(self, examples: int, seed: int | None = None) -> tuple:
+    def sample(
+        self, examples: int, seed: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draws examples.
 
         Args:
@@ -70,7 +72,7 @@ class GaussianModel:
         return y[:, None] * self.mean + noise @ root.T, y
 
     @classmethod
-    def fit(cls, x: Any, y: Any) -> Any:
+    def fit(cls, x: Any, y: Any) -> "GaussianModel":
         """The model of maximum likelihood, equation (11).
 
         Args:
@@ -86,11 +88,11 @@ class GaussianModel:
         return cls(mean, centered.T @ centered / len(aligned))
 
     @property
-    def weights(self) -> Any:
+    def weights(self) -> np.ndarray:
         """Those of the likelihood classifier, `covariance^-1 mean`."""
         return np.linalg.solve(self.covariance, self.mean)
 
-    def negative_log_likelihood(self, x: Any, y: Any) -> Any:
+    def negative_log_likelihood(self, x: Any, y: Any) -> np.ndarray:
         """Of each example under its label, `(N,)`.
 
         Args:
@@ -103,7 +105,7 @@ class GaussianModel:
         return (squares + log_volume) / 2
 
     def accuracy(
-        self, epsilon: Any = 0.0, norm: Any = "l2", weights: Any = None
+        self, epsilon: float = 0.0, norm: str = "l2", weights: Any = None
     ) -> float:
         """Accuracy of a linear rule on this model's data, attacked.
 

@@ -25,7 +25,7 @@ class RobustFit:
     multiplier: float
 
 
-def robust_fit(covariance: Any, epsilon: Any) -> Any:
+def robust_fit(covariance: Any, epsilon: float) -> RobustFit:
     """The robust covariance, for any budget, by one bisection.
 
     Ilyas et al. 2019, Theorem 2 and equation (20): an adversary chooses a
@@ -58,9 +58,9 @@ def robust_fit(covariance: Any, epsilon: Any) -> Any:
             f"Argument `epsilon` must be > 0. Received: epsilon={epsilon}"
         )
 
-    def excess(log_multiplier):
+    def excess(log_multiplier: float) -> float:
         m = _perturbation(s, np.exp(log_multiplier))
-        return np.log((s * m**2).sum()) - 2 * np.log(epsilon)
+        return float(np.log((s * m**2).sum()) - 2 * np.log(epsilon))
 
     low, high = -1.0, 1.0
     while excess(low) < 0:
@@ -72,7 +72,7 @@ def robust_fit(covariance: Any, epsilon: Any) -> Any:
     return RobustFit(s * (1 + m) ** 2, m, multiplier)
 
 
-def multiplier_bounds(covariance: Any, epsilon: Any) -> tuple:
+def multiplier_bounds(covariance: Any, epsilon: float) -> tuple[float, float]:
     """Bounds of the multiplier of `robust_fit`.
 
     Ilyas et al. 2019, Theorem 2, with explicit constants from its proof.
@@ -93,7 +93,7 @@ def multiplier_bounds(covariance: Any, epsilon: Any) -> tuple:
     return float(low), float(high)
 
 
-def check_diagonal(covariance: Any) -> Any:
+def check_diagonal(covariance: Any) -> np.ndarray:
     """The diagonal of a covariance as float64.
 
     Raises:
@@ -109,6 +109,6 @@ def check_diagonal(covariance: Any) -> Any:
     return s
 
 
-def _perturbation(s, multiplier):
+def _perturbation(s: np.ndarray, multiplier: float) -> np.ndarray:
     a = multiplier * s
     return 1 / (a / 2 + np.sqrt(a + a**2 / 4))

@@ -16,6 +16,7 @@ from keras_robust.messages import shown
 from keras_robust.training import arguments as checks
 from keras_robust.training.array_checks import check_arrays
 from keras_robust.training.augmentation import front_of
+from keras_robust.training.batch_attack import Batch
 from keras_robust.training.batch_attack import BatchAttack
 from keras_robust.training.fitting import Follower
 from keras_robust.training.fitting import arguments_by_name
@@ -27,6 +28,7 @@ from keras_robust.training.schedules import EpsilonClock
 from keras_robust.training.source_checks import FINDINGS
 from keras_robust.training.source_checks import BatchChecks
 from keras_robust.training.source_checks import SourceWatch
+from keras_robust.training.source_checks import StepContext
 from keras_robust.training.tasks import OTHER
 
 # Keys of inputs that a step has drawn and attacked behind the layers in front.
@@ -100,6 +102,9 @@ class AdversarialModel(backend.Trainer, keras.Model):
             or an attack does not fit into a training step.
     """
 
+    train_function: Any
+    test_function: Any
+
     def __init__(
         self,
         model: keras.Model,
@@ -129,7 +134,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self.attacked = attacked
         self._output = output
         self._own_loss = OwnLoss.of(model)
-        self._loss_parts = None
+        self._loss_parts: CompiledLoss | None = None
         self._train_attack = self._prepared(attack, "attack")
         self._test_attack = self._prepared(
             validation_attack or attack, "validation_attack"
@@ -145,7 +150,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self._seed_generator = keras.random.SeedGenerator(attack.seed)
         self._batch_checks = BatchChecks()
         self._watch = SourceWatch()
-        self._robust = None
+        self._robust: RobustMetrics | None = None
         self._evaluating = False
         self.built = True
 
@@ -168,15 +173,18 @@ class AdversarialModel(backend.Trainer, keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         """Those of Keras, and those of attacked inputs."""
         metrics = super().metrics
-        if getattr(self, "_own_loss", None) is not None:
-            metrics += self._own_loss.metrics({m.name for m in metrics})
-        if getattr(self, "_robust", None) is not None:
-            metrics += self._robust.metrics
+        # Keras asks for them in the constructor, too.
+        own_loss = getattr(self, "_own_loss", None)
+        if own_loss is not None:
+            metrics += own_loss.metrics({m.name for m in metrics})
+        robust = getattr(self, "_robust", None)
+        if robust is not None:
+            metrics += robust.metrics
         return metrics
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The inner model's output."""
-        if _is_drawn(inputs):
+        if self._front is not None and _is_drawn(inputs):
             image, held = inputs[_DRAWN], inputs[_HELD]
             return self._front.finish(image, held, training)
         return self.model(inputs, training=training)
@@ -197,9 +205,10 @@ class AdversarialModel(backend.Trainer, keras.Model):
         """As `keras.Model.compile`; metrics are copied for attacked inputs."""
         names, is_shown = output_names(self.model), shows_graph(self.model)
         structure = output_structure(self.model) if is_shown else 0.0
-        of = {"names": names, "structure": structure}
-        checks.check_metrics(metrics, "metrics", **of)
-        checks.check_metrics(weighted_metrics, "weighted_metrics", **of)
+        checks.check_metrics(metrics, "metrics", names, structure)
+        checks.check_metrics(
+            weighted_metrics, "weighted_metrics", names, structure
+        )
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -305,18 +314,24 @@ class AdversarialModel(backend.Trainer, keras.Model):
         return data, {FINDINGS: self._batch_checks.result()}
 
     @property
-    def _replicas(self):
+    def _replicas(self) -> int:
         strategy = getattr(self, "distribute_strategy", None)
         return getattr(strategy, "num_replicas_in_sync", 1)
 
-    def _note(self, findings, attack, batch, step):
+    def _note(
+        self,
+        findings: dict[str, Any],
+        attack: BatchAttack,
+        batch: Batch,
+        step: str,
+    ) -> None:
         """Adds findings to those of the epoch."""
-        self._watch.context[step] = {
-            "value_range": attack.attack.value_range,
-            "classes": attack.num_classes(batch),
-            "replicas": self._replicas,
-            "rank": len(batch.image.shape),
-        }
+        self._watch.context[step] = StepContext(
+            value_range=attack.attack.value_range,
+            num_classes=attack.num_classes(batch),
+            replicas=self._replicas,
+            rank=len(batch.image.shape),
+        )
         self._batch_checks.update_state(findings)
 
     def safe_batch(self, data: Any) -> Any:
@@ -352,19 +367,21 @@ class AdversarialModel(backend.Trainer, keras.Model):
             loss = self.compute_loss(
                 x, y, outputs, sample_weight, training=False
             )
-        self._tell(loss, batch)
-        self._robust.update(y, outputs, sample_weight)
-        self._robust.classifies = batch.task != OTHER
-        if self._robust.classifies:
-            right = attack.is_right(batch, outputs)
-            self._robust.accuracy.tell(right)
-        logs = self._robust.results()
-        return {**logs, FINDINGS: self._batch_checks.result()}
-
-    def _tell(self, loss, batch):
+        robust = self._compiled_robust_metrics()
         # As the trainer of Keras does with the clean loss.
         loss = ops.cast(loss, "float32") * float(self._replicas)
-        self._robust.loss.tell(loss, ops.shape(batch.image)[0])
+        robust.loss.tell(loss, ops.shape(batch.image)[0])
+        robust.update(y, outputs, sample_weight)
+        robust.classifies = batch.task != OTHER
+        if robust.classifies:
+            robust.accuracy.tell(attack.is_right(batch, outputs))
+        logs = robust.results()
+        return {**logs, FINDINGS: self._batch_checks.result()}
+
+    def _compiled_robust_metrics(self) -> RobustMetrics:
+        if self._robust is None:
+            raise ValueError("The model must be compiled. Received: no compile")
+        return self._robust
 
     def make_train_function(self, force: bool = False) -> Any:
         """As Keras, with findings taken out of the logs."""
@@ -477,7 +494,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
             )
         return cls(**config)
 
-    def _prepared(self, attack, name):
+    def _prepared(self, attack: GradientAttack, name: str) -> BatchAttack:
         """An attack on the chosen input and output, for use in a step."""
         checks.check_kind(attack, name)
         choice = {"attacked": self.attacked, "output": self._output}
@@ -491,10 +508,10 @@ class AdversarialModel(backend.Trainer, keras.Model):
         prepared.check_noise()
         return prepared
 
-    def _check(self, x, y, attack):
+    def _check(self, x: Any, y: Any, attack: BatchAttack) -> None:
         if self.compiled:
             check_arrays(attack, x, y)
 
 
-def _is_drawn(inputs):
+def _is_drawn(inputs: Any) -> bool:
     return isinstance(inputs, dict) and _DRAWN in inputs

@@ -31,7 +31,7 @@ def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:
         raise TypeError(unknown_name(cls, unknown[0], known))
 
 
-def _names(cls):
+def _names(cls: Any) -> list[str]:
     """Names of the arguments of a constructor, but for `**kwargs`."""
     parameters = inspect.signature(cls.__init__).parameters.values()
     rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -160,7 +160,7 @@ def check_attack(attack: GradientAttack, name: str, model: Any) -> None:
             )
 
 
-def _is_per_example(value, part, rank):
+def _is_per_example(value: Any, part: str, rank: int | None) -> bool:
     shape = np.shape(value)
     if not shape:
         return False

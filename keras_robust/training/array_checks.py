@@ -1,6 +1,7 @@
 """Arrays are checked as a whole, before anything expensive."""
 
 from typing import Any
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -50,7 +51,9 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
         _check_shares(labels, image.shape[0], classes)
 
 
-def _check_elements(spec, input_shape):
+def _check_elements(
+    spec: Any, input_shape: tuple[int | None, ...] | None
+) -> None:
     """Checks what a `tf.data.Dataset` says of its elements."""
     if not isinstance(spec, tuple) or len(spec) < 2:
         return
@@ -67,7 +70,7 @@ def _check_elements(spec, input_shape):
         )
 
 
-def _refuse_names(dtype):
+def _refuse_names(dtype: Any) -> NoReturn:
     raise ValueError(
         "Argument `y` must hold numbers, not names; "
         "numpy.unique(labels, return_inverse=True) numbers them. "
@@ -75,7 +78,7 @@ def _refuse_names(dtype):
     )
 
 
-def _is_array(x):
+def _is_array(x: Any) -> bool:
     """Whether this is an array, or a list or dictionary of arrays."""
     if isinstance(x, dict):
         return bool(x) and all(_is_array(part) for part in x.values())
@@ -84,11 +87,11 @@ def _is_array(x):
     return ops.is_tensor(x) or isinstance(x, np.ndarray) or _is_frame(x)
 
 
-def _is_frame(x):
+def _is_frame(x: Any) -> bool:
     return hasattr(x, "to_numpy") and hasattr(x, "shape")
 
 
-def _as_arrays(y):
+def _as_arrays(y: Any) -> Any:
     if isinstance(y, dict):
         return {key: _as_arrays(part) for key, part in y.items()}
     if isinstance(y, (list, tuple)) and any(_is_array(part) for part in y):
@@ -100,7 +103,7 @@ def _as_arrays(y):
     return y.to_numpy() if _is_frame(y) else np.asarray(y)
 
 
-def _check_finite(y):
+def _check_finite(y: Any) -> None:
     if isinstance(y, dict):
         y = list(y.values())
     for part in y if isinstance(y, list) else [y]:
@@ -112,7 +115,7 @@ def _check_finite(y):
             )
 
 
-def _check_shares(y, examples, classes):
+def _check_shares(y: np.ndarray, examples: int, classes: int) -> None:
     """Rows of probabilities, or probabilities of the second of two classes."""
     if y.shape not in ((examples, classes), (examples, 1), (examples,)):
         raise ValueError(

@@ -1,6 +1,7 @@
 """Random layers in front of a network, drawn once for attack and training."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,12 +10,14 @@ from keras import ops
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.compiled_objective import RawOutputs
+from keras_robust.backend import Tensor
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.graph_run import GraphRun
 from keras_robust.classifier.graph_run import training_argument
 from keras_robust.classifier.head import as_logits
+from keras_robust.classifier.inputs import Held
 from keras_robust.training.front_layers import Walk
 from keras_robust.training.front_layers import changes_units
 from keras_robust.training.front_layers import draws_something
@@ -24,7 +27,9 @@ from keras_robust.training.front_layers import units
 from keras_robust.training.front_layers import walks_in_front
 
 
-def search_front(classifier: Classifier) -> "tuple[Front | None, list]":
+def search_front(
+    classifier: Classifier,
+) -> "tuple[Front | None, list[keras.Layer]]":
     """The random layers that a model's attacked input goes through first.
 
     Args:
@@ -35,7 +40,8 @@ def search_front(classifier: Classifier) -> "tuple[Front | None, list]":
         model shows no graph; and layers behind it that draw something, but
         cannot be drawn before an attack.
     """
-    model, refused = classifier.model, []
+    model = classifier.model
+    refused: list[keras.Layer] = []
     if not shows_graph(model):
         return None, refused
     try:
@@ -78,6 +84,7 @@ class Front:
         self._attacked = next(
             i for i, other in enumerate(model.inputs) if other is tensor
         )
+        self._dtype = model.inputs[self._attacked].dtype
         self._structure = output_structure(model)
         self._run = GraphRun(
             keras.tree.flatten(self._structure),
@@ -102,7 +109,7 @@ class Front:
         Returns:
             Float32 tensor in the units of the input.
         """
-        h = ops.cast(image, self.classifier.inputs.tensor.dtype)
+        h = ops.cast(image, self._dtype)
         for layer in self.layers:
             h = layer(h, **training_argument(layer, True))
         h = ops.cast(h, "float32")
@@ -112,7 +119,7 @@ class Front:
         low, high = value_range
         return ops.stop_gradient(ops.clip(h, low, high))
 
-    def _into(self, x):
+    def _into(self, x: Tensor) -> Tensor:
         """A drawn image in the units of the network behind."""
         for layer in self._scaling:
             scale, offset = units(layer)
@@ -160,12 +167,18 @@ class RestOutputs(RawOutputs):
     """
 
     def __init__(
-        self, classifier: Any, loss: Any, entry: Any, into: str
+        self,
+        classifier: Any,
+        loss: Any,
+        entry: Any,
+        into: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__(classifier, loss, entry)
         self._into = into
 
-    def _cast(self, value, source, moves):
+    def _cast(
+        self, value: Tensor, source: keras.KerasTensor, moves: bool
+    ) -> Tensor:
         return (
             self._into(value) if moves else super()._cast(value, source, moves)
         )
@@ -181,7 +194,9 @@ class RestOutputs(RawOutputs):
             `(x, draw=None, held=None) -> (N, C)`.
         """
 
-        def call(x, draw=None, held=None):
+        def call(
+            x: Tensor, draw: Any = None, held: Held | None = None
+        ) -> Tensor:
             (raw,) = self(x, draw, held)
             return as_logits(raw.values, takes_log and raw.kind is None)
 

@@ -1,5 +1,6 @@
 """The attack of a train or test step, inside its graph."""
 
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
@@ -18,11 +19,13 @@ from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import is_predicted
+from keras_robust.backend import Tensor
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
+from keras_robust.classifier.inputs import Held
 from keras_robust.messages import shown
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
@@ -49,14 +52,14 @@ class Batch(NamedTuple):
     """
 
     image: Any
-    held: dict
+    held: Held
     y: Any
     labels: Any
     task: str
 
 
 class _Shape(NamedTuple):
-    shape: tuple
+    shape: tuple[Any, ...]
 
 
 class BatchAttack:
@@ -149,17 +152,21 @@ class BatchAttack:
         column = batch.labels is not None and (
             len(batch.labels.shape) == 1 or batch.labels.shape[-1] == 1
         )
-        if batch.task != CLASSES or not column:
+        classes = self.num_classes(batch)
+        if batch.task != CLASSES or classes is None or not column:
             return batch.y
         if keras.backend.standardize_dtype(batch.labels.dtype) == "bool":
             return batch.y
-        last = self.num_classes(batch) - 1
-        labels = ops.clip(batch.labels, 0, last)
+        labels = ops.clip(batch.labels, 0, classes - 1)
         labels = ops.cast(labels, batch.labels.dtype)
         loss, part = self.compiled_loss(), self.part()
-        return labels if loss is None else loss.replaced(batch.y, part, labels)
+        if loss is None or part is None:
+            return labels
+        return loss.replaced(batch.y, part, labels)
 
-    def _task(self, classifier, labels, image, held):
+    def _task(
+        self, classifier: Classifier, labels: Any, image: Any, held: Held
+    ) -> str:
         loss = self.compiled_loss()
         part = self.part()
         if loss is not None and part is None or not hasattr(labels, "shape"):
@@ -167,16 +174,18 @@ class BatchAttack:
         shape, head = self._output(classifier, image, held)
         return task_of(labels, shape, part and part.loss, head)
 
-    def task_of_arrays(self, image: Any, held: dict, y: Any) -> str:
+    def task_of_arrays(self, image: Any, held: Held, y: Any) -> str:
         """As `batch`, for NumPy arrays and without a look at values."""
         return self._task(self.classifier, self.labels(y), image, held)
 
-    def _output(self, classifier, image, held):
+    def _output(
+        self, classifier: Classifier, image: Any, held: Held
+    ) -> tuple[_Shape, str | None]:
         """Shape and last activation of the output that is classified."""
         model, part = classifier.model, self.part()
         key = classifier.output if part is None else part.key
 
-        def look():
+        def look() -> tuple[_Shape, str | None]:
             if shows_graph(model):
                 found, head = output_of(model, key), find_head(model, key)
                 return _Shape(tuple(found.shape)), head.kind
@@ -189,8 +198,10 @@ class BatchAttack:
 
     def num_classes(self, batch: Batch) -> int | None:
         """The number of classes; `None` for labels of another kind."""
-        if batch.task == OTHER:
-            return None
+        return None if batch.task == OTHER else self._width(batch)
+
+    def _width(self, batch: Batch) -> int:
+        """The number of logits of the output that is classified."""
         shape, _ = self._output(self.classifier, batch.image, batch.held)
         return max(shape.shape[-1], 2)
 
@@ -257,9 +268,8 @@ class BatchAttack:
             return self._callable_objective(front), batch.labels
         labels = class_numbers(batch.labels, batch.task)
         if batch.task == SOFT_CLASSES and name == "cross_entropy":
-            classes = self.num_classes(batch)
             soft = SoftObjective(self._logits(front), attack.targeted)
-            return soft, as_soft_rows(batch.labels, classes)
+            return soft, as_soft_rows(batch.labels, self._width(batch))
         if front is None:
             return None, labels
         outputs = None
@@ -271,7 +281,9 @@ class BatchAttack:
         )
         return objective, labels
 
-    def _compiled_objective(self, batch, front, name, is_loss):
+    def _compiled_objective(
+        self, batch: Batch, front: Front | None, name: Any, is_loss: bool
+    ) -> tuple[CompiledObjective, Any]:
         loss = self.compiled_loss()
         if is_loss:
             names = loss.names if loss is not None else None
@@ -288,12 +300,12 @@ class BatchAttack:
             kind = ClassObjective
         return kind(outputs, loss, self.given.targeted), batch.y
 
-    def _raw(self, front, loss):
+    def _raw(self, front: Front | None, loss: CompiledLoss) -> RawOutputs:
         if front is not None:
             return front.outputs(loss)
         return RawOutputs(self.classifier, loss)
 
-    def _any_loss(self):
+    def _any_loss(self) -> CompiledLoss:
         """Parts of the outputs that are classified, whatever their loss."""
         loss = self.compiled_loss()
         if loss is not None:
@@ -301,12 +313,12 @@ class BatchAttack:
         names = output_names(self._model)
         return CompiledLoss("mse", None, names).only(self.given.output)
 
-    def _logits(self, front):
+    def _logits(self, front: Front | None) -> Callable[..., Tensor]:
         if front is None:
             return self.classifier.logits
         return plain_logits(front, self.classifier)
 
-    def _callable_objective(self, front):
+    def _callable_objective(self, front: Front | None) -> Callable[..., Any]:
         loss = self.given.loss
         if not callable(loss):
             raise ValueError(
@@ -317,7 +329,9 @@ class BatchAttack:
         outputs = self._raw(front, self._any_loss())
         sign = -1.0 if self.given.targeted else 1.0
 
-        def objective(inputs, x):
+        def objective(
+            inputs: dict[str, Any], x: Tensor
+        ) -> tuple[Tensor, Tensor]:
             found = outputs(x, inputs.get("draw"), inputs.get("held"))
             values = sign * loss(inputs["y"], found[0].values)
             return values, ops.zeros_like(values, dtype="bool")
@@ -370,20 +384,21 @@ class BatchAttack:
         if len(names) > 1 and classifier.output is None:
             # None of them is the one that classifies.
             return
-        shape = classifier.input_shape
+        shape = classifier.input_shape or (None,)
+        sizes = [size for size in shape if size is not None]
         width = classifier.outputs.width
-        if shape is None or None in shape or width is None or width < 2:
+        if len(sizes) < len(shape) or width is None or width < 2:
             return
         if not classifier.batch_size:
             low, high = attack.value_range
             if not np.isfinite(low).all() or not np.isfinite(high).all():
                 low, high = -1.0, 1.0
-            noise = np.random.default_rng(0).uniform(low, high, (4, *shape))
+            noise = np.random.default_rng(0).uniform(low, high, (4, *sizes))
             noise = noise.round() if classifier.integer_input else noise
             if not self._has_others():
                 classifier.check(noise.astype("float32"))
 
-    def _has_others(self):
+    def _has_others(self) -> bool:
         return len(self.classifier.inputs.names) > 1
 
     def movement(
@@ -428,11 +443,13 @@ class BatchAttack:
         return {"measured": ops.cast(is_first, "float32"), "moved": told}
 
 
-def _differs(first, second):
+def _differs(first: Tensor, second: Tensor) -> Tensor:
     return ops.cast(ops.any(ops.not_equal(first, second)), "float32")
 
 
-def _whole(attack, center, moved, epsilon):
+def _whole(
+    attack: GradientAttack, center: Tensor, moved: Tensor, epsilon: Any
+) -> Tensor:
     """Whole numbers, as a model with an integer Input takes them."""
     delta = moved - center
     towards = center + ops.sign(delta) * ops.floor(ops.abs(delta))
@@ -463,7 +480,7 @@ class SoftObjective:
         """A context for many calls with the same weights."""
         return LabelObjective(self.logits, None, False).prepared()
 
-    def __call__(self, inputs: dict, x: Any) -> tuple[Any, Any]:
+    def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
         """Values `(N,)` to increase at `x`, and where the goal is reached."""
         y = inputs["y"]
         logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
@@ -477,7 +494,7 @@ class SoftObjective:
 class ClassObjective(CompiledObjective):
     """The compiled loss of class labels; a wrong class is a success."""
 
-    def success(self, inputs: dict, found: list) -> Any:
+    def success(self, inputs: dict[str, Any], found: list[Any]) -> Any:
         """Where the label is not predicted, or with `targeted` is."""
         (part,), (raw,) = self.loss.parts, found
         y = self.loss.labels(inputs["y"], part)
@@ -488,6 +505,6 @@ class ClassObjective(CompiledObjective):
         return hit if self.targeted else ops.logical_not(hit)
 
 
-def _is_unit(raw):
+def _is_unit(raw: Any) -> bool:
     """Whether one probability stands for two classes."""
     return raw.values.shape[-1] == 1

@@ -5,6 +5,8 @@ here lead to functions that only tell the direction.
 """
 
 from collections.abc import Callable
+from typing import Any
+from typing import NoReturn
 
 import keras
 
@@ -42,8 +44,8 @@ _DIRECTIONS = {
 }
 
 
-def _stand_in(name: str, like: str) -> Callable:
-    def refuse(y_true, y_pred):
+def _stand_in(name: str, like: str) -> Callable[..., Any]:
+    def refuse(y_true: Any, y_pred: Any) -> NoReturn:
         del y_true, y_pred
         raise ValueError(
             "Argument `metrics` of compile must hold clean metrics: "

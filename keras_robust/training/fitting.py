@@ -23,17 +23,21 @@ class Follower(keras.callbacks.Callback):
         self._watch = watch
         self._clock = clock
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The number of steps is known now."""
         if self._clock is not None:
             self._clock.begin_fit(self.params.get("steps"))
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Counts epochs."""
         if self._clock is not None:
             self._clock.begin_epoch(epoch)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Counts epochs; before callbacks that save weights."""
         self._watch.look()
         if self._clock is not None:
@@ -60,7 +64,10 @@ def with_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
 
 
 def arguments_by_name(
-    method: Callable, model: Any, args: tuple, kwargs: dict[str, Any]
+    method: Callable[..., Any],
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> dict[str, Any]:
     """Arguments of a method of Keras by their names.
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -47,6 +48,7 @@ _PASSING = (
     layers.CenterCrop,
     layers.Resizing,
 )
+Shape: TypeAlias = tuple[int | None, ...]
 # The size of an axis that a model leaves open, where layers are tried out.
 _PROBE_SIZE = 8
 # What casts to a type of floats may do to values in [0, 1].
@@ -81,7 +83,9 @@ def random_image_layers(model: Any) -> list[Any]:
     return [layer for layer in found if id(layer) not in inner]
 
 
-def identities(some: Iterable, include_self: bool = True) -> set[int]:
+def identities(
+    some: Iterable[keras.Layer], include_self: bool = True
+) -> set[int]:
     """Identities of layers and of all layers inside them.
 
     Args:
@@ -132,14 +136,16 @@ def units(layer: Any) -> tuple[Any, Any]:
     return 1 / spread, -layer.mean / spread
 
 
-def _pieces(layer):
+def _pieces(layer: keras.Layer) -> list[keras.Layer]:
     """The layers that a layer is a chain of; otherwise itself."""
     if type(layer) in (layers.Pipeline, keras.Sequential):
         return [piece for part in layer.layers for piece in _pieces(part)]
     return [layer]
 
 
-def _front_pieces(layer, tensor):
+def _front_pieces(
+    layer: keras.Layer, tensor: keras.KerasTensor
+) -> list[keras.Layer] | None:
     """What to run in place of a layer in front.
 
     Args:
@@ -156,7 +162,7 @@ def _front_pieces(layer, tensor):
     return None
 
 
-def _may_stand_in_front(pieces, shape):
+def _may_stand_in_front(pieces: list[keras.Layer], shape: Shape) -> bool:
     # A layer that is tried out may fail in ways of its own.
     try:
         with keras.StatelessScope():
@@ -173,7 +179,7 @@ def _may_stand_in_front(pieces, shape):
     return True
 
 
-def _keeps_images(layer, shape):
+def _keeps_images(layer: keras.Layer, shape: Shape) -> bool:
     """Whether a layer gives images as they are when nothing is trained.
 
     One that does more, such as a rescaling, would change units in a way that
@@ -195,16 +201,16 @@ def _keeps_images(layer, shape):
     return bool((np.abs(found - image) <= rounding).all())
 
 
-def _probe(layer, shape):
+def _probe(layer: keras.Layer, shape: Shape) -> np.ndarray:
     """Random values that a layer can take."""
-    shape = [size or _PROBE_SIZE for size in shape]
-    values = np.random.default_rng(0).random(shape).astype("float32")
+    sizes = [size or _PROBE_SIZE for size in shape]
+    values = np.random.default_rng(0).random(sizes).astype("float32")
     if "float" in layer.compute_dtype:
         return values
     return np.round(values * 100)
 
 
-def _inferred(layer, image):
+def _inferred(layer: keras.Layer, image: np.ndarray) -> np.ndarray:
     """What a layer gives in inference mode, as a float32 array."""
     value = ops.cast(ops.convert_to_tensor(image), layer.compute_dtype)
     value = layer(value, **training_argument(layer, False))
@@ -221,14 +227,14 @@ class Walk(NamedTuple):
         is_whole: Whether they are all of the model.
     """
 
-    layers: tuple
+    layers: tuple[keras.Layer, ...]
     entry: Entry
     draws: bool
     is_whole: bool = False
 
 
 def walks_in_front(
-    model: keras.Model, tensor: keras.KerasTensor, refused: list
+    model: keras.Model, tensor: keras.KerasTensor, refused: list[keras.Layer]
 ) -> Iterator[Walk]:
     """Every point that a chain of layers in front of a model comes to.
 
@@ -238,7 +244,8 @@ def walks_in_front(
         refused: List to which layers are added that draw something but end
             the front.
     """
-    before, outputs = (), {id(output) for output in model.outputs}
+    before: tuple[keras.Layer, ...] = ()
+    outputs = {id(output) for output in model.outputs}
     nodes = [
         node
         for output in model.outputs
@@ -252,7 +259,8 @@ def walks_in_front(
         }
         node = next(iter(readers.values()), None)
         if (
-            len(readers) != 1
+            node is None
+            or len(readers) != 1
             or single_input(node) is None
             or len(node.outputs) != 1
         ):

@@ -3,12 +3,14 @@
 import inspect
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_robust.attacks.compiled_loss import ones_for
+from keras_robust.backend import Tensor
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.frozen import frozen_scope
 from keras_robust.training.augmentation import Front
@@ -44,7 +46,7 @@ def check_own_methods(model: Any) -> None:
         )
 
 
-def _has_own(model, name):
+def _has_own(model: keras.Model, name: str) -> bool:
     own = getattr(type(model), name, None) is not getattr(keras.Model, name)
     return own or name in vars(model)
 
@@ -57,7 +59,7 @@ class OwnLoss:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._model = weakref.ref(model)
+        self._model: Callable[[], keras.Model] = weakref.ref(model)
         parameters = inspect.signature(model.compute_loss).parameters
         self._takes_training = "training" in parameters or any(
             parameter.kind is inspect.Parameter.VAR_KEYWORD
@@ -94,7 +96,7 @@ class OwnLoss:
         y_pred: Any,
         sample_weight: Any = None,
         training: bool = True,
-        losses: list | None = None,
+        losses: list[Tensor] | None = None,
     ) -> Any:
         """The model's loss.
 
@@ -128,7 +130,9 @@ class OwnLoss:
             front: What is in front of the attacked network, or `None`.
         """
 
-        def objective(inputs, x):
+        def objective(
+            inputs: dict[str, Any], x: Tensor
+        ) -> tuple[Tensor, Tensor]:
             model, held = self._model(), inputs.get("held")
             packed = classifier.inputs.pack(x, held)
             with frozen_scope(model, inputs.get("draw")):

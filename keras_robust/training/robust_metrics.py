@@ -2,11 +2,14 @@
 
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_robust.backend import Tensor
 
 PREFIX = "robust_"
 LOSS = "robust_loss"
@@ -77,7 +80,7 @@ class _Holder(keras.Model):
             self.output_names = output_names
 
 
-def _accuracy(y_true, y_pred):
+def _accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """What `metrics=["accuracy"]` stands for, by the rule of `compile`."""
     if y_pred.shape[-1] == 1:
         return keras.metrics.binary_accuracy(_like(y_true, y_pred), y_pred)
@@ -86,7 +89,7 @@ def _accuracy(y_true, y_pred):
     return keras.metrics.categorical_accuracy(y_true, y_pred)
 
 
-def _cross_entropy(y_true, y_pred):
+def _cross_entropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """What `metrics=["crossentropy"]` stands for."""
     if y_pred.shape[-1] == 1:
         return keras.losses.binary_crossentropy(_like(y_true, y_pred), y_pred)
@@ -95,12 +98,12 @@ def _cross_entropy(y_true, y_pred):
     return keras.losses.categorical_crossentropy(y_true, y_pred)
 
 
-def _like(y_true, y_pred):
+def _like(y_true: Tensor, y_pred: Tensor) -> Tensor:
     missing = len(y_true.shape) == len(y_pred.shape) - 1
     return ops.expand_dims(y_true, -1) if missing else y_true
 
 
-def _is_sparse(y_true, y_pred):
+def _is_sparse(y_true: Tensor, y_pred: Tensor) -> bool:
     return len(y_true.shape) < len(y_pred.shape) or (
         y_true.shape[-1] == 1 and y_pred.shape[-1] > 1
     )
@@ -151,7 +154,7 @@ def robust_copy(metric: Any) -> RobustMetric | None:
         return None
 
 
-def _complete(copied, metric):
+def _complete(copied: keras.Metric, metric: keras.Metric) -> None:
     """Settings that a metric's `get_config` leaves out, which some do."""
     shapes = [
         [tuple(variable.shape) for variable in found.variables]
@@ -168,7 +171,7 @@ def _complete(copied, metric):
         raise ValueError("its configuration is not complete")
 
 
-def _snake_case(function):
+def _snake_case(function: Callable[..., Any]) -> str:
     """A function's name as Keras writes it in logs."""
     name = re.sub(r"\W+", "", getattr(function, "__name__", "metric"))
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
@@ -200,8 +203,8 @@ class RobustMetrics:
         self.accuracy = _Told(ACCURACY, "up")
         # Whether labels are of classes, known once a batch was seen.
         self.classifies = False
-        self._copies = []
-        self._holder = None
+        self._copies: list[RobustMetric] = []
+        self._holder: _Holder | None = None
         metrics, weighted_metrics = (
             self._copied(metrics),
             self._copied(weighted_metrics),
@@ -218,11 +221,11 @@ class RobustMetrics:
             told = [self.loss]
         self._told = _compiled(_Holder(), told, None, 0.0)
 
-    def _copied(self, metrics):
+    def _copied(self, metrics: Any) -> Any:
         if not metrics:
             return None
 
-        def copy_of(metric):
+        def copy_of(metric: Any) -> RobustMetric | None:
             copied = robust_copy(metric)
             if copied is not None:
                 self._copies.append(copied)
@@ -264,7 +267,9 @@ class RobustMetrics:
             outputs: The model's outputs.
             sample_weight: As in `fit`.
         """
-        if all(copied.is_ready for copied in self._copies):
+        if self._holder is None or all(
+            copied.is_ready for copied in self._copies
+        ):
             return
         if self.is_single and len(keras.tree.flatten(outputs)) > 1:
             return
@@ -295,7 +300,9 @@ class RobustMetrics:
         _group(self._holder).update_state(y, outputs, sample_weight)
 
 
-def _compiled(holder, metrics, weighted_metrics, structure):
+def _compiled(
+    holder: _Holder, metrics: Any, weighted_metrics: Any, structure: Any
+) -> _Holder:
     """The holder, with its metrics sorted by outputs."""
     holder.compile(
         optimizer=None, metrics=metrics, weighted_metrics=weighted_metrics
@@ -308,12 +315,12 @@ def _compiled(holder, metrics, weighted_metrics, structure):
     return holder
 
 
-def _group(holder):
+def _group(holder: _Holder) -> keras.Metric:
     """All compiled metrics of a model, as the one object that Keras makes."""
     return next(m for m in holder.metrics if m.name == "compile_metrics")
 
 
-def _without_none(metrics):
+def _without_none(metrics: Any) -> Any:
     """Lists without entries for metrics that could not be copied."""
     if isinstance(metrics, dict):
         return {key: _without_none(entry) for key, entry in metrics.items()}
@@ -325,7 +332,7 @@ def _without_none(metrics):
     return metrics
 
 
-def _renamed(name):
+def _renamed(name: str) -> str:
     """`robust_` in front, also of the name of an output."""
     before, _, after = name.partition(PREFIX)
     return PREFIX + before + after

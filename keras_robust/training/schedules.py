@@ -131,7 +131,7 @@ class EpsilonClock:
         self.counts_epochs = self._is_share and schedule.epochs is not None
         # Not a weight of the optimizer, whose own counter is out of reach of
         # the part of the step that attacks.
-        options = {
+        options: dict[str, Any] = {
             "shape": (),
             "initializer": "zeros",
             "dtype": "float32",
@@ -181,9 +181,10 @@ class EpsilonClock:
 
     def end_epoch(self) -> None:
         """Counts a whole epoch, where its steps did not."""
-        if self.counts_epochs:
-            done = float(ops.convert_to_numpy(self._done.value))
-            if float(ops.convert_to_numpy(self._pace.value)) == 0.0:
-                self._done.assign(int(done) + 1.0)
-            else:
-                self._done.assign(float(round(done)))
+        if self._pace is None:
+            return
+        done = float(ops.convert_to_numpy(self._done.value))
+        if float(ops.convert_to_numpy(self._pace.value)) == 0.0:
+            self._done.assign(int(done) + 1.0)
+        else:
+            self._done.assign(float(round(done)))

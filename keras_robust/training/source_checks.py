@@ -4,15 +4,16 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.backend import Tensor
 from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
-from keras_robust.training.tasks import OTHER
 
 # Under this name findings travel in the logs of a step, from which they are
 # taken out before anyone else sees them.
@@ -43,20 +44,22 @@ def image_findings(image: Any, value_range: Any) -> dict[str, Any]:
     }
 
 
-def label_findings(y: Any, task: str, num_classes: int | None) -> dict:
+def label_findings(
+    y: Any, task: str, num_classes: int | None
+) -> dict[str, Tensor]:
     """What labels show, as float scalars.
 
     Args:
         y: Labels as `fit` takes them.
         task: What `task_of` gave.
-        num_classes: The number of classes, where the labels are of classes.
+        num_classes: The number of classes; `None` for labels of another kind.
     """
     parts = [part for part in keras.tree.flatten(y) if part is not None]
     parts = [ops.cast(part, "float32") for part in parts if _is_number(part)]
     if not parts:
         return {}
     right = [_all(ops.isfinite(part)) for part in parts]
-    if task != OTHER:
+    if num_classes is not None:
         (labels,) = parts
         column = len(labels.shape) == 1 or labels.shape[-1] == 1
         soft = task != CLASSES or not column
@@ -66,17 +69,17 @@ def label_findings(y: Any, task: str, num_classes: int | None) -> dict:
             valid = ops.logical_and(valid, ops.equal(labels, ops.round(labels)))
         right.append(_all(valid))
     found = {"wrong": 1.0 - sum(right) / len(right)}
-    if task != OTHER:
+    if num_classes is not None:
         found["label_least"] = ops.min(labels)
         found["label_most"] = ops.max(labels)
     return found
 
 
-def _is_number(part):
+def _is_number(part: Any) -> bool:
     return keras.backend.standardize_dtype(part.dtype) not in ("string",)
 
 
-def _all(values):
+def _all(values: Tensor) -> Tensor:
     return ops.cast(ops.all(values), "float32")
 
 
@@ -110,7 +113,7 @@ class BatchChecks(keras.metrics.Metric):
         """
         findings = {"batches": 1.0, **findings}
 
-        def row(names, neutral):
+        def row(names: tuple[str, ...], neutral: float) -> Tensor:
             values = [findings.get(name, neutral) for name in names]
             return ops.stack([ops.cast(v, "float32") for v in values])
 
@@ -128,17 +131,33 @@ class BatchChecks(keras.metrics.Metric):
         )
 
 
+class StepContext(NamedTuple):
+    """What the findings of a step are compared with.
+
+    Attributes:
+        value_range: `(low, high)`, the range of pixels.
+        num_classes: The number of classes, or `None` if labels are of
+            another kind.
+        replicas: The number of devices that share a batch.
+        rank: The number of axes of a batch of images.
+    """
+
+    value_range: Any
+    num_classes: int | None
+    replicas: int
+    rank: int
+
+
 class SourceWatch:
     """Reads findings of steps, and raises what arrays are refused with.
 
     Attributes:
-        context: By the name of a step what its findings are held against:
-            `value_range`, and `classes` where labels are of classes.
+        context: `StepContext` by the name of the step.
     """
 
     def __init__(self) -> None:
-        self.context: dict[str, dict] = {}
-        self._waiting: deque = deque()
+        self.context: dict[str, StepContext] = {}
+        self._waiting: deque[tuple[str, Any]] = deque()
         self._calls = 0
         self._warned = False
 
@@ -147,7 +166,9 @@ class SourceWatch:
         self._waiting.clear()
         self._calls = 0
 
-    def watched(self, function: Callable, step: str) -> Callable:
+    def watched(
+        self, function: Callable[..., Any], step: str
+    ) -> Callable[..., Any]:
         """A compiled step whose findings are taken out of its logs.
 
         An error comes at the next call, when the state of this one is safe:
@@ -158,7 +179,7 @@ class SourceWatch:
             step: `"train"` or `"test"`.
         """
 
-        def call(*args):
+        def call(*args: Any) -> Any:
             self.look(lag=0 if self._calls < _CLOSE_CALLS else 1)
             result = function(*args)
             logs = result[0] if isinstance(result, tuple) else result
@@ -183,13 +204,14 @@ class SourceWatch:
             names = (*_SUMS, *_LEAST, *_MOST)
             found = dict(zip(names, values.tolist(), strict=True))
             try:
-                self._judge(found, **self.context[step])
+                self._judge(found, self.context[step])
             except ValueError:
                 self.begin()
                 raise
             self._warn_if_stuck(found, step)
 
-    def _judge(self, found, value_range, classes=None, replicas=1, rank=2):
+    def _judge(self, found: dict[str, float], context: StepContext) -> None:
+        value_range, classes, replicas, rank = context
         if found["outside"]:
             pair = np.asarray([found["least"], found["most"]], "float32")
             pair = pair.reshape((1,) * (rank - 1) + (2,))
@@ -203,11 +225,11 @@ class SourceWatch:
                 f"value_range={shown(tuple(value_range))} and be finite. "
                 "Received: values outside"
             )
-        if found["wrong"] and classes is None:
-            raise ValueError(
-                "Argument `y` must be finite. Received: NaN or infinity"
-            )
         if found["wrong"]:
+            if classes is None:
+                raise ValueError(
+                    "Argument `y` must be finite. Received: NaN or infinity"
+                )
             raise ValueError(
                 f"Argument `y` must lie in 0 ... {classes - 1}, the classes of "
                 "the model, or be one-hot. Received: labels from "
@@ -222,7 +244,7 @@ class SourceWatch:
                 "Received: outputs whose rows sum to 1"
             )
 
-    def _warn_if_stuck(self, found, step):
+    def _warn_if_stuck(self, found: dict[str, float], step: str) -> None:
         if self._warned or not found["measured"] or found["moved"]:
             return
         self._warned = True

@@ -59,7 +59,7 @@ def task_of(y: Any, output: Any, loss: Any, head: str | None) -> str:
     return OTHER
 
 
-def _is_whole(y):
+def _is_whole(y: Any) -> bool:
     dtype = keras.backend.standardize_dtype(y.dtype)
     return "int" in dtype or dtype == "bool"
 
