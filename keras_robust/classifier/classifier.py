@@ -1,12 +1,8 @@
 """A Keras model as attacks, evaluation and training see it."""
 
-import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from dataclasses import field
 from typing import Any
-from typing import NamedTuple
 from typing import TypeVar
 
 import keras
@@ -16,25 +12,20 @@ from keras import ops
 from keras_robust import backend
 from keras_robust.backend import Tensor
 from keras_robust.classifier.fingerprint import model_sha256
-from keras_robust.classifier.freshness import computes_as_now
+from keras_robust.classifier.freshness import compiled_matches
 from keras_robust.classifier.freshness import plain_calls_differ
-from keras_robust.classifier.freshness import runs_users_code
 from keras_robust.classifier.frozen import check_built
 from keras_robust.classifier.frozen import inner_model
 from keras_robust.classifier.frozen_model import FrozenModel
 from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.classifier.inputs import Held
-from keras_robust.classifier.inputs import Inputs
 from keras_robust.classifier.inputs import Shape
 from keras_robust.classifier.inputs import check_input_shape
-from keras_robust.classifier.layer_search import LOOKUPS
-from keras_robust.classifier.layer_search import layers_that
-from keras_robust.classifier.logits import OwnOutputs
-from keras_robust.classifier.logits import SearchLogits
-from keras_robust.classifier.scaling import Scaling
+from keras_robust.classifier.parts import Options
+from keras_robust.classifier.parts import Parts
+from keras_robust.classifier.parts import parts_of
 from keras_robust.classifier.scaling import shown_range
-from keras_robust.classifier.structure import Structure
 from keras_robust.classifier.views import layer_view
 from keras_robust.classifier.views import representation_view
 
@@ -44,48 +35,6 @@ PREDICTION_DRAW = 1_000_000
 PROOF_EXAMPLES = 8
 
 T = TypeVar("T")
-
-
-class _Options(NamedTuple):
-    """The arguments of `Classifier.of` besides the model."""
-
-    from_logits: bool | None
-    attacked: str | int | None
-    output: str | int | None
-    scaling: Any
-
-
-@dataclass
-class _Parts:
-    """What all classifiers of one model with the same options share.
-
-    None of it holds the model, so that it is dropped with the model.
-
-    Attributes:
-        inputs: Which of the inputs is attacked.
-        outputs: The model's own outputs.
-        logits: What attacks raise or lower.
-        uncompiled: Names of layers that say they cannot be compiled.
-        lookups: Names of layers that look up values.
-        runs_users_code: Whether calls run code that is not Keras's.
-        num_classes: The number of classes, once real inputs were checked.
-        cache: Compiled functions and results, see `Classifier.once`.
-    """
-
-    inputs: Inputs
-    outputs: OwnOutputs
-    logits: SearchLogits
-    uncompiled: list[str]
-    lookups: list[str]
-    runs_users_code: bool
-    num_classes: int | None = None
-    cache: dict[Any, Any] = field(default_factory=dict)
-
-
-# The structure of each model, and the parts by options; dropped with the model.
-_PARTS: weakref.WeakKeyDictionary[
-    keras.Model, tuple[Structure, dict[Any, _Parts]]
-] = weakref.WeakKeyDictionary()
 
 
 class Classifier:
@@ -110,7 +59,7 @@ class Classifier:
     """
 
     def __init__(
-        self, model: keras.Model, options: _Options, parts: _Parts
+        self, model: keras.Model, options: Options, parts: Parts
     ) -> None:
         """Not to be called; see `of`."""
         self.model = model
@@ -154,7 +103,7 @@ class Classifier:
         Raises:
             ValueError: If it is no built Keras model, or has no such input.
         """
-        options = _Options(from_logits, attacked, output, scaling)
+        options = Options(from_logits, attacked, output, scaling)
         if isinstance(model, cls):
             given = {
                 k: v for k, v in options._asdict().items() if v is not None
@@ -163,15 +112,7 @@ class Classifier:
             model = model.model
         model = inner_model(model)
         check_built(model)
-        structure = Structure(model)
-        if model not in _PARTS or _PARTS[model][0] != structure:
-            _PARTS[model] = (structure, {})
-        _, by_options = _PARTS[model]
-        affine = None if options.scaling is None else Scaling(options.scaling)
-        key = options._replace(scaling=affine and affine.key)
-        if key not in by_options:
-            by_options[key] = _parts(model, options, affine)
-        return cls(model, options, by_options[key])
+        return cls(model, options, parts_of(model, options))
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -224,7 +165,7 @@ class Classifier:
     @property
     def integer_input(self) -> bool:
         """Whether the attacked Input takes integers."""
-        return _is_integer(self.inputs)
+        return self.inputs.takes_integers
 
     def value_range(self) -> tuple[float, float]:
         """The range of pixels, as the front of the model shows it.
@@ -271,13 +212,13 @@ class Classifier:
             held: The other inputs.
         """
         cache = self._parts.cache
-        if not self._parts.runs_users_code or cache.get("randomized"):
+        if not self._parts.runs_user_code or cache.get("randomized"):
             return
         rows, others = self._few(image, held)
-        if not computes_as_now(self, rows, others):
+        if not compiled_matches(self, rows, others):
             cache.clear()
             # What still differs draws by means that Keras does not know.
-            if not computes_as_now(self, rows, others):
+            if not compiled_matches(self, rows, others):
                 cache["randomized"] = True
 
     def check(self, image: Any, held: Held | None = None) -> int:
@@ -308,12 +249,12 @@ class Classifier:
         inputs = {"x": rows, "draw": draw, "held": others}
         while True:
             logits, outputs = self._computed_proof(inputs)
-            if self.logits.is_proven_by(logits, outputs):
+            if self.logits.agrees_with(logits, outputs):
                 break
             _, again = self._computed_proof(inputs)
             randomized = parts.cache.get("randomized", False)
             randomized |= not np.array_equal(again, outputs, equal_nan=True)
-            self.logits.give_up(self.model, rows, others, warn=not randomized)
+            self.logits.fall_back(self.model, rows, others, warn=not randomized)
             parts.cache.clear()
             if randomized:
                 parts.cache["randomized"] = True
@@ -488,7 +429,7 @@ class Classifier:
             )
             if not agree(first, second, rounding_of(self.model)):
                 return True
-            return self._parts.runs_users_code and plain_calls_differ(
+            return self._parts.runs_user_code and plain_calls_differ(
                 self, few, kept
             )
 
@@ -520,31 +461,6 @@ class Classifier:
     def fingerprint(self) -> str:
         """A hash of all that the classifier's answers depend on."""
         return model_sha256(self.model, self._options)
-
-
-def _parts(
-    model: keras.Model, options: _Options, scaling: Scaling | None
-) -> _Parts:
-    inputs = Inputs(model, options.attacked)
-    outputs = OwnOutputs(model, inputs, options.output, scaling)
-    return _Parts(
-        inputs=inputs,
-        outputs=outputs,
-        logits=SearchLogits(
-            model, outputs, options.from_logits, is_integer=_is_integer(inputs)
-        ),
-        uncompiled=layers_that(
-            model, lambda layer: not getattr(layer, "supports_jit", True)
-        ),
-        lookups=layers_that(model, lambda layer: isinstance(layer, LOOKUPS)),
-        runs_users_code=runs_users_code(model),
-    )
-
-
-def _is_integer(inputs: Inputs) -> bool:
-    if inputs.tensor is None:
-        return False
-    return "int" in keras.backend.standardize_dtype(inputs.tensor.dtype)
 
 
 def _batch(

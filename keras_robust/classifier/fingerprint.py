@@ -12,9 +12,9 @@ from keras import ops
 
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.classifier.structure import counts
-from keras_robust.classifier.structure import entries_of
-from keras_robust.classifier.structure import is_users
+from keras_robust.classifier.structure import affects_function
+from keras_robust.classifier.structure import is_user_defined
+from keras_robust.classifier.structure import relevant_entries
 
 # How far what a function reads is followed.
 _DEPTH = 6
@@ -41,7 +41,7 @@ def model_sha256(model: keras.Model, options: Any = None) -> str:
 
     Args:
         model: A built Keras model.
-        options: What else counts, as plain values.
+        options: What else affects_function, as plain values.
 
     Returns:
         Hexadecimal text; names of layers do not count, which differ from
@@ -60,7 +60,7 @@ def _described(model: keras.Model) -> Iterator[Any]:
         operation = waiting.pop(0)
         yield _class(type(operation))
         for key, value in sorted(vars(operation).items()):
-            if counts(key):
+            if affects_function(key):
                 yield key, _setting(value, waiting, numbers)
         if shows_graph(operation):
             yield from _edges(operation, numbers)
@@ -103,7 +103,7 @@ def _setting(
     if depth < 4 and isinstance(value, dict):
         return [
             (str(k), _setting(v, waiting, numbers, depth + 1))
-            for k, v in entries_of(value)
+            for k, v in relevant_entries(value)
         ]
     return _plain(value)
 
@@ -137,7 +137,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return _code(value)
     if isinstance(value, type):
         return _class(value, depth)
-    if isinstance(value, types.ModuleType) or not _is_users(type(value)):
+    if isinstance(value, types.ModuleType) or not _is_user_defined(type(value)):
         return getattr(value, "__name__", None) or _name(type(value))
     settings = _plain(dict(getattr(value, "__dict__", {})), depth + 1)
     return _class(type(value), depth), settings
@@ -190,7 +190,7 @@ def _class(kind: type, depth: int = 0) -> Any:
     """A class; of a user's one what its methods do as well."""
     methods = []
     for cls in kind.__mro__ if depth <= _DEPTH else ():
-        if not _is_users(cls):
+        if not _is_user_defined(cls):
             continue
         methods += [
             (name, _plain(_unwrapped(value), depth + 1))
@@ -213,5 +213,7 @@ def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _is_users(kind: type) -> bool:
-    return is_users(kind) and not kind.__module__.startswith("keras_robust.")
+def _is_user_defined(kind: type) -> bool:
+    return is_user_defined(kind) and not kind.__module__.startswith(
+        "keras_robust."
+    )

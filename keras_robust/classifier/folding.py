@@ -10,7 +10,7 @@ _FOLDING = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 _POOLING = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
 
 
-def folds(layer: Any, norm: Any, rank: int) -> bool:
+def can_fold(layer: Any, norm: Any, rank: int) -> bool:
     """Whether `norm(layer(x))` is one convolution or dense layer.
 
     Args:
@@ -32,7 +32,7 @@ def folds(layer: Any, norm: Any, rank: int) -> bool:
     )
 
 
-def passes(pool: Any, norm: Any) -> bool:
+def commutes(pool: Any, norm: Any) -> bool:
     """Whether `norm(pool(x))` is `pool(norm(x))` for every `x`.
 
     A maximum commutes with `x * s + b` where `s > 0`. A trained gamma can
@@ -50,7 +50,7 @@ def passes(pool: Any, norm: Any) -> bool:
     )
 
 
-def fits(pool: Any, layer: Any) -> bool:
+def can_run_folded(pool: Any, layer: Any) -> bool:
     """Whether a pool may run inside `apply_folded`.
 
     Args:
@@ -104,7 +104,7 @@ def apply_folded(
         x: Tensor.
         weights: Dictionary of `folded_weights` by ids of layer and norm; what
             is not in it is computed.
-        pools: Pooling layers between the two, in order; see `passes`.
+        pools: Pooling layers between the two, in order; see `commutes`.
 
     Returns:
         Tensor like the output of `norm`.

@@ -11,13 +11,13 @@ from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import choose_output
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.classifier.inputs import Held
-from keras_robust.classifier.structure import counts
-from keras_robust.classifier.structure import is_users
+from keras_robust.classifier.structure import affects_function
+from keras_robust.classifier.structure import is_user_defined
 
 _OURS = ("keras", "keras_robust")
 
 
-def runs_users_code(model: keras.Model) -> bool:
+def runs_user_code(model: keras.Model) -> bool:
     """Whether calling a model runs code that is not Keras's.
 
     Such code may read anything: a global, a closure, an attribute of a class.
@@ -29,10 +29,12 @@ def runs_users_code(model: keras.Model) -> bool:
     waiting, seen = [model], {id(model)}
     while waiting:
         operation = waiting.pop()
-        if isinstance(operation, keras.layers.Lambda) or _is_users(operation):
+        if isinstance(operation, keras.layers.Lambda) or _is_user_defined(
+            operation
+        ):
             return True
         for name, value in vars(operation).items():
-            if not counts(name):
+            if not affects_function(name):
                 continue
             for part in _parts(value):
                 if isinstance(part, keras.Operation):
@@ -44,15 +46,17 @@ def runs_users_code(model: keras.Model) -> bool:
     return False
 
 
-def _is_users(value: Any) -> bool:
+def _is_user_defined(value: Any) -> bool:
     kind: type = type(value)
-    return is_users(kind) and kind.__module__.partition(".")[0] not in _OURS
+    return (
+        is_user_defined(kind) and kind.__module__.partition(".")[0] not in _OURS
+    )
 
 
 def _is_code(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         return (value.__module__ or "").partition(".")[0] not in _OURS
-    return callable(value) and _is_users(value)
+    return callable(value) and _is_user_defined(value)
 
 
 def _parts(value: Any, depth: int = 0) -> list[Any]:
@@ -64,7 +68,7 @@ def _parts(value: Any, depth: int = 0) -> list[Any]:
     return [value]
 
 
-def computes_as_now(classifier: Any, rows: Any, held: Held) -> bool:
+def compiled_matches(classifier: Any, rows: Any, held: Held) -> bool:
     """Whether compiled outputs are what the model's code gives now.
 
     Args:

@@ -152,10 +152,10 @@ class FrozenModel:
         )
         if agree(ours, own, rounding_of(self._model())):
             return True
-        self.give_up(x, held)
+        self.fall_back(x, held)
         return False
 
-    def give_up(self, x: Any, held: Any = None) -> None:
+    def fall_back(self, x: Any, held: Any = None) -> None:
         """Call the model itself from now on, and warn which layer differs."""
         if self._rewritten is None:
             return

@@ -96,6 +96,13 @@ class Inputs:
             return self._tensors[0]
         return self._tensors[self._keys.index(self.attacked)]
 
+    @property
+    def takes_integers(self) -> bool:
+        """Whether the attacked input has an integer dtype."""
+        if self.tensor is None:
+            return False
+        return "int" in keras.backend.standardize_dtype(self.tensor.dtype)
+
     def split(self, x: Any) -> tuple[Any, Held]:
         """Separate what moves from what is held fixed.
 

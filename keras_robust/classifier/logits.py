@@ -88,7 +88,7 @@ class SearchLogits:
 
     A last activation of softmax or sigmoid is left out where the model shows
     it (`head.find_head`), and BatchNorm is folded: both only for as long as
-    `is_proven_by` finds the model's own outputs. A single output `z` stands
+    `agrees_with` finds the model's own outputs. A single output `z` stands
     for the two logits `[0, z]`.
 
     Args:
@@ -173,7 +173,7 @@ class SearchLogits:
         negative = np.log(np.maximum(1 - outputs, _TINY))
         return np.concatenate([negative, positive], -1)
 
-    def is_proven_by(self, logits: np.ndarray, outputs: np.ndarray) -> bool:
+    def agrees_with(self, logits: np.ndarray, outputs: np.ndarray) -> bool:
         """Whether logits and the model's own outputs are the same function.
 
         Args:
@@ -196,7 +196,7 @@ class SearchLogits:
             ours = np.exp(logits[:, 1:] if single else logits)
         return agree(ours, outputs.astype("float64"), self._rounding)
 
-    def give_up(self, model: Any, x: Any, held: Any, warn: bool) -> None:
+    def fall_back(self, model: Any, x: Any, held: Any, warn: bool) -> None:
         """Do less of what could be proven: first no folding, then nothing.
 
         Args:

@@ -13,10 +13,10 @@ from keras import ops
 
 from keras_robust.backend import Tensor
 from keras_robust.classifier.folding import apply_folded
-from keras_robust.classifier.folding import fits
+from keras_robust.classifier.folding import can_fold
+from keras_robust.classifier.folding import can_run_folded
+from keras_robust.classifier.folding import commutes
 from keras_robust.classifier.folding import folded_weights
-from keras_robust.classifier.folding import folds
-from keras_robust.classifier.folding import passes
 from keras_robust.classifier.graph import Node
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import output_of
@@ -229,7 +229,7 @@ def rewrite(
         if name in pairs:
             run = _single(node, _folding(pairs[name]))
         elif name in moved:
-            run = _single(node, _nothing)
+            run = _single(node, _identity)
         else:
             run, more, unchanging = _step(node, fold, casts)
             all_pairs += more
@@ -316,14 +316,14 @@ def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
     norm = node.operation
     pools: list[Node] = []
     maker = before(node)
-    while maker is not None and passes(maker.operation, norm):
+    while maker is not None and commutes(maker.operation, norm):
         pools.insert(0, maker)
         maker = before(maker)
     if maker is None:
         return None
     layer, made = maker.operation, maker.outputs[0]
-    if not folds(layer, norm, len(made.shape)) or not all(
-        fits(pool.operation, layer) for pool in pools
+    if not can_fold(layer, norm, len(made.shape)) or not all(
+        can_run_folded(pool.operation, layer) for pool in pools
     ):
         return None
     return _Pair(
@@ -351,7 +351,7 @@ def _step(
             return _single(node, _nested(inner)), inner.pairs, inner.pure
     if fold and only is not None and is_plain(operation):
         if type(operation) in _IDENTITY:
-            return _single(node, _nothing), [], True
+            return _single(node, _identity), [], True
         if type(operation) is ResidualBlock and all(
             is_plain(part) for pair in operation.pairs for part in pair
         ):
@@ -403,7 +403,7 @@ def _called_frozen(layer: keras.Layer) -> Callable[..., Any]:
     return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": False})
 
 
-def _nothing(x: Tensor, weights: Weights) -> Tensor:
+def _identity(x: Tensor, weights: Weights) -> Tensor:
     del weights
     return x
 

@@ -101,7 +101,7 @@ class Structure:
         if depth > 4:
             return self._watch(value)
         if isinstance(value, dict):
-            value = entries_of(value)
+            value = relevant_entries(value)
         if isinstance(value, (list, tuple, set, frozenset)):
             return [
                 entry
@@ -113,7 +113,7 @@ class Structure:
             content = zlib.crc32(np.ascontiguousarray(value).tobytes())
             return value.shape, str(value.dtype), content
         kind: type = type(value)
-        if is_users(kind):
+        if is_user_defined(kind):
             settings = getattr(value, "__dict__", {})
             return (
                 self._watch(value),
@@ -132,10 +132,10 @@ class Structure:
 @functools.lru_cache(maxsize=4096)
 def _relevant(names: tuple[str, ...]) -> tuple[str, ...]:
     """The attributes, out of those of a layer, that its function needs."""
-    return tuple(name for name in names if counts(name))
+    return tuple(name for name in names if affects_function(name))
 
 
-def counts(name: str) -> bool:
+def affects_function(name: str) -> bool:
     """Whether the function of a layer depends on an attribute."""
     return not (
         name in BOOKKEEPING
@@ -145,13 +145,13 @@ def counts(name: str) -> bool:
     )
 
 
-def entries_of(settings: dict[Any, Any]) -> list[tuple[Any, Any]]:
+def relevant_entries(settings: dict[Any, Any]) -> list[tuple[Any, Any]]:
     """The entries of a dictionary, as the attribute of a layer, that count."""
     return [(key, value) for key, value in settings.items() if key != _LAZY]
 
 
 @functools.cache
-def is_users(kind: Any) -> bool:
+def is_user_defined(kind: Any) -> bool:
     """Whether a class is neither Keras's nor a framework's."""
     if kind is types.SimpleNamespace:
         return True

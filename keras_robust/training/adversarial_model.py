@@ -15,19 +15,19 @@ from keras_robust.classifier.graph import shows_graph
 from keras_robust.messages import shown
 from keras_robust.training import arguments as checks
 from keras_robust.training.array_checks import check_arrays
-from keras_robust.training.augmentation import front_of
+from keras_robust.training.augmentation import front_to_draw
 from keras_robust.training.batch_attack import Batch
 from keras_robust.training.batch_attack import BatchAttack
-from keras_robust.training.fitting import Follower
+from keras_robust.training.fitting import EpochCallback
 from keras_robust.training.fitting import arguments_by_name
-from keras_robust.training.fitting import with_callback
+from keras_robust.training.fitting import prepend_callback
 from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.inner_model import check_own_methods
 from keras_robust.training.robust_metrics import RobustMetrics
 from keras_robust.training.schedules import EpsilonClock
 from keras_robust.training.source_checks import FINDINGS
 from keras_robust.training.source_checks import BatchChecks
-from keras_robust.training.source_checks import SourceWatch
+from keras_robust.training.source_checks import BatchInspector
 from keras_robust.training.source_checks import StepContext
 from keras_robust.training.tasks import OTHER
 
@@ -139,9 +139,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self._test_attack = self._prepared(
             validation_attack or attack, "validation_attack"
         )
-        self._front = front_of(
-            model, self._train_attack.classifier, augmentation
-        )
+        self._front = front_to_draw(self._train_attack.classifier, augmentation)
         checks.check_front(self._front, self._train_attack)
         checks.check_schedule(epsilon_schedule, self._train_attack)
         self._clock = None
@@ -149,7 +147,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
             self._clock = EpsilonClock(self, epsilon_schedule)
         self._seed_generator = keras.random.SeedGenerator(attack.seed)
         self._batch_checks = BatchChecks()
-        self._watch = SourceWatch()
+        self._inspector = BatchInspector()
         self._robust: RobustMetrics | None = None
         self._evaluating = False
         self.built = True
@@ -279,8 +277,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         if attack is not None:
             batch_attack = self._prepared(attack, "attack")
         batch = batch_attack.batch(x, y)
-        moved = batch_attack.run(batch, self._seed_generator)
-        return batch_attack.classifier.join(x, moved)
+        perturbed = batch_attack.run(batch, self._seed_generator)
+        return batch_attack.classifier.join(x, perturbed)
 
     def attacked_batch(self, data: Any) -> tuple[Any, Any]:
         """What a training step trains on, and what it found out.
@@ -301,14 +299,14 @@ class AdversarialModel(backend.Trainer, keras.Model):
         if front is not None:
             value_range = attack.attack.value_range
             batch = batch._replace(image=front.draw(batch.image, value_range))
-        moved = attack.run(batch, self._seed_generator, epsilon, front)
+        perturbed = attack.run(batch, self._seed_generator, epsilon, front)
         first = self._batch_checks.is_first
-        findings |= attack.movement(batch, moved, first, epsilon, front)
+        findings |= attack.movement(batch, perturbed, first, epsilon, front)
         self._note(findings, attack, batch, "train")
         if front is None:
-            x = attack.classifier.join(x, moved)
+            x = attack.classifier.join(x, perturbed)
         else:
-            x = {_DRAWN: moved, _HELD: batch.held}
+            x = {_DRAWN: perturbed, _HELD: batch.held}
         y = attack.safe_labels(batch)
         data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         return data, {FINDINGS: self._batch_checks.result()}
@@ -326,7 +324,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         step: str,
     ) -> None:
         """Adds findings to those of the epoch."""
-        self._watch.context[step] = StepContext(
+        self._inspector.context[step] = StepContext(
             value_range=attack.attack.value_range,
             num_classes=attack.num_classes(batch),
             replicas=self._replicas,
@@ -353,12 +351,12 @@ class AdversarialModel(backend.Trainer, keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         attack = self._test_attack
         batch = attack.batch(x, y)
-        moved = attack.run(batch, self._seed_generator)
+        perturbed = attack.run(batch, self._seed_generator)
         findings = attack.findings(batch)
         first = self._batch_checks.is_first
-        findings |= attack.movement(batch, moved, first)
+        findings |= attack.movement(batch, perturbed, first)
         self._note(findings, attack, batch, "test")
-        x, y = attack.classifier.join(x, moved), attack.safe_labels(batch)
+        x, y = attack.classifier.join(x, perturbed), attack.safe_labels(batch)
         known = [*self.variables, *self.metrics_variables]
         mapping = [(variable, variable.value) for variable in known]
         # Metrics of the clean loss must not see this one.
@@ -370,11 +368,11 @@ class AdversarialModel(backend.Trainer, keras.Model):
         robust = self._compiled_robust_metrics()
         # As the trainer of Keras does with the clean loss.
         loss = ops.cast(loss, "float32") * float(self._replicas)
-        robust.loss.tell(loss, ops.shape(batch.image)[0])
+        robust.loss.add(loss, ops.shape(batch.image)[0])
         robust.update(y, outputs, sample_weight)
         robust.classifies = batch.task != OTHER
         if robust.classifies:
-            robust.accuracy.tell(attack.is_right(batch, outputs))
+            robust.accuracy.add(attack.is_right(batch, outputs))
         logs = robust.results()
         return {**logs, FINDINGS: self._batch_checks.result()}
 
@@ -388,7 +386,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         is_old = self.train_function is not None and not force
         super().make_train_function(force)
         if not is_old:
-            self.train_function = self._watch.watched(
+            self.train_function = self._inspector.wrap(
                 self.train_function, "train"
             )
 
@@ -397,7 +395,9 @@ class AdversarialModel(backend.Trainer, keras.Model):
         is_old = self.test_function is not None and not force
         super().make_test_function(force)
         if not is_old:
-            self.test_function = self._watch.watched(self.test_function, "test")
+            self.test_function = self._inspector.wrap(
+                self.test_function, "test"
+            )
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; every source of data is checked."""
@@ -406,23 +406,23 @@ class AdversarialModel(backend.Trainer, keras.Model):
         held_out = given.get("validation_data")
         if isinstance(held_out, tuple) and len(held_out) > 1:
             self._check(held_out[0], held_out[1], self._test_attack)
-        given["callbacks"] = with_callback(
-            given.get("callbacks"), Follower(self._watch, self._clock)
+        given["callbacks"] = prepend_callback(
+            given.get("callbacks"), EpochCallback(self._inspector, self._clock)
         )
-        self._watch.begin()
+        self._inspector.reset()
         return super().fit(**given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on clean and on attacked inputs."""
         # Inside `fit`, the last steps of the epoch come first.
-        self._watch.look()
+        self._inspector.check()
         given = arguments_by_name(keras.Model.evaluate, self, args, kwargs)
         if not given.get("kwargs"):
             self._check(given.get("x"), given.get("y"), self._test_attack)
         self._evaluating = True
         try:
             result = super().evaluate(*args, **kwargs)
-            self._watch.look()
+            self._inspector.check()
             return result
         finally:
             self._evaluating = False
@@ -431,16 +431,16 @@ class AdversarialModel(backend.Trainer, keras.Model):
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`."""
         checks.check_counts_steps(self._clock)
-        self._watch.begin()
+        self._inspector.reset()
         logs = super().train_on_batch(*args, **kwargs)
-        self._watch.look()
+        self._inspector.check()
         return logs
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_on_batch`, with metrics on attacked inputs."""
-        self._watch.begin()
+        self._inspector.reset()
         logs = super().test_on_batch(*args, **kwargs)
-        self._watch.look()
+        self._inspector.check()
         return logs
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -501,12 +501,12 @@ class AdversarialModel(backend.Trainer, keras.Model):
         choice = {k: value for k, value in choice.items() if value is not None}
         if choice:
             attack = attack.replace(**choice)
-        checks.check_attack(attack, name, self.model)
-        prepared = BatchAttack(
+        batch_attack = BatchAttack(
             self.model, attack, lambda: self._loss_parts, self._own_loss
         )
-        prepared.check_noise()
-        return prepared
+        checks.check_one_for_all(batch_attack, name)
+        batch_attack.check_noise()
+        return batch_attack
 
     def _check(self, x: Any, y: Any, attack: BatchAttack) -> None:
         if self.compiled:

@@ -9,7 +9,6 @@ import numpy as np
 from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
-from keras_robust.classifier import Classifier
 from keras_robust.classifier.head import find_head
 from keras_robust.messages import shown
 
@@ -125,24 +124,18 @@ def check_kind(attack: Any, name: str) -> None:
         )
 
 
-def check_attack(attack: GradientAttack, name: str, model: Any) -> None:
-    """Checks that an attack says nothing for each example.
+def check_one_for_all(batch_attack: Any, name: str) -> None:
+    """Checks that an attack has the same settings for all examples.
 
     Args:
-        attack: A PGD or FGSM attack.
+        batch_attack: A `BatchAttack`.
         name: What to call it in errors.
-        model: The model that it attacks.
 
     Raises:
-        ValueError: If it does: batches of training have no fixed rows.
+        ValueError: If it has one for each example: a row of a training batch
+            is a different example in every step.
     """
-    classifier = Classifier.of(
-        model,
-        from_logits=attack.from_logits,
-        attacked=attack.attacked,
-        output=attack.output,
-    )
-    attack = attack.resolve(classifier)
+    attack, classifier = batch_attack.attack, batch_attack.classifier
     shape = classifier.input_shape
     rank = None if shape is None else 1 + len(shape)
     values = {

@@ -18,13 +18,13 @@ from keras_robust.classifier.graph_run import GraphRun
 from keras_robust.classifier.graph_run import training_argument
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.inputs import Held
-from keras_robust.training.front_layers import Walk
-from keras_robust.training.front_layers import changes_units
-from keras_robust.training.front_layers import draws_something
-from keras_robust.training.front_layers import identities
+from keras_robust.training.front_layers import Chain
+from keras_robust.training.front_layers import chains_in_front
+from keras_robust.training.front_layers import is_random
+from keras_robust.training.front_layers import layer_ids
 from keras_robust.training.front_layers import random_image_layers
-from keras_robust.training.front_layers import units
-from keras_robust.training.front_layers import walks_in_front
+from keras_robust.training.front_layers import rescales
+from keras_robust.training.front_layers import scale_and_offset
 
 
 def search_front(
@@ -45,21 +45,12 @@ def search_front(
     if not shows_graph(model):
         return None, refused
     try:
-        walks = list(walks_in_front(model, classifier.inputs.tensor, refused))
+        chains = list(chains_in_front(model, classifier.inputs.tensor, refused))
     except (AttributeError, ValueError):
         return None, refused
     # The last of them; of a nested model that is over there, behind it.
-    kept = [walk for walk in walks if walk.draws]
+    kept = [chain for chain in chains if chain.draws]
     return Front(classifier, kept[-1]) if kept else None, refused
-
-
-def find_front(classifier: Classifier) -> "Front | None":
-    """The `Front` of a model; see `search_front`.
-
-    Args:
-        classifier: The `Classifier` of the model.
-    """
-    return search_front(classifier)[0]
 
 
 class Front:
@@ -67,18 +58,18 @@ class Front:
 
     Args:
         classifier: The `Classifier` of the whole model.
-        walk: Where its random layers end.
+        chain: Where its random layers end.
 
     Attributes:
         layers: The layers in front, in order.
         entry: `Entry` where the network behind them begins.
     """
 
-    def __init__(self, classifier: Classifier, walk: Walk) -> None:
+    def __init__(self, classifier: Classifier, chain: Chain) -> None:
         self.classifier = classifier
-        self.layers = walk.layers
-        self.entry = walk.entry
-        self._scaling = [layer for layer in walk.layers if changes_units(layer)]
+        self.layers = chain.layers
+        self.entry = chain.entry
+        self._scaling = [layer for layer in chain.layers if rescales(layer)]
         model = classifier.model
         tensor = classifier.inputs.tensor
         self._attacked = next(
@@ -114,7 +105,7 @@ class Front:
             h = layer(h, **training_argument(layer, True))
         h = ops.cast(h, "float32")
         for layer in reversed(self._scaling):
-            scale, offset = units(layer)
+            scale, offset = scale_and_offset(layer)
             h = (h - offset) / scale
         low, high = value_range
         return ops.stop_gradient(ops.clip(h, low, high))
@@ -122,7 +113,7 @@ class Front:
     def _into(self, x: Tensor) -> Tensor:
         """A drawn image in the units of the network behind."""
         for layer in self._scaling:
-            scale, offset = units(layer)
+            scale, offset = scale_and_offset(layer)
             x = x * scale + offset
         return ops.cast(x, self.entry.tensor.dtype)
 
@@ -221,16 +212,15 @@ def plain_logits(front: Front, classifier: Classifier | None = None) -> Any:
     return front.outputs(loss).logits(takes_log)
 
 
-def front_of(
-    model: Any, classifier: Classifier, augmentation: str | None
+def front_to_draw(
+    classifier: Classifier, augmentation: str | None
 ) -> Front | None:
-    """What is in front of a model that is trained, if it is to be drawn.
+    """The random layers that a training step draws before its attack.
 
-    Warns of random layers that change images which are attacked already.
+    Warns of random layers that change images after the attack instead.
 
     Args:
-        model: The plain model.
-        classifier: Its `Classifier`.
+        classifier: The `Classifier` of the model.
         augmentation: As in `AdversarialModel`.
     """
     front, refused = search_front(classifier)
@@ -239,13 +229,15 @@ def front_of(
         front, drawn, refused = (
             None,
             (),
-            [*filter(draws_something, drawn), *refused],
+            [*filter(is_random, drawn), *refused],
         )
-    known = identities(drawn)
+    known = layer_ids(drawn)
     found = [
-        layer for layer in random_image_layers(model) if id(layer) not in known
+        layer
+        for layer in random_image_layers(classifier.model)
+        if id(layer) not in known
     ]
-    inside = identities(found)
+    inside = layer_ids(found)
     found += [layer for layer in refused if id(layer) not in inside]
     if found:
         names = [layer.name for layer in found]

@@ -14,7 +14,6 @@ from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.compiled_objective import CompiledObjective
 from keras_robust.attacks.compiled_objective import RawOutputs
-from keras_robust.attacks.compiled_objective import soft_log_odds
 from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
@@ -29,6 +28,8 @@ from keras_robust.classifier.inputs import Held
 from keras_robust.messages import shown
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
+from keras_robust.training.objectives import ClassObjective
+from keras_robust.training.objectives import SoftObjective
 from keras_robust.training.source_checks import image_findings
 from keras_robust.training.source_checks import label_findings
 from keras_robust.training.source_checks import looks_probable
@@ -227,7 +228,7 @@ class BatchAttack:
         """
         attack = attack or self.attack
         objective, labels = self.objective(batch, front)
-        moved = attack.perturb(
+        perturbed = attack.perturb(
             self.classifier,
             batch.image,
             labels,
@@ -237,8 +238,8 @@ class BatchAttack:
             epsilon=epsilon,
         )
         if front is None and self.classifier.integer_input:
-            moved = _whole(attack, batch.image, moved, epsilon)
-        return moved
+            perturbed = _to_integers(attack, batch.image, perturbed, epsilon)
+        return perturbed
 
     def objective(
         self, batch: Batch, front: Front | None = None
@@ -294,13 +295,15 @@ class BatchAttack:
                 "classes, the model must be compiled with a loss. Received: a "
                 "model without one"
             )
-        outputs = self._raw(front, loss)
+        outputs = self._raw_outputs(front, loss)
         kind = CompiledObjective
         if batch.task != OTHER and len(loss.parts) == 1:
             kind = ClassObjective
         return kind(outputs, loss, self.given.targeted), batch.y
 
-    def _raw(self, front: Front | None, loss: CompiledLoss) -> RawOutputs:
+    def _raw_outputs(
+        self, front: Front | None, loss: CompiledLoss
+    ) -> RawOutputs:
         if front is not None:
             return front.outputs(loss)
         return RawOutputs(self.classifier, loss)
@@ -326,7 +329,7 @@ class BatchAttack:
                 "numbers of classes; loss='compiled' takes all that the "
                 "model's own loss takes. Received: labels of another kind"
             )
-        outputs = self._raw(front, self._any_loss())
+        outputs = self._raw_outputs(front, self._any_loss())
         sign = -1.0 if self.given.targeted else 1.0
 
         def objective(
@@ -404,7 +407,7 @@ class BatchAttack:
     def movement(
         self,
         batch: Batch,
-        moved: Any,
+        perturbed: Any,
         is_first: Any,
         epsilon: Any = None,
         front: Front | None = None,
@@ -413,7 +416,7 @@ class BatchAttack:
 
         Args:
             batch: What was attacked.
-            moved: Its attacked images.
+            perturbed: Its attacked images.
             is_first: Bool tensor, whether this is the first batch.
             epsilon: Radius of the batch, or `None` for the attack's.
             front: See `run`.
@@ -424,7 +427,10 @@ class BatchAttack:
         measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
         hides = attack.random_start or attack.keep_best or attack.early_stop
         if not hides:
-            return {"measured": measured, "moved": _differs(batch.image, moved)}
+            return {
+                "measured": measured,
+                "moved": _any_difference(batch.image, perturbed),
+            }
         # One step from the image itself shows it, for one batch.
         one = attack.replace(
             random_start=False,
@@ -435,7 +441,7 @@ class BatchAttack:
         )
         told = ops.cond(
             is_first,
-            lambda: _differs(
+            lambda: _any_difference(
                 batch.image, self.run(batch, None, None, front, one)
             ),
             lambda: ops.ones((), "float32"),
@@ -443,68 +449,22 @@ class BatchAttack:
         return {"measured": ops.cast(is_first, "float32"), "moved": told}
 
 
-def _differs(first: Tensor, second: Tensor) -> Tensor:
+def _any_difference(first: Tensor, second: Tensor) -> Tensor:
     return ops.cast(ops.any(ops.not_equal(first, second)), "float32")
 
 
-def _whole(
-    attack: GradientAttack, center: Tensor, moved: Tensor, epsilon: Any
+def _to_integers(
+    attack: GradientAttack, center: Tensor, perturbed: Tensor, epsilon: Any
 ) -> Tensor:
     """Whole numbers, as a model with an integer Input takes them."""
-    delta = moved - center
+    delta = perturbed - center
     towards = center + ops.sign(delta) * ops.floor(ops.abs(delta))
     if np.ndim(attack.epsilon):
         return towards
     radius = attack.epsilon if epsilon is None else epsilon
-    nearest = ops.round(moved)
+    nearest = ops.round(perturbed)
     low, high = attack.value_range
     nearest = ops.clip(nearest, low, high)
     norm = attack.ball.norm(nearest - center)
     inside = norm <= radius * (1 + 1e-6)
     return ops.where(per_example(inside, center), nearest, towards)
-
-
-class SoftObjective:
-    """Log-odds of one-hot labels, cross-entropy of soft ones, to climb.
-
-    Args:
-        logits: `(x, draw, held) -> (N, C)`.
-        targeted: Whether the labels are to be reached.
-    """
-
-    def __init__(self, logits: Any, targeted: bool) -> None:
-        self.logits = logits
-        self.targeted = targeted
-
-    def prepared(self) -> Any:
-        """A context for many calls with the same weights."""
-        return LabelObjective(self.logits, None, False).prepared()
-
-    def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
-        """Values `(N,)` to increase at `x`, and where the goal is reached."""
-        y = inputs["y"]
-        logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
-        values = soft_log_odds(y, logits)
-        hit = is_predicted(ops.cast(ops.argmax(y, axis=-1), "int32"), logits)
-        if self.targeted:
-            return -values, hit
-        return values, ops.logical_not(hit)
-
-
-class ClassObjective(CompiledObjective):
-    """The compiled loss of class labels; a wrong class is a success."""
-
-    def success(self, inputs: dict[str, Any], found: list[Any]) -> Any:
-        """Where the label is not predicted, or with `targeted` is."""
-        (part,), (raw,) = self.loss.parts, found
-        y = self.loss.labels(inputs["y"], part)
-        is_column = len(y.shape) == 1 or y.shape[-1] == 1
-        logits = as_logits(raw.values, raw.kind is None and _is_unit(raw))
-        labels = ops.reshape(y, (-1,)) if is_column else ops.argmax(y, axis=-1)
-        hit = is_predicted(ops.cast(labels, "int32"), logits)
-        return hit if self.targeted else ops.logical_not(hit)
-
-
-def _is_unit(raw: Any) -> bool:
-    """Whether one probability stands for two classes."""
-    return raw.values.shape[-1] == 1

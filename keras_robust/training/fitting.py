@@ -7,20 +7,22 @@ from typing import Any
 import keras
 
 from keras_robust.training.schedules import EpsilonClock
-from keras_robust.training.source_checks import SourceWatch
+from keras_robust.training.source_checks import BatchInspector
 
 
-class Follower(keras.callbacks.Callback):
+class EpochCallback(keras.callbacks.Callback):
     """Tells a schedule of epochs, and looks at the last steps of each.
 
     Args:
-        watch: The model's `SourceWatch`.
+        watch: The model's `BatchInspector`.
         clock: The model's `EpsilonClock`, or `None`.
     """
 
-    def __init__(self, watch: SourceWatch, clock: EpsilonClock | None) -> None:
+    def __init__(
+        self, watch: BatchInspector, clock: EpsilonClock | None
+    ) -> None:
         super().__init__()
-        self._watch = watch
+        self._inspector = watch
         self._clock = clock
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -39,12 +41,12 @@ class Follower(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Counts epochs; before callbacks that save weights."""
-        self._watch.look()
+        self._inspector.check()
         if self._clock is not None:
             self._clock.end_epoch()
 
 
-def with_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
+def prepend_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
     """What `fit` takes as callbacks, with one more in front.
 
     Args:

@@ -79,11 +79,11 @@ def random_image_layers(model: Any) -> list[Any]:
         for layer in model._flatten_layers(include_self=False)
         if isinstance(layer, _RANDOM)
     ]
-    inner = identities(found, include_self=False)
+    inner = layer_ids(found, include_self=False)
     return [layer for layer in found if id(layer) not in inner]
 
 
-def identities(
+def layer_ids(
     some: Iterable[keras.Layer], include_self: bool = True
 ) -> set[int]:
     """Identities of layers and of all layers inside them.
@@ -99,12 +99,12 @@ def identities(
     }
 
 
-def draws_something(layer: Any) -> bool:
+def is_random(layer: Any) -> bool:
     """Whether a layer that is read first draws anything."""
     if is_random_image_layer(layer):
         return True
     if isinstance(layer, layers.Pipeline):
-        return any(draws_something(inner) for inner in layer.layers)
+        return any(is_random(inner) for inner in layer.layers)
     name = type(layer).__name__
     if any(part in name for part in _OF_THE_NETWORK):
         return False
@@ -113,8 +113,8 @@ def draws_something(layer: Any) -> bool:
     return ours and not layer.weights and bool(layer.variables)
 
 
-def changes_units(layer: Any) -> bool:
-    """Whether a layer is `x * scale + offset`, as `units` gives it."""
+def rescales(layer: Any) -> bool:
+    """Whether a layer is `x * scale + offset`, as `scale_and_offset` gives it."""
     if type(layer) is layers.Rescaling:
         one = np.ndim(layer.scale) == np.ndim(layer.offset) == 0
         return one or keras.config.image_data_format() == "channels_last"
@@ -127,7 +127,7 @@ def changes_units(layer: Any) -> bool:
     return False
 
 
-def units(layer: Any) -> tuple[Any, Any]:
+def scale_and_offset(layer: Any) -> tuple[Any, Any]:
     """Scale and offset of a layer that changes the units of pixels."""
     if type(layer) is layers.Rescaling:
         pair = layer.scale, layer.offset
@@ -136,14 +136,14 @@ def units(layer: Any) -> tuple[Any, Any]:
     return 1 / spread, -layer.mean / spread
 
 
-def _pieces(layer: keras.Layer) -> list[keras.Layer]:
+def _sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layers that a layer is a chain of; otherwise itself."""
     if type(layer) in (layers.Pipeline, keras.Sequential):
-        return [piece for part in layer.layers for piece in _pieces(part)]
+        return [piece for part in layer.layers for piece in _sublayers(part)]
     return [layer]
 
 
-def _front_pieces(
+def _front_sublayers(
     layer: keras.Layer, tensor: keras.KerasTensor
 ) -> list[keras.Layer] | None:
     """What to run in place of a layer in front.
@@ -156,24 +156,26 @@ def _front_pieces(
         Layers, of which each draws, changes units in a known way, or neither;
         `None` for a layer that is none of these.
     """
-    for pieces in (_pieces(layer), [layer]):
-        if _may_stand_in_front(pieces, tensor.shape):
+    for pieces in (_sublayers(layer), [layer]):
+        if _are_front_layers(pieces, tensor.shape):
             return pieces
     return None
 
 
-def _may_stand_in_front(pieces: list[keras.Layer], shape: Shape) -> bool:
+def _are_front_layers(pieces: list[keras.Layer], shape: Shape) -> bool:
     # A layer that is tried out may fail in ways of its own.
     try:
         with keras.StatelessScope():
             for i, piece in enumerate(pieces):
-                known = type(piece) in _PASSING or changes_units(piece)
+                known = type(piece) in _PASSING or rescales(piece)
                 if not known and not (
-                    draws_something(piece) and _keeps_images(piece, shape)
+                    is_random(piece) and _keeps_images(piece, shape)
                 ):
                     return False
                 if i + 1 < len(pieces):
-                    shape = _inferred(piece, _probe(piece, shape)).shape
+                    shape = _inference_output(
+                        piece, _random_input(piece, shape)
+                    ).shape
     except Exception:
         return False
     return True
@@ -185,13 +187,13 @@ def _keeps_images(layer: keras.Layer, shape: Shape) -> bool:
     One that does more, such as a rescaling, would change units in a way that
     nothing here can undo.
     """
-    image = _probe(layer, shape)
+    image = _random_input(layer, shape)
     moves = isinstance(layer, layers.RandomCrop)
     if moves:
         # Each image of one value, wherever its pixels go.
         first = (slice(None), *(slice(1) for _ in shape[1:]))
         image = np.broadcast_to(image[first], image.shape).copy()
-    found = _inferred(layer, image)
+    found = _inference_output(layer, image)
     if moves and len(found) == len(image):
         found = found.reshape((len(image), -1))
         image = image.reshape((len(image), -1))[:, :1]
@@ -201,7 +203,7 @@ def _keeps_images(layer: keras.Layer, shape: Shape) -> bool:
     return bool((np.abs(found - image) <= rounding).all())
 
 
-def _probe(layer: keras.Layer, shape: Shape) -> np.ndarray:
+def _random_input(layer: keras.Layer, shape: Shape) -> np.ndarray:
     """Random values that a layer can take."""
     sizes = [size or _PROBE_SIZE for size in shape]
     values = np.random.default_rng(0).random(sizes).astype("float32")
@@ -210,14 +212,14 @@ def _probe(layer: keras.Layer, shape: Shape) -> np.ndarray:
     return np.round(values * 100)
 
 
-def _inferred(layer: keras.Layer, image: np.ndarray) -> np.ndarray:
+def _inference_output(layer: keras.Layer, image: np.ndarray) -> np.ndarray:
     """What a layer gives in inference mode, as a float32 array."""
     value = ops.cast(ops.convert_to_tensor(image), layer.compute_dtype)
     value = layer(value, **training_argument(layer, False))
     return ops.convert_to_numpy(ops.cast(value, "float32"))
 
 
-class Walk(NamedTuple):
+class Chain(NamedTuple):
     """How far from an input a chain of layers in front goes.
 
     Attributes:
@@ -233,9 +235,9 @@ class Walk(NamedTuple):
     is_whole: bool = False
 
 
-def walks_in_front(
+def chains_in_front(
     model: keras.Model, tensor: keras.KerasTensor, refused: list[keras.Layer]
-) -> Iterator[Walk]:
+) -> Iterator[Chain]:
     """Every point that a chain of layers in front of a model comes to.
 
     Args:
@@ -265,16 +267,16 @@ def walks_in_front(
             or len(node.outputs) != 1
         ):
             operations = [node.operation for node in readers.values()]
-            refused += [layer for layer in operations if draws_something(layer)]
+            refused += [layer for layer in operations if is_random(layer)]
             return
         layer, following = node.operation, node.outputs[0]
         if shows_graph(layer):
             inner = None
             if not len(layer.outputs) == len(layer.inputs) == 1:
                 return
-            for inner in walks_in_front(layer, layer.inputs[0], refused):
+            for inner in chains_in_front(layer, layer.inputs[0], refused):
                 path = (tensor, *inner.entry.path)
-                yield Walk(
+                yield Chain(
                     (*before, *inner.layers),
                     Entry(inner.entry.tensor, path),
                     inner.draws,
@@ -283,12 +285,12 @@ def walks_in_front(
                 return
             before, draws = (*before, *inner.layers), inner.draws
         else:
-            pieces, draws = _front_pieces(layer, tensor), draws_something(layer)
+            pieces, draws = _front_sublayers(layer, tensor), is_random(layer)
             if pieces is None:
                 if draws:
                     refused.append(layer)
                 return
             before = (*before, *pieces)
         is_whole = id(following) in outputs
-        yield Walk(before, Entry(following), draws, is_whole)
+        yield Chain(before, Entry(following), draws, is_whole)
         tensor = following

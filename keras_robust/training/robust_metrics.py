@@ -31,7 +31,7 @@ class RobustMetric(keras.metrics.Metric):
         direction = getattr(metric, "_direction", None)
         if direction is not None:
             self._direction = direction
-        self.is_awake = False
+        self.is_active = False
         # Some metrics make their variables in the first update.
         self.is_ready = False
 
@@ -39,7 +39,7 @@ class RobustMetric(keras.metrics.Metric):
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
         """As the metric; nothing while Keras sorts metrics by outputs."""
-        if self.is_awake:
+        if self.is_active:
             self.metric.update_state(y_true, y_pred, sample_weight)
             self.is_ready = True
 
@@ -53,7 +53,7 @@ class RobustMetric(keras.metrics.Metric):
             self.metric.reset_state()
 
 
-class _Told(keras.metrics.Mean):
+class _ManualMean(keras.metrics.Mean):
     """A mean of numbers that are told, not computed from outputs."""
 
     def __init__(self, name: str, direction: Any) -> None:
@@ -63,10 +63,10 @@ class _Told(keras.metrics.Mean):
     def update_state(
         self, values: Any, outputs: Any = None, sample_weight: Any = None
     ) -> None:
-        """Nothing: see `tell`."""
+        """Nothing: see `add`."""
         del values, outputs, sample_weight
 
-    def tell(self, values: Any, weight: Any = None) -> None:
+    def add(self, values: Any, weight: Any = None) -> None:
         """Adds numbers to the mean."""
         super().update_state(values, weight)
 
@@ -199,8 +199,8 @@ class RobustMetrics:
         output_names: list[str] | None,
     ) -> None:
         self.is_single = not keras.tree.is_nested(structure)
-        self.loss = _Told(LOSS, "down")
-        self.accuracy = _Told(ACCURACY, "up")
+        self.loss = _ManualMean(LOSS, "down")
+        self.accuracy = _ManualMean(ACCURACY, "up")
         # Whether labels are of classes, known once a batch was seen.
         self.classifies = False
         self._copies: list[RobustMetric] = []
@@ -215,7 +215,7 @@ class RobustMetrics:
                 holder, metrics, weighted_metrics, structure
             )
         for copied in self._copies:
-            copied.is_awake = True
+            copied.is_active = True
         told = [self.accuracy, self.loss]
         if self.is_single and any(c.name == ACCURACY for c in self._copies):
             told = [self.loss]

@@ -148,7 +148,7 @@ class StepContext(NamedTuple):
     rank: int
 
 
-class SourceWatch:
+class BatchInspector:
     """Reads findings of steps, and raises what arrays are refused with.
 
     Attributes:
