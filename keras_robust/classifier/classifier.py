@@ -29,9 +29,10 @@ from keras_robust.classifier.scaling import shown_range
 from keras_robust.classifier.views import layer_view
 from keras_robust.classifier.views import representation_view
 
-# No attack looks at this draw of a randomized model.
+# The draw of a randomized model's noise for predictions. Attacks count their
+# draws from 0 and never reach it.
 PREDICTION_DRAW = 1_000_000
-# Real inputs on which the fast way is compared with the model's own.
+# Inputs on which the rewritten logits are compared with the model's outputs.
 PROOF_EXAMPLES = 8
 
 T = TypeVar("T")
@@ -41,18 +42,19 @@ class Classifier:
     """A Keras model as attacks, evaluation and training see it.
 
     The one place that knows a model's inputs, outputs, scaling, number of
-    classes, last activation, representation and randomness. What attacks climb
-    are its `logits`, which may be a faster rewriting of the model; what is
-    reported are `predict_labels`, the answers of the model itself.
+    classes, last activation, representation and randomness. Attacks
+    differentiate `logits`, which may be a faster equivalent of the model.
+    Reports use `predict_labels`, which calls the model itself.
 
-    Made by `Classifier.of`, which keeps compiled functions for as long as the
-    structure of the model stays the same.
+    Create one by `Classifier.of`. Classifiers of one model share compiled
+    functions for as long as the structure of the model stays the same.
 
     Attributes:
         model: The plain Keras model.
         inputs: Which of its inputs is attacked.
-        from_logits: As given.
-        output: As given.
+        from_logits: As given to `of`.
+        attacked: As given to `of`.
+        output: As given to `of`.
         logits: `(x, draw=None, held=None) -> (N, C)` float32 logits, C >= 2,
             in inference mode, differentiable.
         outputs: `(x, draw=None, held=None)` to the model's own output.
@@ -61,7 +63,7 @@ class Classifier:
     def __init__(
         self, model: keras.Model, options: Options, parts: Parts
     ) -> None:
-        """Not to be called; see `of`."""
+        """Use `Classifier.of` instead."""
         self.model = model
         self.from_logits = options.from_logits
         self.attacked = options.attacked
@@ -81,27 +83,28 @@ class Classifier:
         output: str | int | None = None,
         scaling: Any = None,
     ) -> "Classifier":
-        """The classifier of a model.
+        """Creates the classifier of a model.
 
         Args:
-            model: A built Keras model; of an `AdversarialModel` the model
-                inside it. A `Classifier` is returned as it is, or with the
-                options that are given here in place of its own.
-            from_logits: `None` to find out, `True` if the output is logits,
-                `False` if it is probabilities (their logarithm is taken where
-                the model does not show its activation).
+            model: A built Keras model, or an `AdversarialModel`, whose inner
+                model is taken. A `Classifier` keeps its own options where
+                arguments here are `None`.
+            from_logits: `True` if the output is logits, `False` if it is
+                probabilities, `None` to read it off the last layer. Logarithms
+                of probabilities are taken if the last activation is not found.
             attacked: Name or position of the input to perturb; `None` for the
                 only one.
             output: Name or position of the output that classifies; `None` for
                 the only one.
-            scaling: What pixels the model takes where images are in [0, 1],
-                see `Scaling`; `None` for what they are.
+            scaling: How images in [0, 1] are scaled for the model, see
+                `Scaling`; `None` to pass them unchanged.
 
         Returns:
             `Classifier`.
 
         Raises:
-            ValueError: If it is no built Keras model, or has no such input.
+            ValueError: If the model is not a built Keras model, or has no such
+                input.
         """
         options = Options(from_logits, attacked, output, scaling)
         if isinstance(model, cls):
@@ -126,8 +129,8 @@ class Classifier:
             jit_compile: `"auto"`, `True` or `False`, as in `PGDAttack`.
 
         Returns:
-            The same; `False` for `"auto"` where a layer says that it cannot
-            be compiled, as Keras does.
+            The argument; but `False` for `"auto"` if a layer of the model has
+            `supports_jit=False`, as in Keras.
         """
         if jit_compile == "auto" and self._parts.uncompiled:
             return False
@@ -138,21 +141,22 @@ class Classifier:
         """The number of classes.
 
         Raises:
-            ValueError: If the model does not show it and no image was seen.
+            ValueError: If the graph of the model is hidden and `check` has not
+                seen inputs yet.
         """
         if self._parts.num_classes is None:
             width = self.outputs.width
             if width is None:
                 raise ValueError(
-                    "The number of classes of a model that does not show its "
-                    "output is known once it has seen images."
+                    "The number of classes of a model without a visible graph "
+                    "is known only after its first call on images."
                 )
             return max(width, 2)
         return self._parts.num_classes
 
     @property
     def input_shape(self) -> Shape | None:
-        """Shape of one attacked input, `None` where it is not shown."""
+        """Shape of one attacked input; `None` if the graph is hidden."""
         tensor = self.inputs.tensor
         return None if tensor is None else tuple(tensor.shape[1:])
 
@@ -164,15 +168,15 @@ class Classifier:
 
     @property
     def integer_input(self) -> bool:
-        """Whether the attacked Input takes integers."""
+        """Whether the attacked input has an integer dtype."""
         return self.inputs.takes_integers
 
     def value_range(self) -> tuple[float, float]:
-        """The range of pixels, as the front of the model shows it.
+        """The range of pixels, inferred from the first layers of the model.
 
         Returns:
-            (0, 255) where a `Rescaling` by 1/255 or 1/127.5 comes first, or
-            integers are taken; otherwise (0, 1).
+            (0, 255) if a `Rescaling` by 1/255 or 1/127.5 comes first or the
+            input has an integer dtype; otherwise (0, 1).
         """
         if self.outputs.scaling is not None:
             return (0.0, 1.0)
@@ -187,9 +191,12 @@ class Classifier:
         return self.inputs.join(x, image)
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
-        """`make()`, made once for each key while the structure is the same.
+        """The result of `make()`, cached until the model's structure changes.
 
-        What is made must not hold the model, or neither is ever dropped.
+        Args:
+            key: Hashable; the same key gives the same object.
+            make: Called without arguments. Its result must not hold a strong
+                reference to the model, or neither is ever freed.
         """
         cache = self._parts.cache
         if key not in cache:
@@ -202,41 +209,42 @@ class Classifier:
         return self.logits.prepared()
 
     def refresh(self, image: Any, held: Held | None = None) -> None:
-        """Forget compiled functions that do something else than the model now.
+        """Clears the cache if compiled functions no longer match the model.
 
-        Code of a user's own may read what is no part of the model's structure,
-        such as a global; so its outputs are computed once without compilation.
+        User code in the model may read what is not a part of its structure,
+        such as a global variable. So its outputs are computed once without
+        compilation, and compared.
 
         Args:
             image: Array or tensor `(N, ...)`, N >= 1.
-            held: The other inputs.
+            held: The inputs that are not attacked.
         """
         cache = self._parts.cache
         if not self._parts.runs_user_code or cache.get("randomized"):
             return
-        rows, others = self._few(image, held)
+        rows, others = self._proof_batch(image, held)
         if not compiled_matches(self, rows, others):
             cache.clear()
-            # What still differs draws by means that Keras does not know.
+            # Outputs that still differ are random, without Keras's control.
             if not compiled_matches(self, rows, others):
                 cache["randomized"] = True
 
     def check(self, image: Any, held: Held | None = None) -> int:
-        """Look at real inputs before anything expensive.
+        """Checks a model on real inputs, before anything expensive.
 
-        The shape must be that of the model's Input, the output that of a
-        classifier; where `logits` do not call the model, they are compared with
-        its own outputs, and given up where they differ.
+        Inputs must have the shape of the model's Input, outputs that of a
+        classifier. Logits that do not come from a plain call of the model are
+        compared with its outputs, and replaced by a plain call if they differ.
 
         Args:
             image: Array or tensor `(N, ...)`, N >= 1.
-            held: The other inputs.
+            held: The inputs that are not attacked.
 
         Returns:
             The number of classes.
 
         Raises:
-            ValueError: If something does not fit.
+            ValueError: If inputs or outputs are not as above.
         """
         self.check_shape(image)
         self._check_layers()
@@ -244,14 +252,14 @@ class Classifier:
         parts = self._parts
         if not self.logits.is_rewritten and parts.num_classes is not None:
             return parts.num_classes
-        rows, others = self._few(image, held)
+        rows, others = self._proof_batch(image, held)
         draw = ops.zeros((), "int32")
         inputs = {"x": rows, "draw": draw, "held": others}
         while True:
-            logits, outputs = self._computed_proof(inputs)
+            logits, outputs = self._proof_outputs(inputs)
             if self.logits.agrees_with(logits, outputs):
                 break
-            _, again = self._computed_proof(inputs)
+            _, again = self._proof_outputs(inputs)
             randomized = parts.cache.get("randomized", False)
             randomized |= not np.array_equal(again, outputs, equal_nan=True)
             self.logits.fall_back(self.model, rows, others, warn=not randomized)
@@ -263,7 +271,7 @@ class Classifier:
         return parts.num_classes
 
     def _check_layers(self) -> None:
-        """Refuse layers that cannot run in a frozen function."""
+        """Raises for layers that the backend cannot compile."""
         names = self._parts.lookups
         if names and not backend.runs_lookups:
             raise ValueError(
@@ -277,16 +285,18 @@ class Classifier:
 
         Args:
             image: Array or tensor `(N, ...)`.
-            name: What to call it in errors.
+            name: Name of the argument in errors.
 
         Raises:
-            ValueError: If they have another one.
+            ValueError: If they do not.
         """
         shape = tuple(image.shape)
         check_input_shape(self.input_shape, shape, name, self.model.name)
 
-    def _few(self, image: Any, held: Held | None) -> tuple[Tensor, Held]:
-        """A few real inputs as tensors, as many as compile best."""
+    def _proof_batch(
+        self, image: Any, held: Held | None
+    ) -> tuple[Tensor, Held]:
+        """The first few inputs as tensors, padded to a compiled size."""
         size = self.batch_size
         count = min(image.shape[0], size or PROOF_EXAMPLES)
         target = count
@@ -306,12 +316,12 @@ class Classifier:
 
         rows = ops.cast(take(image), "float32")
         if self.integer_input:
-            # The model cuts off what is not whole, and so proves nothing.
+            # The model truncates fractions, the rewritten logits round them.
             steps = 1.0 if self.outputs.scaling is None else 255.0
             rows = ops.round(rows * steps) / steps
         return rows, {key: take(value) for key, value in (held or {}).items()}
 
-    def _computed_proof(
+    def _proof_outputs(
         self, inputs: dict[str, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
         found = self._compiled_proof()(inputs)
@@ -342,8 +352,8 @@ class Classifier:
         Args:
             image: Array `(N, ...)`, N >= 1.
             batch_size: Int >= 1.
-            held: Dictionary of arrays, the other inputs.
-            draw: Which draw of a randomized model's noise.
+            held: Dictionary of arrays, the inputs that are not attacked.
+            draw: Int; which draw of a randomized model's noise.
 
         Returns:
             Float32 array `(N, ...)`.
@@ -391,10 +401,13 @@ class Classifier:
         held: Held | None = None,
         draw: int = PREDICTION_DRAW,
     ) -> np.ndarray:
-        """Logits from the model's own outputs; see `predict_outputs`.
+        """Logits, computed from the model's own outputs.
+
+        See `predict_outputs`.
 
         Returns:
-            Float32 array `(N, C)`, C >= 2: of probabilities their logarithms.
+            Float32 array `(N, C)`, C >= 2; logarithms of probabilities where
+            the model gives probabilities.
         """
         outputs = self.predict_outputs(image, batch_size, held, draw)
         return self.logits.from_outputs(outputs)
@@ -402,7 +415,7 @@ class Classifier:
     def predict_labels(
         self, image: Any, batch_size: int = 128, held: Held | None = None
     ) -> np.ndarray:
-        """The model's own answers; see `predict_outputs`.
+        """Labels predicted by the model itself; see `predict_outputs`.
 
         Returns:
             Int32 array `(N,)`.
@@ -413,14 +426,14 @@ class Classifier:
         return logits.argmax(-1).astype("int32")
 
     def is_randomized(self, image: Any, held: Held | None = None) -> bool:
-        """Whether two draws of the model's noise differ, found out once.
+        """Whether two draws of the model's noise differ, tested once.
 
         Args:
             image: Array or tensor `(N, ...)`, N >= 1.
-            held: The other inputs.
+            held: The inputs that are not attacked.
         """
 
-        def look() -> bool:
+        def outputs_differ() -> bool:
             few = ops.convert_to_numpy(image[:PROOF_EXAMPLES])
             kept = {k: v[:PROOF_EXAMPLES] for k, v in (held or {}).items()}
             first, second = (
@@ -433,10 +446,10 @@ class Classifier:
                 self, few, kept
             )
 
-        return self.once("randomized", look)
+        return self.once("randomized", outputs_differ)
 
     def layer_outputs(self, layer: str) -> Callable[..., Tensor]:
-        """The frozen outputs of a layer, `(x, draw=None, held=None)`."""
+        """Outputs of a layer in inference mode, `(x, draw=None, held=None)`."""
 
         def make() -> Callable[..., Tensor]:
             view = layer_view(self.model, layer, self.output)
@@ -444,7 +457,7 @@ class Classifier:
                 view, self.inputs, is_integer=self.integer_input
             )
             scale = self.outputs.scale
-            # The view has no other owner than this function.
+            # The default argument keeps the view alive.
             return lambda x, draw=None, held=None, view=view: frozen(
                 scale(x), draw, held
             )
@@ -459,7 +472,7 @@ class Classifier:
         )
 
     def fingerprint(self) -> str:
-        """A hash of all that the classifier's answers depend on."""
+        """A hash of everything that the predictions depend on."""
         return model_sha256(self.model, self._options)
 
 

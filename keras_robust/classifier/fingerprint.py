@@ -1,4 +1,4 @@
-"""Which function a model is, as a hash."""
+"""Hashes that tell whether two models compute the same function."""
 
 import functools
 import hashlib
@@ -16,12 +16,12 @@ from keras_robust.classifier.structure import affects_function
 from keras_robust.classifier.structure import is_user_defined
 from keras_robust.classifier.structure import relevant_entries
 
-# How far what a function reads is followed.
+# How deeply the values that a function reads are followed.
 _DEPTH = 6
 
 
 def weights_sha256(model: keras.Model) -> str:
-    """The SHA-256 of a model's weights, in their order.
+    """SHA-256 of a model's weights, in order.
 
     Args:
         model: A built Keras model.
@@ -37,31 +37,31 @@ def weights_sha256(model: keras.Model) -> str:
 
 
 def model_sha256(model: keras.Model, options: Any = None) -> str:
-    """The SHA-256 of a model's graph, settings and weights.
+    """SHA-256 of a model's graph, settings and weights.
 
     Args:
         model: A built Keras model.
-        options: What else affects_function, as plain values.
+        options: Other values to include.
 
     Returns:
-        Hexadecimal text; names of layers do not count, which differ from
+        Hexadecimal text. Names of layers are left out, since they differ from
         process to process.
     """
     digest = hashlib.sha256(weights_sha256(model).encode())
     digest.update(repr(_plain(options)).encode())
-    for line in _described(model):
+    for line in _description(model):
         digest.update(repr(line).encode())
     return digest.hexdigest()
 
 
-def _described(model: keras.Model) -> Iterator[Any]:
+def _description(model: keras.Model) -> Iterator[Any]:
     waiting, numbers = [model], {id(model): 0}
     while waiting:
         operation = waiting.pop(0)
         yield _class(type(operation))
         for key, value in sorted(vars(operation).items()):
             if affects_function(key):
-                yield key, _setting(value, waiting, numbers)
+                yield key, _described_setting(value, waiting, numbers)
         if shows_graph(operation):
             yield from _edges(operation, numbers)
 
@@ -83,7 +83,7 @@ def _edges(model: keras.Model, numbers: dict[int, int]) -> Iterator[Any]:
             yield numbers.get(id(node.operation)), arguments
 
 
-def _setting(
+def _described_setting(
     value: Any,
     waiting: list[keras.Operation],
     numbers: dict[int, int],
@@ -99,17 +99,19 @@ def _setting(
     if isinstance(value, keras.DTypePolicy):
         return value.name, getattr(value, "quantization_mode", None)
     if depth < 4 and isinstance(value, (list, tuple)):
-        return [_setting(v, waiting, numbers, depth + 1) for v in value]
+        return [
+            _described_setting(v, waiting, numbers, depth + 1) for v in value
+        ]
     if depth < 4 and isinstance(value, dict):
         return [
-            (str(k), _setting(v, waiting, numbers, depth + 1))
+            (str(k), _described_setting(v, waiting, numbers, depth + 1))
             for k, v in relevant_entries(value)
         ]
     return _plain(value)
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Text that is the same in another process."""
+    """Plain values whose `repr` is the same in every process."""
     if isinstance(value, (str, int, float, bool, complex, bytes, type(None))):
         return value
     if depth > _DEPTH:
@@ -144,7 +146,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _function(function: types.FunctionType, depth: int) -> Any:
-    """A function: its code, and what of its surroundings it reads."""
+    """A function as its code and the closures and globals that it reads."""
     name = f"{function.__module__}.{function.__qualname__}"
     if (function.__module__ or "").startswith("keras."):
         return name
@@ -154,7 +156,7 @@ def _function(function: types.FunctionType, depth: int) -> Any:
             cells.append(_plain(cell.cell_contents, depth + 1))
         except ValueError:
             cells.append(None)
-    surroundings = [
+    globals_read = [
         (key, _plain(function.__globals__[key], depth + 1))
         for key in _names(function.__code__)
         if key in function.__globals__
@@ -165,7 +167,7 @@ def _function(function: types.FunctionType, depth: int) -> Any:
         _plain(function.__defaults__, depth + 1),
         _plain(function.__kwdefaults__, depth + 1),
         cells,
-        surroundings,
+        globals_read,
     )
 
 
@@ -178,7 +180,7 @@ def _code(code: types.CodeType) -> tuple[Any, ...]:
 
 
 def _names(code: types.CodeType) -> list[str]:
-    """Names that a function, or one inside it, may read."""
+    """Names that a function or a nested one may read."""
     found = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -187,7 +189,7 @@ def _names(code: types.CodeType) -> list[str]:
 
 
 def _class(kind: type, depth: int = 0) -> Any:
-    """A class; of a user's one what its methods do as well."""
+    """A class by name; user-defined ones with the code of their methods."""
     methods = []
     for cls in kind.__mro__ if depth <= _DEPTH else ():
         if not _is_user_defined(cls):
@@ -202,7 +204,7 @@ def _class(kind: type, depth: int = 0) -> Any:
 
 
 def _unwrapped(value: Any) -> Any:
-    """The function behind a decorator of Python or Keras."""
+    """The function inside a property, method or decorator."""
     if isinstance(value, property):
         return value.fget
     value = getattr(value, "__func__", value)

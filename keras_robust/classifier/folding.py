@@ -1,4 +1,4 @@
-"""A convolution or dense layer and the BatchNorm behind it, as one layer."""
+"""Folding BatchNorm into the convolution or dense layer before it."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ def can_fold(layer: Any, norm: Any, rank: int) -> bool:
 
     Args:
         layer: A Keras operation.
-        norm: The operation behind it.
-        rank: Axes of what `norm` reads.
+        norm: The operation that reads its output.
+        rank: Number of axes of that output.
     """
     if type(layer) not in _FOLDING:
         return False
@@ -41,7 +41,7 @@ def commutes(pool: Any, norm: Any) -> bool:
 
     Args:
         pool: A Keras operation.
-        norm: The operation behind it.
+        norm: The operation that reads its output.
     """
     return (
         type(pool) in _POOLING
@@ -55,7 +55,7 @@ def can_run_folded(pool: Any, layer: Any) -> bool:
 
     Args:
         pool: A pooling layer.
-        layer: The convolution or `Dense` layer before it.
+        layer: The convolution or `Dense` layer whose output it reads.
     """
     return (
         pool.compute_dtype == layer.compute_dtype
@@ -102,8 +102,8 @@ def apply_folded(
         layer: As in `folded_weights`.
         norm: As in `folded_weights`.
         x: Tensor.
-        weights: Dictionary of `folded_weights` by ids of layer and norm; what
-            is not in it is computed.
+        weights: Results of `folded_weights` by ids of layer and norm; missing
+            ones are computed.
         pools: Pooling layers between the two, in order; see `commutes`.
 
     Returns:
@@ -120,5 +120,5 @@ def apply_folded(
             bias = ops.reshape(bias, (-1,) + (1,) * (len(x.shape) - 2))
     for pool in pools:
         x = pool.call(x)
-    # Behind the pools, where there are fewer numbers to add it to.
+    # After the pools, where there are fewer numbers to add to.
     return ops.cast(x + bias, norm.compute_dtype)

@@ -1,4 +1,4 @@
-"""Whether compiled functions of a model still do what the model does."""
+"""Whether compiled functions of a model still match the model."""
 
 import types
 from typing import Any
@@ -14,14 +14,14 @@ from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.structure import affects_function
 from keras_robust.classifier.structure import is_user_defined
 
-_OURS = ("keras", "keras_robust")
+_LIBRARIES = ("keras", "keras_robust")
 
 
 def runs_user_code(model: keras.Model) -> bool:
-    """Whether calling a model runs code that is not Keras's.
+    """Whether calling a model runs user-defined code.
 
     Such code may read anything: a global, a closure, an attribute of a class.
-    What it reads is no part of a `Structure`.
+    A `Structure` does not include what it reads.
 
     Args:
         model: A built Keras model.
@@ -49,18 +49,19 @@ def runs_user_code(model: keras.Model) -> bool:
 def _is_user_defined(value: Any) -> bool:
     kind: type = type(value)
     return (
-        is_user_defined(kind) and kind.__module__.partition(".")[0] not in _OURS
+        is_user_defined(kind)
+        and kind.__module__.partition(".")[0] not in _LIBRARIES
     )
 
 
 def _is_code(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
-        return (value.__module__ or "").partition(".")[0] not in _OURS
+        return (value.__module__ or "").partition(".")[0] not in _LIBRARIES
     return callable(value) and _is_user_defined(value)
 
 
 def _parts(value: Any, depth: int = 0) -> list[Any]:
-    """The entries of lists and dictionaries, as layers keep others in them."""
+    """The entries of nested lists and dictionaries, which may be layers."""
     if depth < 3 and isinstance(value, dict):
         value = list(value.values())
     if depth < 3 and isinstance(value, (list, tuple)):
@@ -69,12 +70,12 @@ def _parts(value: Any, depth: int = 0) -> list[Any]:
 
 
 def compiled_matches(classifier: Any, rows: Any, held: Held) -> bool:
-    """Whether compiled outputs are what the model's code gives now.
+    """Whether compiled outputs equal those of the model's code now.
 
     Args:
         classifier: A `Classifier`.
         rows: Tensor `(N, ...)`, a few inputs.
-        held: The other inputs.
+        held: The inputs that are not attacked.
     """
     draw = ops.convert_to_tensor(0, "int32")
     now = classifier.outputs(rows, draw, held)
@@ -87,13 +88,13 @@ def compiled_matches(classifier: Any, rows: Any, held: Held) -> bool:
 def plain_calls_differ(classifier: Any, image: Any, held: Held) -> bool:
     """Whether two plain calls of the model give different outputs.
 
-    Randomness that Keras does not know, such as NumPy's, shows in no other
-    way. The model's variables are put back.
+    This finds randomness that Keras does not control, such as NumPy's. The
+    variables of the model are restored.
 
     Args:
         classifier: A `Classifier`.
         image: Array `(N, ...)`, N >= 1.
-        held: The other inputs.
+        held: The inputs that are not attacked.
     """
     model = classifier.model
     before = [

@@ -1,4 +1,4 @@
-"""Frozen functions of models, fast where that is proven to be the same."""
+"""Frozen models as functions, with BatchNorm folded if outputs agree."""
 
 import threading
 import warnings
@@ -23,14 +23,14 @@ from keras_robust.classifier.inputs import Inputs
 from keras_robust.classifier.rewriting import Rewritten
 from keras_robust.classifier.rewriting import rewrite
 
-# Relative difference of outputs that is rounding, by precision.
+# Relative differences of outputs that count as rounding, by precision.
 ROUNDING = 1e-3
 HALF_ROUNDING = 5e-2
 _HALF = ("float16", "bfloat16")
 
 
 def rounding_of(model: keras.Model) -> float:
-    """The relative difference of a model's outputs that is rounding."""
+    """The relative difference of a model's outputs that counts as rounding."""
     layers = [model]
     while layers:
         layer = layers.pop()
@@ -48,24 +48,24 @@ def agree(first: np.ndarray, second: np.ndarray, rounding: float) -> bool:
     same = np.where(finite, 0.0, (first != second) & ~np.isnan(first + second))
     if same.any():
         return False
-    spread = np.abs(second[finite]).max(initial=0.0)
+    scale = np.abs(second[finite]).max(initial=0.0)
     difference = np.abs(first - second)[finite].max(initial=0.0)
-    return bool(difference <= rounding * max(spread, 1e-6))
+    return bool(difference <= rounding * max(scale, 1e-6))
 
 
 class FrozenModel:
-    """A model in inference mode as a function, which it does not keep alive.
+    """A model in inference mode as a function `x -> output`.
 
-    BatchNorm is folded into what stands before it where the backend gains by
-    that; `prove` compares the result with the model's own.
+    BatchNorm is folded into the layer before it if the backend gains by that.
+    `prove` compares the outputs with those of the model.
 
     Args:
-        model: A built Keras model, held weakly so that a cache keyed by it
-            can be dropped with it.
-        inputs: Which input moves; `None` for the only one.
+        model: A built Keras model. The reference is weak, so that a cache
+            keyed by the model can be freed with it.
+        inputs: Which input is attacked; `None` for the only one.
         output: Which of several outputs, see `Classifier`.
-        is_integer: Whether the moving input has an integer dtype: it is then
-            rounded, and the gradient is that behind the Input's cast.
+        is_integer: Whether the attacked input has an integer dtype. It is then
+            rounded, with the gradient of the identity.
     """
 
     def __init__(
@@ -87,19 +87,19 @@ class FrozenModel:
                 fold=backend.folds_batch_norm,
                 casts=not is_integer,
             )
-        # Threads attack the same model.
-        self._here = threading.local()
+        # Several threads may attack the same model.
+        self._thread = threading.local()
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether it does something else than calling the model."""
+        """Whether it does not simply call the model."""
         return self._rewritten is not None
 
     def __call__(self, x: Any, draw: Any = None, held: Any = None) -> Any:
         """The output of the model at `x`, in inference mode.
 
         Args:
-            x: Tensor `(N, ...)`, the input that moves.
+            x: Tensor `(N, ...)`, the attacked input.
             draw: See `frozen_scope`.
             held: Dictionary of the other inputs, see `Inputs`.
         """
@@ -110,7 +110,7 @@ class FrozenModel:
         if self._is_integer:
             x = x + ops.stop_gradient(ops.round(x) - x)
         flat = self.inputs.flat(x, held)
-        weights = getattr(self._here, "weights", None)
+        weights = getattr(self._thread, "weights", None)
         if self._rewritten.pure:
             return self._rewritten(flat, weights)
         with frozen_scope(self._model(), draw):
@@ -118,20 +118,20 @@ class FrozenModel:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Calls inside share what depends on the weights alone."""
+        """A context in which folded weights are computed once for all calls."""
         if self._rewritten is not None:
-            self._here.weights = self._rewritten.weights()
+            self._thread.weights = self._rewritten.weights()
         try:
             yield
         finally:
-            self._here.weights = None
+            self._thread.weights = None
 
     def prove(self, x: Any, held: Any = None) -> bool:
-        """Compare with the model itself; where they differ, call the model.
+        """Compares with the model, and falls back to calling it if they differ.
 
         Args:
             x: Array or tensor `(N, ...)`, a few real inputs.
-            held: The others.
+            held: The inputs that are not attacked.
 
         Returns:
             Whether they agree.
@@ -156,15 +156,15 @@ class FrozenModel:
         return False
 
     def fall_back(self, x: Any, held: Any = None) -> None:
-        """Call the model itself from now on, and warn which layer differs."""
+        """Calls the model itself from now on; warns which layer differs."""
         if self._rewritten is None:
             return
         name = self._first_difference(self._rewritten, x, held)
         self._rewritten = None
         warnings.warn(
-            f"Model {self._model().name!r} is called as it is, without "
-            "folding its BatchNormalization: the folded one gave other "
-            f"outputs than model(x, training=False), first at layer {name!r}.",
+            f"Model {self._model().name!r} is called without folding its "
+            "BatchNormalization: with folding, the outputs differ from "
+            f"model(x, training=False), first at layer {name!r}.",
             UserWarning,
             stacklevel=3,
         )
@@ -214,7 +214,7 @@ def choose_output(
     """One of a model's outputs.
 
     Args:
-        outputs: What the model gave.
+        outputs: A tensor, or a list or dictionary of tensors.
         key: Name or position; `None` for the only one.
         model: The model, for the names of its outputs.
 
@@ -222,7 +222,8 @@ def choose_output(
         Tensor.
 
     Raises:
-        ValueError: If there is no such output, or which one is not said.
+        ValueError: If there is no such output, or there are several and `key`
+            is `None`.
     """
     if isinstance(outputs, dict):
         entries = dict(outputs)

@@ -13,7 +13,7 @@ class Node(NamedTuple):
         operation: A layer or another `keras.Operation`.
         args: What it was called with; Keras tensors stand for results.
         kwargs: The same, by keyword.
-        outputs: The Keras tensors that the call gave.
+        outputs: The Keras tensors that the call returned.
     """
 
     operation: keras.Operation
@@ -31,7 +31,7 @@ class Node(NamedTuple):
     def only_input(self) -> keras.KerasTensor | None:
         """The tensor that is its only argument, or `None`.
 
-        Whatever it says of `training`: the call around it decides.
+        An argument `training` is ignored: the outer call decides on it.
         """
         if len(self.args) != 1 or any(
             value is not None
@@ -45,7 +45,7 @@ class Node(NamedTuple):
     def arguments(
         self, values: dict[int, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What it was called with, results in place of Keras tensors.
+        """The arguments of the call, with results in place of Keras tensors.
 
         Args:
             values: Results by id of their Keras tensors.
@@ -62,9 +62,9 @@ class Node(NamedTuple):
 
 
 def shows_graph(model: Any) -> bool:
-    """Whether calling `model` is running its graph, and nothing else.
+    """Whether calling `model` runs its Keras graph and nothing else.
 
-    A subclass with a `call` of its own may do anything.
+    A subclass that defines `call` may do anything.
     """
     if not isinstance(model, keras.Model) or "call" in vars(model):
         return False
@@ -77,10 +77,10 @@ def shows_graph(model: Any) -> bool:
 
 
 def producer(tensor: keras.KerasTensor) -> Node | None:
-    """The call that gave a Keras tensor; `None` for an input.
+    """The call that returned a Keras tensor; `None` for an input.
 
-    The history of a tensor names one call, so that layers which were called
-    several times are no exception.
+    A layer may have been called several times: the history of the tensor tells
+    which call it was.
     """
     history = getattr(tensor, "_keras_history", None)
     if history is None or isinstance(
@@ -99,7 +99,7 @@ def producer(tensor: keras.KerasTensor) -> Node | None:
 def nodes_to(
     output: keras.KerasTensor, inputs: list[keras.KerasTensor]
 ) -> list[Node]:
-    """Every call on the way from `inputs` to `output`, in order.
+    """Every call between `inputs` and `output`, in order.
 
     Raises:
         ValueError: If `output` depends on anything but `inputs`.
@@ -139,7 +139,7 @@ def output_structure(model: keras.Model) -> Any:
 
 
 def output_of(model: keras.Model, key: str | int | None) -> keras.KerasTensor:
-    """The Keras tensor of one output of a model that shows its graph."""
+    """The Keras tensor of one output of a model; see `shows_graph`."""
     if key is None:
         return model.outputs[0]
     structure = output_structure(model)

@@ -1,4 +1,4 @@
-"""Running the graph of a model, whole or from a tensor inside it."""
+"""Running the graph of a model from its inputs or from an inner tensor."""
 
 import inspect
 from typing import Any
@@ -11,12 +11,12 @@ from keras_robust.classifier.graph import nodes_to
 
 
 class Entry(NamedTuple):
-    """A tensor inside a graph that stands in place of an input.
+    """A tensor inside a graph that takes the place of an input.
 
     Attributes:
         tensor: The Keras tensor.
-        path: For one inside nested models the tensors that these read, from
-            the outermost model on.
+        path: For a tensor inside nested models the tensors that these models
+            read, the outermost first.
     """
 
     tensor: keras.KerasTensor
@@ -24,15 +24,15 @@ class Entry(NamedTuple):
 
 
 class GraphRun:
-    """Layers called as Keras calls them, between tensors of a graph.
+    """Calls the layers between tensors of a graph.
 
-    Unlike a `keras.Model` from an inner tensor it adds nothing to the layers.
+    Unlike a `keras.Model` from an inner tensor it adds no nodes to the layers.
 
     Args:
         tensors: Keras tensors to compute.
         inputs: Keras tensors of the model's inputs.
-        entry: `Entry` from which on to compute; `None` for all of it.
-        attacked: Which of the inputs the entry depends on.
+        entry: Where to start; `None` for the inputs.
+        attacked: Position of the input that the entry depends on.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class GraphRun:
         Args:
             values: Tensors in the order of the inputs, with that of the entry
                 in place of the attacked one.
-            training: Passed to every layer that takes it, as Keras does.
+            training: Passed to every layer that takes it, as in Keras.
 
         Returns:
             List of tensors.
@@ -89,7 +89,7 @@ class GraphRun:
 
 
 def single_input(node: Node) -> keras.KerasTensor | None:
-    """The only tensor that a call reads, whatever it says of training."""
+    """The only tensor that a call reads, or `None`; ignores `training`."""
     kwargs = {k: v for k, v in node.kwargs.items() if k != "training"}
     return node._replace(kwargs=kwargs).only_input
 

@@ -1,4 +1,4 @@
-"""Which of a model's inputs is attacked, and what the others hold."""
+"""Which of a model's inputs is attacked; the others are held fixed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,23 +19,24 @@ Held: TypeAlias = dict[str, Any]
 # Sizes of axes, `None` for any.
 Shape: TypeAlias = tuple[int | None, ...]
 
-# Keys of inputs that the model takes as a list.
+# Prefix of the keys of inputs that the model takes as a list.
 _ITEM = "#"
 
 
 class Inputs:
-    """The inputs of a model: one that moves, and others that are held fixed.
+    """The inputs of a model: one is attacked, the others are held fixed.
 
     Args:
         model: A built Keras model.
-        attacked: Name (or position) of the input that moves; `None` for the
-            only one.
+        attacked: Name or position of the attacked input; `None` for the only
+            one.
 
     Raises:
-        ValueError: If there is no such input, or which one is not said.
+        ValueError: If there is no such input, or there are several and
+            `attacked` is `None`.
 
     Attributes:
-        attacked: Key of the input that moves; `None` for a model of one input
+        attacked: Key of the attacked input; `None` for a model with one input
             that is not a dictionary.
     """
 
@@ -63,7 +64,7 @@ class Inputs:
         self, model: keras.Model, attacked: str | int | None
     ) -> str | None:
         if self._tensors is None:
-            # A subclass: its structure is that of the data.
+            # A subclassed model: the structure of the data decides.
             if isinstance(attacked, int):
                 return f"{_ITEM}{attacked}"
             return attacked
@@ -89,7 +90,7 @@ class Inputs:
 
     @property
     def tensor(self) -> keras.KerasTensor | None:
-        """The attacked input's Keras tensor, where the model shows it."""
+        """The attacked input's Keras tensor; `None` if the graph is hidden."""
         if self._tensors is None:
             return None
         if self.attacked is None:
@@ -104,17 +105,17 @@ class Inputs:
         return "int" in keras.backend.standardize_dtype(self.tensor.dtype)
 
     def split(self, x: Any) -> tuple[Any, Held]:
-        """Separate what moves from what is held fixed.
+        """Separates the attacked input from the others.
 
         Args:
-            x: What the model takes: an array or tensor `(N, ...)`, or a list
-                or dictionary of them.
+            x: Inputs of the model: an array or tensor `(N, ...)`, or a list or
+                dictionary of them.
 
         Returns:
             `(image, held)`: array or tensor, and a dictionary of arrays.
 
         Raises:
-            ValueError: If it is not what the model takes.
+            ValueError: If the model does not take such inputs.
         """
         if isinstance(x, dict):
             return self._split_dictionary(x)
@@ -193,11 +194,11 @@ class Inputs:
         return _checked(arrays[position], held)
 
     def pack(self, x: Any, held: Held | None) -> Any:
-        """What the model takes, from what moves and what is held.
+        """Puts the attacked input and the others together, for the model.
 
         Args:
             x: Tensor or array `(N, ...)`.
-            held: Dictionary as `split` gives it, or `None`.
+            held: Dictionary as `split` returns it, or `None`.
         """
         if self.attacked is None:
             return x
@@ -208,11 +209,11 @@ class Inputs:
         return whole
 
     def flat(self, x: Any, held: Held | None) -> list[Any]:
-        """The same in the order of `model.inputs`."""
+        """As `pack`, as a list in the order of `model.inputs`."""
         return keras.tree.flatten(self.pack(x, held))
 
     def join(self, x: Any, image: Any) -> Any:
-        """The structure of `x` with `image` in the place of what moves."""
+        """A copy of the inputs `x` with `image` as the attacked one."""
         if isinstance(x, dict):
             key = self._name_in(x)
             return {**x, key: image}
@@ -227,7 +228,7 @@ class Inputs:
         return tuple(parts) if isinstance(x, tuple) else parts
 
     def _name_in(self, x: dict[str, Any]) -> str:
-        """The key of a user's dictionary under which the attacked input is."""
+        """The key of the attacked input in a dictionary of inputs."""
         if self.attacked is not None and self.attacked in x:
             return self.attacked
         if self._position is not None:
@@ -254,13 +255,13 @@ def _checked(image: Any, held: Held) -> tuple[Any, Held]:
 
 
 def _as_array(x: Any) -> Any:
-    """An array or tensor of numbers."""
+    """Converts to an array or tensor of numbers."""
     check_complete(x, "x")
     if ops.is_tensor(x):
         return x
     if hasattr(x, "to_numpy"):
         x = x.to_numpy()
-    kind = "what cannot be made one"
+    kind = "something that cannot be converted to one"
     try:
         x = np.asarray(x)
         kind = f"x.dtype={x.dtype}"
@@ -275,7 +276,7 @@ def _as_array(x: Any) -> Any:
 
 
 def _like_tensor(value: Any, x: Any) -> Any:
-    """Keras does not mix arrays and tensors."""
+    """`value` as a tensor if `x` is one: Keras does not mix them."""
     if ops.is_tensor(x) and isinstance(value, np.ndarray):
         return ops.convert_to_tensor(value)
     return value
@@ -292,14 +293,14 @@ def check_input_shape(
     """Check that inputs have the shape of a model's Input.
 
     Args:
-        wanted: Shape of one input, with `None` for any size; `None` where the
-            model does not show it.
-        shape: Shape of what came, `(N, ...)`.
-        name: What to call it in errors.
+        wanted: Shape of one input, with `None` for any size; `None` if it is
+            not known.
+        shape: Shape of the given inputs, `(N, ...)`.
+        name: Name of the argument in errors.
         model_name: Name of the model.
 
     Raises:
-        ValueError: If they have another one.
+        ValueError: If the shapes do not match.
     """
     if wanted is None or len(shape) == len(wanted) + 1 and _fits(wanted, shape):
         return
@@ -321,6 +322,6 @@ def check_input_shape(
 
 
 def _fits(wanted: Shape, shape: Shape) -> bool:
-    """Whether the sizes behind the first one are as wanted."""
+    """Whether all sizes but the first are as wanted."""
     pairs = zip(wanted, shape[1:], strict=True)
     return all(size in (None, given) for size, given in pairs)

@@ -1,4 +1,4 @@
-"""Layers of a model by what they are."""
+"""Finding layers in a model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ LOOKUPS = (
 
 
 def find_layers(model: Any, test: Callable[[Any], bool]) -> list[str]:
-    """Names of the layers, also of nested models, that pass a test."""
+    """Names of the layers, nested ones included, for which `test` is true."""
     names = []
     for layer in getattr(model, "layers", None) or []:
         names += find_layers(layer, test)

@@ -1,4 +1,4 @@
-"""The graph of a model with less to do: BatchNorm folded, calls made direct."""
+"""Rewrites a model's graph: BatchNorm folded, layers called directly."""
 
 import inspect
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _IDENTITY = (
     layers.GaussianDropout,
     layers.Identity,
 )
-# Whose `call` needs nothing of what `__call__` does around it.
+# Layers whose `call` gives the same without what `__call__` does around it.
 _DIRECT = _MERGING + (
     layers.Conv1D,
     layers.Conv2D,
@@ -59,7 +59,7 @@ _MASKING = (layers.Masking, layers.Embedding)
 
 
 def is_plain(layer: Any) -> bool:
-    """Whether a layer does what its class says: not quantized, no LoRA."""
+    """Whether a layer is unmodified: not quantized, no LoRA, no own `call`."""
     return (
         getattr(layer, "quantization_mode", None) is None
         and not getattr(layer, "lora_enabled", False)
@@ -81,12 +81,12 @@ class Step:
 
     Attributes:
         run: `(values, weights) -> result`, with values by id of Keras tensors.
-        reads: Ids of the tensors it needs.
-        writes: Ids of the tensors it gives.
-        name: Of the operation.
-        is_moved: Whether the operation runs where its BatchNorm stands, so
-            that this one gives what it reads.
-        frees: Ids of tensors that nothing reads any more.
+        reads: Ids of its input tensors.
+        writes: Ids of its output tensors.
+        name: Name of the operation.
+        is_moved: Whether the operation is computed in the step of its
+            BatchNorm, so that this step only passes on its input.
+        frees: Ids of tensors that no later step reads.
     """
 
     run: Run
@@ -103,13 +103,13 @@ class Rewritten:
     The weights are those of the model's layers, read at every call.
 
     Args:
-        steps: List of `Step` in the order of the graph.
+        steps: Steps in the order of the graph.
         sources: The Keras tensors of the inputs.
         result: Id of the output tensor.
         pairs: Layers with the BatchNorm that is folded into each.
-        pure: Whether nothing in it can change its state.
+        pure: Whether no step changes the state of a layer.
         casts: Whether inputs are cast to the dtype of the model's Inputs, as
-            Keras does. An integer Input would cut off the gradient.
+            Keras does. A cast to integers has no gradient.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Rewritten:
 
         Args:
             inputs: Tensors `(N, ...)` in the order of the sources.
-            weights: What `weights()` gave, or `None`.
+            weights: Result of `weights()`, or `None`.
         """
         return self.values(inputs, weights)[self._result]
 
@@ -160,7 +160,7 @@ class Rewritten:
         Args:
             inputs: See the call.
             weights: See the call.
-            keep: Whether to keep all of them, not only the last one.
+            keep: Whether to keep the results of all steps, not only the last.
         """
         weights = weights or {}
         values = {}
@@ -184,7 +184,7 @@ class Rewritten:
         return self._steps
 
     def weights(self) -> Weights:
-        """Folded kernels and biases, for many calls with the same weights."""
+        """Folded kernels and biases, to share between calls."""
         return {
             (id(layer), id(norm)): folded_weights(layer, norm)
             for layer, norm in self.pairs
@@ -197,19 +197,19 @@ def rewrite(
     fold: bool = True,
     casts: bool = True,
 ) -> Rewritten | None:
-    """Rewrite a model in inference mode as a function that does less.
+    """Rewrites a model in inference mode as a cheaper, equal function.
 
     Args:
         model: A built Keras model.
         output: Which of several outputs, see `Classifier`; `None` for the
             first.
-        fold: Whether BatchNorm is folded and calls are made direct; otherwise
-            every layer is called as Keras calls it.
+        fold: Whether BatchNorm is folded and `call` replaces `__call__` where
+            that is the same; otherwise every layer is called as in Keras.
         casts: See `Rewritten`.
 
     Returns:
-        `Rewritten`, or `None` where the graph does not show or holds masks,
-        which travel with calls.
+        `Rewritten`; `None` if the graph is hidden, or passes masks between
+        layers.
     """
     if not shows_graph(model):
         return None
@@ -231,9 +231,9 @@ def rewrite(
         elif name in moved:
             run = _single(node, _identity)
         else:
-            run, more, unchanging = _step(node, fold, casts)
+            run, more, is_pure = _step(node, fold, casts)
             all_pairs += more
-            pure = pure and unchanging
+            pure = pure and is_pure
         steps.append(
             Step(
                 run,
@@ -258,7 +258,7 @@ def _makes_masks(operation: keras.Operation) -> bool:
 
 
 def _is_keras(operation: keras.Operation) -> bool:
-    """Whether its class is one of Keras's own, not a subclass."""
+    """Whether its class is Keras's own, not a subclass."""
     return type(operation).__module__.startswith("keras.")
 
 
@@ -290,7 +290,7 @@ def _pairs(nodes: list[Node], result: keras.KerasTensor) -> dict[int, _Pair]:
         makers[id(node.outputs[0])] = node
 
     def before(node: Node) -> Node | None:
-        """The call whose result only `node` reads, or `None`."""
+        """The call whose result no one but `node` reads, or `None`."""
         read = node.only_input
         maker = None if read is None else makers.get(id(read))
         if (
@@ -312,7 +312,7 @@ def _pairs(nodes: list[Node], result: keras.KerasTensor) -> dict[int, _Pair]:
 
 
 def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
-    """What to fold a call of BatchNorm into: a `_Pair`, or `None`."""
+    """The layer that a call of BatchNorm is folded into, if there is one."""
     norm = node.operation
     pools: list[Node] = []
     maker = before(node)
@@ -337,7 +337,7 @@ def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
 def _step(
     node: Node, fold: bool, casts: bool
 ) -> tuple[Run, list[tuple[keras.Layer, keras.Layer]], bool]:
-    """How to run a call, the pairs in it, and whether it changes nothing."""
+    """How to run a call, the pairs in it, and whether it is pure."""
     operation, only = node.operation, node.only_input
     if not isinstance(operation, layers.Layer):
         return _general(node, operation), [], True
@@ -357,7 +357,7 @@ def _step(
         ):
             return _single(node, _block(operation)), operation.pairs, True
         if type(operation) is layers.BatchNormalization:
-            return _single(node, _unchanged(operation)), [], True
+            return _single(node, _unfolded(operation)), [], True
     if fold and is_plain(operation) and type(operation) in _DIRECT:
         # In mixed precision `__call__` casts the weights.
         exact = operation.compute_dtype == operation.variable_dtype
@@ -386,7 +386,7 @@ def _single(node: Node, function: Callable[[Tensor, Weights], Tensor]) -> Run:
 
 
 def _general(node: Node, function: Callable[..., Any]) -> Run:
-    """A call with whatever arguments it was made with."""
+    """Runs a call with the arguments that it has in the graph."""
 
     def run(values: Values, weights: Weights) -> Any:
         del weights
@@ -414,7 +414,7 @@ def _folding(pair: _Pair) -> Callable[[Tensor, Weights], Tensor]:
     )
 
 
-def _unchanged(norm: keras.Layer) -> Callable[[Tensor, Weights], Tensor]:
+def _unfolded(norm: keras.Layer) -> Callable[[Tensor, Weights], Tensor]:
     return lambda x, weights: norm(x, training=False)
 
 

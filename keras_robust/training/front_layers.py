@@ -114,7 +114,7 @@ def is_random(layer: Any) -> bool:
 
 
 def rescales(layer: Any) -> bool:
-    """Whether a layer is `x * scale + offset`, as `scale_and_offset` gives it."""
+    """Whether a layer is `x * scale + offset`; see `scale_and_offset`."""
     if type(layer) is layers.Rescaling:
         one = np.ndim(layer.scale) == np.ndim(layer.offset) == 0
         return one or keras.config.image_data_format() == "channels_last"
