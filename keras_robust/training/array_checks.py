@@ -1,4 +1,4 @@
-"""Arrays are checked as a whole, before anything expensive."""
+"""Checks of whole arrays, before anything expensive."""
 
 from typing import Any
 from typing import NoReturn
@@ -13,16 +13,16 @@ from keras_robust.training.tasks import OTHER
 
 
 def check_arrays(attack: Any, x: Any, y: Any) -> None:
-    """Checks inputs and labels that lie in memory; other sources pass.
+    """Checks inputs and labels in memory; other sources of data pass.
 
     Args:
-        attack: The `BatchAttack` that they are for.
+        attack: The `BatchAttack` on these data.
         x: Inputs as `fit` takes them.
         y: Labels as `fit` takes them.
 
     Raises:
-        ValueError: If they leave the box, have another shape than the model
-            takes, or labels are none of its classes.
+        ValueError: If inputs leave the value range or have a wrong shape, or
+            labels are not among the classes of the model.
     """
     classifier, own = attack.classifier, attack.attack
     if hasattr(x, "element_spec"):
@@ -54,7 +54,7 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
 def _check_elements(
     spec: Any, input_shape: tuple[int | None, ...] | None
 ) -> None:
-    """Checks what a `tf.data.Dataset` says of its elements."""
+    """Checks the element specification of a `tf.data.Dataset`."""
     if not isinstance(spec, tuple) or len(spec) < 2:
         return
     for part in keras.tree.flatten(spec[1]):
@@ -116,7 +116,7 @@ def _check_finite(y: Any) -> None:
 
 
 def _check_shares(y: np.ndarray, examples: int, classes: int) -> None:
-    """Rows of probabilities, or probabilities of the second of two classes."""
+    """Checks soft labels: rows, or the shares of the second of two classes."""
     if y.shape not in ((examples, classes), (examples, 1), (examples,)):
         raise ValueError(
             f"Argument `y` must have the shape ({examples}, {classes}). "

@@ -1,8 +1,9 @@
-"""Random layers in front of a network, drawn once for attack and training."""
+"""Random layers at the front of a model, drawn once per training step."""
 
 import warnings
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -27,17 +28,45 @@ from keras_robust.training.front_layers import rescales
 from keras_robust.training.front_layers import scale_and_offset
 
 
+# Keys of inputs that start after the layers in front.
+_IMAGE = "keras_robust_drawn"
+_HELD = "keras_robust_held"
+
+
+class Drawn(NamedTuple):
+    """Inputs of the network after the layers in front.
+
+    Attributes:
+        image: Tensor, a drawn image in the units of the input.
+        held: The inputs that are not attacked.
+    """
+
+    image: Tensor
+    held: Held
+
+    def as_inputs(self) -> dict[str, Any]:
+        """As a dictionary, which Keras passes to the model."""
+        return {_IMAGE: self.image, _HELD: self.held}
+
+
+def drawn_from(inputs: Any) -> Drawn | None:
+    """Reads the result of `Drawn.as_inputs`; `None` for other inputs."""
+    if isinstance(inputs, dict) and _IMAGE in inputs:
+        return Drawn(inputs[_IMAGE], inputs[_HELD])
+    return None
+
+
 def search_front(
     classifier: Classifier,
 ) -> "tuple[Front | None, list[keras.Layer]]":
-    """The random layers that a model's attacked input goes through first.
+    """Finds the random layers that the attacked input goes through first.
 
     Args:
         classifier: The `Classifier` of a model.
 
     Returns:
-        `(front, refused)`: the `Front`, `None` where there are none or the
-        model shows no graph; and layers behind it that draw something, but
+        `(front, refused)`: the `Front`, or `None` if there are no such layers
+        or the graph of the model is hidden; and random layers after it, which
         cannot be drawn before an attack.
     """
     model = classifier.model
@@ -48,21 +77,21 @@ def search_front(
         chains = list(chains_in_front(model, classifier.inputs.tensor, refused))
     except (AttributeError, ValueError):
         return None, refused
-    # The last of them; of a nested model that is over there, behind it.
-    kept = [chain for chain in chains if chain.draws]
+    # The longest chain that ends in a random layer.
+    kept = [chain for chain in chains if chain.ends_random]
     return Front(classifier, kept[-1]) if kept else None, refused
 
 
 class Front:
-    """Random layers in front of a network, and the network behind them.
+    """Random layers at the front of a model, and the network after them.
 
     Args:
         classifier: The `Classifier` of the whole model.
-        chain: Where its random layers end.
+        chain: Its layers in front, up to the last random one.
 
     Attributes:
         layers: The layers in front, in order.
-        entry: `Entry` where the network behind them begins.
+        entry: `Entry` where the network after them begins.
     """
 
     def __init__(self, classifier: Classifier, chain: Chain) -> None:
@@ -86,16 +115,16 @@ class Front:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether a drawn image has the shape of an input."""
+        """Whether the layers in front keep the shape of an image."""
         shape = tuple(self.entry.tensor.shape[1:])
         return shape == self.classifier.input_shape
 
     def draw(self, image: Any, value_range: Any) -> Any:
-        """Runs the layers in front once, as in training.
+        """Runs the layers in front once, in training mode.
 
         Args:
             image: Tensor `(N, ...)`.
-            value_range: The box, to which the result is clipped.
+            value_range: `(low, high)`, to which the result is clipped.
 
         Returns:
             Float32 tensor in the units of the input.
@@ -110,19 +139,19 @@ class Front:
         low, high = value_range
         return ops.stop_gradient(ops.clip(h, low, high))
 
-    def _into(self, x: Tensor) -> Tensor:
-        """A drawn image in the units of the network behind."""
+    def _to_network_units(self, x: Tensor) -> Tensor:
+        """A drawn image in the units of the network after the front."""
         for layer in self._scaling:
             scale, offset = scale_and_offset(layer)
             x = x * scale + offset
         return ops.cast(x, self.entry.tensor.dtype)
 
     def finish(self, x: Any, held: Any, training: bool | None) -> Any:
-        """The network behind the layers in front.
+        """Runs the network after the layers in front.
 
         Args:
             x: A drawn image, in the units of the input.
-            held: The other inputs.
+            held: The inputs that are not attacked.
             training: As in a call of the model.
 
         Returns:
@@ -130,7 +159,7 @@ class Front:
         """
         values = self.classifier.inputs.flat(x, held)
         cast = [
-            self._into(value)
+            self._to_network_units(value)
             if i == self._attacked
             else ops.cast(value, source.dtype)
             for i, (value, source) in enumerate(
@@ -143,18 +172,20 @@ class Front:
         return keras.tree.pack_sequence_as(self._structure, found)
 
     def outputs(self, loss: CompiledLoss) -> "RestOutputs":
-        """What attacks climb on the network behind; see `RawOutputs`."""
-        return RestOutputs(self.classifier, loss, self.entry, self._into)
+        """The outputs that attacks differentiate; see `RawOutputs`."""
+        return RestOutputs(
+            self.classifier, loss, self.entry, self._to_network_units
+        )
 
 
 class RestOutputs(RawOutputs):
-    """Raw outputs of the network behind a front.
+    """Raw outputs of the network after a front.
 
     Args:
         classifier: See `RawOutputs`.
         loss: See `RawOutputs`.
         entry: Where the network begins.
-        into: From the units of the input to its own.
+        to_network_units: From the units of the input to those of the network.
     """
 
     def __init__(
@@ -162,24 +193,26 @@ class RestOutputs(RawOutputs):
         classifier: Any,
         loss: Any,
         entry: Any,
-        into: Callable[[Tensor], Tensor],
+        to_network_units: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__(classifier, loss, entry)
-        self._into = into
+        self._to_network_units = to_network_units
 
     def _cast(
         self, value: Tensor, source: keras.KerasTensor, moves: bool
     ) -> Tensor:
         return (
-            self._into(value) if moves else super()._cast(value, source, moves)
+            self._to_network_units(value)
+            if moves
+            else super()._cast(value, source, moves)
         )
 
     def logits(self, takes_log: bool) -> Any:
         """Logits of the one output, as a `Classifier` gives them.
 
         Args:
-            takes_log: Whether an output whose last activation does not show
-                is of probabilities.
+            takes_log: Whether an output whose last activation is unknown holds
+                probabilities.
 
         Returns:
             `(x, draw=None, held=None) -> (N, C)`.
@@ -195,12 +228,12 @@ class RestOutputs(RawOutputs):
 
 
 def plain_logits(front: Front, classifier: Classifier | None = None) -> Any:
-    """Logits of the network behind a front, in inference mode.
+    """Logits of the network after a front, in inference mode.
 
     Args:
         front: A `Front`.
-        classifier: One of the same model that knows which output classifies;
-            `None` for that of the front.
+        classifier: A classifier of the same model, with the output that
+            classifies; `None` for that of the front.
 
     Returns:
         `(x, draw=None, held=None) -> (N, C)`.

@@ -1,4 +1,4 @@
-"""The attack of a train or test step, inside its graph."""
+"""The attack inside a train or test step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,14 +42,14 @@ from keras_robust.training.tasks import task_of
 
 
 class Batch(NamedTuple):
-    """A batch of data, taken apart.
+    """The parts of a batch of data.
 
     Attributes:
-        image: Float32 tensor, what is attacked.
-        held: Dictionary of the other inputs.
+        image: Float32 tensor `(N, ...)`, the attacked input.
+        held: Dictionary of the inputs that are not attacked.
         y: Labels as `fit` takes them.
-        labels: Those of the output that is classified.
-        task: What `task_of` gave.
+        labels: Labels of the output that is classified.
+        task: Result of `task_of`.
     """
 
     image: Any
@@ -64,14 +64,17 @@ class _Shape(NamedTuple):
 
 
 class BatchAttack:
-    """An attack on a model that trains, inside its steps.
+    """An attack on a model in training, inside its compiled steps.
 
     Args:
         model: The plain model.
         attack: A PGD or FGSM attack.
-        loss: `() -> CompiledLoss | None`, the loss that the model has now.
-        own_loss: `OwnLoss` of a model with a `compute_loss` of its own, or
-            `None`.
+        loss: `() -> CompiledLoss | None`, the current loss of the model.
+        own_loss: `OwnLoss` of a model that defines `compute_loss`, or `None`.
+
+    Attributes:
+        given: The attack as given; `attack` has a range and a radius in
+            numbers.
     """
 
     def __init__(
@@ -90,7 +93,8 @@ class BatchAttack:
     def classifier(self) -> Classifier:
         """The `Classifier` that is attacked.
 
-        Of several outputs that of the only one with a loss, if none is chosen.
+        If the attack chooses none of several outputs, and only one has a loss,
+        that one is classified.
         """
         attack, part = self.given, self.part()
         output = attack.output
@@ -105,23 +109,23 @@ class BatchAttack:
 
     @property
     def attack(self) -> GradientAttack:
-        """The attack with its box and radius."""
+        """The attack with `value_range` and `epsilon` in numbers."""
         return self.given.resolve(self.classifier)
 
     def compiled_loss(self) -> CompiledLoss | None:
-        """The loss of the outputs that count, `None` before `compile`."""
+        """The loss of the attacked outputs; `None` before `compile`."""
         loss = self._loss()
         return None if loss is None else loss.only(self.given.output)
 
     def part(self) -> Part | None:
-        """The loss of the output that is classified, where there is one."""
+        """The loss of the output that is classified, if there is only one."""
         loss = self.compiled_loss()
         if loss is None or len(loss.parts) != 1:
             return None
         return loss.parts[0]
 
     def batch(self, x: Any, y: Any) -> Batch:
-        """Take a batch apart.
+        """Splits a batch into its parts.
 
         Args:
             x: Inputs as `fit` takes them.
@@ -135,20 +139,20 @@ class BatchAttack:
         return Batch(image, held, y, labels, task)
 
     def labels(self, y: Any) -> Any:
-        """Labels of the output that is classified; `None` if none is."""
+        """Labels of the output that is classified; `None` if there is none."""
         loss, part = self.compiled_loss(), self.part()
         if loss is None:
             return y
         return None if part is None else loss.labels(y, part)
 
     def safe_labels(self, batch: Batch) -> Any:
-        """The labels of a batch, numbers of classes cut off to the valid ones.
+        """The labels of a batch, with class numbers clipped to the valid range.
 
-        Wrong ones are reported once the step is done; some frameworks would
-        stop in the middle of it, with an error of their own.
+        Invalid ones are reported after the step. Without clipping, some
+        frameworks would stop inside it with errors of their own.
 
         Args:
-            batch: What `batch` gave.
+            batch: Result of `batch`.
         """
         column = batch.labels is not None and (
             len(batch.labels.shape) == 1 or batch.labels.shape[-1] == 1
@@ -176,7 +180,7 @@ class BatchAttack:
         return task_of(labels, shape, part and part.loss, head)
 
     def task_of_arrays(self, image: Any, held: Held, y: Any) -> str:
-        """As `batch`, for NumPy arrays and without a look at values."""
+        """The task of NumPy arrays, see `task_of`."""
         return self._task(self.classifier, self.labels(y), image, held)
 
     def _output(
@@ -186,7 +190,7 @@ class BatchAttack:
         model, part = classifier.model, self.part()
         key = classifier.output if part is None else part.key
 
-        def look() -> tuple[_Shape, str | None]:
+        def shape_and_head() -> tuple[_Shape, str | None]:
             if shows_graph(model):
                 found, head = output_of(model, key), find_head(model, key)
                 return _Shape(tuple(found.shape)), head.kind
@@ -195,7 +199,7 @@ class BatchAttack:
             found = classifier.outputs(few, held=kept)
             return _Shape((None, *tuple(found.shape)[1:])), None
 
-        return classifier.once(("output of task", key), look)
+        return classifier.once(("output of task", key), shape_and_head)
 
     def num_classes(self, batch: Batch) -> int | None:
         """The number of classes; `None` for labels of another kind."""
@@ -217,11 +221,12 @@ class BatchAttack:
         """Attack a batch.
 
         Args:
-            batch: What `batch` gave; behind a front, its image is drawn.
+            batch: Result of `batch`; with `front`, its image is a drawn one.
             seed: `keras.random.SeedGenerator`.
-            epsilon: Scalar tensor in place of the attack's radius, or `None`.
-            front: What is in front of the attacked network, or `None`.
-            attack: Another attack, on the same loss; or `None`.
+            epsilon: Scalar tensor, the radius of this step; `None` for the
+                attack's.
+            front: The layers in front of the attacked network, or `None`.
+            attack: Attack to run instead, on the same loss; or `None`.
 
         Returns:
             Attacked images, in the units of the input.
@@ -244,18 +249,17 @@ class BatchAttack:
     def objective(
         self, batch: Batch, front: Front | None = None
     ) -> tuple[Any, Any]:
-        """What the attack climbs on a batch, and the labels that it takes.
+        """The objective of the attack on a batch, and the labels it takes.
 
         Args:
-            batch: What `batch` gave.
-            front: What is in front of the attacked network, or `None`.
+            batch: Result of `batch`.
+            front: The layers in front of the attacked network, or `None`.
 
         Returns:
-            `(objective, labels)`; an objective of `None` is that of the attack
-            itself.
+            `(objective, labels)`; `None` stands for the attack's own objective.
 
         Raises:
-            ValueError: If the attack's loss and the labels do not go together.
+            ValueError: If the attack's loss does not take such labels.
         """
         attack, name = self.given, self.given.loss
         is_class = batch.task != OTHER
@@ -309,7 +313,7 @@ class BatchAttack:
         return RawOutputs(self.classifier, loss)
 
     def _any_loss(self) -> CompiledLoss:
-        """Parts of the outputs that are classified, whatever their loss."""
+        """The compiled loss, or any loss with the same outputs."""
         loss = self.compiled_loss()
         if loss is not None:
             return loss
@@ -342,10 +346,10 @@ class BatchAttack:
         return objective
 
     def findings(self, batch: Batch) -> dict[str, Any]:
-        """What the batch shows that arrays are checked for.
+        """The findings that array checks would report.
 
         Args:
-            batch: What `batch` gave, not drawn.
+            batch: Result of `batch`, before the layers in front are drawn.
         """
         classes = self.num_classes(batch)
         checked = batch.labels if batch.task != OTHER else batch.y
@@ -356,15 +360,15 @@ class BatchAttack:
         logits = self.classifier.logits
         if batch.task != OTHER and not logits.known:
             outputs = self.classifier.outputs(batch.image, held=batch.held)
-            found["odd"] = looks_probable(ops.cast(outputs, "float32"))
+            found["probable"] = looks_probable(ops.cast(outputs, "float32"))
         return found
 
     def is_right(self, batch: Batch, outputs: Any) -> Any:
-        """Which examples the model's own outputs are right for.
+        """Which examples the model predicts correctly.
 
         Args:
-            batch: What `batch` gave.
-            outputs: All outputs of the model.
+            batch: Result of `batch`.
+            outputs: All outputs of the model for the batch.
 
         Returns:
             Float tensor `(N,)`.
@@ -377,15 +381,15 @@ class BatchAttack:
         return ops.cast(hit, "float32")
 
     def check_noise(self) -> None:
-        """Looks at outputs on random images, where the model shows shapes.
+        """Checks outputs on random images, if the input shape is known.
 
         Raises:
-            ValueError: If a model of classes does not tell its logits.
+            ValueError: If it is unclear whether a classifier gives logits.
         """
         classifier, attack = self.classifier, self.attack
         names = output_names(self._model) or []
         if len(names) > 1 and classifier.output is None:
-            # None of them is the one that classifies.
+            # It is not known which one classifies.
             return
         shape = classifier.input_shape or (None,)
         sizes = [size for size in shape if size is not None]
@@ -412,41 +416,44 @@ class BatchAttack:
         epsilon: Any = None,
         front: Front | None = None,
     ) -> dict[str, Any]:
-        """Whether the attack had a gradient to follow.
+        """Whether the attack had a gradient to follow, as findings.
 
         Args:
-            batch: What was attacked.
-            perturbed: Its attacked images.
+            batch: The attacked batch.
+            perturbed: Its perturbed images.
             is_first: Bool tensor, whether this is the first batch.
-            epsilon: Radius of the batch, or `None` for the attack's.
+            epsilon: Radius of this step; `None` for the attack's.
             front: See `run`.
         """
         attack = self.attack
         if not attack.steps or not np.max(attack.epsilon) > 0:
             return {}
         measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
-        hides = attack.random_start or attack.keep_best or attack.early_stop
-        if not hides:
+        hides_zero_gradient = (
+            attack.random_start or attack.keep_best or attack.early_stop
+        )
+        if not hides_zero_gradient:
             return {
                 "measured": measured,
                 "moved": _any_difference(batch.image, perturbed),
             }
-        # One step from the image itself shows it, for one batch.
-        one = attack.replace(
+        # These change images without a gradient, too. One plain step on the
+        # first batch tells.
+        one_step = attack.replace(
             random_start=False,
             restarts=1,
             keep_best=False,
             early_stop=False,
             steps=1,
         )
-        told = ops.cond(
+        moved = ops.cond(
             is_first,
             lambda: _any_difference(
-                batch.image, self.run(batch, None, None, front, one)
+                batch.image, self.run(batch, None, None, front, one_step)
             ),
             lambda: ops.ones((), "float32"),
         )
-        return {"measured": ops.cast(is_first, "float32"), "moved": told}
+        return {"measured": ops.cast(is_first, "float32"), "moved": moved}
 
 
 def _any_difference(first: Tensor, second: Tensor) -> Tensor:
@@ -456,7 +463,7 @@ def _any_difference(first: Tensor, second: Tensor) -> Tensor:
 def _to_integers(
     attack: GradientAttack, center: Tensor, perturbed: Tensor, epsilon: Any
 ) -> Tensor:
-    """Whole numbers, as a model with an integer Input takes them."""
+    """Rounds to integers that stay inside the ball and the value range."""
     delta = perturbed - center
     towards = center + ops.sign(delta) * ops.floor(ops.abs(delta))
     if np.ndim(attack.epsilon):

@@ -1,7 +1,8 @@
-"""Which way metrics on attacked inputs are better, told to KerasTuner.
+"""Directions of the metrics on attacked inputs, for KerasTuner.
 
-KerasTuner looks a metric's name up among those that Keras knows. The names
-here lead to functions that only tell the direction.
+KerasTuner infers whether a metric is to be minimized from the function that
+Keras has under its name. The functions registered here only provide the name
+of a metric with the same direction.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import keras
 
 from keras_robust.messages import shown
 
-# Names of clean metrics, and of a metric of Keras with the same direction.
+# Names of a metric to be maximized and of one to be minimized.
 _HIGHER = "binary_accuracy"
 _LOWER = "mean_squared_error"
 _DIRECTIONS = {
@@ -49,7 +50,7 @@ def _stand_in(name: str, like: str) -> Callable[..., Any]:
         del y_true, y_pred
         raise ValueError(
             "Argument `metrics` of compile must hold clean metrics: "
-            "AdversarialModel logs those on attacked inputs by itself. "
+            "AdversarialModel adds those on attacked inputs. "
             f"Received: {shown(name)}"
         )
 
@@ -58,7 +59,7 @@ def _stand_in(name: str, like: str) -> Callable[..., Any]:
 
 
 def register() -> None:
-    """Tells the directions of `robust_loss` and the usual metrics."""
+    """Registers the directions of `robust_loss` and the usual metrics."""
     known = keras.saving.get_custom_objects()
     for clean, like in _DIRECTIONS.items():
         name = f"robust_{clean}"

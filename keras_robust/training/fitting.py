@@ -11,47 +11,47 @@ from keras_robust.training.source_checks import BatchInspector
 
 
 class EpochCallback(keras.callbacks.Callback):
-    """Tells a schedule of epochs, and looks at the last steps of each.
+    """Counts epochs for a schedule, and checks the last steps of each.
 
     Args:
-        watch: The model's `BatchInspector`.
+        inspector: The model's `BatchInspector`.
         clock: The model's `EpsilonClock`, or `None`.
     """
 
     def __init__(
-        self, watch: BatchInspector, clock: EpsilonClock | None
+        self, inspector: BatchInspector, clock: EpsilonClock | None
     ) -> None:
         super().__init__()
-        self._inspector = watch
+        self._inspector = inspector
         self._clock = clock
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """The number of steps is known now."""
+        """Passes on the number of steps, which is known now."""
         if self._clock is not None:
             self._clock.begin_fit(self.params.get("steps"))
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Counts epochs."""
+        """Passes on the beginning of an epoch."""
         if self._clock is not None:
             self._clock.begin_epoch(epoch)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Counts epochs; before callbacks that save weights."""
+        """Passes on the end of an epoch, before callbacks that save weights."""
         self._inspector.check()
         if self._clock is not None:
             self._clock.end_epoch()
 
 
 def prepend_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
-    """What `fit` takes as callbacks, with one more in front.
+    """Adds a callback before those that `fit` was given.
 
     Args:
         callbacks: `None`, a callback, a list, or a `CallbackList`.
-        first: A callback.
+        first: The callback to add.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         first.set_model(callbacks.model)
@@ -71,7 +71,7 @@ def arguments_by_name(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> dict[str, Any]:
-    """Arguments of a method of Keras by their names.
+    """Names the positional arguments of a call.
 
     Args:
         method: The method, of the class.

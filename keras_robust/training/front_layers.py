@@ -1,4 +1,4 @@
-"""Which layers in front of a network can be drawn before an attack."""
+"""Finds the layers at the front of a model that are drawn before attacks."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from keras_robust.classifier.graph_run import single_input
 from keras_robust.classifier.graph_run import training_argument
 from keras_robust.layers import PadAndCrop
 
-# Layers that move or recolour images at random, by their names in Keras.
+# Layers that randomly transform images, by their names in Keras.
 _NAMES = (
     "AugMix",
     "CutMix",
@@ -31,7 +31,7 @@ _RANDOM = (
     PadAndCrop,
     *(getattr(layers, name) for name in _NAMES if hasattr(layers, name)),
 )
-# Random layers of a network itself, which change features, not images.
+# Random layers inside networks, which change features, not images.
 _OF_THE_NETWORK = (
     "Dropout",
     "RNN",
@@ -40,7 +40,7 @@ _OF_THE_NETWORK = (
     "Attention",
     "Bidirectional",
 )
-# Layers in front that change neither the units of pixels nor their order.
+# Layers that keep the units of pixels.
 _PASSING = (
     layers.Identity,
     layers.ZeroPadding2D,
@@ -49,14 +49,14 @@ _PASSING = (
     layers.Resizing,
 )
 Shape: TypeAlias = tuple[int | None, ...]
-# The size of an axis that a model leaves open, where layers are tried out.
+# Size of open axes in random inputs, on which layers are tried out.
 _PROBE_SIZE = 8
-# What casts to a type of floats may do to values in [0, 1].
+# Rounding errors of values in [0, 1], by dtype.
 _ROUNDING = {"float16": 2e-3, "bfloat16": 2e-2}
 
 
 def is_random_image_layer(layer: Any) -> bool:
-    """Whether a layer draws a random transformation of images."""
+    """Whether a layer transforms images at random."""
     if isinstance(layer, _RANDOM):
         return True
     if isinstance(layer, layers.Pipeline):
@@ -71,8 +71,8 @@ def random_image_layers(model: Any) -> list[Any]:
         model: A Keras model.
 
     Returns:
-        List of layers, without those inside other random layers; of a
-        `Pipeline` the layers in it.
+        List of layers, without those inside other random layers. For a
+        `Pipeline`, the layers in it.
     """
     found = [
         layer
@@ -84,23 +84,23 @@ def random_image_layers(model: Any) -> list[Any]:
 
 
 def layer_ids(
-    some: Iterable[keras.Layer], include_self: bool = True
+    parents: Iterable[keras.Layer], include_self: bool = True
 ) -> set[int]:
-    """Identities of layers and of all layers inside them.
+    """Ids of layers and of all layers inside them.
 
     Args:
-        some: Layers.
-        include_self: Whether those of the layers themselves count.
+        parents: Layers.
+        include_self: Whether to include the layers themselves.
     """
     return {
         id(inner)
-        for layer in some
+        for layer in parents
         for inner in layer._flatten_layers(include_self=include_self)
     }
 
 
 def is_random(layer: Any) -> bool:
-    """Whether a layer that is read first draws anything."""
+    """Whether a layer at the front of a model is random."""
     if is_random_image_layer(layer):
         return True
     if isinstance(layer, layers.Pipeline):
@@ -108,9 +108,9 @@ def is_random(layer: Any) -> bool:
     name = type(layer).__name__
     if any(part in name for part in _OF_THE_NETWORK):
         return False
-    # One of a user's own.
-    ours = not type(layer).__module__.startswith("keras.")
-    return ours and not layer.weights and bool(layer.variables)
+    # User-defined layers with a seed generator.
+    is_user_defined = not type(layer).__module__.startswith("keras.")
+    return is_user_defined and not layer.weights and bool(layer.variables)
 
 
 def rescales(layer: Any) -> bool:
@@ -128,16 +128,16 @@ def rescales(layer: Any) -> bool:
 
 
 def scale_and_offset(layer: Any) -> tuple[Any, Any]:
-    """Scale and offset of a layer that changes the units of pixels."""
+    """Scale and offset of a layer for which `rescales` is true."""
     if type(layer) is layers.Rescaling:
         pair = layer.scale, layer.offset
         return tuple(ops.convert_to_tensor(value, "float32") for value in pair)
-    spread = ops.maximum(ops.sqrt(layer.variance), 1e-7)
-    return 1 / spread, -layer.mean / spread
+    std = ops.maximum(ops.sqrt(layer.variance), 1e-7)
+    return 1 / std, -layer.mean / std
 
 
 def _sublayers(layer: keras.Layer) -> list[keras.Layer]:
-    """The layers that a layer is a chain of; otherwise itself."""
+    """The layers in a `Pipeline` or `Sequential`; otherwise the layer."""
     if type(layer) in (layers.Pipeline, keras.Sequential):
         return [piece for part in layer.layers for piece in _sublayers(part)]
     return [layer]
@@ -146,15 +146,15 @@ def _sublayers(layer: keras.Layer) -> list[keras.Layer]:
 def _front_sublayers(
     layer: keras.Layer, tensor: keras.KerasTensor
 ) -> list[keras.Layer] | None:
-    """What to run in place of a layer in front.
+    """A layer at the front as layers that are random, rescale, or do neither.
 
     Args:
         layer: A layer.
         tensor: The Keras tensor that it reads.
 
     Returns:
-        Layers, of which each draws, changes units in a known way, or neither;
-        `None` for a layer that is none of these.
+        Layers that together do what the layer does; `None` if it changes
+        images in another way, so that it belongs to the network.
     """
     for pieces in (_sublayers(layer), [layer]):
         if _are_front_layers(pieces, tensor.shape):
@@ -163,7 +163,7 @@ def _front_sublayers(
 
 
 def _are_front_layers(pieces: list[keras.Layer], shape: Shape) -> bool:
-    # A layer that is tried out may fail in ways of its own.
+    # A user-defined layer may raise anything here.
     try:
         with keras.StatelessScope():
             for i, piece in enumerate(pieces):
@@ -182,15 +182,15 @@ def _are_front_layers(pieces: list[keras.Layer], shape: Shape) -> bool:
 
 
 def _keeps_images(layer: keras.Layer, shape: Shape) -> bool:
-    """Whether a layer gives images as they are when nothing is trained.
+    """Whether a layer returns images unchanged in inference mode.
 
     One that does more, such as a rescaling, would change units in a way that
-    nothing here can undo.
+    cannot be undone here.
     """
     image = _random_input(layer, shape)
     moves = isinstance(layer, layers.RandomCrop)
     if moves:
-        # Each image of one value, wherever its pixels go.
+        # Images of one value each, since crops move pixels.
         first = (slice(None), *(slice(1) for _ in shape[1:]))
         image = np.broadcast_to(image[first], image.shape).copy()
     found = _inference_output(layer, image)
@@ -204,7 +204,7 @@ def _keeps_images(layer: keras.Layer, shape: Shape) -> bool:
 
 
 def _random_input(layer: keras.Layer, shape: Shape) -> np.ndarray:
-    """Random values that a layer can take."""
+    """A batch of random values that a layer can take."""
     sizes = [size or _PROBE_SIZE for size in shape]
     values = np.random.default_rng(0).random(sizes).astype("float32")
     if "float" in layer.compute_dtype:
@@ -213,37 +213,37 @@ def _random_input(layer: keras.Layer, shape: Shape) -> np.ndarray:
 
 
 def _inference_output(layer: keras.Layer, image: np.ndarray) -> np.ndarray:
-    """What a layer gives in inference mode, as a float32 array."""
+    """The output of a layer in inference mode, as a float32 array."""
     value = ops.cast(ops.convert_to_tensor(image), layer.compute_dtype)
     value = layer(value, **training_argument(layer, False))
     return ops.convert_to_numpy(ops.cast(value, "float32"))
 
 
 class Chain(NamedTuple):
-    """How far from an input a chain of layers in front goes.
+    """The first layers of a model, in a row.
 
     Attributes:
-        layers: The layers so far, in order.
-        entry: `Entry` behind them.
-        draws: Whether the last step draws anything.
-        is_whole: Whether they are all of the model.
+        layers: The layers, in order.
+        entry: `Entry` after them.
+        ends_random: Whether the last of them is random.
+        is_whole: Whether they are the whole model.
     """
 
     layers: tuple[keras.Layer, ...]
     entry: Entry
-    draws: bool
+    ends_random: bool
     is_whole: bool = False
 
 
 def chains_in_front(
     model: keras.Model, tensor: keras.KerasTensor, refused: list[keras.Layer]
 ) -> Iterator[Chain]:
-    """Every point that a chain of layers in front of a model comes to.
+    """The chains of layers at the front of a model, from short to long.
 
     Args:
-        model: A model that shows its graph.
-        tensor: Where to begin.
-        refused: List to which layers are added that draw something but end
+        model: A model for which `shows_graph` is true.
+        tensor: The Keras tensor where they begin.
+        refused: A list, to which random layers are added that cannot belong to
             the front.
     """
     before: tuple[keras.Layer, ...] = ()
@@ -279,11 +279,11 @@ def chains_in_front(
                 yield Chain(
                     (*before, *inner.layers),
                     Entry(inner.entry.tensor, path),
-                    inner.draws,
+                    inner.ends_random,
                 )
             if inner is None or not inner.is_whole:
                 return
-            before, draws = (*before, *inner.layers), inner.draws
+            before, draws = (*before, *inner.layers), inner.ends_random
         else:
             pieces, draws = _front_sublayers(layer, tensor), is_random(layer)
             if pieces is None:

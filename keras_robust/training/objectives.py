@@ -1,4 +1,4 @@
-"""What attacks in a training step increase, besides their own objectives."""
+"""Objectives of attacks in training, besides those of the attacks."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from keras_robust.classifier.head import as_logits
 
 
 class SoftObjective:
-    """Log-odds of one-hot labels, cross-entropy of soft ones, to climb.
+    """Log-odds of one-hot labels, cross-entropy of soft ones.
 
     Args:
         logits: `(x, draw, held) -> (N, C)`.
-        targeted: Whether the labels are to be reached.
+        targeted: Whether the labels are targets.
     """
 
     def __init__(self, logits: Any, targeted: bool) -> None:
@@ -24,11 +24,11 @@ class SoftObjective:
         self.targeted = targeted
 
     def prepared(self) -> Any:
-        """A context for many calls with the same weights."""
+        """A context in which folded weights are computed once for all calls."""
         return LabelObjective(self.logits, None, False).prepared()
 
     def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
-        """Values `(N,)` to increase at `x`, and where the goal is reached."""
+        """Values `(N,)` to increase at `x`, and where the attack succeeds."""
         y = inputs["y"]
         logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
         values = soft_log_odds(y, logits)
@@ -39,10 +39,10 @@ class SoftObjective:
 
 
 class ClassObjective(CompiledObjective):
-    """The compiled loss of class labels; a wrong class is a success."""
+    """The compiled loss for class labels; a wrong class is a success."""
 
     def success(self, inputs: dict[str, Any], found: list[Any]) -> Any:
-        """Where the label is not predicted, or with `targeted` is."""
+        """Where the label is not predicted; with `targeted`, where it is."""
         (part,), (raw,) = self.loss.parts, found
         y = self.loss.labels(inputs["y"], part)
         is_column = len(y.shape) == 1 or y.shape[-1] == 1
@@ -53,5 +53,5 @@ class ClassObjective(CompiledObjective):
 
 
 def _is_unit(raw: Any) -> bool:
-    """Whether one probability stands for two classes."""
+    """Whether the output is a single probability, of the second class."""
     return raw.values.shape[-1] == 1

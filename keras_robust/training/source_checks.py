@@ -1,4 +1,4 @@
-"""Every batch is checked inside the step, whatever source it comes from."""
+"""Checks of every batch inside the compiled step, for any source of data."""
 
 import warnings
 from collections import deque
@@ -15,24 +15,32 @@ from keras_robust.backend import Tensor
 from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
 
-# Under this name findings travel in the logs of a step, from which they are
-# taken out before anyone else sees them.
+# The key of findings in the logs of a step. They are removed before callbacks
+# see the logs.
 FINDINGS = "keras_robust_findings"
-_SUMS = ("batches", "outside", "infinite", "wrong", "measured", "moved", "odd")
+_SUMS = (
+    "batches",
+    "outside",
+    "infinite",
+    "wrong",
+    "measured",
+    "moved",
+    "probable",
+)
 _LEAST = ("least", "label_least")
 _MOST = ("most", "label_most")
 _FAR = 3e38
-# From this call on a step is looked at when the next one is on its way, so
-# that an accelerator need not wait.
-_CLOSE_CALLS = 4
+# After this many calls, findings of a step are read one step later, so that an
+# accelerator need not wait.
+_PROMPT_CALLS = 4
 
 
 def image_findings(image: Any, value_range: Any) -> dict[str, Any]:
-    """What a batch of images shows, as float scalars.
+    """Findings about a batch of images, as float scalars.
 
     Args:
         image: Float tensor `(N, ...)`.
-        value_range: The box, as attacks keep it.
+        value_range: `(low, high)` as in attacks.
     """
     low, high = (ops.convert_to_tensor(b, "float32") for b in value_range)
     inside = ops.logical_and(image >= low, image <= high)
@@ -47,11 +55,11 @@ def image_findings(image: Any, value_range: Any) -> dict[str, Any]:
 def label_findings(
     y: Any, task: str, num_classes: int | None
 ) -> dict[str, Tensor]:
-    """What labels show, as float scalars.
+    """Findings about labels, as float scalars.
 
     Args:
         y: Labels as `fit` takes them.
-        task: What `task_of` gave.
+        task: Result of `task_of`.
         num_classes: The number of classes; `None` for labels of another kind.
     """
     parts = [part for part in keras.tree.flatten(y) if part is not None]
@@ -84,7 +92,7 @@ def _all(values: Tensor) -> Tensor:
 
 
 class BatchChecks(keras.metrics.Metric):
-    """Gathers findings of batches, inside compiled steps."""
+    """Accumulates the findings of batches inside compiled steps."""
 
     def __init__(self, name: str = "batch_checks") -> None:
         super().__init__(name=name)
@@ -109,7 +117,8 @@ class BatchChecks(keras.metrics.Metric):
         """Adds the findings of a batch.
 
         Args:
-            findings: Float scalars by name; what is missing is not there.
+            findings: Float scalars by name; missing ones leave sums and
+                extremes as they are.
         """
         findings = {"batches": 1.0, **findings}
 
@@ -122,7 +131,7 @@ class BatchChecks(keras.metrics.Metric):
         self._most.assign(ops.maximum(self._most, row(_MOST, -_FAR)))
 
     def result(self) -> Any:
-        """All findings as one vector, which is read in one go."""
+        """All findings as one vector, which is copied to the host at once."""
         return ops.concatenate(
             [
                 ops.convert_to_tensor(part)
@@ -149,7 +158,7 @@ class StepContext(NamedTuple):
 
 
 class BatchInspector:
-    """Reads findings of steps, and raises what arrays are refused with.
+    """Raises the errors of array checks for batches of any source.
 
     Attributes:
         context: `StepContext` by the name of the step.
@@ -161,18 +170,18 @@ class BatchInspector:
         self._calls = 0
         self._warned = False
 
-    def begin(self) -> None:
-        """Forgets what was not looked at."""
+    def reset(self) -> None:
+        """Forgets findings that were not read yet."""
         self._waiting.clear()
         self._calls = 0
 
-    def watched(
+    def wrap(
         self, function: Callable[..., Any], step: str
     ) -> Callable[..., Any]:
-        """A compiled step whose findings are taken out of its logs.
+        """Wraps a compiled step: takes findings out of its logs for `check`.
 
-        An error comes at the next call, when the state of this one is safe:
-        on JAX a step that raises would take the weights with it.
+        An error is raised by the next call, when the state of this one has
+        been saved: on JAX a step that raises would lose the weights.
 
         Args:
             function: A train or test function of Keras.
@@ -180,7 +189,7 @@ class BatchInspector:
         """
 
         def call(*args: Any) -> Any:
-            self.look(lag=0 if self._calls < _CLOSE_CALLS else 1)
+            self.check(lag=0 if self._calls < _PROMPT_CALLS else 1)
             result = function(*args)
             logs = result[0] if isinstance(result, tuple) else result
             self._waiting.append((step, logs.pop(FINDINGS)))
@@ -189,14 +198,14 @@ class BatchInspector:
 
         return call
 
-    def look(self, lag: int = 0) -> None:
-        """Looks at the steps that are done.
+    def check(self, lag: int = 0) -> None:
+        """Checks the findings of finished steps.
 
         Args:
-            lag: How many of the last steps are left for later.
+            lag: How many of the last steps to leave for later.
 
         Raises:
-            ValueError: If a batch was not as it must be.
+            ValueError: If a batch was invalid.
         """
         while len(self._waiting) > lag:
             step, vector = self._waiting.popleft()
@@ -204,13 +213,15 @@ class BatchInspector:
             names = (*_SUMS, *_LEAST, *_MOST)
             found = dict(zip(names, values.tolist(), strict=True))
             try:
-                self._judge(found, self.context[step])
+                self._raise_if_invalid(found, self.context[step])
             except ValueError:
-                self.begin()
+                self.reset()
                 raise
             self._warn_if_stuck(found, step)
 
-    def _judge(self, found: dict[str, float], context: StepContext) -> None:
+    def _raise_if_invalid(
+        self, found: dict[str, float], context: StepContext
+    ) -> None:
         value_range, classes, replicas, rank = context
         if found["outside"]:
             pair = np.asarray([found["least"], found["most"]], "float32")
@@ -218,7 +229,7 @@ class BatchInspector:
             if found["infinite"]:
                 pair[:] = np.nan
             if replicas == 1 and np.ndim(value_range[0]) == 0:
-                # The very error that arrays get.
+                # The same error as for arrays.
                 checks.check_images(pair, value_range)
             raise ValueError(
                 "Argument `x` must lie in "
@@ -235,11 +246,11 @@ class BatchInspector:
                 "the model, or be one-hot. Received: labels from "
                 f"{found['label_least']:g} to {found['label_most']:g}"
             )
-        if found["odd"]:
+        if found["probable"]:
             raise ValueError(
-                "The model must give logits, or end in a layer whose "
-                "activation shows; this one ends in neither and its output "
-                "looks like probabilities. Pass `from_logits=False` to the "
+                "The model must give logits, or end in a layer with a softmax "
+                "or sigmoid; this one does not, and its output looks like "
+                "probabilities. Pass `from_logits=False` to the "
                 "attack if it is, `from_logits=True` if it is not. "
                 "Received: outputs whose rows sum to 1"
             )
@@ -252,7 +263,8 @@ class BatchInspector:
         warnings.warn(
             "The attack moves nothing: its first gradient is exactly zero for "
             "every example of the first batch. Are outputs saturated or "
-            f"rounded, or inputs cast to integers? This {what} clean inputs.",
+            f"rounded, or inputs cast to integers? The model {what} clean "
+            "inputs.",
             UserWarning,
             stacklevel=2,
         )
