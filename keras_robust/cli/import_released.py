@@ -1,4 +1,4 @@
-"""`keras-robust import-released`: the published tensors as data sets."""
+"""`keras-robust import-released`: converts the published tensors."""
 
 import argparse
 from typing import Any
@@ -10,7 +10,7 @@ HELP = "the tensors that Ilyas et al. released, as TFDS data sets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
+    """Adds the arguments of the command."""
     parser.add_argument(
         "released",
         help="folder of the download, with d_robust_CIFAR/ and the others",
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(released: Any, output: str, verbose: int = 1, **options: Any) -> None:
-    """Turns the released tensors into TFDS data sets.
+    """Converts the released tensors to TFDS data sets.
 
     Args:
         released: See `import_released`.

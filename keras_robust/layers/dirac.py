@@ -21,10 +21,10 @@ def torch_uniform() -> keras.initializers.Initializer:
 
 @keras.saving.register_keras_serializable("keras_robust")
 class Dirac(keras.initializers.Initializer):
-    """Identity in the first filters, another initializer in the rest.
+    """Identity in the first filters, another initializer in the others.
 
-    Filter `i < in_channels` passes input channel `i` on: with stride 1 and
-    padding `"same"` that output is the input. Zagoruyko and Komodakis 2017
+    Filter `i < in_channels` copies input channel `i`, with stride 1 and
+    padding `"same"`. Zagoruyko and Komodakis 2017
     (arXiv:1706.00388) start networks without shortcuts this way; Jordan 2024
     (arXiv:2404.00498, "Identity initialization") has it in the first filters,
     over PyTorch's default. For convolutions of any rank, without groups.
@@ -51,17 +51,17 @@ class Dirac(keras.initializers.Initializer):
         )
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """A kernel.
+        """Creates a kernel.
 
         Args:
             shape: `(*sizes, in_channels, filters)`, the spatial sizes first.
-            dtype: Of the kernel; `None` for Keras's `floatx`.
+            dtype: Dtype of the kernel; `None` for Keras's `floatx`.
 
         Returns:
             Tensor of this shape.
 
         Raises:
-            ValueError: If the shape is not that of a convolution's kernel.
+            ValueError: If it is not the shape of a convolution's kernel.
         """
         if len(shape) < 3:
             raise ValueError(
@@ -72,8 +72,8 @@ class Dirac(keras.initializers.Initializer):
         dtype = dtype or keras.config.floatx()
         count = min(channels, filters)
         identity = np.zeros((*sizes, channels, count))
-        # The tap that lies on the pixel itself: Keras pads an even kernel by
-        # one less before than behind.
+        # The tap on the pixel itself: Keras pads even kernels with one pixel
+        # less before than after.
         center = tuple((size - 1) // 2 for size in sizes)
         taps: tuple[Any, ...] = (*center, np.arange(count), np.arange(count))
         identity[taps] = 1
@@ -89,5 +89,5 @@ class Dirac(keras.initializers.Initializer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Dirac":
-        """The initializer of a configuration."""
+        """Creates an initializer from the result of `get_config`."""
         return cls(keras.saving.deserialize_keras_object(config["base"]))

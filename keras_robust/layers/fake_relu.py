@@ -8,11 +8,11 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_robust")
 class FakeReLU(keras.layers.Layer):
-    """`max(x, 0)` forwards, the identity backwards.
+    """`max(x, 0)` in the forward pass, the identity in the backward pass.
 
-    A dead unit has no ReLU gradient, so an inversion that must switch it on
-    gets no hint. MadryLab's `robustness` (`fake_relu`) uses this as the last
-    ReLU when it matches representations. See `Robustifier(fake_relu=True)`.
+    A unit that is off has no ReLU gradient, which leaves an inversion that must
+    turn it on without a signal. MadryLab's `robustness` (`fake_relu`) uses this
+    as the last ReLU to match representations; see `Robustifier(fake_relu=True)`.
 
     Example:
 

@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_robust.layers.fake_relu import FakeReLU
 
-# Torch's BatchNorm2d: running averages keep 0.9, epsilon 1e-5. Keras's own
-# defaults (0.99, 1e-3) average over ten times as many steps.
+# Defaults of PyTorch's BatchNorm2d. With those of Keras (0.99, 1e-3), running
+# averages go over ten times as many steps.
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 EXPANSION = 4
 Shape: TypeAlias = tuple[int | None, ...]
@@ -25,7 +25,7 @@ def convolution(
     weight_decay: float = 0.0,
     **kwargs: Any,
 ) -> Any:
-    """A 3x3-style convolution without bias, He-initialized.
+    """A convolution without bias, with the initialization of He et al.
 
     Args:
         filters: Int, output channels.
@@ -50,25 +50,25 @@ def convolution(
 
 
 def l2_decay(weight_decay: float) -> Any:
-    """Weight decay as torch's SGD has it: its gradient is `weight_decay * w`.
+    """Weight decay as in PyTorch's SGD: its gradient is `weight_decay * w`.
 
-    The gradient passes through momentum; Keras's own `weight_decay` argument
-    is decoupled and about ten times weaker at momentum 0.9.
+    The gradient passes through momentum. The `weight_decay` of Keras optimizers
+    does not, and is about ten times weaker at momentum 0.9.
 
     Args:
         weight_decay: Float >= 0.
 
     Returns:
-        A `keras.regularizers.L2`, or `None` for zero.
+        A `keras.regularizers.L2`; `None` for zero.
     """
     return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
 
 def batch_norm(weight_decay: float = 0.0, **kwargs: Any) -> Any:
-    """BatchNorm with the constants of the papers' framework.
+    """BatchNorm with the constants of PyTorch.
 
     Args:
-        weight_decay: Float >= 0; decays scale and shift too, as torch does.
+        weight_decay: Float >= 0, on scale and shift too, as in PyTorch.
         **kwargs: Arguments of `keras.layers.BatchNormalization`.
 
     Returns:
@@ -96,12 +96,12 @@ class ResidualBlock(keras.layers.Layer):
         shortcut: Where the shape changes: `"pad"` takes every `strides`-th
             pixel and pads the channels with zeros (option A, no parameters);
             `"projection"` is a 1x1 convolution with BatchNorm (option B).
-        activation: Last activation, `"relu"` or `"fake_relu"`.
+        activation: The last activation, `"relu"` or `"fake_relu"`.
         weight_decay: Float >= 0, on every weight, as L2 in the loss.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `shortcut` or `activation` is another one.
+        ValueError: If `shortcut` or `activation` is unknown.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class ResidualBlock(keras.layers.Layer):
         self.weight_decay = weight_decay
 
     def build(self, input_shape: Any) -> None:
-        """Makes the convolutions of the path and, where needed, a projection.
+        """Creates the convolutions and, where needed, a projection.
 
         Args:
             input_shape: `(N, H, W, C)`.
@@ -178,11 +178,11 @@ class ResidualBlock(keras.layers.Layer):
         )
 
     def run(self, x: Any, unit: Unit) -> Any:
-        """The block, made of `unit(convolution, norm, x)`.
+        """Runs the block, with `unit(convolution, norm, x)` for convolutions.
 
         Args:
             x: Tensor `(N, H, W, C)`.
-            unit: What to do for a convolution and the BatchNorm behind it.
+            unit: Called for each convolution and the BatchNorm after it.
 
         Returns:
             Tensor.
@@ -196,7 +196,7 @@ class ResidualBlock(keras.layers.Layer):
 
     @property
     def pairs(self) -> list[tuple[keras.Layer, keras.Layer]]:
-        """Each convolution with the BatchNorm behind it."""
+        """Each convolution with the BatchNorm after it."""
         return [*_pairs(self.branch), *_pairs(self.projection)]
 
     def _skip(self, x: Any, unit: Unit) -> Any:

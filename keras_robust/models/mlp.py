@@ -19,9 +19,9 @@ def mlp(
     std: Any = None,
     name: str = "mlp",
 ) -> keras.Model:
-    """Dense layers with ReLU, for images whose pixels have no neighbourhood.
+    """Dense layers with ReLU, for images without spatial structure.
 
-    Made of Keras's own layers only, so that a saved model loads anywhere.
+    Uses layers of Keras only, so that a saved model loads without this package.
 
     Args:
         input_shape: `(H, W, C)`.

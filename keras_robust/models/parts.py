@@ -1,4 +1,4 @@
-"""What the networks share, and views of finished ones."""
+"""What the networks share, and a copy with a fake ReLU."""
 
 from typing import Any
 
@@ -102,8 +102,8 @@ def logits(
 def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
     """A copy of the model whose last ReLU has the identity's gradient.
 
-    The last one is the nearest to the output: gates have ReLUs of their own,
-    which may come later in `model.layers`.
+    The last one is the nearest to the output, which need not be the last in
+    `model.layers`.
 
     Args:
         model: A built Keras model with a `ReLU` or `ResidualBlock` layer.
@@ -113,7 +113,7 @@ def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
         A Keras model with the same outputs and its own copy of the weights.
 
     Raises:
-        ValueError: If it has no such layer.
+        ValueError: If the model has no such layer.
     """
     last = _last_relu(model, output)
 

@@ -21,7 +21,7 @@ def small_cnn(
 ) -> keras.Model:
     """3x3 convolutions with BatchNorm, halving the image after the first.
 
-    Made of Keras's own layers only, so that a saved model loads anywhere.
+    Uses layers of Keras only, so that a saved model loads without this package.
 
     Args:
         input_shape: `(H, W, C)`.

@@ -1,4 +1,4 @@
-"""The Gaussian model as a Keras layer, to train by gradients."""
+"""The Gaussian model as a Keras layer, for training by gradients."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class GaussianLogits(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Makes mean and logarithms of variances."""
+        """Creates the mean and the logarithms of variances."""
         dimension = input_shape[-1]
         self.mean = self.add_weight(
             shape=(dimension,), initializer="zeros", name="mean"
@@ -61,7 +61,7 @@ class GaussianLogits(keras.layers.Layer):
 
     @property
     def covariance(self) -> np.ndarray:
-        """The variances that were learned, `(d,)`."""
+        """The learned variances, `(d,)`."""
         return np.exp(ops.convert_to_numpy(self.log_variance))
 
     @staticmethod

@@ -374,10 +374,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def _compiled_robust_metrics(self) -> RobustMetrics:
         if self._robust is None:
-            raise ValueError(
-                "The model must be compiled before it is evaluated. "
-                f"Received: {self.name!r}, which is not compiled"
-            )
+            raise ValueError(f"Model {self.name!r} must be compiled first.")
         return self._robust
 
     def make_train_function(self, force: bool = False) -> Any:

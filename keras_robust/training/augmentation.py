@@ -27,7 +27,6 @@ from keras_robust.training.front_layers import random_image_layers
 from keras_robust.training.front_layers import rescales
 from keras_robust.training.front_layers import scale_and_offset
 
-
 # Keys of inputs that start after the layers in front.
 _IMAGE = "keras_robust_drawn"
 _HELD = "keras_robust_held"
