@@ -26,7 +26,7 @@ _ELSEWHERE = {
 
 
 def shown(value: Any) -> str:
-    """Formats a value for an error message, in at most two lines.
+    """Format a value for an error message, in at most two lines.
 
     Args:
         value: Anything. Arrays, tensors and long lists are described by shape
@@ -82,7 +82,7 @@ def _shown_array(value: Any) -> str:
 
 
 def shown_places(where: np.ndarray) -> str:
-    """Formats the places where a condition holds.
+    """Format the places where a condition holds.
 
     Args:
         where: Bool array of one row of the input, `(D,)` or `(H, W, C)`.
@@ -100,7 +100,7 @@ def shown_places(where: np.ndarray) -> str:
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """Suggests the name that was probably meant.
+    """Suggest the name that was probably meant.
 
     Args:
         name: The unknown name.

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def check_complete(value: Any, name: str) -> None:
-    """Checks that an array has a number in every place.
+    """Check that an array has a number in every place.
 
     Args:
         value: An array or tensor.
@@ -28,7 +28,7 @@ def check_complete(value: Any, name: str) -> None:
 
 
 def in_native_format(array: np.ndarray) -> np.ndarray:
-    """Converts to a precision and byte order that frameworks support.
+    """Convert to a precision and byte order that frameworks support.
 
     Args:
         array: NumPy array, without masked entries.

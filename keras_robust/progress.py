@@ -35,7 +35,7 @@ class Progress:
     def add(
         self, n: int = 1, values: list[tuple[str, Any]] | None = None
     ) -> None:
-        """Counts `n` more units.
+        """Count `n` more units.
 
         Args:
             n: Int.

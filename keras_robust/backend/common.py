@@ -9,7 +9,7 @@ STEPS_PER_REPORT = 50
 
 
 def equal_chunks(steps: int) -> list[int]:
-    """Splits `steps` into chunks of `STEPS_PER_REPORT` and the rest."""
+    """Split `steps` into chunks of `STEPS_PER_REPORT` and the rest."""
     whole, rest = divmod(steps, STEPS_PER_REPORT)
     return [STEPS_PER_REPORT] * whole + ([rest] if rest else [])
 
@@ -32,4 +32,4 @@ class StatefulTrainer(keras.Model):
         return {**logs, **self.robust_test_step(data)}
 
     def sync_state(self) -> None:
-        """Does nothing: variables always hold their values."""
+        """Do nothing: variables always hold their values."""

@@ -157,7 +157,7 @@ class Trainer(keras.Model):
         return logs, (trainable, non_trainable, metrics)
 
     def sync_state(self) -> None:
-        """Gives variables their values back, also after an error."""
+        """Give variables their values back, also after an error."""
         self.jax_state_sync()
 
     def _scope(

@@ -73,7 +73,7 @@ class Backend(Protocol):
         state: State,
         steps: Any,
     ) -> State:
-        """Applies `step` to a state, `steps` times.
+        """Apply `step` to a state, `steps` times.
 
         Works inside compiled functions and outside.
 
@@ -96,7 +96,7 @@ class Backend(Protocol):
         jit_compile: bool | str = "auto",
         takes_steps: bool = False,
     ) -> Callable[..., Any]:
-        """Compiles a function once for each shape of its arguments.
+        """Compile a function once for each shape of its arguments.
 
         Nothing is compiled before the first call. Where a new batch size
         alone would be compiled again, `needs_padding` says so.
@@ -121,7 +121,7 @@ class Backend(Protocol):
         jit_compile: bool | str = "auto",
         unrolls: bool = True,
     ) -> Sequence[int]:
-        """Splits a loop into the numbers of steps that are compiled as one.
+        """Split a loop into the numbers of steps that are compiled as one.
 
         A progress bar moves between them.
 
@@ -143,7 +143,7 @@ class Backend(Protocol):
         """
 
     def shard_batch(self, tensors: Any) -> Any:
-        """Puts a batch on the devices of a `keras.distribution` in scope.
+        """Put a batch on the devices of a `keras.distribution` in scope.
 
         Args:
             tensors: Nested tensors of shape `(N, ...)` or `()`.

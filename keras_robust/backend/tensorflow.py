@@ -68,7 +68,7 @@ def compile(
     jit_compile: bool | str = "auto",
     takes_steps: bool = False,
 ) -> Callable[..., Any]:
-    """See `Backend`; a `tf.function` for each shape behind the batch axis.
+    """See `Backend`; a `tf.function` for each shape after the batch axis.
 
     `"auto"` means XLA on accelerators only. The function captures variables.
     """
@@ -96,8 +96,8 @@ def compile(
                 raise
             warnings.warn(
                 "XLA cannot compile an operation of the model or the attack, "
-                "so TensorFlow's graph runs without it (jit_compile=False "
-                f"says so): {_first_cause(error)}",
+                "so TensorFlow's graph runs without it; jit_compile=False "
+                f"does so without a warning. {_first_cause(error)}",
                 UserWarning,
                 stacklevel=2,
             )
@@ -119,7 +119,7 @@ def compile(
 
 
 def _signature(args: Any) -> tuple[Any, ...]:
-    """Shapes behind the batch, and dtypes, of all tensors."""
+    """Shapes after the batch axis, and dtypes, of all tensors."""
     return tuple(
         (tuple(value.shape[1:]), value.dtype) if tf.is_tensor(value) else ()
         for value in tf.nest.flatten(args)

@@ -83,7 +83,7 @@ class Classifier:
         output: str | int | None = None,
         scaling: Any = None,
     ) -> "Classifier":
-        """Creates the classifier of a model.
+        """Create the classifier of a model.
 
         Args:
             model: A built Keras model, or an `AdversarialModel`, whose inner
@@ -209,7 +209,7 @@ class Classifier:
         return self.logits.prepared()
 
     def refresh(self, image: Any, held: Held | None = None) -> None:
-        """Clears the cache if compiled functions no longer match the model.
+        """Clear the cache if compiled functions no longer match the model.
 
         User code in the model may read what is not a part of its structure,
         such as a global variable. So its outputs are computed once without
@@ -230,7 +230,7 @@ class Classifier:
                 cache["randomized"] = True
 
     def check(self, image: Any, held: Held | None = None) -> int:
-        """Checks a model on real inputs, before anything expensive.
+        """Check a model on real inputs, before anything expensive.
 
         Inputs must have the shape of the model's Input, outputs that of a
         classifier. Logits that do not come from a plain call of the model are
@@ -271,7 +271,7 @@ class Classifier:
         return parts.num_classes
 
     def _check_layers(self) -> None:
-        """Raises for layers that the backend cannot compile."""
+        """Raise for layers that the backend cannot compile."""
         names = self._parts.lookups
         if names and not backend.runs_lookups:
             raise ValueError(
@@ -373,7 +373,7 @@ class Classifier:
         batch_size = self.batch_size or batch_size
         image = ops.convert_to_numpy(image)
         held = {k: ops.convert_to_numpy(v) for k, v in (held or {}).items()}
-        made = []
+        batches = []
         for start in range(0, len(image), batch_size):
             stop = min(start + batch_size, len(image))
             fixed = start or self.batch_size
@@ -391,8 +391,8 @@ class Classifier:
                     },
                 }
             )
-            made.append(ops.convert_to_numpy(found)[: stop - start])
-        return np.concatenate(made)
+            batches.append(ops.convert_to_numpy(found)[: stop - start])
+        return np.concatenate(batches)
 
     def predict_logits(
         self,

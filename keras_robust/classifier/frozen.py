@@ -18,7 +18,7 @@ def inner_model(model: Any) -> Any:
 
 
 def check_built(model: Any) -> None:
-    """Checks that `model` is a built `keras.Model`.
+    """Check that `model` is a built `keras.Model`.
 
     Args:
         model: Any object.

@@ -127,7 +127,7 @@ class FrozenModel:
             self._thread.weights = None
 
     def prove(self, x: Any, held: Any = None) -> bool:
-        """Compares with the model, and falls back to calling it if they differ.
+        """Compare with the model, and fall back to calling it if they differ.
 
         Args:
             x: Array or tensor `(N, ...)`, a few real inputs.
@@ -156,7 +156,7 @@ class FrozenModel:
         return False
 
     def fall_back(self, x: Any, held: Any = None) -> None:
-        """Calls the model itself from now on; warns which layer differs."""
+        """Call the model itself from now on; warn which layer differs."""
         if self._rewritten is None:
             return
         name = self._first_difference(self._rewritten, x, held)

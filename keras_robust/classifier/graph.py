@@ -117,7 +117,7 @@ def nodes_to(
             raise ValueError("The graph has another input.")
         if is_ready:
             ordered.append(node)
-            done.update(id(made) for made in node.outputs)
+            done.update(id(output) for output in node.outputs)
             continue
         waiting.append((tensor, True))
         waiting += [(needed, False) for needed in reversed(node.inputs)]

@@ -82,8 +82,8 @@ class GraphRun:
             for source, value in zip(self.sources, values, strict=True)
         }
         for node in self._nodes:
-            made = keras.tree.flatten(_call(node, known, training))
-            for tensor, value in zip(node.outputs, made, strict=True):
+            results = keras.tree.flatten(_call(node, known, training))
+            for tensor, value in zip(node.outputs, results, strict=True):
                 known[id(tensor)] = value
         return [known[id(tensor)] for tensor in self._tensors]
 

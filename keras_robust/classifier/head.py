@@ -53,7 +53,7 @@ class Head:
 
 
 def find_head(model: Any, output: str | int | None = None) -> Head:
-    """Finds the last activation of a model.
+    """Find the last activation of a model.
 
     It is found in the last layer's `activation`, as a layer or an operation
     of its own, in nested models, in layers that were called several times, and
@@ -163,7 +163,7 @@ def without_activation(layer: Any) -> Any:
 
 
 def as_logits(outputs: Any, takes_log: bool) -> Any:
-    """Converts outputs to two or more logits per example, in float32.
+    """Convert outputs to two or more logits per example, in float32.
 
     Args:
         outputs: Tensor `(N, C)`, logits or probabilities.

@@ -105,7 +105,7 @@ class Inputs:
         return "int" in keras.backend.standardize_dtype(self.tensor.dtype)
 
     def split(self, x: Any) -> tuple[Any, Held]:
-        """Separates the attacked input from the others.
+        """Separate the attacked input from the others.
 
         Args:
             x: Inputs of the model: an array or tensor `(N, ...)`, or a list or
@@ -194,7 +194,7 @@ class Inputs:
         return _checked(arrays[position], held)
 
     def pack(self, x: Any, held: Held | None) -> Any:
-        """Puts the attacked input and the others together, for the model.
+        """Put the attacked input and the others together, for the model.
 
         Args:
             x: Tensor or array `(N, ...)`.
@@ -255,7 +255,7 @@ def _checked(image: Any, held: Held) -> tuple[Any, Held]:
 
 
 def _as_array(x: Any) -> Any:
-    """Converts to an array or tensor of numbers."""
+    """Convert to an array or tensor of numbers."""
     check_complete(x, "x")
     if ops.is_tensor(x):
         return x

@@ -159,7 +159,7 @@ class SearchLogits:
         return self._frozen.prepared()
 
     def from_outputs(self, outputs: np.ndarray) -> np.ndarray:
-        """Converts the model's own outputs to logits `(N, C)`, in NumPy."""
+        """Convert the model's own outputs to logits `(N, C)`, in NumPy."""
         if outputs.ndim != 2:
             as_logits(ops.convert_to_tensor(outputs), takes_log=False)
         single = outputs.shape[-1] == 1
@@ -196,7 +196,7 @@ class SearchLogits:
         return agree(ours, outputs.astype("float64"), self._rounding)
 
     def fall_back(self, model: Any, x: Any, held: Any, warn: bool) -> None:
-        """Stops folding, and if that was not the cause, calls the model itself.
+        """Stop folding, and if that was not the cause, call the model itself.
 
         Args:
             model: The model, for the warning.
@@ -221,7 +221,7 @@ class SearchLogits:
             )
 
     def check(self, logits: np.ndarray, outputs: np.ndarray) -> int:
-        """Checks the outputs of a classifier and counts its classes.
+        """Check the outputs of a classifier and count its classes.
 
         Args:
             logits: Logits of a few inputs, `(N, C)`.

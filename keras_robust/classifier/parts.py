@@ -1,4 +1,4 @@
-"""What a `Classifier` is made of, made once for each model and options."""
+"""The parts of a `Classifier`, created once for each model and options."""
 
 import weakref
 from dataclasses import dataclass

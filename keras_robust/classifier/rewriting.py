@@ -171,8 +171,8 @@ class Rewritten:
             if len(step.writes) == 1:
                 values[step.writes[0]] = result
             else:
-                made = keras.tree.flatten(result)
-                values.update(zip(step.writes, made, strict=True))
+                results = keras.tree.flatten(result)
+                values.update(zip(step.writes, results, strict=True))
             if not keep:
                 for name in step.frees:
                     del values[name]
@@ -197,7 +197,7 @@ def rewrite(
     fold: bool = True,
     casts: bool = True,
 ) -> Rewritten | None:
-    """Rewrites a model in inference mode as a cheaper, equal function.
+    """Rewrite a model in inference mode as a cheaper, equal function.
 
     Args:
         model: A built Keras model.
@@ -238,7 +238,7 @@ def rewrite(
             Step(
                 run,
                 tuple(id(needed) for needed in node.inputs),
-                tuple(id(made) for made in node.outputs),
+                tuple(id(output) for output in node.outputs),
                 node.operation.name,
                 is_moved=name in moved,
             )
@@ -249,11 +249,11 @@ def rewrite(
 def _makes_masks(operation: keras.Operation) -> bool:
     if isinstance(operation, _MASKING):
         return True
-    made = getattr(type(operation), "compute_mask", None)
+    method = getattr(type(operation), "compute_mask", None)
     return (
         not _is_keras(operation)
-        and made is not None
-        and (made is not layers.Layer.compute_mask)
+        and method is not None
+        and method is not layers.Layer.compute_mask
     )
 
 
@@ -321,8 +321,8 @@ def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
         maker = before(maker)
     if maker is None:
         return None
-    layer, made = maker.operation, maker.outputs[0]
-    if not can_fold(layer, norm, len(made.shape)) or not all(
+    layer, output = maker.operation, maker.outputs[0]
+    if not can_fold(layer, norm, len(output.shape)) or not all(
         can_run_folded(pool.operation, layer) for pool in pools
     ):
         return None
@@ -330,7 +330,7 @@ def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
         layer,
         norm,
         tuple(pool.operation for pool in pools),
-        (id(made), *(id(pool.outputs[0]) for pool in pools)),
+        (id(output), *(id(pool.outputs[0]) for pool in pools)),
     )
 
 
@@ -386,7 +386,7 @@ def _single(node: Node, function: Callable[[Tensor, Weights], Tensor]) -> Run:
 
 
 def _general(node: Node, function: Callable[..., Any]) -> Run:
-    """Runs a call with the arguments that it has in the graph."""
+    """Run a call with the arguments that it has in the graph."""
 
     def run(values: Values, weights: Weights) -> Any:
         del weights

@@ -158,7 +158,7 @@ def is_user_defined(kind: Any) -> bool:
     module = kind.__module__.partition(".")[0]
     if module == "builtins":
         # Also the module of classes that `exec` defines.
-        made = bool(kind.__flags__ & _HEAP_TYPE)
-        return made and not hasattr(builtins, kind.__qualname__)
+        is_python = bool(kind.__flags__ & _HEAP_TYPE)
+        return is_python and not hasattr(builtins, kind.__qualname__)
     known = ("keras", "tensorflow", "torch", "jax", "jaxlib", "numpy")
     return module not in (*known, "functools", "threading")

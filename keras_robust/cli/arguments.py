@@ -18,7 +18,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 def add_verbose_argument(
     parser: argparse.ArgumentParser, choices: tuple[int, ...] = (0, 1)
 ) -> None:
-    """Adds the argument for progress bars."""
+    """Add the argument for progress bars."""
     parser.add_argument(
         "--verbose",
         type=int,
@@ -29,7 +29,7 @@ def add_verbose_argument(
 
 
 def add_storage_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments for how generated data sets are stored."""
+    """Add the arguments for how generated data sets are stored."""
     parser.add_argument("--output", default="data", help="TFDS data folder")
     parser.add_argument(
         "--dtype",
@@ -49,7 +49,7 @@ def add_storage_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Parses a count.
+    """Parse a count.
 
     Args:
         text: Text such as "100".
@@ -68,7 +68,7 @@ def positive(text: str) -> int:
 
 
 def truth(text: str) -> bool:
-    """Parses true or false.
+    """Parse true or false.
 
     Args:
         text: "true" or "false".
@@ -84,7 +84,7 @@ def truth(text: str) -> bool:
 
 
 def radius(text: str) -> float:
-    """Parses a radius.
+    """Parse a radius.
 
     Args:
         text: Text such as "0.5" or "8/255".

@@ -36,7 +36,7 @@ ATTACKS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("model", help="a saved Keras model, MODEL.keras")
     images = parser.add_mutually_exclusive_group()
     images.add_argument(
@@ -130,7 +130,7 @@ def run(
     verbose: int = 1,
     data: str | None = None,
 ) -> "RobustnessReport | RobustnessCurve":
-    """Evaluates a saved classifier; writes a table, a report and a figure.
+    """Evaluate a saved classifier; write a table, a report and a figure.
 
     Args:
         model: Path of a saved Keras model.
@@ -222,7 +222,7 @@ def run(
 def _detect_scaling(
     network: Any, x: "np.ndarray", y: "np.ndarray", from_logits: bool | None
 ) -> str:
-    """Detects the pixels that a model takes, and prints them."""
+    """Detect the pixels that a model takes, and print them."""
     from keras_robust.evaluation.scaling import MEANINGS
     from keras_robust.evaluation.scaling import find_scaling
 
@@ -235,7 +235,7 @@ def _detect_scaling(
 
 
 def _check_shape(network: Any, x: "np.ndarray", dataset: str) -> None:
-    """Raises if the model is known to take images of another shape."""
+    """Raise if the model is known to take images of another shape."""
     try:
         shape = tuple(network.input_shape[1:])
     except (AttributeError, TypeError, KeyError):
@@ -258,7 +258,7 @@ def _check_shape(network: Any, x: "np.ndarray", dataset: str) -> None:
 def _check_classes(
     network: Any, labels: "np.ndarray", width: int | None
 ) -> None:
-    """Raises if labels do not match the number of classes of the model."""
+    """Raise if labels do not match the number of classes of the model."""
     shape = getattr(network, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
         # Several outputs, or an unknown shape.

@@ -24,7 +24,7 @@ KINDS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "kind",
         choices=KINDS,
@@ -154,7 +154,7 @@ def run(
     verbose: int = 1,
     **options: Any,
 ) -> Any:
-    """Generates a data set with a saved model.
+    """Generate a data set with a saved model.
 
     Args:
         kind: One of `KINDS`.
@@ -233,7 +233,7 @@ def run(
 def _finalize(
     transform: Any, source: Any, output: str, shared: dict[str, Any]
 ) -> str:
-    """Completes the data set of several workers; returns its folder."""
+    """Complete the data set of several workers; return its folder."""
     from keras_robust import datasets
 
     generation = datasets.Generation(transform, source, output, **shared)
@@ -252,7 +252,7 @@ def _generate_on_beam(
     flags: str,
     shared: dict[str, Any],
 ) -> str:
-    """Generates the data set on Apache Beam; returns its folder."""
+    """Generate the data set on Apache Beam; return its folder."""
     from keras_robust.datasets.beam import generate_on_beam
 
     folder = generate_on_beam(
@@ -273,7 +273,7 @@ def _config_name(kind: str, transform: Any) -> str:
 def transform_of(
     kind: str, model: Any, num_classes: int, options: dict[str, Any]
 ) -> Any:
-    """Creates the transform of a command line.
+    """Create the transform of a command line.
 
     Args:
         kind: One of `KINDS`.

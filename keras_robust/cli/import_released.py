@@ -10,7 +10,7 @@ HELP = "the tensors that Ilyas et al. released, as TFDS data sets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "released",
         help="folder of the download, with d_robust_CIFAR/ and the others",
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(released: Any, output: str, verbose: int = 1, **options: Any) -> None:
-    """Converts the released tensors to TFDS data sets.
+    """Convert the released tensors to TFDS data sets.
 
     Args:
         released: See `import_released`.
@@ -30,7 +30,7 @@ def run(released: Any, output: str, verbose: int = 1, **options: Any) -> None:
     """
     from keras_robust.datasets.released import import_released
 
-    made = import_released(released, output, verbose, **options)
-    for config, folder in made.items():
+    folders = import_released(released, output, verbose, **options)
+    for config, folder in folders.items():
         if verbose:
             print(f"{config}: {folder}")

@@ -10,7 +10,7 @@ HELP = "describe and check generated data sets"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "directory", help="folder of a data set, or one above several"
     )
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(directory: str | os.PathLike[str], verbose: int = 1) -> None:
-    """Describes and checks the data sets in a folder.
+    """Describe and check the data sets in a folder.
 
     Args:
         directory: Folder of a data set, or one above several.

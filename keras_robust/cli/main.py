@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Builds the parser of all commands."""
+    """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="keras-robust",
         description="Attack, harden and dissect Keras models.",
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command.
+    """Run a command.
 
     Args:
         arguments: The command line as strings; `None` for `sys.argv`.

@@ -13,7 +13,7 @@ HELP = "replicate 'Adversarial Examples Are Not Bugs, They Are Features'"
 def add_arguments(
     parser: argparse.ArgumentParser, dataset: str | None = None
 ) -> None:
-    """Adds the arguments of the command.
+    """Add the arguments of the command.
 
     Args:
         parser: An `argparse.ArgumentParser`.
@@ -42,7 +42,7 @@ def add_arguments(
 def run(
     preset: str | None = None, dataset: str | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Runs the study, see `study.overview` and `study.replicate`."""
+    """Run the study, see `study.overview` and `study.replicate`."""
     from keras_robust import study
 
     if dataset is None and preset is None:

@@ -12,7 +12,7 @@ HELP = "search for what decides whether a network learns a data set"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "source",
         help=f"{', '.join(DATASETS)}, or the directory of a generated set",
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(**options: Any) -> dict[str, Any] | None:
-    """Runs the search, see `study.sweep`."""
+    """Run the search, see `study.sweep`."""
     from keras_robust.study import sweep
 
     return sweep(**options)

@@ -51,7 +51,7 @@ class Dirac(keras.initializers.Initializer):
         )
 
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
-        """Creates a kernel.
+        """Create a kernel.
 
         Args:
             shape: `(*sizes, in_channels, filters)`, the spatial sizes first.
@@ -89,5 +89,5 @@ class Dirac(keras.initializers.Initializer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Dirac":
-        """Creates an initializer from the result of `get_config`."""
+        """Create an initializer from the result of `get_config`."""
         return cls(keras.saving.deserialize_keras_object(config["base"]))

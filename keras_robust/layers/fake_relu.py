@@ -11,8 +11,9 @@ class FakeReLU(keras.layers.Layer):
     """`max(x, 0)` in the forward pass, the identity in the backward pass.
 
     A unit that is off has no ReLU gradient, which leaves an inversion that must
-    turn it on without a signal. MadryLab's `robustness` (`fake_relu`) uses this
-    as the last ReLU to match representations; see `Robustifier(fake_relu=True)`.
+    turn it on without a signal. MadryLab's `robustness` (`fake_relu`) matches
+    representations with this as the last ReLU; see
+    `Robustifier(fake_relu=True)`.
 
     Example:
 

@@ -13,7 +13,7 @@ _FILL_MODES = ("constant", "reflect", "wrap", "nearest")
 
 
 def check_fill_mode(fill_mode: Any) -> None:
-    """Checks the fill mode.
+    """Check the fill mode.
 
     Args:
         fill_mode: See `PadAndCrop`.

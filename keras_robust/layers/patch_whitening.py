@@ -88,7 +88,7 @@ class PatchWhitening(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape: Any) -> None:
-        """Creates the kernel for white patches, and a bias of zeros.
+        """Create the kernel for white patches, and a bias of zeros.
 
         Args:
             input_shape: `(N, H, W, C)`.
@@ -128,7 +128,7 @@ class PatchWhitening(keras.layers.Layer):
         return not np.array_equal(kernel, _unadapted(kernel.shape))
 
     def adapt(self, images: Any) -> None:
-        """Computes the kernel from the first 5,000 images.
+        """Compute the kernel from the first 5,000 images.
 
         Args:
             images: Inputs of the layer, `(N, H, W, C)`: an array or tensor, or

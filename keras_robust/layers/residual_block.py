@@ -125,7 +125,7 @@ class ResidualBlock(keras.layers.Layer):
         self.weight_decay = weight_decay
 
     def build(self, input_shape: Any) -> None:
-        """Creates the convolutions and, where needed, a projection.
+        """Create the convolutions and, where needed, a projection.
 
         Args:
             input_shape: `(N, H, W, C)`.
@@ -178,7 +178,7 @@ class ResidualBlock(keras.layers.Layer):
         )
 
     def run(self, x: Any, unit: Unit) -> Any:
-        """Runs the block, with `unit(convolution, norm, x)` for convolutions.
+        """Run the block, with `unit(convolution, norm, x)` for convolutions.
 
         Args:
             x: Tensor `(N, H, W, C)`.

@@ -103,7 +103,7 @@ def airbench(
 
 
 def adapt_whitening(model: keras.Model, images: Any) -> None:
-    """Computes the whitening of a model from input images.
+    """Compute the whitening of a model from input images.
 
     `PatchWhitening.adapt` takes inputs of the layer; this runs images through
     the layers before it, such as the normalization. A model without

@@ -25,7 +25,7 @@ class GaussianLogits(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Creates the mean and the logarithms of variances."""
+        """Create the mean and the logarithms of variances."""
         dimension = input_shape[-1]
         self.mean = self.add_weight(
             shape=(dimension,), initializer="zeros", name="mean"

@@ -57,7 +57,7 @@ class GaussianModel:
     def sample(
         self, examples: int, seed: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draws examples.
+        """Draw examples.
 
         Args:
             examples: Int.
@@ -74,7 +74,7 @@ class GaussianModel:
 
     @classmethod
     def fit(cls, x: Any, y: Any) -> "GaussianModel":
-        """Fits a model by maximum likelihood, equation (11).
+        """Fit a model by maximum likelihood, equation (11).
 
         Args:
             x: Float array `(N, d)`.

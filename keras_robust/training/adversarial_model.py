@@ -258,7 +258,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
     def perturb(
         self, x: Any, y: Any, attack: GradientAttack | None = None
     ) -> Any:
-        """Attacks a batch as a train or test step does.
+        """Attack a batch as a train or test step does.
 
         Args:
             x: Tensor of shape `(N, ...)`, or for a model with several inputs a
@@ -319,7 +319,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         batch: Batch,
         step: str,
     ) -> None:
-        """Adds findings of a batch to those of the epoch."""
+        """Add findings of a batch to those of the epoch."""
         self._inspector.context[step] = StepContext(
             value_range=attack.attack.value_range,
             num_classes=attack.num_classes(batch),
@@ -339,7 +339,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
     def robust_test_step(self, data: Any) -> dict[str, Any]:
-        """Attacks a batch and adds it to the metrics on attacked inputs.
+        """Attack a batch and add it to the metrics on attacked inputs.
 
         Returns:
             Their logs so far, and the findings.
@@ -453,7 +453,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         }
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Exports the inner model, which has the same outputs."""
+        """Export the inner model, which has the same outputs."""
         return self.model.export(filepath, *args, **kwargs)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
@@ -474,7 +474,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AdversarialModel":
-        """Creates a model from the result of `get_config`."""
+        """Create a model from the result of `get_config`."""
         deserialize = keras.saving.deserialize_keras_object
         objects = {name: deserialize(config.get(name)) for name in _OBJECTS}
         return cls(**{**config, **objects})

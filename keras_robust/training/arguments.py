@@ -14,7 +14,7 @@ from keras_robust.messages import shown
 
 
 def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:
-    """Checks that the remaining arguments are those of `keras.Model`.
+    """Check that the remaining arguments are those of `keras.Model`.
 
     Args:
         cls: The class that is created.
@@ -39,7 +39,7 @@ def _names(cls: Any) -> list[str]:
 
 
 def check_augmentation(augmentation: Any) -> None:
-    """Checks the argument `augmentation`.
+    """Check the argument `augmentation`.
 
     Args:
         augmentation: Anything.
@@ -57,7 +57,7 @@ def check_augmentation(augmentation: Any) -> None:
 def check_metrics(
     metrics: Any, argument: str, names: list[str] | None, structure: Any
 ) -> None:
-    """Checks that metrics of a model with several outputs name the outputs.
+    """Check that metrics of a model with several outputs name the outputs.
 
     Args:
         metrics: `metrics` or `weighted_metrics` of `compile`.
@@ -90,7 +90,7 @@ def check_metrics(
 
 
 def check_from_logits(model: keras.Model, parts: list[Part]) -> None:
-    """Checks that no loss applies a softmax or sigmoid a second time.
+    """Check that no loss applies a softmax or sigmoid a second time.
 
     Args:
         model: A Keras model.
@@ -123,7 +123,7 @@ def from_logits_of(loss: keras.losses.Loss) -> bool:
 
 
 def check_kind(attack: Any, name: str) -> None:
-    """Checks that an attack can run inside a training step.
+    """Check that an attack can run inside a training step.
 
     Args:
         attack: Anything.
@@ -141,7 +141,7 @@ def check_kind(attack: Any, name: str) -> None:
 
 
 def check_one_for_all(batch_attack: Any, name: str) -> None:
-    """Checks that an attack has the same settings for all examples.
+    """Check that an attack has the same settings for all examples.
 
     Args:
         batch_attack: A `BatchAttack`.
@@ -180,7 +180,7 @@ def _is_per_example(value: Any, part: str, rank: int | None) -> bool:
 
 
 def check_front(front: Any, attack: Any) -> None:
-    """Checks that the attack's arrays fit images after the layers in front.
+    """Check that the attack's arrays fit images after the layers in front.
 
     Args:
         front: A `Front` or `None`.
@@ -210,7 +210,7 @@ def check_front(front: Any, attack: Any) -> None:
 
 
 def check_schedule(schedule: Any, attack: Any) -> None:
-    """Checks that the radius of an attack can follow a schedule.
+    """Check that the radius of an attack can follow a schedule.
 
     Args:
         schedule: The model's `epsilon_schedule`.
@@ -228,7 +228,7 @@ def check_schedule(schedule: Any, attack: Any) -> None:
 
 
 def check_counts_steps(clock: Any) -> None:
-    """Checks that a schedule counts steps, not epochs.
+    """Check that a schedule counts steps, not epochs.
 
     Args:
         clock: The model's `EpsilonClock`, or `None`.
@@ -245,7 +245,7 @@ def check_counts_steps(clock: Any) -> None:
 
 
 def check_filepath(filepath: Any) -> None:
-    """Checks that a file can hold an `AdversarialModel`.
+    """Check that a file can hold an `AdversarialModel`.
 
     Args:
         filepath: Where to save.

@@ -13,7 +13,7 @@ from keras_robust.training.tasks import OTHER
 
 
 def check_arrays(attack: Any, x: Any, y: Any) -> None:
-    """Checks inputs and labels in memory; other sources of data pass.
+    """Check inputs and labels in memory; other sources of data pass.
 
     Args:
         attack: The `BatchAttack` on these data.
@@ -54,7 +54,7 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
 def _check_elements(
     spec: Any, input_shape: tuple[int | None, ...] | None
 ) -> None:
-    """Checks the element specification of a `tf.data.Dataset`."""
+    """Check the element specification of a `tf.data.Dataset`."""
     if not isinstance(spec, tuple) or len(spec) < 2:
         return
     for part in keras.tree.flatten(spec[1]):
@@ -116,7 +116,7 @@ def _check_finite(y: Any) -> None:
 
 
 def _check_shares(y: np.ndarray, examples: int, classes: int) -> None:
-    """Checks soft labels: rows, or the shares of the second of two classes."""
+    """Check soft labels: rows, or the shares of the second of two classes."""
     if y.shape not in ((examples, classes), (examples, 1), (examples,)):
         raise ValueError(
             f"Argument `y` must have the shape ({examples}, {classes}). "

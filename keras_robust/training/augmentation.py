@@ -49,7 +49,7 @@ class Drawn(NamedTuple):
 
 
 def drawn_from(inputs: Any) -> Drawn | None:
-    """Reads the result of `Drawn.as_inputs`; `None` for other inputs."""
+    """Read the result of `Drawn.as_inputs`; `None` for other inputs."""
     if isinstance(inputs, dict) and _IMAGE in inputs:
         return Drawn(inputs[_IMAGE], inputs[_HELD])
     return None
@@ -58,7 +58,7 @@ def drawn_from(inputs: Any) -> Drawn | None:
 def search_front(
     classifier: Classifier,
 ) -> "tuple[Front | None, list[keras.Layer]]":
-    """Finds the random layers that the attacked input goes through first.
+    """Find the random layers that the attacked input goes through first.
 
     Args:
         classifier: The `Classifier` of a model.
@@ -119,7 +119,7 @@ class Front:
         return shape == self.classifier.input_shape
 
     def draw(self, image: Any, value_range: Any) -> Any:
-        """Runs the layers in front once, in training mode.
+        """Run the layers in front once, in training mode.
 
         Args:
             image: Tensor `(N, ...)`.
@@ -146,7 +146,7 @@ class Front:
         return ops.cast(x, self.entry.tensor.dtype)
 
     def finish(self, x: Any, held: Any, training: bool | None) -> Any:
-        """Runs the network after the layers in front.
+        """Run the network after the layers in front.
 
         Args:
             x: A drawn image, in the units of the input.

@@ -125,7 +125,7 @@ class BatchAttack:
         return loss.parts[0]
 
     def batch(self, x: Any, y: Any) -> Batch:
-        """Splits a batch into its parts.
+        """Split a batch into its parts.
 
         Args:
             x: Inputs as `fit` takes them.
@@ -381,7 +381,7 @@ class BatchAttack:
         return ops.cast(hit, "float32")
 
     def check_noise(self) -> None:
-        """Checks outputs on random images, if the input shape is known.
+        """Check outputs on random images, if the input shape is known.
 
         Raises:
             ValueError: If it is unclear whether a classifier gives logits.
@@ -463,7 +463,7 @@ def _any_difference(first: Tensor, second: Tensor) -> Tensor:
 def _to_integers(
     attack: GradientAttack, center: Tensor, perturbed: Tensor, epsilon: Any
 ) -> Tensor:
-    """Rounds to integers that stay inside the ball and the value range."""
+    """Round to integers that stay inside the ball and the value range."""
     delta = perturbed - center
     towards = center + ops.sign(delta) * ops.floor(ops.abs(delta))
     if np.ndim(attack.epsilon):

@@ -59,7 +59,7 @@ def _stand_in(name: str, like: str) -> Callable[..., Any]:
 
 
 def register() -> None:
-    """Registers the directions of `robust_loss` and the usual metrics."""
+    """Register the directions of `robust_loss` and the usual metrics."""
     known = keras.saving.get_custom_objects()
     for clean, like in _DIRECTIONS.items():
         name = f"robust_{clean}"

@@ -26,28 +26,28 @@ class EpochCallback(keras.callbacks.Callback):
         self._clock = clock
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Passes on the number of steps, which is known now."""
+        """Pass on the number of steps, which is known now."""
         if self._clock is not None:
             self._clock.begin_fit(self.params.get("steps"))
 
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Passes on the beginning of an epoch."""
+        """Pass on the beginning of an epoch."""
         if self._clock is not None:
             self._clock.begin_epoch(epoch)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Passes on the end of an epoch, before callbacks that save weights."""
+        """Pass on the end of an epoch, before callbacks that save weights."""
         self._inspector.check()
         if self._clock is not None:
             self._clock.end_epoch()
 
 
 def prepend_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
-    """Adds a callback before those that `fit` was given.
+    """Add a callback before those that `fit` was given.
 
     Args:
         callbacks: `None`, a callback, a list, or a `CallbackList`.
@@ -71,7 +71,7 @@ def arguments_by_name(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> dict[str, Any]:
-    """Names the positional arguments of a call.
+    """Name the positional arguments of a call.
 
     Args:
         method: The method, of the class.

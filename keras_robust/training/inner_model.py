@@ -20,7 +20,7 @@ _NOT_CALLED = ("compute_metrics", "predict_step")
 
 
 def check_own_methods(model: Any) -> None:
-    """Checks that a model does not override the training loop.
+    """Check that a model does not override the training loop.
 
     Args:
         model: A Keras model.
@@ -72,7 +72,7 @@ class OwnLoss:
         return cls(model) if _has_own(model, "compute_loss") else None
 
     def compile(self, loss: Any, loss_weights: Any) -> None:
-        """Compiles the model, so that it can compute its compiled loss."""
+        """Compile the model, so that it can compute its compiled loss."""
         self._model().compile(
             optimizer=None, loss=loss, loss_weights=loss_weights
         )

@@ -38,7 +38,7 @@ class RobustMetric(keras.metrics.Metric):
     def update_state(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
-        """Updates the metric, once Keras has assigned it to an output."""
+        """Update the metric, once Keras has assigned it to an output."""
         if self.is_active:
             self.metric.update_state(y_true, y_pred, sample_weight)
             self.is_ready = True
@@ -48,7 +48,7 @@ class RobustMetric(keras.metrics.Metric):
         return self.metric.result() if self.is_ready else ops.zeros(())
 
     def reset_state(self) -> None:
-        """Resets the metric, once it has a state."""
+        """Reset the metric, once it has a state."""
         if self.is_ready:
             self.metric.reset_state()
 
@@ -63,11 +63,11 @@ class _ManualMean(keras.metrics.Mean):
     def update_state(
         self, values: Any, outputs: Any = None, sample_weight: Any = None
     ) -> None:
-        """Does nothing: see `add`."""
+        """Do nothing: see `add`."""
         del values, outputs, sample_weight
 
     def add(self, values: Any, weight: Any = None) -> None:
-        """Adds numbers to the mean."""
+        """Add numbers to the mean."""
         super().update_state(values, weight)
 
 
@@ -155,7 +155,7 @@ def robust_copy(metric: Any) -> RobustMetric | None:
 
 
 def _complete(copied: keras.Metric, metric: keras.Metric) -> None:
-    """Copies settings that are missing in some metrics' `get_config`."""
+    """Copy settings that are missing in some metrics' `get_config`."""
     shapes = [
         [tuple(variable.shape) for variable in found.variables]
         for found in (copied, metric)
@@ -258,7 +258,7 @@ class RobustMetrics:
         return found
 
     def build(self, y: Any, outputs: Any, sample_weight: Any = None) -> None:
-        """Creates variables of the copies, without counting anything.
+        """Create variables of the copies, without counting anything.
 
         Some metrics create them in their first update, which must come before
         a step whose state is fixed.
@@ -280,7 +280,7 @@ class RobustMetrics:
             copied.is_ready = True
 
     def update(self, y: Any, outputs: Any, sample_weight: Any = None) -> None:
-        """Adds a batch to the copies.
+        """Add a batch to the copies.
 
         Args:
             y: Labels as `fit` takes them.
@@ -288,7 +288,7 @@ class RobustMetrics:
             sample_weight: As in `fit`.
 
         Raises:
-            ValueError: If a model that shows no graph has several outputs.
+            ValueError: If the model has several outputs and a hidden graph.
         """
         if self._holder is None:
             return
@@ -322,7 +322,7 @@ def _group(holder: _Holder) -> keras.Metric:
 
 
 def _without_none(metrics: Any) -> Any:
-    """Lists without entries for metrics that could not be copied."""
+    """List without entries for metrics that could not be copied."""
     if isinstance(metrics, dict):
         return {key: _without_none(entry) for key, entry in metrics.items()}
     if isinstance(metrics, (list, tuple)):
@@ -334,6 +334,6 @@ def _without_none(metrics: Any) -> Any:
 
 
 def _renamed(name: str) -> str:
-    """Puts `robust_` in front, before the name of an output too."""
+    """Put `robust_` in front, before the name of an output too."""
     before, _, after = name.partition(PREFIX)
     return PREFIX + before + after

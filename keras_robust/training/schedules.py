@@ -56,7 +56,7 @@ class EpsilonSchedule(ABC):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "EpsilonSchedule":
-        """Creates a schedule from the result of `get_config`."""
+        """Create a schedule from the result of `get_config`."""
         return cls(**config)
 
 
@@ -155,12 +155,12 @@ class EpsilonClock:
         return ops.maximum(value * full if self._is_share else value, 0.0)
 
     def advance(self) -> None:
-        """Counts one training step."""
+        """Count one training step."""
         pace = 1.0 if self._pace is None else self._pace
         self._done.assign(self._done + pace)
 
     def begin_fit(self, steps: int | None) -> None:
-        """Sets the number of steps in an epoch.
+        """Set the number of steps in an epoch.
 
         Args:
             steps: Int, or `None` if it is not known.
@@ -169,7 +169,7 @@ class EpsilonClock:
             self._pace.assign(0.0 if not steps else 1.0 / steps)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Sets the count to whole epochs.
+        """Set the count to whole epochs.
 
         Args:
             epoch: Number of the epoch in this `fit`, from 0 on.
@@ -180,7 +180,7 @@ class EpsilonClock:
             self._done.assign(float(max(done, epoch)))
 
     def end_epoch(self) -> None:
-        """Counts a whole epoch if its steps were not counted."""
+        """Count a whole epoch if its steps were not counted."""
         if self._pace is None:
             return
         done = float(ops.convert_to_numpy(self._done.value))

@@ -103,7 +103,7 @@ class BatchChecks(keras.metrics.Metric):
         self._most = self.add_variable((len(_MOST),), far, name="most")
 
     def reset_state(self) -> None:
-        """Forgets all batches."""
+        """Forget all batches."""
         self._sums.assign(np.zeros(len(_SUMS), "float32"))
         self._least.assign(np.full(len(_LEAST), _FAR, "float32"))
         self._most.assign(np.full(len(_MOST), -_FAR, "float32"))
@@ -114,7 +114,7 @@ class BatchChecks(keras.metrics.Metric):
         return ops.equal(ops.convert_to_tensor(self._sums)[0], 0)
 
     def update_state(self, findings: dict[str, Any]) -> None:
-        """Adds the findings of a batch.
+        """Add the findings of a batch.
 
         Args:
             findings: Float scalars by name; missing ones leave sums and
@@ -171,14 +171,14 @@ class BatchInspector:
         self._warned = False
 
     def reset(self) -> None:
-        """Forgets findings that were not read yet."""
+        """Forget findings that were not read yet."""
         self._waiting.clear()
         self._calls = 0
 
     def wrap(
         self, function: Callable[..., Any], step: str
     ) -> Callable[..., Any]:
-        """Wraps a compiled step: takes findings out of its logs for `check`.
+        """Wrap a compiled step: take findings out of its logs for `check`.
 
         An error is raised by the next call, when the state of this one has
         been saved: on JAX a step that raises would lose the weights.
@@ -199,7 +199,7 @@ class BatchInspector:
         return call
 
     def check(self, lag: int = 0) -> None:
-        """Checks the findings of finished steps.
+        """Check the findings of finished steps.
 
         Args:
             lag: How many of the last steps to leave for later.
