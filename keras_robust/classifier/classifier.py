@@ -33,7 +33,7 @@ from keras_robust.classifier.views import representation_view
 # draws from 0 and never reach it.
 PREDICTION_DRAW = 1_000_000
 # Inputs on which the rewritten logits are compared with the model's outputs.
-PROOF_EXAMPLES = 8
+CHECK_EXAMPLES = 8
 
 T = TypeVar("T")
 
@@ -222,7 +222,7 @@ class Classifier:
         cache = self._parts.cache
         if not self._parts.runs_user_code or cache.get("randomized"):
             return
-        rows, others = self._proof_batch(image, held)
+        rows, others = self._check_batch(image, held)
         if not compiled_matches(self, rows, others):
             cache.clear()
             # Outputs that still differ are random, without Keras's control.
@@ -252,14 +252,14 @@ class Classifier:
         parts = self._parts
         if not self.logits.is_rewritten and parts.num_classes is not None:
             return parts.num_classes
-        rows, others = self._proof_batch(image, held)
+        rows, others = self._check_batch(image, held)
         draw = ops.zeros((), "int32")
         inputs = {"x": rows, "draw": draw, "held": others}
         while True:
-            logits, outputs = self._proof_outputs(inputs)
+            logits, outputs = self._logits_and_outputs(inputs)
             if self.logits.agrees_with(logits, outputs):
                 break
-            _, again = self._proof_outputs(inputs)
+            _, again = self._logits_and_outputs(inputs)
             randomized = parts.cache.get("randomized", False)
             randomized |= not np.array_equal(again, outputs, equal_nan=True)
             self.logits.fall_back(self.model, rows, others, warn=not randomized)
@@ -293,15 +293,15 @@ class Classifier:
         shape = tuple(image.shape)
         check_input_shape(self.input_shape, shape, name, self.model.name)
 
-    def _proof_batch(
+    def _check_batch(
         self, image: Any, held: Held | None
     ) -> tuple[Tensor, Held]:
         """The first few inputs as tensors, padded to a compiled size."""
         size = self.batch_size
-        count = min(image.shape[0], size or PROOF_EXAMPLES)
+        count = min(image.shape[0], size or CHECK_EXAMPLES)
         target = count
         if size or backend.needs_padding():
-            target = size or PROOF_EXAMPLES
+            target = size or CHECK_EXAMPLES
 
         def take(values: Any) -> Tensor:
             values = values[:count]
@@ -321,24 +321,23 @@ class Classifier:
             rows = ops.round(rows * steps) / steps
         return rows, {key: take(value) for key, value in (held or {}).items()}
 
-    def _proof_outputs(
+    def _logits_and_outputs(
         self, inputs: dict[str, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        found = self._compiled_proof()(inputs)
-        return tuple(ops.convert_to_numpy(part) for part in found)
+        logits, outputs = self._compiled_logits_and_outputs()(inputs)
+        return ops.convert_to_numpy(logits), ops.convert_to_numpy(outputs)
 
-    def _compiled_proof(self) -> Callable[..., Any]:
+    def _compiled_logits_and_outputs(self) -> Callable[..., Any]:
         logits, outputs = self.logits, self.outputs
 
         def both(inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-            given = (inputs["x"], inputs["draw"], inputs["held"])
-            found = outputs(given[0], given[1], given[2])
-            return (
-                logits(given[0], given[1], given[2]),
-                ops.cast(found, "float32"),
-            )
+            x, draw, held = inputs["x"], inputs["draw"], inputs["held"]
+            own = ops.cast(outputs(x, draw, held), "float32")
+            return logits(x, draw, held), own
 
-        return self.once("proof", lambda: backend.compile(both, self.variables))
+        return self.once(
+            "logits and outputs", lambda: backend.compile(both, self.variables)
+        )
 
     def predict_outputs(
         self,
@@ -434,10 +433,10 @@ class Classifier:
         """
 
         def outputs_differ() -> bool:
-            few = ops.convert_to_numpy(image[:PROOF_EXAMPLES])
-            kept = {k: v[:PROOF_EXAMPLES] for k, v in (held or {}).items()}
+            few = ops.convert_to_numpy(image[:CHECK_EXAMPLES])
+            kept = {k: v[:CHECK_EXAMPLES] for k, v in (held or {}).items()}
             first, second = (
-                self.predict_logits(few, PROOF_EXAMPLES, kept, draw)
+                self.predict_logits(few, CHECK_EXAMPLES, kept, draw)
                 for draw in (PREDICTION_DRAW, PREDICTION_DRAW + 1)
             )
             if not agree(first, second, rounding_of(self.model)):

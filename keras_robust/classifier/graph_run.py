@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 class GraphRun:
-    """Calls the layers between tensors of a graph.
+    """The layers between tensors of a graph.
 
     Unlike a `keras.Model` from an inner tensor it adds no nodes to the layers.
 

@@ -11,7 +11,7 @@ from keras_robust.training.source_checks import BatchInspector
 
 
 class EpochCallback(keras.callbacks.Callback):
-    """Counts epochs for a schedule, and checks the last steps of each.
+    """A callback that counts epochs and checks the last steps of each.
 
     Args:
         inspector: The model's `BatchInspector`.
