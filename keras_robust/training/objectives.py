@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_robust.attacks.compiled_objective import CompiledObjective
 from keras_robust.attacks.compiled_objective import soft_log_odds
-from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import is_predicted
+from keras_robust.classifier import prepared
 from keras_robust.classifier.head import as_logits
 
 
@@ -25,7 +25,7 @@ class SoftObjective:
 
     def prepared(self) -> Any:
         """A context in which folded weights are computed once for all calls."""
-        return LabelObjective(self.logits, None, False).prepared()
+        return prepared(self.logits)
 
     def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
         """Values `(N,)` to increase at `x`, and where the attack succeeds."""
