@@ -1,4 +1,4 @@
-"""Where results are made, and with what."""
+"""The software and the machine that results depend on."""
 
 import importlib.metadata
 import os
@@ -9,11 +9,11 @@ from keras_robust.version import __version__
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
 
 
-def installed_versions() -> dict:
+def installed_versions() -> dict[str, str]:
     """Versions of this package and of those that results depend on.
 
     Returns:
-        Dictionary of strings by package; what is not installed is left out.
+        Version by package, of those that are installed.
     """
     found = {"keras_robust": __version__}
     for package in _PACKAGES:
@@ -25,11 +25,7 @@ def installed_versions() -> dict:
 
 
 def machine() -> str:
-    """Number and name of the processors.
-
-    Returns:
-        String.
-    """
+    """Number and name of the processors."""
     processor = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

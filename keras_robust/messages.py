@@ -1,4 +1,4 @@
-"""How error messages show what they received, and what they suggest."""
+"""Error messages: how values are shown and names suggested."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-# Elements that are written out, and characters of one value.
+# The most elements that are written out, and characters of one value.
 _FEW, _LONG = 8, 200
-# What other libraries call the same.
+# Names in other libraries, and ours.
 _ELSEWHERE = {
     "eps": "epsilon",
     "alpha": "step_size",
@@ -26,14 +26,11 @@ _ELSEWHERE = {
 
 
 def shown(value: Any) -> str:
-    """Write a value for an error message, large ones in a few words.
+    """Format a value for an error message, in at most two lines.
 
     Args:
-        value: Anything: of arrays, tensors and long lists the shape and the
-            range of the numbers are told.
-
-    Returns:
-        At most a line or two of text.
+        value: Anything. Arrays, tensors and long lists are described by shape
+            and range.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -49,7 +46,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
-def _shown_list(value):
+def _shown_list(value: list[Any] | tuple[Any, ...]) -> str:
     opened, closed = "[]" if isinstance(value, list) else "()"
     inside = ", ".join(shown(entry) for entry in value[:_FEW])
     if len(value) > _FEW:
@@ -60,57 +57,57 @@ def _shown_list(value):
     return f"{opened}{inside}{comma}{closed}"
 
 
-def _shown_array(value):
+def _shown_array(value: Any) -> str:
     shape = tuple(value.shape)
     dtype = str(value.dtype).removeprefix("torch.")
     dtype = getattr(value.dtype, "name", dtype)
-    told = f"an array of shape {shape} and dtype {dtype}"
+    text = f"an array of shape {shape} and dtype {dtype}"
     try:
         array = np.asarray(keras.ops.convert_to_numpy(value))
     except (TypeError, ValueError, RuntimeError, AttributeError):
-        # A symbolic tensor, or one inside a compiled step.
-        return told
+        # Symbolic tensors have no values.
+        return text
     if array.ndim == 0:
         return repr(array.item())
     if array.ndim == 1 and array.size <= _FEW:
         return np.array2string(array, precision=6, separator=", ")
     if array.dtype.kind not in "iuf" or not array.size:
-        return told
+        return text
     finite = array[np.isfinite(array)]
     if not finite.size:
-        return f"{told}, without a finite value"
+        return f"{text}, without a finite value"
     odd = array.size - finite.size
-    told = f"{told}, values from {finite.min():g} to {finite.max():g}"
-    return f"{told}, and {odd} NaN or infinite" if odd else told
+    text = f"{text}, values from {finite.min():g} to {finite.max():g}"
+    return f"{text}, and {odd} NaN or infinite" if odd else text
 
 
 def shown_places(where: np.ndarray) -> str:
-    """Say where a condition holds.
+    """Format the places where a condition holds.
 
     Args:
-        where: Array of bools of one row of the input, `(D,)` or `(H, W, C)`.
+        where: Bool array of one row of the input, `(D,)` or `(H, W, C)`.
 
     Returns:
-        Such as `"2 of 13 features: 3, 7"`.
+        Text such as `"2 of 13 features: 3, 7"`.
     """
     places = np.argwhere(where)
-    told = [
+    names = [
         str(place[0] if len(place) == 1 else tuple(place))
         for place in places[:_FEW].tolist()
     ]
     more = ", ..." if len(places) > _FEW else ""
-    return f"{len(places)} of {where.size} features: {', '.join(told)}{more}"
+    return f"{len(places)} of {where.size} features: {', '.join(names)}{more}"
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """Suggest the name that was probably meant.
 
     Args:
-        name: What was written.
-        known: The names that there are.
+        name: The unknown name.
+        known: The names that exist.
 
     Returns:
-        A sentence with a space in front, or `""` where no name is close.
+        A sentence after a space; `""` if no name is close.
     """
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)

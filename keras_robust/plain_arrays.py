@@ -1,4 +1,4 @@
-"""Arrays of odd kinds as ones that every framework takes."""
+"""Conversion of unusual arrays to such that every framework takes."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def check_complete(value: Any, name: str) -> None:
-    """Refuse arrays in which numbers are missing.
+    """Check that an array has a number in every place.
 
     Args:
         value: An array or tensor.
-        name: What to call it in errors.
+        name: Name of the argument in errors.
 
     Raises:
         ValueError: If it is masked or ragged.
@@ -28,18 +28,18 @@ def check_complete(value: Any, name: str) -> None:
 
 
 def in_native_format(array: np.ndarray) -> np.ndarray:
-    """The same numbers in a precision and byte order that frameworks know.
+    """Convert to a precision and byte order that frameworks support.
 
     Args:
-        array: NumPy array; unmasked, where it is of `numpy.ma`.
+        array: NumPy array, without masked entries.
 
     Returns:
-        NumPy array: extended floats as float64, the machine's byte order.
+        NumPy array in the machine's byte order; extended floats as float64.
     """
     array = np.asarray(array)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype("float64")
     if array.dtype.isnative:
         return array
-    # As files of other machines have it.
+    # Such as arrays from files of other machines.
     return array.astype(array.dtype.newbyteorder("="))

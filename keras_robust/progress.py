@@ -1,44 +1,45 @@
-"""Progress of whatever takes longer than a moment."""
+"""Progress bars for everything that takes more than two seconds."""
 
 import time
 from typing import Any
 
 import keras
 
-# Below this many seconds nothing is printed.
+# Nothing is printed in the first seconds.
 PATIENCE = 2.0
 
 
 class Progress:
-    """Keras's `Progbar`, which stays silent for the first two seconds.
+    """Keras's `Progbar`, silent for the first two seconds.
 
     Args:
-        target: Int, number of units in all.
-        verbose: 0 for silence, 1 for a bar.
-        unit_name: What is counted.
+        target: Int, total number of units; `None` if it is not known.
+        verbose: 1 for a bar, 0 for none.
+        unit_name: Name of a unit.
     """
 
     def __init__(
-        self, target: Any, verbose: int = 1, unit_name: str = "step"
+        self, target: int | None, verbose: int = 1, unit_name: str = "step"
     ) -> None:
         self._bar = keras.utils.Progbar(
             target,
             verbose=verbose,
             unit_name=unit_name,
-            # Shown as it is, where other values are averaged.
+            # Their last values are shown; others are averaged.
             stateful_metrics=["survivors", "images/s"],
         )
         self._done = 0
         self._start = time.monotonic()
         self._verbose = verbose
 
-    def add(self, n: int = 1, values: Any = None) -> None:
-        """Counts `n` more units.
+    def add(
+        self, n: int = 1, values: list[tuple[str, Any]] | None = None
+    ) -> None:
+        """Count `n` more units.
 
         Args:
             n: Int.
-            values: List of `(name, value)` to average and show; `survivors` and
-                `images/s` are shown as they are.
+            values: List of `(name, value)` to show.
         """
         self._done += n
         waited = time.monotonic() - self._start

@@ -91,7 +91,7 @@ def generated(model, x, y):
         kr.NonRobustifier(model, **options),
     )
     if BACKEND == "jax":
-        batch = backend.spread(keras.ops.convert_to_tensor(x[:64]))
+        batch = backend.shard_batch(keras.ops.convert_to_tensor(x[:64]))
         assert len(batch.sharding.device_set) == DEVICES
     made, before = [], len(RUNS)
     scope = STRATEGY.scope() if STRATEGY else contextlib.nullcontext()

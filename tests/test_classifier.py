@@ -268,15 +268,15 @@ def test_changes_of_the_model_are_seen(x):
         return found
 
     before = logits()
-    same = Classifier.of(model)._made
+    same = Classifier.of(model)._parts
     model.set_weights([2 * w for w in model.get_weights()])
-    assert Classifier.of(model)._made is same
+    assert Classifier.of(model)._parts is same
     changed = logits()
     assert abs(before - changed).max() > 0
     model.layers[0].activation = keras.activations.tanh
     activated = logits()
     assert abs(activated - changed).max() > 0
-    assert Classifier.of(model)._made is not same
+    assert Classifier.of(model)._parts is not same
     model.pop()
     model.add(keras.layers.Dense(5))
     assert logits().shape[-1] == 5

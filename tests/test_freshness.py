@@ -11,7 +11,7 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.classifier import Classifier
-from keras_robust.classifier.freshness import runs_users_code
+from keras_robust.classifier.freshness import runs_user_code
 
 ATTACK = kr.PGDAttack("linf", 0.03, steps=1)
 
@@ -222,18 +222,18 @@ def test_calling_twice_leaves_the_variables():
 
 def test_models_of_keras_alone_are_not_looked_at():
     own = network(layers.Activation(lambda h: h * 2))
-    assert runs_users_code(own)
-    assert runs_users_code(network(Times("history")))
-    assert runs_users_code(network(layers.Dense(3, activation=lambda h: h)))
+    assert runs_user_code(own)
+    assert runs_user_code(network(Times("history")))
+    assert runs_user_code(network(layers.Dense(3, activation=lambda h: h)))
     wrapped = layers.TimeDistributed(Times("history"))
-    assert runs_users_code(network(layers.Reshape((5, 1)), wrapped))
+    assert runs_user_code(network(layers.Reshape((5, 1)), wrapped))
     for model in (
         kr.models.small_cnn(),
         kr.models.cifar_resnet(8),
         network(layers.BatchNormalization(), layers.Dense(3, "gelu")),
         network(layers.ReLU(), layers.Dense(2, kernel_regularizer="l2")),
     ):
-        assert not runs_users_code(model)
+        assert not runs_user_code(model)
 
 
 def test_arguments_that_a_call_needs():

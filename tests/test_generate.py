@@ -527,7 +527,7 @@ def test_stopped_at_any_moment_nothing_is_lost(tmp_path):
     model.save(path)
     folder = tmp_path / "stopped" / "constructed_digits/rand/1.0.0"
     status, errors = stopped(folder, path, 1, 0.0, signal.SIGINT)
-    assert status == 130 and "the same command goes on" in errors
+    assert status == 130 and "run the same command to continue" in errors
     assert "Traceback" not in errors
     assert not list(folder.glob("generation/part-*"))
     for finished, wait in ((3, 0.0), (6, 0.08)):

@@ -409,7 +409,7 @@ def lying(monkeypatch):
 
     monkeypatch.setattr(kind, "__call__", other)
     # As if the proof had been fooled.
-    monkeypatch.setattr(kind, "is_proven_by", lambda *args: True)
+    monkeypatch.setattr(kind, "agrees_with", lambda *args: True)
 
 
 def disagreements(result):

@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.classifier import Classifier
-from keras_robust.training.augmentation import find_front
+from keras_robust.training.augmentation import search_front
 
 
 def data(shape=(8, 8, 1), examples=32, seed=0):
@@ -170,7 +170,7 @@ def test_layers_at_the_front_of_a_nested_network():
     body = sequential(*flip_and_turn(), *rest_layers())
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, body(inputs))
-    front = find_front(Classifier.of(model))
+    front, _ = search_front(Classifier.of(model))
     assert [type(layer) for layer in front.layers] == [
         layers.RandomFlip,
         layers.RandomRotation,
@@ -302,14 +302,14 @@ def test_a_layer_of_ones_own():
             return x * keras.random.uniform((), seed=self.generator)
 
     model = functional(Darken(), layers.Flatten(), layers.Dense(3))
-    front = find_front(Classifier.of(model))
+    front, _ = search_front(Classifier.of(model))
     assert [type(layer) for layer in front.layers] == [Darken]
     branched = keras.Input((8, 8, 1))
     h = layers.RandomFlip()(branched)
     both = layers.Concatenate()(
         [layers.Flatten()(h), layers.Flatten()(branched)]
     )
-    assert find_front(Classifier.of(keras.Model(branched, both))) is None
+    assert search_front(Classifier.of(keras.Model(branched, both)))[0] is None
 
 
 class DarkenAndScale(layers.Layer):
@@ -415,7 +415,7 @@ def test_what_stands_in_front(name):
     told = [str(w.message) for w in caught if "Random layers" in str(w.message)]
     assert len(told) == bool(warned_of)
     assert all(text.startswith(f"Random layers {warned_of}") for text in told)
-    front = find_front(Classifier.of(model))
+    front, _ = search_front(Classifier.of(model))
     assert (front and [type(layer).__name__ for layer in front.layers]) == drawn
 
 
@@ -423,7 +423,7 @@ def test_trying_layers_out_draws_nothing():
     layer = layers.RandomFlip(seed=7)
     model = functional(layer, *rest_layers())
     before = ops.convert_to_numpy(layer.generator.state.value)
-    assert find_front(Classifier.of(model)) is not None
+    assert search_front(Classifier.of(model))[0] is not None
     after = ops.convert_to_numpy(layer.generator.state.value)
     np.testing.assert_array_equal(before, after)
 

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from dataclasses import dataclass
 from typing import Any
 from typing import ClassVar
+from typing import Self
 
 import keras
 import numpy as np
@@ -129,7 +130,7 @@ class Attack(_Defaults):
             f"A {type(self).__name__} does not change. Received: del {name}"
         )
 
-    def replace(self, **changes: Any) -> "Attack":
+    def replace(self, **changes: Any) -> Self:
         """Make the same attack with other arguments.
 
         Args:
@@ -244,7 +245,7 @@ class Attack(_Defaults):
             output=self.output,
         )
 
-    def resolve(self, classifier: Classifier) -> "Attack":
+    def resolve(self, classifier: Classifier) -> Self:
         """The attack with the box and the radius that it has for a model.
 
         Args:

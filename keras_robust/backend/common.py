@@ -2,29 +2,34 @@
 
 from typing import Any
 
+import keras
+
 # A loop reports its progress after this many steps.
 STEPS_PER_REPORT = 50
 
 
-def equal_chunks(steps: int) -> Any:
-    """Splits `steps` into pieces of at most `STEPS_PER_REPORT`."""
+def equal_chunks(steps: int) -> list[int]:
+    """Split `steps` into chunks of `STEPS_PER_REPORT` and the rest."""
     whole, rest = divmod(steps, STEPS_PER_REPORT)
     return [STEPS_PER_REPORT] * whole + ([rest] if rest else [])
 
 
-class EagerStyleTrainer:
-    """Train and test steps that attack first; TensorFlow and PyTorch."""
+class StatefulTrainer(keras.Model):
+    """See `Backend.Trainer`; for TensorFlow and PyTorch.
 
-    def train_step(self, data: Any) -> dict:
+    Their train and test steps change variables in place.
+    """
+
+    def train_step(self, data: Any) -> dict[str, Any]:
         """One optimizer step on the attacked batch."""
         data, findings = self.attacked_batch(data)
         return {**super().train_step(data), **findings}
 
-    def test_step(self, data: Any) -> dict:
+    def test_step(self, data: Any) -> dict[str, Any]:
         """Metrics of one batch, clean and attacked."""
         data = self.safe_batch(data)
         logs = super().test_step(data)
         return {**logs, **self.robust_test_step(data)}
 
     def sync_state(self) -> None:
-        """Variables always hold their values."""
+        """Do nothing: variables always hold their values."""

@@ -8,6 +8,8 @@ import keras
 from jax import numpy as jnp
 
 from keras_robust.backend.common import equal_chunks
+from keras_robust.backend.protocol import State
+from keras_robust.backend.protocol import Tensor
 
 folds_batch_norm = False
 runs_lookups = False
@@ -15,10 +17,12 @@ runs_lookups = False
 UNROLL_LIMIT = 8
 
 
-def value_and_gradient(function: Callable, x: Any) -> tuple:
-    """See `keras_robust.backend`."""
+def value_and_gradient(
+    function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor
+) -> tuple[tuple[Tensor, Any], Tensor]:
+    """See `Backend`."""
 
-    def total(x):
+    def total(x: Tensor) -> tuple[Tensor, tuple[Tensor, Any]]:
         values, auxiliary = function(x)
         return jnp.sum(values), (values, auxiliary)
 
@@ -26,8 +30,13 @@ def value_and_gradient(function: Callable, x: Any) -> tuple:
     return outputs, gradient
 
 
-def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
-    """See `keras_robust.backend`."""
+def iterate(
+    step: Callable[[State], State],
+    running: Callable[[State], Any],
+    state: State,
+    steps: Any,
+) -> State:
+    """See `Backend`; unrolled on CPU, where `running` is not looked at."""
     if isinstance(steps, int) and (steps == 1 or _on_cpu()):
         for _ in range(steps):
             state = step(state)
@@ -40,47 +49,42 @@ def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
     return state
 
 
-def _on_cpu():
+def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _static_steps(jit_compile):
+def _unrolls(jit_compile: bool | str) -> bool:
+    """Whether numbers of steps are compiled in, and loops unrolled."""
     return _on_cpu() and jit_compile is not True
 
 
 def compile(
-    function: Callable,
+    function: Callable[..., Any],
     variables: Any,
     jit_compile: bool | str = "auto",
-    takes_steps: int | bool = False,
-) -> Any:
-    """Compiles `function`, reading `variables` anew at every call.
+    takes_steps: bool = False,
+) -> Callable[..., Any]:
+    """See `Backend`; `jit_compile=False` runs operation by operation.
 
-    Args:
-        function: Callable of dictionaries of arrays; where `takes_steps`,
-            its last argument is a number of steps.
-        variables: Keras variables that `function` reads. They are passed as
-            arguments: closed over, `jax.jit` would keep their first values.
-        jit_compile: `False` runs operation by operation; `True` keeps the
-            loop inside XLA on CPU too; `"auto"` does so on accelerators.
-        takes_steps: Whether the last argument is a number of steps.
-
-    Returns:
-        The compiled callable.
+    `True` keeps the loop inside XLA on CPU too, `"auto"` on accelerators only.
+    Variables are passed as arguments: if `function` closed over them,
+    `jax.jit` would keep their first values.
     """
     variables = list(variables)
 
-    def stateless(values, steps, *args):
+    def stateless(
+        values: list[Tensor], steps: tuple[int, ...], *args: Any
+    ) -> Any:
         mapping = zip(variables, values, strict=True)
         with keras.StatelessScope(state_mapping=list(mapping)):
             return function(*args, *steps)
 
-    static = _static_steps(jit_compile)
+    static = _unrolls(jit_compile)
     if jit_compile is not False:
         stateless = jax.jit(stateless, static_argnums=(1,) if static else ())
 
-    def call(*args):
-        steps = ()
+    def call(*args: Any) -> Any:
+        steps: tuple[int, ...] = ()
         if takes_steps:
             args, steps = args[:-1], args[-1:]
         return stateless([v.value for v in variables], steps, *args)
@@ -88,17 +92,13 @@ def compile(
     return call
 
 
-def spread(tensors: Any) -> Any:
-    """Puts each example on one device of a `keras.distribution`.
-
-    The compiled functions then run on all of them. A batch that does not
-    divide evenly stays whole.
-    """
+def shard_batch(tensors: Any) -> Any:
+    """See `Backend`; compiled functions then run on all devices."""
     distribution = keras.distribution.distribution()
     if distribution is None:
         return tensors
 
-    def place(tensor):
+    def place(tensor: Tensor) -> Tensor:
         layout = distribution.get_data_layout(tensor.shape)
         try:
             return keras.distribution.distribute_tensor(tensor, layout)
@@ -109,30 +109,30 @@ def spread(tensors: Any) -> Any:
 
 
 def chunks(
-    steps: int, jit_compile: bool | str = "auto", unrolls: int | bool = True
-) -> Any:
-    """One unrolled piece on CPU, single steps beyond the unrolling limit."""
-    if not _static_steps(jit_compile):
+    steps: int, jit_compile: bool | str = "auto", unrolls: bool = True
+) -> list[int]:
+    """See `Backend`; on CPU one unrolled loop, or single steps if long."""
+    if not _unrolls(jit_compile):
         return equal_chunks(steps)
     if unrolls and steps <= UNROLL_LIMIT:
         return [steps]
     return [1] * steps
 
 
-def needs_padding(jit_compile: bool | str = "auto") -> Any:
-    """Every new batch size would be compiled again."""
+def needs_padding(jit_compile: bool | str = "auto") -> bool:
+    """See `Backend`; compiled functions take one batch size."""
     return jit_compile is not False
 
 
 def is_traced(x: Any) -> bool:
-    """Whether `x` is a tracer of a JAX transformation."""
+    """See `Backend`; whether `x` is a tracer of a JAX transformation."""
     return isinstance(x, jax.core.Tracer)
 
 
-class Trainer:
-    """Train and test steps that attack first; state goes in and comes out."""
+class Trainer(keras.Model):
+    """See `Backend.Trainer`; steps take the state and return the new one."""
 
-    def train_step(self, state: Any, data: Any) -> tuple:
+    def train_step(self, state: Any, data: Any) -> tuple[dict[str, Any], Any]:
         """One optimizer step on the attacked batch."""
         trainable, non_trainable, optimizer, metrics = state
         with self._scope(trainable, non_trainable, metrics) as scope:
@@ -143,7 +143,7 @@ class Trainer:
         logs, state = super().train_step(state, data)
         return {**logs, **findings}, state
 
-    def test_step(self, state: Any, data: Any) -> tuple:
+    def test_step(self, state: Any, data: Any) -> tuple[dict[str, Any], Any]:
         """Metrics of one batch, clean and attacked."""
         with self._scope(*state):
             data = self.safe_batch(data)
@@ -157,10 +157,12 @@ class Trainer:
         return logs, (trainable, non_trainable, metrics)
 
     def sync_state(self) -> None:
-        """Gives variables their values back, also after an error."""
+        """Give variables their values back, also after an error."""
         self.jax_state_sync()
 
-    def _scope(self, trainable, non_trainable, metrics):
+    def _scope(
+        self, trainable: Any, non_trainable: Any, metrics: Any
+    ) -> keras.StatelessScope:
         variables = self.trainable_variables + self.non_trainable_variables
         variables = variables + self.metrics_variables
         values = [*trainable, *non_trainable, *metrics]
@@ -168,5 +170,7 @@ class Trainer:
         return keras.StatelessScope(state_mapping=mapping)
 
 
-def _current(scope, variables):
+def _current(
+    scope: keras.StatelessScope, variables: list[keras.Variable]
+) -> list[Tensor]:
     return [scope.get_current_value(variable) for variable in variables]

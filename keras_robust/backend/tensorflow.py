@@ -7,16 +7,20 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_robust.backend.common import EagerStyleTrainer
+from keras_robust.backend.common import StatefulTrainer
 from keras_robust.backend.common import equal_chunks
+from keras_robust.backend.protocol import State
+from keras_robust.backend.protocol import Tensor
 
-Trainer = EagerStyleTrainer
+Trainer = StatefulTrainer
 folds_batch_norm = True
 runs_lookups = True
 
 
-def value_and_gradient(function: Callable, x: Any) -> tuple:
-    """See `keras_robust.backend`."""
+def value_and_gradient(
+    function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor
+) -> tuple[tuple[Tensor, Any], Tensor]:
+    """See `Backend`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         values, auxiliary = function(x)
@@ -27,13 +31,18 @@ def value_and_gradient(function: Callable, x: Any) -> tuple:
     return (values, auxiliary), gradient
 
 
-def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
-    """See `keras_robust.backend`."""
+def iterate(
+    step: Callable[[State], State],
+    running: Callable[[State], Any],
+    state: State,
+    steps: Any,
+) -> State:
+    """See `Backend`."""
     if isinstance(steps, int) and steps == 1:
         return step(state)
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
 
-    def condition(i, state):
+    def condition(i: Tensor, state: State) -> Tensor:
         return tf.logical_and(i < steps, running(state))
 
     _, state = tf.while_loop(
@@ -45,38 +54,28 @@ def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
     return state
 
 
-def _uses_xla(jit_compile):
+def _uses_xla(jit_compile: bool | str) -> bool:
     if jit_compile == "auto":
         return bool(tf.config.list_logical_devices("GPU")) or bool(
             tf.config.list_logical_devices("TPU")
         )
-    return jit_compile
+    return jit_compile is True
 
 
 def compile(
-    function: Callable,
+    function: Callable[..., Any],
     variables: Any,
     jit_compile: bool | str = "auto",
-    takes_steps: int | bool = False,
-) -> Any:
-    """Compiles `function` of nested tensors once for all batch sizes.
+    takes_steps: bool = False,
+) -> Callable[..., Any]:
+    """See `Backend`; a `tf.function` for each shape after the batch axis.
 
-    Inputs of other shapes beyond the batch are traced anew.
-
-    Args:
-        function: Callable of dictionaries of tensors; where `takes_steps`,
-            its last argument is a number of steps.
-        variables: Keras variables that `function` reads; captured.
-        jit_compile: `True`, `False`, or `"auto"`: XLA on accelerators only.
-        takes_steps: Whether the last argument is a number of steps.
-
-    Returns:
-        The compiled callable.
+    `"auto"` means XLA on accelerators only. The function captures variables.
     """
     del variables, takes_steps
-    by_signature = {}
+    by_signature: dict[Any, Callable[..., Any]] = {}
 
-    def relaxed(value):
+    def open_batch_spec(value: Any) -> tf.TensorSpec:
         value = tf.convert_to_tensor(value)
         return tf.TensorSpec(
             [None, *value.shape[1:]][: value.ndim], value.dtype
@@ -84,34 +83,34 @@ def compile(
 
     replicated = functools.cache(_replicated)
 
-    def call(*args):
-        if _splits(args):
+    def call(*args: Any) -> Any:
+        if _divides_evenly(args):
             return replicated(function, tf.distribute.get_strategy())(*args)
         signature = _signature(args)
         if signature not in by_signature:
             by_signature[signature] = traced(args, _uses_xla(jit_compile))
         try:
             return by_signature[signature](*args)
-        except _NO_KERNEL as error:
+        except _KERNEL_ERRORS as error:
             if "XLA" not in str(error) or not _uses_xla(jit_compile):
                 raise
             warnings.warn(
                 "XLA cannot compile an operation of the model or the attack, "
-                "so TensorFlow's graph runs without it (jit_compile=False "
-                f"says so): {_first_cause(error)}",
+                "so TensorFlow's graph runs without it; jit_compile=False "
+                f"does so without a warning. {_first_cause(error)}",
                 UserWarning,
                 stacklevel=2,
             )
             by_signature[signature] = traced(args, False)
             return by_signature[signature](*args)
 
-    def traced(args, jit_compile):
+    def traced(args: Any, jit_compile: bool) -> Callable[..., Any]:
         # A batch dimension of None: one trace serves every batch size. A
         # partial: TensorFlow counts traces by code, and would take the loops
         # of all models for one that is traced again and again.
         return tf.function(
             functools.partial(function),
-            input_signature=tf.nest.map_structure(relaxed, args),
+            input_signature=tf.nest.map_structure(open_batch_spec, args),
             jit_compile=jit_compile,
             autograph=False,
         )
@@ -119,8 +118,8 @@ def compile(
     return call
 
 
-def _signature(args):
-    """Shapes behind the batch, and dtypes, of all tensors."""
+def _signature(args: Any) -> tuple[Any, ...]:
+    """Shapes after the batch axis, and dtypes, of all tensors."""
     return tuple(
         (tuple(value.shape[1:]), value.dtype) if tf.is_tensor(value) else ()
         for value in tf.nest.flatten(args)
@@ -128,22 +127,22 @@ def _signature(args):
 
 
 # What TensorFlow raises where an operation has no XLA kernel.
-_NO_KERNEL = (
+_KERNEL_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.UnimplementedError,
     tf.errors.NotFoundError,
 )
 
 
-def _first_cause(error):
+def _first_cause(error: Exception) -> str:
     """The line that names the operation, in short."""
     lines = str(error).splitlines()
     named = [line for line in lines if "No registered" in line] or lines
     return named[0].strip()[:200]
 
 
-def _splits(args):
-    """Whether replicas of a strategy in scope share the examples evenly."""
+def _divides_evenly(args: Any) -> bool:
+    """Whether the replicas of a strategy in scope get equal parts."""
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     if replicas == 1 or not tf.distribute.in_cross_replica_context():
@@ -155,10 +154,12 @@ def _splits(args):
     )
 
 
-def _replicated(function, strategy):
-    """`function` of nested tensors, each replica on its part of the examples.
+def _replicated(
+    function: Callable[..., Any], strategy: tf.distribute.Strategy
+) -> Callable[..., Any]:
+    """A function that runs on all replicas, each with a part of the batch.
 
-    Scalars are the same for all; results are put together in order.
+    Scalars are the same for all. Results are concatenated in order.
     """
     replicas = strategy.num_replicas_in_sync
     run = tf.function(
@@ -167,17 +168,17 @@ def _replicated(function, strategy):
         reduce_retracing=True,
     )
 
-    def part_of(args, i):
-        def take(value):
+    def part_of(args: Any, i: int) -> Any:
+        def take(value: Any) -> Tensor:
             value = tf.convert_to_tensor(value)
             return tf.split(value, replicas)[i] if value.ndim else value
 
         return tf.nest.map_structure(take, args)
 
-    def join(parts):
+    def join(parts: Any) -> Tensor:
         return tf.concat(parts, 0) if parts[0].shape.rank else parts[0]
 
-    def call(*args):
+    def call(*args: Any) -> Any:
         parts = [part_of(args, i) for i in range(replicas)]
         values = strategy.experimental_distribute_values_from_function(
             lambda context: parts[context.replica_id_in_sync_group]
@@ -190,24 +191,24 @@ def _replicated(function, strategy):
     return call
 
 
-def spread(tensors: Any) -> Any:
-    """Tensors stay where they are: `compile` shares them out."""
+def shard_batch(tensors: Any) -> Any:
+    """See `Backend`; tensors stay: `compile` splits them over replicas."""
     return tensors
 
 
 def chunks(
-    steps: int, jit_compile: bool | str = "auto", unrolls: int | bool = True
-) -> Any:
-    """Splits `steps` so that a long loop can report its progress."""
+    steps: int, jit_compile: bool | str = "auto", unrolls: bool = True
+) -> list[int]:
+    """See `Backend`; chunks only let a long loop report its progress."""
     del jit_compile, unrolls
     return equal_chunks(steps)
 
 
-def needs_padding(jit_compile: bool | str = "auto") -> Any:
-    """XLA compiles for each batch size; the graph does not."""
+def needs_padding(jit_compile: bool | str = "auto") -> bool:
+    """See `Backend`; XLA compiles for each batch size, the graph does not."""
     return _uses_xla(jit_compile)
 
 
 def is_traced(x: Any) -> bool:
-    """Whether `x` is a symbolic tensor of a `tf.function`."""
+    """See `Backend`; whether `x` is a symbolic tensor of a `tf.function`."""
     return tf.is_tensor(x) and not hasattr(x, "numpy")

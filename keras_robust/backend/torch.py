@@ -5,18 +5,20 @@ from typing import Any
 
 import torch
 
-from keras_robust.backend.common import EagerStyleTrainer
+from keras_robust.backend.common import StatefulTrainer
 from keras_robust.backend.common import equal_chunks
+from keras_robust.backend.protocol import State
+from keras_robust.backend.protocol import Tensor
 
-Trainer = EagerStyleTrainer
+Trainer = StatefulTrainer
 folds_batch_norm = True
 runs_lookups = True
 
 
-def value_and_gradient(function: Callable, x: Any) -> tuple:
-    """See `keras_robust.backend`; inside `no_grad` too,
-    and without touching `.grad` of the weights.
-    """
+def value_and_gradient(
+    function: Callable[[Tensor], tuple[Tensor, Any]], x: Tensor
+) -> tuple[tuple[Tensor, Any], Tensor]:
+    """See `Backend`; works inside `no_grad` too."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         values, auxiliary = function(x)
@@ -28,8 +30,13 @@ def value_and_gradient(function: Callable, x: Any) -> tuple:
     return (values.detach(), auxiliary), gradient
 
 
-def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
-    """See `keras_robust.backend`."""
+def iterate(
+    step: Callable[[State], State],
+    running: Callable[[State], Any],
+    state: State,
+    steps: Any,
+) -> State:
+    """See `Backend`."""
     for _ in range(steps):
         if not running(state):
             break
@@ -38,53 +45,45 @@ def iterate(step: Any, running: Any, state: Any, steps: int) -> Any:
 
 
 def compile(
-    function: Callable,
+    function: Callable[..., Any],
     variables: Any,
     jit_compile: bool | str = "auto",
-    takes_steps: int | bool = False,
-) -> Any:
-    """Wraps `function` so that it records no graph; compiles it if asked to.
+    takes_steps: bool = False,
+) -> Callable[..., Any]:
+    """See `Backend`; eager, as Keras is, unless `jit_compile` is `True`.
 
-    Args:
-        function: Callable of dictionaries of tensors.
-        variables: Keras variables that `function` reads; read as they are.
-        jit_compile: `True` for `torch.compile`; `"auto"` and `False` for
-            eager execution, which is what Keras does.
-        takes_steps: Whether the last argument is a number of steps.
-
-    Returns:
-        The callable.
+    The function records no graph for gradients.
     """
     del variables, takes_steps
     if jit_compile is True:
         function = torch.compile(function)
 
-    def call(*args):
+    def call(*args: Any) -> Any:
         with torch.no_grad():
             return function(*args)
 
     return call
 
 
-def spread(tensors: Any) -> Any:
-    """Tensors stay where they are: Keras does not distribute PyTorch."""
+def shard_batch(tensors: Any) -> Any:
+    """See `Backend`; tensors stay: Keras does not distribute PyTorch."""
     return tensors
 
 
 def chunks(
-    steps: int, jit_compile: bool | str = "auto", unrolls: int | bool = True
-) -> Any:
-    """Splits `steps` so that a long loop can report its progress."""
+    steps: int, jit_compile: bool | str = "auto", unrolls: bool = True
+) -> list[int]:
+    """See `Backend`; chunks only let a long loop report its progress."""
     del jit_compile, unrolls
     return equal_chunks(steps)
 
 
-def needs_padding(jit_compile: bool | str = "auto") -> Any:
-    """Only `torch.compile` specializes on the batch size."""
+def needs_padding(jit_compile: bool | str = "auto") -> bool:
+    """See `Backend`; only `torch.compile` specializes on the batch size."""
     return jit_compile is True
 
 
 def is_traced(x: Any) -> bool:
-    """PyTorch tensors always carry values."""
+    """See `Backend`; PyTorch tensors always have values."""
     del x
     return False

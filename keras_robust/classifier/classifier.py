@@ -1,75 +1,78 @@
 """A Keras model as attacks, evaluation and training see it."""
 
-import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
+from typing import TypeVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.backend import Tensor
 from keras_robust.classifier.fingerprint import model_sha256
-from keras_robust.classifier.freshness import computes_as_now
+from keras_robust.classifier.freshness import compiled_matches
 from keras_robust.classifier.freshness import plain_calls_differ
-from keras_robust.classifier.freshness import runs_users_code
 from keras_robust.classifier.frozen import check_built
 from keras_robust.classifier.frozen import inner_model
 from keras_robust.classifier.frozen_model import FrozenModel
 from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import rounding_of
-from keras_robust.classifier.inputs import Inputs
+from keras_robust.classifier.inputs import Held
+from keras_robust.classifier.inputs import Shape
 from keras_robust.classifier.inputs import check_input_shape
-from keras_robust.classifier.layer_search import LOOKUPS
-from keras_robust.classifier.layer_search import layers_that
-from keras_robust.classifier.logits import OwnOutputs
-from keras_robust.classifier.logits import SearchLogits
-from keras_robust.classifier.scaling import Scaling
+from keras_robust.classifier.parts import Options
+from keras_robust.classifier.parts import Parts
+from keras_robust.classifier.parts import parts_of
 from keras_robust.classifier.scaling import shown_range
-from keras_robust.classifier.structure import Structure
 from keras_robust.classifier.views import layer_view
 from keras_robust.classifier.views import representation_view
 
-# No attack looks at this draw of a randomized model.
+# The draw of a randomized model's noise for predictions. Attacks count their
+# draws from 0 and never reach it.
 PREDICTION_DRAW = 1_000_000
-# Real inputs on which the fast way is compared with the model's own.
-PROOF_EXAMPLES = 8
+# Inputs on which the rewritten logits are compared with the model's outputs.
+CHECK_EXAMPLES = 8
 
-# model -> (structure, {options: what was made}); dropped with the model.
-_MADE = weakref.WeakKeyDictionary()
+T = TypeVar("T")
 
 
 class Classifier:
     """A Keras model as attacks, evaluation and training see it.
 
     The one place that knows a model's inputs, outputs, scaling, number of
-    classes, last activation, representation and randomness. What attacks climb
-    are its `logits`, which may be a faster rewriting of the model; what is
-    reported are `predict_labels`, the answers of the model itself.
+    classes, last activation, representation and randomness. Attacks
+    differentiate `logits`, which may be a faster equivalent of the model.
+    Reports use `predict_labels`, which calls the model itself.
 
-    Made by `Classifier.of`, which keeps compiled functions for as long as the
-    structure of the model stays the same.
+    Create one by `Classifier.of`. Classifiers of one model share compiled
+    functions for as long as the structure of the model stays the same.
 
     Attributes:
         model: The plain Keras model.
         inputs: Which of its inputs is attacked.
-        from_logits: As given.
-        output: As given.
+        from_logits: As given to `of`.
+        attacked: As given to `of`.
+        output: As given to `of`.
         logits: `(x, draw=None, held=None) -> (N, C)` float32 logits, C >= 2,
             in inference mode, differentiable.
         outputs: `(x, draw=None, held=None)` to the model's own output.
     """
 
-    def __init__(self, model: keras.Model, options: tuple, made: dict) -> None:
-        """Not to be called; see `of`."""
+    def __init__(
+        self, model: keras.Model, options: Options, parts: Parts
+    ) -> None:
+        """Use `Classifier.of` instead."""
         self.model = model
-        self.from_logits, self.attacked, self.output, self._scaling = options
+        self.from_logits = options.from_logits
+        self.attacked = options.attacked
+        self.output = options.output
+        self.inputs = parts.inputs
+        self.outputs = parts.outputs
+        self.logits = parts.logits
         self._options = options
-        self._made = made
-        self.inputs: Inputs = made["inputs"]
-        self.outputs: OwnOutputs = made["outputs"]
-        self.logits: SearchLogits = made["logits"]
+        self._parts = parts
 
     @classmethod
     def of(
@@ -80,48 +83,39 @@ class Classifier:
         output: str | int | None = None,
         scaling: Any = None,
     ) -> "Classifier":
-        """The classifier of a model.
+        """Create the classifier of a model.
 
         Args:
-            model: A built Keras model; of an `AdversarialModel` the model
-                inside it. A `Classifier` is returned as it is, or with the
-                options that are given here in place of its own.
-            from_logits: `None` to find out, `True` if the output is logits,
-                `False` if it is probabilities (their logarithm is taken where
-                the model does not show its activation).
+            model: A built Keras model, or an `AdversarialModel`, whose inner
+                model is taken. A `Classifier` keeps its own options where
+                arguments here are `None`.
+            from_logits: `True` if the output is logits, `False` if it is
+                probabilities, `None` to read it off the last layer. Logarithms
+                of probabilities are taken if the last activation is not found.
             attacked: Name or position of the input to perturb; `None` for the
                 only one.
             output: Name or position of the output that classifies; `None` for
                 the only one.
-            scaling: What pixels the model takes where images are in [0, 1],
-                see `Scaling`; `None` for what they are.
+            scaling: How images in [0, 1] are scaled for the model, see
+                `Scaling`; `None` to pass them unchanged.
 
         Returns:
             `Classifier`.
 
         Raises:
-            ValueError: If it is no built Keras model, or has no such input.
+            ValueError: If the model is not a built Keras model, or has no such
+                input.
         """
-        options = (from_logits, attacked, output, scaling)
+        options = Options(from_logits, attacked, output, scaling)
         if isinstance(model, cls):
-            options = tuple(
-                own if given is None else given
-                for own, given in zip(model._options, options, strict=True)
-            )
+            given = {
+                k: v for k, v in options._asdict().items() if v is not None
+            }
+            options = model._options._replace(**given)
             model = model.model
         model = inner_model(model)
         check_built(model)
-        structure, made = _MADE.get(model, (None, None))
-        now = Structure(model)
-        if structure is None or structure != now:
-            made = {}
-            _MADE[model] = (now, made)
-        from_logits, attacked, output, scaling = options
-        affine = None if scaling is None else Scaling(scaling)
-        key = (from_logits, attacked, output, affine and affine.key)
-        if key not in made:
-            made[key] = _parts(model, from_logits, attacked, output, affine)
-        return cls(model, options, made[key])
+        return cls(model, options, parts_of(model, options))
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -135,10 +129,10 @@ class Classifier:
             jit_compile: `"auto"`, `True` or `False`, as in `PGDAttack`.
 
         Returns:
-            The same; `False` for `"auto"` where a layer says that it cannot
-            be compiled, as Keras does.
+            The argument; but `False` for `"auto"` if a layer of the model has
+            `supports_jit=False`, as in Keras.
         """
-        if jit_compile == "auto" and self._made["uncompiled"]:
+        if jit_compile == "auto" and self._parts.uncompiled:
             return False
         return jit_compile
 
@@ -147,21 +141,22 @@ class Classifier:
         """The number of classes.
 
         Raises:
-            ValueError: If the model does not show it and no image was seen.
+            ValueError: If the graph of the model is hidden and `check` has not
+                seen inputs yet.
         """
-        if "num_classes" not in self._made:
+        if self._parts.num_classes is None:
             width = self.outputs.width
             if width is None:
                 raise ValueError(
-                    "The number of classes of a model that does not show its "
-                    "output is known once it has seen images."
+                    "The number of classes of a model without a visible graph "
+                    "is known only after its first call on images."
                 )
             return max(width, 2)
-        return self._made["num_classes"]
+        return self._parts.num_classes
 
     @property
-    def input_shape(self) -> tuple | None:
-        """Shape of one attacked input, `None` where it is not shown."""
+    def input_shape(self) -> Shape | None:
+        """Shape of one attacked input; `None` if the graph is hidden."""
         tensor = self.inputs.tensor
         return None if tensor is None else tuple(tensor.shape[1:])
 
@@ -173,15 +168,15 @@ class Classifier:
 
     @property
     def integer_input(self) -> bool:
-        """Whether the attacked Input takes integers."""
-        return _is_integer(self.inputs)
+        """Whether the attacked input has an integer dtype."""
+        return self.inputs.takes_integers
 
     def value_range(self) -> tuple[float, float]:
-        """The range of pixels, as the front of the model shows it.
+        """The range of pixels, inferred from the first layers of the model.
 
         Returns:
-            (0, 255) where a `Rescaling` by 1/255 or 1/127.5 comes first, or
-            integers are taken; otherwise (0, 1).
+            (0, 255) if a `Rescaling` by 1/255 or 1/127.5 comes first or the
+            input has an integer dtype; otherwise (0, 1).
         """
         if self.outputs.scaling is not None:
             return (0.0, 1.0)
@@ -195,83 +190,89 @@ class Classifier:
         """See `Inputs.join`."""
         return self.inputs.join(x, image)
 
-    def once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """`make()`, made once for each key while the structure is the same.
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """The result of `make()`, cached until the model's structure changes.
 
-        What is made must not hold the model, or neither is ever dropped.
+        Args:
+            key: Hashable; the same key gives the same object.
+            make: Called without arguments. Its result must not hold a strong
+                reference to the model, or neither is ever freed.
         """
-        kept = self._made["kept"]
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
+        cache = self._parts.cache
+        if key not in cache:
+            cache[key] = make()
+        result: T = cache[key]
+        return result
 
-    def prepared(self) -> AbstractContextManager:
+    def prepared(self) -> AbstractContextManager[None]:
         """A context for many calls of `logits` with the same weights."""
         return self.logits.prepared()
 
-    def refresh(self, image: Any, held: dict | None = None) -> None:
-        """Forget compiled functions that do something else than the model now.
+    def refresh(self, image: Any, held: Held | None = None) -> None:
+        """Clear the cache if compiled functions no longer match the model.
 
-        Code of a user's own may read what is no part of the model's structure,
-        such as a global; so its outputs are computed once without compilation.
+        User code in the model may read what is not a part of its structure,
+        such as a global variable. So its outputs are computed once without
+        compilation, and compared.
 
         Args:
             image: Array or tensor `(N, ...)`, N >= 1.
-            held: The other inputs.
+            held: The inputs that are not attacked.
         """
-        kept = self._made["kept"]
-        if not self._made["foreign"] or kept.get("randomized"):
+        cache = self._parts.cache
+        if not self._parts.runs_user_code or cache.get("randomized"):
             return
-        rows, others = self._few(image, held)
-        if not computes_as_now(self, rows, others):
-            kept.clear()
-            # What still differs draws by means that Keras does not know.
-            if not computes_as_now(self, rows, others):
-                kept["randomized"] = True
+        rows, others = self._check_batch(image, held)
+        if not compiled_matches(self, rows, others):
+            cache.clear()
+            # Outputs that still differ are random, without Keras's control.
+            if not compiled_matches(self, rows, others):
+                cache["randomized"] = True
 
-    def check(self, image: Any, held: dict | None = None) -> int:
-        """Look at real inputs before anything expensive.
+    def check(self, image: Any, held: Held | None = None) -> int:
+        """Check a model on real inputs, before anything expensive.
 
-        The shape must be that of the model's Input, the output that of a
-        classifier; where `logits` do not call the model, they are compared with
-        its own outputs, and given up where they differ.
+        Inputs must have the shape of the model's Input, outputs that of a
+        classifier. Logits that do not come from a plain call of the model are
+        compared with its outputs, and replaced by a plain call if they differ.
 
         Args:
             image: Array or tensor `(N, ...)`, N >= 1.
-            held: The other inputs.
+            held: The inputs that are not attacked.
 
         Returns:
             The number of classes.
 
         Raises:
-            ValueError: If something does not fit.
+            ValueError: If inputs or outputs are not as above.
         """
         self.check_shape(image)
         self._check_layers()
         self.refresh(image, held)
-        if not self.logits.is_rewritten and "num_classes" in self._made:
-            return self._made["num_classes"]
-        rows, kept = self._few(image, held)
-        number = ops.zeros((), "int32")
-        inputs = {"x": rows, "draw": number, "held": kept}
+        parts = self._parts
+        if not self.logits.is_rewritten and parts.num_classes is not None:
+            return parts.num_classes
+        rows, others = self._check_batch(image, held)
+        draw = ops.zeros((), "int32")
+        inputs = {"x": rows, "draw": draw, "held": others}
         while True:
-            logits, outputs = self._computed_proof(inputs)
-            if self.logits.is_proven_by(logits, outputs):
+            logits, outputs = self._logits_and_outputs(inputs)
+            if self.logits.agrees_with(logits, outputs):
                 break
-            _, again = self._computed_proof(inputs)
-            randomized = self._made["kept"].get("randomized", False)
+            _, again = self._logits_and_outputs(inputs)
+            randomized = parts.cache.get("randomized", False)
             randomized |= not np.array_equal(again, outputs, equal_nan=True)
-            self.logits.give_up(self.model, rows, kept, warn=not randomized)
-            self._made["kept"].clear()
+            self.logits.fall_back(self.model, rows, others, warn=not randomized)
+            parts.cache.clear()
             if randomized:
-                self._made["kept"]["randomized"] = True
+                parts.cache["randomized"] = True
                 break
-        self._made["num_classes"] = self.logits.check(logits, outputs)
-        return self._made["num_classes"]
+        parts.num_classes = self.logits.check(logits, outputs)
+        return parts.num_classes
 
-    def _check_layers(self):
-        """Refuse layers that cannot run in a frozen function."""
-        names = self._made["lookups"]
+    def _check_layers(self) -> None:
+        """Raise for layers that the backend cannot compile."""
+        names = self._parts.lookups
         if names and not backend.runs_lookups:
             raise ValueError(
                 "The model must have no layers that look up values on the "
@@ -284,23 +285,25 @@ class Classifier:
 
         Args:
             image: Array or tensor `(N, ...)`.
-            name: What to call it in errors.
+            name: Name of the argument in errors.
 
         Raises:
-            ValueError: If they have another one.
+            ValueError: If they do not.
         """
         shape = tuple(image.shape)
         check_input_shape(self.input_shape, shape, name, self.model.name)
 
-    def _few(self, image, held):
-        """A few real inputs as tensors, as many as compile best."""
+    def _check_batch(
+        self, image: Any, held: Held | None
+    ) -> tuple[Tensor, Held]:
+        """The first few inputs as tensors, padded to a compiled size."""
         size = self.batch_size
-        count = min(image.shape[0], size or PROOF_EXAMPLES)
+        count = min(image.shape[0], size or CHECK_EXAMPLES)
         target = count
         if size or backend.needs_padding():
-            target = size or PROOF_EXAMPLES
+            target = size or CHECK_EXAMPLES
 
-        def take(values):
+        def take(values: Any) -> Tensor:
             values = values[:count]
             values = ops.convert_to_tensor(values)
             if "float" in keras.backend.standardize_dtype(values.dtype):
@@ -313,33 +316,34 @@ class Classifier:
 
         rows = ops.cast(take(image), "float32")
         if self.integer_input:
-            # The model cuts off what is not whole, and so proves nothing.
+            # The model truncates fractions, the rewritten logits round them.
             steps = 1.0 if self.outputs.scaling is None else 255.0
             rows = ops.round(rows * steps) / steps
         return rows, {key: take(value) for key, value in (held or {}).items()}
 
-    def _computed_proof(self, inputs):
-        found = self._compiled_proof()(inputs)
-        return tuple(ops.convert_to_numpy(part) for part in found)
+    def _logits_and_outputs(
+        self, inputs: dict[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        logits, outputs = self._compiled_logits_and_outputs()(inputs)
+        return ops.convert_to_numpy(logits), ops.convert_to_numpy(outputs)
 
-    def _compiled_proof(self):
+    def _compiled_logits_and_outputs(self) -> Callable[..., Any]:
         logits, outputs = self.logits, self.outputs
 
-        def both(inputs):
-            given = (inputs["x"], inputs["draw"], inputs["held"])
-            found = outputs(given[0], given[1], given[2])
-            return (
-                logits(given[0], given[1], given[2]),
-                ops.cast(found, "float32"),
-            )
+        def both(inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+            x, draw, held = inputs["x"], inputs["draw"], inputs["held"]
+            own = ops.cast(outputs(x, draw, held), "float32")
+            return logits(x, draw, held), own
 
-        return self.once("proof", lambda: backend.compile(both, self.variables))
+        return self.once(
+            "logits and outputs", lambda: backend.compile(both, self.variables)
+        )
 
     def predict_outputs(
         self,
         image: Any,
         batch_size: int = 128,
-        held: dict | None = None,
+        held: Held | None = None,
         draw: int = PREDICTION_DRAW,
     ) -> np.ndarray:
         """The model's own outputs in inference mode.
@@ -347,8 +351,8 @@ class Classifier:
         Args:
             image: Array `(N, ...)`, N >= 1.
             batch_size: Int >= 1.
-            held: Dictionary of arrays, the other inputs.
-            draw: Which draw of a randomized model's noise.
+            held: Dictionary of arrays, the inputs that are not attacked.
+            draw: Int; which draw of a randomized model's noise.
 
         Returns:
             Float32 array `(N, ...)`.
@@ -368,7 +372,7 @@ class Classifier:
         batch_size = self.batch_size or batch_size
         image = ops.convert_to_numpy(image)
         held = {k: ops.convert_to_numpy(v) for k, v in (held or {}).items()}
-        made = []
+        batches = []
         for start in range(0, len(image), batch_size):
             stop = min(start + batch_size, len(image))
             fixed = start or self.batch_size
@@ -386,28 +390,31 @@ class Classifier:
                     },
                 }
             )
-            made.append(ops.convert_to_numpy(found)[: stop - start])
-        return np.concatenate(made)
+            batches.append(ops.convert_to_numpy(found)[: stop - start])
+        return np.concatenate(batches)
 
     def predict_logits(
         self,
         image: Any,
         batch_size: int = 128,
-        held: dict | None = None,
+        held: Held | None = None,
         draw: int = PREDICTION_DRAW,
     ) -> np.ndarray:
-        """Logits from the model's own outputs; see `predict_outputs`.
+        """Logits, computed from the model's own outputs.
+
+        See `predict_outputs`.
 
         Returns:
-            Float32 array `(N, C)`, C >= 2: of probabilities their logarithms.
+            Float32 array `(N, C)`, C >= 2; logarithms of probabilities where
+            the model gives probabilities.
         """
         outputs = self.predict_outputs(image, batch_size, held, draw)
         return self.logits.from_outputs(outputs)
 
     def predict_labels(
-        self, image: Any, batch_size: int = 128, held: dict | None = None
+        self, image: Any, batch_size: int = 128, held: Held | None = None
     ) -> np.ndarray:
-        """The model's own answers; see `predict_outputs`.
+        """Labels predicted by the model itself; see `predict_outputs`.
 
         Returns:
             Int32 array `(N,)`.
@@ -417,37 +424,39 @@ class Classifier:
         logits = self.predict_logits(image, batch_size, held)
         return logits.argmax(-1).astype("int32")
 
-    def is_randomized(self, image: Any, held: dict | None = None) -> bool:
-        """Whether two draws of the model's noise differ, found out once.
+    def is_randomized(self, image: Any, held: Held | None = None) -> bool:
+        """Whether two draws of the model's noise differ, tested once.
 
         Args:
             image: Array or tensor `(N, ...)`, N >= 1.
-            held: The other inputs.
+            held: The inputs that are not attacked.
         """
 
-        def look():
-            few = ops.convert_to_numpy(image[:PROOF_EXAMPLES])
-            kept = {k: v[:PROOF_EXAMPLES] for k, v in (held or {}).items()}
+        def outputs_differ() -> bool:
+            few = ops.convert_to_numpy(image[:CHECK_EXAMPLES])
+            kept = {k: v[:CHECK_EXAMPLES] for k, v in (held or {}).items()}
             first, second = (
-                self.predict_logits(few, PROOF_EXAMPLES, kept, draw)
+                self.predict_logits(few, CHECK_EXAMPLES, kept, draw)
                 for draw in (PREDICTION_DRAW, PREDICTION_DRAW + 1)
             )
             if not agree(first, second, rounding_of(self.model)):
                 return True
-            return self._made["foreign"] and plain_calls_differ(self, few, kept)
+            return self._parts.runs_user_code and plain_calls_differ(
+                self, few, kept
+            )
 
-        return self.once("randomized", look)
+        return self.once("randomized", outputs_differ)
 
-    def layer_outputs(self, layer: str) -> Callable:
-        """The frozen outputs of a layer, `(x, draw=None, held=None)`."""
+    def layer_outputs(self, layer: str) -> Callable[..., Tensor]:
+        """Outputs of a layer in inference mode, `(x, draw=None, held=None)`."""
 
-        def make():
+        def make() -> Callable[..., Tensor]:
             view = layer_view(self.model, layer, self.output)
             frozen = FrozenModel(
                 view, self.inputs, is_integer=self.integer_input
             )
             scale = self.outputs.scale
-            # The view has no other owner than this function.
+            # The default argument keeps the view alive.
             return lambda x, draw=None, held=None, view=view: frozen(
                 scale(x), draw, held
             )
@@ -462,36 +471,13 @@ class Classifier:
         )
 
     def fingerprint(self) -> str:
-        """A hash of all that the classifier's answers depend on."""
+        """A hash of everything that the predictions depend on."""
         return model_sha256(self.model, self._options)
 
 
-def _parts(model, from_logits, attacked, output, scaling):
-    inputs = Inputs(model, attacked)
-    outputs = OwnOutputs(model, inputs, output, scaling)
-    logits = SearchLogits(
-        model, outputs, from_logits, is_integer=_is_integer(inputs)
-    )
-    return {
-        "inputs": inputs,
-        "outputs": outputs,
-        "logits": logits,
-        "uncompiled": layers_that(
-            model, lambda layer: not getattr(layer, "supports_jit", True)
-        ),
-        "foreign": runs_users_code(model),
-        "lookups": layers_that(model, lambda layer: isinstance(layer, LOOKUPS)),
-        "kept": {},
-    }
-
-
-def _is_integer(inputs):
-    if inputs.tensor is None:
-        return False
-    return "int" in keras.backend.standardize_dtype(inputs.tensor.dtype)
-
-
-def _batch(array, start, stop, missing, dtype=None):
+def _batch(
+    array: Any, start: int, stop: int, missing: int, dtype: str | None = None
+) -> Tensor:
     batch = np.asarray(array[start:stop], dtype)
     if batch.dtype == np.float64:
         batch = batch.astype("float32")

@@ -1,4 +1,4 @@
-"""Which function a model is, as a hash."""
+"""Hashes that tell whether two models compute the same function."""
 
 import functools
 import hashlib
@@ -12,16 +12,16 @@ from keras import ops
 
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.classifier.structure import counts
-from keras_robust.classifier.structure import entries_of
-from keras_robust.classifier.structure import is_users
+from keras_robust.classifier.structure import affects_function
+from keras_robust.classifier.structure import is_user_defined
+from keras_robust.classifier.structure import relevant_entries
 
-# How far what a function reads is followed.
+# How deeply the values that a function reads are followed.
 _DEPTH = 6
 
 
 def weights_sha256(model: keras.Model) -> str:
-    """The SHA-256 of a model's weights, in their order.
+    """SHA-256 of a model's weights, in order.
 
     Args:
         model: A built Keras model.
@@ -37,39 +37,39 @@ def weights_sha256(model: keras.Model) -> str:
 
 
 def model_sha256(model: keras.Model, options: Any = None) -> str:
-    """The SHA-256 of a model's graph, settings and weights.
+    """SHA-256 of a model's graph, settings and weights.
 
     Args:
         model: A built Keras model.
-        options: What else counts, as plain values.
+        options: Other values to include.
 
     Returns:
-        Hexadecimal text; names of layers do not count, which differ from
+        Hexadecimal text. Names of layers are left out, since they differ from
         process to process.
     """
     digest = hashlib.sha256(weights_sha256(model).encode())
     digest.update(repr(_plain(options)).encode())
-    for line in _described(model):
+    for line in _description(model):
         digest.update(repr(line).encode())
     return digest.hexdigest()
 
 
-def _described(model) -> Iterator[Any]:
+def _description(model: keras.Model) -> Iterator[Any]:
     waiting, numbers = [model], {id(model): 0}
     while waiting:
         operation = waiting.pop(0)
         yield _class(type(operation))
         for key, value in sorted(vars(operation).items()):
-            if counts(key):
-                yield key, _setting(value, waiting, numbers)
+            if affects_function(key):
+                yield key, _described_setting(value, waiting, numbers)
         if shows_graph(operation):
             yield from _edges(operation, numbers)
 
 
-def _edges(model, numbers):
+def _edges(model: keras.Model, numbers: dict[int, int]) -> Iterator[Any]:
     tensors = {id(tensor): i for i, tensor in enumerate(model.inputs)}
 
-    def number(part):
+    def number(part: Any) -> Any:
         is_tensor = isinstance(part, keras.KerasTensor)
         return f"tensor {tensors.get(id(part))}" if is_tensor else _plain(part)
 
@@ -83,7 +83,12 @@ def _edges(model, numbers):
             yield numbers.get(id(node.operation)), arguments
 
 
-def _setting(value, waiting, numbers, depth=0):
+def _described_setting(
+    value: Any,
+    waiting: list[keras.Operation],
+    numbers: dict[int, int],
+    depth: int = 0,
+) -> Any:
     if isinstance(value, keras.Operation):
         if id(value) not in numbers:
             numbers[id(value)] = len(numbers)
@@ -94,17 +99,19 @@ def _setting(value, waiting, numbers, depth=0):
     if isinstance(value, keras.DTypePolicy):
         return value.name, getattr(value, "quantization_mode", None)
     if depth < 4 and isinstance(value, (list, tuple)):
-        return [_setting(v, waiting, numbers, depth + 1) for v in value]
+        return [
+            _described_setting(v, waiting, numbers, depth + 1) for v in value
+        ]
     if depth < 4 and isinstance(value, dict):
         return [
-            (str(k), _setting(v, waiting, numbers, depth + 1))
-            for k, v in entries_of(value)
+            (str(k), _described_setting(v, waiting, numbers, depth + 1))
+            for k, v in relevant_entries(value)
         ]
     return _plain(value)
 
 
-def _plain(value, depth=0):
-    """Text that is the same in another process."""
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Plain values whose `repr` is the same in every process."""
     if isinstance(value, (str, int, float, bool, complex, bytes, type(None))):
         return value
     if depth > _DEPTH:
@@ -132,14 +139,14 @@ def _plain(value, depth=0):
         return _code(value)
     if isinstance(value, type):
         return _class(value, depth)
-    if isinstance(value, types.ModuleType) or not _is_users(type(value)):
+    if isinstance(value, types.ModuleType) or not _is_user_defined(type(value)):
         return getattr(value, "__name__", None) or _name(type(value))
     settings = _plain(dict(getattr(value, "__dict__", {})), depth + 1)
     return _class(type(value), depth), settings
 
 
-def _function(function, depth):
-    """A function: its code, and what of its surroundings it reads."""
+def _function(function: types.FunctionType, depth: int) -> Any:
+    """A function as its code and the closures and globals that it reads."""
     name = f"{function.__module__}.{function.__qualname__}"
     if (function.__module__ or "").startswith("keras."):
         return name
@@ -149,7 +156,7 @@ def _function(function, depth):
             cells.append(_plain(cell.cell_contents, depth + 1))
         except ValueError:
             cells.append(None)
-    surroundings = [
+    globals_read = [
         (key, _plain(function.__globals__[key], depth + 1))
         for key in _names(function.__code__)
         if key in function.__globals__
@@ -160,11 +167,11 @@ def _function(function, depth):
         _plain(function.__defaults__, depth + 1),
         _plain(function.__kwdefaults__, depth + 1),
         cells,
-        surroundings,
+        globals_read,
     )
 
 
-def _code(code):
+def _code(code: types.CodeType) -> tuple[Any, ...]:
     constants = [
         _code(c) if isinstance(c, types.CodeType) else _plain(c)
         for c in code.co_consts
@@ -172,8 +179,8 @@ def _code(code):
     return code.co_code.hex(), code.co_names, constants
 
 
-def _names(code):
-    """Names that a function, or one inside it, may read."""
+def _names(code: types.CodeType) -> list[str]:
+    """Names that a function or a nested one may read."""
     found = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -181,11 +188,11 @@ def _names(code):
     return sorted(found)
 
 
-def _class(kind, depth=0):
-    """A class; of a user's one what its methods do as well."""
+def _class(kind: type, depth: int = 0) -> Any:
+    """A class by name; user-defined ones with the code of their methods."""
     methods = []
     for cls in kind.__mro__ if depth <= _DEPTH else ():
-        if not _is_users(cls):
+        if not _is_user_defined(cls):
             continue
         methods += [
             (name, _plain(_unwrapped(value), depth + 1))
@@ -196,17 +203,19 @@ def _class(kind, depth=0):
     return (_name(kind), methods) if methods else _name(kind)
 
 
-def _unwrapped(value):
-    """The function behind a decorator of Python or Keras."""
+def _unwrapped(value: Any) -> Any:
+    """The function inside a property, method or decorator."""
     if isinstance(value, property):
         return value.fget
     value = getattr(value, "__func__", value)
     return getattr(value, "__wrapped__", value)
 
 
-def _name(kind):
+def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _is_users(kind):
-    return is_users(kind) and not kind.__module__.startswith("keras_robust.")
+def _is_user_defined(kind: type) -> bool:
+    return is_user_defined(kind) and not kind.__module__.startswith(
+        "keras_robust."
+    )

@@ -1,4 +1,4 @@
-"""A convolution or dense layer and the BatchNorm behind it, as one layer."""
+"""Folding BatchNorm into the convolution or dense layer before it."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ _FOLDING = (layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.Dense)
 _POOLING = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
 
 
-def folds(layer: Any, norm: Any, rank: int) -> bool:
+def can_fold(layer: Any, norm: Any, rank: int) -> bool:
     """Whether `norm(layer(x))` is one convolution or dense layer.
 
     Args:
         layer: A Keras operation.
-        norm: The operation behind it.
-        rank: Axes of what `norm` reads.
+        norm: The operation that reads its output.
+        rank: Number of axes of that output.
     """
     if type(layer) not in _FOLDING:
         return False
@@ -32,7 +32,7 @@ def folds(layer: Any, norm: Any, rank: int) -> bool:
     )
 
 
-def passes(pool: Any, norm: Any) -> bool:
+def commutes(pool: Any, norm: Any) -> bool:
     """Whether `norm(pool(x))` is `pool(norm(x))` for every `x`.
 
     A maximum commutes with `x * s + b` where `s > 0`. A trained gamma can
@@ -41,7 +41,7 @@ def passes(pool: Any, norm: Any) -> bool:
 
     Args:
         pool: A Keras operation.
-        norm: The operation behind it.
+        norm: The operation that reads its output.
     """
     return (
         type(pool) in _POOLING
@@ -50,12 +50,12 @@ def passes(pool: Any, norm: Any) -> bool:
     )
 
 
-def fits(pool: Any, layer: Any) -> bool:
+def can_run_folded(pool: Any, layer: Any) -> bool:
     """Whether a pool may run inside `apply_folded`.
 
     Args:
         pool: A pooling layer.
-        layer: The convolution or `Dense` layer before it.
+        layer: The convolution or `Dense` layer whose output it reads.
     """
     return (
         pool.compute_dtype == layer.compute_dtype
@@ -90,7 +90,11 @@ def folded_weights(layer: Any, norm: Any) -> tuple[Any, Any]:
 
 
 def apply_folded(
-    layer: Any, norm: Any, x: Any, weights: dict, pools: tuple = ()
+    layer: Any,
+    norm: Any,
+    x: Any,
+    weights: dict[tuple[int, int], Any],
+    pools: tuple[keras.Layer, ...] = (),
 ) -> Any:
     """`norm(layer(x))` in inference mode, as one layer.
 
@@ -98,9 +102,9 @@ def apply_folded(
         layer: As in `folded_weights`.
         norm: As in `folded_weights`.
         x: Tensor.
-        weights: Dictionary of `folded_weights` by ids of layer and norm; what
-            is not in it is computed.
-        pools: Pooling layers between the two, in order; see `passes`.
+        weights: Results of `folded_weights` by ids of layer and norm; missing
+            ones are computed.
+        pools: Pooling layers between the two, in order; see `commutes`.
 
     Returns:
         Tensor like the output of `norm`.
@@ -116,5 +120,5 @@ def apply_folded(
             bias = ops.reshape(bias, (-1,) + (1,) * (len(x.shape) - 2))
     for pool in pools:
         x = pool.call(x)
-    # Behind the pools, where there are fewer numbers to add it to.
+    # After the pools, where there are fewer numbers to add to.
     return ops.cast(x + bias, norm.compute_dtype)

@@ -1,4 +1,4 @@
-"""Whether compiled functions of a model still do what the model does."""
+"""Whether compiled functions of a model still match the model."""
 
 import types
 from typing import Any
@@ -10,17 +10,18 @@ from keras import ops
 from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import choose_output
 from keras_robust.classifier.frozen_model import rounding_of
-from keras_robust.classifier.structure import counts
-from keras_robust.classifier.structure import is_users
+from keras_robust.classifier.inputs import Held
+from keras_robust.classifier.structure import affects_function
+from keras_robust.classifier.structure import is_user_defined
 
-_OURS = ("keras", "keras_robust")
+_LIBRARIES = ("keras", "keras_robust")
 
 
-def runs_users_code(model: keras.Model) -> bool:
-    """Whether calling a model runs code that is not Keras's.
+def runs_user_code(model: keras.Model) -> bool:
+    """Whether calling a model runs user-defined code.
 
     Such code may read anything: a global, a closure, an attribute of a class.
-    What it reads is no part of a `Structure`.
+    A `Structure` does not include what it reads.
 
     Args:
         model: A built Keras model.
@@ -28,10 +29,12 @@ def runs_users_code(model: keras.Model) -> bool:
     waiting, seen = [model], {id(model)}
     while waiting:
         operation = waiting.pop()
-        if isinstance(operation, keras.layers.Lambda) or _is_users(operation):
+        if isinstance(operation, keras.layers.Lambda) or _is_user_defined(
+            operation
+        ):
             return True
         for name, value in vars(operation).items():
-            if not counts(name):
+            if not affects_function(name):
                 continue
             for part in _parts(value):
                 if isinstance(part, keras.Operation):
@@ -43,19 +46,22 @@ def runs_users_code(model: keras.Model) -> bool:
     return False
 
 
-def _is_users(value):
-    kind = type(value)
-    return is_users(kind) and kind.__module__.partition(".")[0] not in _OURS
+def _is_user_defined(value: Any) -> bool:
+    kind: type = type(value)
+    return (
+        is_user_defined(kind)
+        and kind.__module__.partition(".")[0] not in _LIBRARIES
+    )
 
 
-def _is_code(value):
+def _is_code(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
-        return (value.__module__ or "").partition(".")[0] not in _OURS
-    return callable(value) and _is_users(value)
+        return (value.__module__ or "").partition(".")[0] not in _LIBRARIES
+    return callable(value) and _is_user_defined(value)
 
 
-def _parts(value, depth=0):
-    """The entries of lists and dictionaries, as layers keep others in them."""
+def _parts(value: Any, depth: int = 0) -> list[Any]:
+    """The entries of nested lists and dictionaries, which may be layers."""
     if depth < 3 and isinstance(value, dict):
         value = list(value.values())
     if depth < 3 and isinstance(value, (list, tuple)):
@@ -63,13 +69,13 @@ def _parts(value, depth=0):
     return [value]
 
 
-def computes_as_now(classifier: Any, rows: Any, held: dict) -> bool:
-    """Whether compiled outputs are what the model's code gives now.
+def compiled_matches(classifier: Any, rows: Any, held: Held) -> bool:
+    """Whether compiled outputs equal those of the model's code now.
 
     Args:
         classifier: A `Classifier`.
         rows: Tensor `(N, ...)`, a few inputs.
-        held: The other inputs.
+        held: The inputs that are not attacked.
     """
     draw = ops.convert_to_tensor(0, "int32")
     now = classifier.outputs(rows, draw, held)
@@ -79,16 +85,16 @@ def computes_as_now(classifier: Any, rows: Any, held: dict) -> bool:
     return agree(found, now, rounding_of(classifier.model))
 
 
-def plain_calls_differ(classifier: Any, image: Any, held: dict) -> bool:
+def plain_calls_differ(classifier: Any, image: Any, held: Held) -> bool:
     """Whether two plain calls of the model give different outputs.
 
-    Randomness that Keras does not know, such as NumPy's, shows in no other
-    way. The model's variables are put back.
+    This finds randomness that Keras does not control, such as NumPy's. The
+    variables of the model are restored.
 
     Args:
         classifier: A `Classifier`.
         image: Array `(N, ...)`, N >= 1.
-        held: The other inputs.
+        held: The inputs that are not attacked.
     """
     model = classifier.model
     before = [
@@ -98,7 +104,7 @@ def plain_calls_differ(classifier: Any, image: Any, held: dict) -> bool:
     x = ops.cast(ops.convert_to_tensor(image), "float32")
     packed = classifier.inputs.pack(classifier.outputs.scale(x), held)
 
-    def call():
+    def call() -> np.ndarray:
         found = model(packed, training=False)
         found = choose_output(found, classifier.output, model)
         return ops.convert_to_numpy(ops.cast(found, "float32"))

@@ -1,29 +1,30 @@
-"""Models as frozen functions: inference mode, nothing in them moves."""
+"""Frozen models: called in inference mode, without changing their state."""
 
 import inspect
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import keras
 from keras import ops
 
-# Random numbers that one call of a layer may take before draws overlap.
+# Random numbers that a layer can draw in one call before two draws overlap.
 STRIDE = 16
 
 
 def inner_model(model: Any) -> Any:
-    """The plain model inside an `AdversarialModel`; other models unchanged."""
+    """The model inside an `AdversarialModel`; other models unchanged."""
     return getattr(model, "attacked_model", model)
 
 
 def check_built(model: Any) -> None:
-    """Checks that `model` is a built `keras.Model`.
+    """Check that `model` is a built `keras.Model`.
 
     Args:
         model: Any object.
 
     Raises:
-        ValueError: If it is no Keras model or has no weights yet.
+        ValueError: If it is not a Keras model or has no weights yet.
     """
     if not isinstance(model, keras.Model):
         raise ValueError(
@@ -44,8 +45,8 @@ def check_built(model: Any) -> None:
             )
 
 
-def _needed(call):
-    """Names of arguments, behind the first, that a call must be given."""
+def _needed(call: Callable[..., Any]) -> list[str]:
+    """Names of required arguments after the first."""
     parameters = list(inspect.signature(call).parameters.values())[1:]
     return [
         parameter.name
@@ -62,9 +63,9 @@ def frozen_scope(model: keras.Model, draw: Any = None) -> Any:
 
     Args:
         model: A built Keras model.
-        draw: `None`, or an int (tensor) that is added to the counter of each
-            `keras.random.SeedGenerator`: which draw of its noise a randomized
-            model makes, since what it draws does not advance the counter.
+        draw: `None`, or an int (tensor): which draw of its noise a randomized
+            model makes. It is added to the counter of each
+            `keras.random.SeedGenerator`, which calls do not advance here.
     """
     mapping = []
     for variable in model.variables:
@@ -77,15 +78,15 @@ def frozen_scope(model: keras.Model, draw: Any = None) -> Any:
 
 
 def call_frozen(model: keras.Model, inputs: Any, draw: Any = None) -> Any:
-    """`model(inputs)` in inference mode, with every state update thrown away.
+    """`model(inputs)` in inference mode, with state updates discarded.
 
-    `training=False` is explicit, since a model called inside another one's
-    `call` inherits `training=True`. The scope drops what is assigned to
+    `training=False` is explicit, since a model called inside the `call` of
+    another one inherits `training=True`. The scope discards assignments to
     BatchNorm statistics and random seeds.
 
     Args:
         model: A built Keras model.
-        inputs: What the model takes.
+        inputs: Inputs of the model.
         draw: See `frozen_scope`.
 
     Returns:
@@ -96,10 +97,10 @@ def call_frozen(model: keras.Model, inputs: Any, draw: Any = None) -> Any:
 
 
 def prepared(function: Any) -> Any:
-    """A context in which frozen functions share work between their calls.
+    """A context in which folded weights are computed once for all calls.
 
     Args:
-        function: A frozen function or something made of one; for others
-            nothing happens.
+        function: An object with such a context, such as `FrozenModel`; for
+            others the context does nothing.
     """
     return getattr(function, "prepared", nullcontext)()

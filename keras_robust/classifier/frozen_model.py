@@ -1,8 +1,9 @@
-"""Frozen functions of models, fast where that is proven to be the same."""
+"""Frozen models as functions, with BatchNorm folded if outputs agree."""
 
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,21 +13,24 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.backend import Tensor
 from keras_robust.classifier.frozen import call_frozen
 from keras_robust.classifier.frozen import frozen_scope
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.inputs import Inputs
+from keras_robust.classifier.rewriting import Rewritten
 from keras_robust.classifier.rewriting import rewrite
 
-# Relative difference of outputs that is rounding, by precision.
+# Relative differences of outputs that count as rounding, by precision.
 ROUNDING = 1e-3
 HALF_ROUNDING = 5e-2
 _HALF = ("float16", "bfloat16")
 
 
 def rounding_of(model: keras.Model) -> float:
-    """The relative difference of a model's outputs that is rounding."""
+    """The relative difference of a model's outputs that counts as rounding."""
     layers = [model]
     while layers:
         layer = layers.pop()
@@ -44,24 +48,24 @@ def agree(first: np.ndarray, second: np.ndarray, rounding: float) -> bool:
     same = np.where(finite, 0.0, (first != second) & ~np.isnan(first + second))
     if same.any():
         return False
-    spread = np.abs(second[finite]).max(initial=0.0)
+    scale = np.abs(second[finite]).max(initial=0.0)
     difference = np.abs(first - second)[finite].max(initial=0.0)
-    return bool(difference <= rounding * max(spread, 1e-6))
+    return bool(difference <= rounding * max(scale, 1e-6))
 
 
 class FrozenModel:
-    """A model in inference mode as a function, which it does not keep alive.
+    """A model in inference mode as a function `x -> output`.
 
-    BatchNorm is folded into what stands before it where the backend gains by
-    that; `prove` compares the result with the model's own.
+    BatchNorm is folded into the layer before it if the backend gains by that.
+    `prove` compares the outputs with those of the model.
 
     Args:
-        model: A built Keras model, held weakly so that a cache keyed by it
-            can be dropped with it.
-        inputs: Which input moves; `None` for the only one.
+        model: A built Keras model. The reference is weak, so that a cache
+            keyed by the model can be freed with it.
+        inputs: Which input is attacked; `None` for the only one.
         output: Which of several outputs, see `Classifier`.
-        is_integer: Whether the moving input has an integer dtype: it is then
-            rounded, and the gradient is that behind the Input's cast.
+        is_integer: Whether the attacked input has an integer dtype. It is then
+            rounded, with the gradient of the identity.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class FrozenModel:
         output: str | int | None = None,
         is_integer: bool = False,
     ) -> None:
-        self._model = weakref.ref(model)
+        self._model: Callable[[], keras.Model] = weakref.ref(model)
         self.inputs = inputs or Inputs(model)
         self._output = output
         self._is_integer = is_integer
@@ -83,19 +87,19 @@ class FrozenModel:
                 fold=backend.folds_batch_norm,
                 casts=not is_integer,
             )
-        # Threads attack the same model.
-        self._here = threading.local()
+        # Several threads may attack the same model.
+        self._thread = threading.local()
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether it does something else than calling the model."""
+        """Whether it does not simply call the model."""
         return self._rewritten is not None
 
     def __call__(self, x: Any, draw: Any = None, held: Any = None) -> Any:
         """The output of the model at `x`, in inference mode.
 
         Args:
-            x: Tensor `(N, ...)`, the input that moves.
+            x: Tensor `(N, ...)`, the attacked input.
             draw: See `frozen_scope`.
             held: Dictionary of the other inputs, see `Inputs`.
         """
@@ -106,7 +110,7 @@ class FrozenModel:
         if self._is_integer:
             x = x + ops.stop_gradient(ops.round(x) - x)
         flat = self.inputs.flat(x, held)
-        weights = getattr(self._here, "weights", None)
+        weights = getattr(self._thread, "weights", None)
         if self._rewritten.pure:
             return self._rewritten(flat, weights)
         with frozen_scope(self._model(), draw):
@@ -114,20 +118,20 @@ class FrozenModel:
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
-        """Calls inside share what depends on the weights alone."""
+        """A context in which folded weights are computed once for all calls."""
         if self._rewritten is not None:
-            self._here.weights = self._rewritten.weights()
+            self._thread.weights = self._rewritten.weights()
         try:
             yield
         finally:
-            self._here.weights = None
+            self._thread.weights = None
 
     def prove(self, x: Any, held: Any = None) -> bool:
-        """Compare with the model itself; where they differ, call the model.
+        """Compare with the model, and fall back to calling it if they differ.
 
         Args:
             x: Array or tensor `(N, ...)`, a few real inputs.
-            held: The others.
+            held: The inputs that are not attacked.
 
         Returns:
             Whether they agree.
@@ -148,33 +152,37 @@ class FrozenModel:
         )
         if agree(ours, own, rounding_of(self._model())):
             return True
-        self.give_up(x, held)
+        self.fall_back(x, held)
         return False
 
-    def give_up(self, x: Any, held: Any = None) -> None:
-        """Call the model itself from now on, and warn which layer differs."""
-        name = self._first_difference(x, held)
+    def fall_back(self, x: Any, held: Any = None) -> None:
+        """Call the model itself from now on; warn which layer differs."""
+        if self._rewritten is None:
+            return
+        name = self._first_difference(self._rewritten, x, held)
         self._rewritten = None
         warnings.warn(
-            f"Model {self._model().name!r} is called as it is, without "
-            "folding its BatchNormalization: the folded one gave other "
-            f"outputs than model(x, training=False), first at layer {name!r}.",
+            f"Model {self._model().name!r} is called without folding its "
+            "BatchNormalization: with folding, the outputs differ from "
+            f"model(x, training=False), first at layer {name!r}.",
             UserWarning,
             stacklevel=3,
         )
 
-    def _first_difference(self, x, held):
+    def _first_difference(
+        self, rewritten: Rewritten, x: Tensor, held: Held | None
+    ) -> str:
         model, flat = self._model(), self.inputs.flat(x, held)
         tensors = [
             tensor
-            for step in self._rewritten.steps
+            for step in rewritten.steps
             if not step.is_moved
             for tensor in _tensors_of(model, self._output, step.writes)
         ]
         view = keras.Model(model.inputs, tensors)
         own = keras.tree.flatten(call_frozen(view, flat))
         with frozen_scope(model):
-            values = self._rewritten.values(flat, keep=True)
+            values = rewritten.values(flat, keep=True)
         for tensor, expected in zip(tensors, own, strict=True):
             operation = tensor._keras_history.operation
             ours = values.get(id(tensor))
@@ -189,7 +197,9 @@ class FrozenModel:
         return model.name
 
 
-def _tensors_of(model, output, names):
+def _tensors_of(
+    model: keras.Model, output: str | int | None, names: tuple[int, ...]
+) -> list[keras.KerasTensor]:
     return [
         tensor
         for node in nodes_to(output_of(model, output), model.inputs)
@@ -204,7 +214,7 @@ def choose_output(
     """One of a model's outputs.
 
     Args:
-        outputs: What the model gave.
+        outputs: A tensor, or a list or dictionary of tensors.
         key: Name or position; `None` for the only one.
         model: The model, for the names of its outputs.
 
@@ -212,7 +222,8 @@ def choose_output(
         Tensor.
 
     Raises:
-        ValueError: If there is no such output, or which one is not said.
+        ValueError: If there is no such output, or there are several and `key`
+            is `None`.
     """
     if isinstance(outputs, dict):
         entries = dict(outputs)

@@ -13,13 +13,13 @@ class Node(NamedTuple):
         operation: A layer or another `keras.Operation`.
         args: What it was called with; Keras tensors stand for results.
         kwargs: The same, by keyword.
-        outputs: The Keras tensors that the call gave.
+        outputs: The Keras tensors that the call returned.
     """
 
     operation: keras.Operation
-    args: tuple
-    kwargs: dict
-    outputs: tuple
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[keras.KerasTensor, ...]
 
     @property
     def inputs(self) -> list[keras.KerasTensor]:
@@ -31,7 +31,7 @@ class Node(NamedTuple):
     def only_input(self) -> keras.KerasTensor | None:
         """The tensor that is its only argument, or `None`.
 
-        Whatever it says of `training`: the call around it decides.
+        An argument `training` is ignored: the outer call decides on it.
         """
         if len(self.args) != 1 or any(
             value is not None
@@ -42,8 +42,10 @@ class Node(NamedTuple):
         (first,) = self.args
         return first if isinstance(first, keras.KerasTensor) else None
 
-    def arguments(self, values: dict[int, Any]) -> tuple[tuple, dict]:
-        """What it was called with, results in place of Keras tensors.
+    def arguments(
+        self, values: dict[int, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the call, with results in place of Keras tensors.
 
         Args:
             values: Results by id of their Keras tensors.
@@ -52,7 +54,7 @@ class Node(NamedTuple):
             Tuple `(args, kwargs)`.
         """
 
-        def fill(part):
+        def fill(part: Any) -> Any:
             is_tensor = isinstance(part, keras.KerasTensor)
             return values[id(part)] if is_tensor else part
 
@@ -60,9 +62,9 @@ class Node(NamedTuple):
 
 
 def shows_graph(model: Any) -> bool:
-    """Whether calling `model` is running its graph, and nothing else.
+    """Whether calling `model` runs its Keras graph and nothing else.
 
-    A subclass with a `call` of its own may do anything.
+    A subclass that defines `call` may do anything.
     """
     if not isinstance(model, keras.Model) or "call" in vars(model):
         return False
@@ -75,10 +77,10 @@ def shows_graph(model: Any) -> bool:
 
 
 def producer(tensor: keras.KerasTensor) -> Node | None:
-    """The call that gave a Keras tensor; `None` for an input.
+    """The call that returned a Keras tensor; `None` for an input.
 
-    The history of a tensor names one call, so that layers which were called
-    several times are no exception.
+    A layer may have been called several times: the history of the tensor tells
+    which call it was.
     """
     history = getattr(tensor, "_keras_history", None)
     if history is None or isinstance(
@@ -97,13 +99,15 @@ def producer(tensor: keras.KerasTensor) -> Node | None:
 def nodes_to(
     output: keras.KerasTensor, inputs: list[keras.KerasTensor]
 ) -> list[Node]:
-    """Every call on the way from `inputs` to `output`, in order.
+    """Every call between `inputs` and `output`, in order.
 
     Raises:
         ValueError: If `output` depends on anything but `inputs`.
     """
     sources = {id(tensor) for tensor in inputs}
-    ordered, done, waiting = [], set(), [(output, False)]
+    ordered: list[Node] = []
+    done: set[int] = set()
+    waiting = [(output, False)]
     while waiting:
         tensor, is_ready = waiting.pop()
         if id(tensor) in sources or id(tensor) in done:
@@ -113,7 +117,7 @@ def nodes_to(
             raise ValueError("The graph has another input.")
         if is_ready:
             ordered.append(node)
-            done.update(id(made) for made in node.outputs)
+            done.update(id(output) for output in node.outputs)
             continue
         waiting.append((tensor, True))
         waiting += [(needed, False) for needed in reversed(node.inputs)]
@@ -135,7 +139,7 @@ def output_structure(model: keras.Model) -> Any:
 
 
 def output_of(model: keras.Model, key: str | int | None) -> keras.KerasTensor:
-    """The Keras tensor of one output of a model that shows its graph."""
+    """The Keras tensor of one output of a model; see `shows_graph`."""
     if key is None:
         return model.outputs[0]
     structure = output_structure(model)

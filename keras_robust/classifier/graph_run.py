@@ -1,4 +1,4 @@
-"""Running the graph of a model, whole or from a tensor inside it."""
+"""Running the graph of a model from its inputs or from an inner tensor."""
 
 import inspect
 from typing import Any
@@ -11,28 +11,28 @@ from keras_robust.classifier.graph import nodes_to
 
 
 class Entry(NamedTuple):
-    """A tensor inside a graph that stands in place of an input.
+    """A tensor inside a graph that takes the place of an input.
 
     Attributes:
         tensor: The Keras tensor.
-        path: For one inside nested models the tensors that these read, from
-            the outermost model on.
+        path: For a tensor inside nested models the tensors that these models
+            read, the outermost first.
     """
 
     tensor: keras.KerasTensor
-    path: tuple = ()
+    path: tuple[keras.KerasTensor, ...] = ()
 
 
 class GraphRun:
-    """Layers called as Keras calls them, between tensors of a graph.
+    """The layers between tensors of a graph.
 
-    Unlike a `keras.Model` from an inner tensor it adds nothing to the layers.
+    Unlike a `keras.Model` from an inner tensor it adds no nodes to the layers.
 
     Args:
         tensors: Keras tensors to compute.
         inputs: Keras tensors of the model's inputs.
-        entry: `Entry` from which on to compute; `None` for all of it.
-        attacked: Which of the inputs the entry depends on.
+        entry: Where to start; `None` for the inputs.
+        attacked: Position of the input that the entry depends on.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class GraphRun:
         attacked: int = 0,
     ) -> None:
         self._tensors = tensors
-        self._inner = None
+        self._inner: GraphRun | None = None
         self.sources = list(inputs)
         if entry is not None and not entry.path:
             self.sources[attacked] = entry.tensor
@@ -58,16 +58,16 @@ class GraphRun:
         self._attacked = attacked
         self._nodes = _nodes(tensors, self.sources)
 
-    def _reader(self, nodes, tensor):
+    def _reader(self, nodes: list[Node], tensor: keras.KerasTensor) -> Node:
         return next(node for node in nodes if single_input(node) is tensor)
 
-    def __call__(self, values: list, training: bool = False) -> list:
+    def __call__(self, values: list[Any], training: bool = False) -> list[Any]:
         """Compute the tensors.
 
         Args:
             values: Tensors in the order of the inputs, with that of the entry
                 in place of the attacked one.
-            training: Passed to every layer that takes it, as Keras does.
+            training: Passed to every layer that takes it, as in Keras.
 
         Returns:
             List of tensors.
@@ -82,21 +82,24 @@ class GraphRun:
             for source, value in zip(self.sources, values, strict=True)
         }
         for node in self._nodes:
-            made = keras.tree.flatten(_call(node, known, training))
-            for tensor, value in zip(node.outputs, made, strict=True):
+            results = keras.tree.flatten(_call(node, known, training))
+            for tensor, value in zip(node.outputs, results, strict=True):
                 known[id(tensor)] = value
         return [known[id(tensor)] for tensor in self._tensors]
 
 
 def single_input(node: Node) -> keras.KerasTensor | None:
-    """The only tensor that a call reads, whatever it says of training."""
+    """The only tensor that a call reads, or `None`; ignores `training`."""
     kwargs = {k: v for k, v in node.kwargs.items() if k != "training"}
     return node._replace(kwargs=kwargs).only_input
 
 
-def _nodes(tensors, inputs):
+def _nodes(
+    tensors: list[keras.KerasTensor], inputs: list[keras.KerasTensor]
+) -> list[Node]:
     """Every call between inputs and tensors, once, in order."""
-    ordered, seen = [], set()
+    ordered: list[Node] = []
+    seen: set[int] = set()
     for tensor in tensors:
         for node in nodes_to(tensor, inputs):
             if id(node.outputs[0]) not in seen:
@@ -105,7 +108,7 @@ def _nodes(tensors, inputs):
     return ordered
 
 
-def _call(node: Node, values: dict, training: bool) -> Any:
+def _call(node: Node, values: dict[int, Any], training: bool) -> Any:
     args, kwargs = node.arguments(values)
     kwargs = {**kwargs, **training_argument(node.operation, training)}
     return node.operation(*args, **kwargs)

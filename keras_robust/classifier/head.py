@@ -1,4 +1,4 @@
-"""What stands between a classifier's logits and its output."""
+"""The last activation of a classifier, and the logits before it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import producer
 from keras_robust.classifier.graph import shows_graph
 
-# Layers behind an activation that change no value in inference.
+# Layers after an activation that change no value in inference.
 _TRANSPARENT = (
     layers.Identity,
     layers.Dropout,
@@ -29,22 +29,22 @@ class Head:
     """The end of a model.
 
     Attributes:
-        kind: `"softmax"`, `"sigmoid"`, `"linear"` (logits), or `None`: the
-            model does not tell.
-        body: The model up to what `finish` reads, or `None` where nothing can
-            be taken off: then the output itself is all there is.
-        layer: A layer that reads the body's output and whose activation is
-            left out, or `None`.
-        shaping: Layers behind the activation, which change shapes only.
+        kind: `"softmax"`, `"sigmoid"`, `"linear"` (logits), or `None` if the
+            last activation cannot be found.
+        body: The model up to the input of `finish`, or `None` if the
+            activation cannot be removed.
+        layer: The layer that reads the body's output, without its activation;
+            or `None`.
+        shaping: Layers after the activation that only change shapes.
     """
 
     kind: str | None
     body: keras.Model | None = None
     layer: Any = None
-    shaping: tuple = ()
+    shaping: tuple[keras.Layer, ...] = ()
 
     def finish(self, h: Any) -> Any:
-        """The logits from the body's output."""
+        """The logits, given the body's output."""
         if self.layer is not None:
             h = self.layer(h)
         for layer in self.shaping:
@@ -53,7 +53,7 @@ class Head:
 
 
 def find_head(model: Any, output: str | int | None = None) -> Head:
-    """Look for the last activation of a model.
+    """Find the last activation of a model.
 
     It is found in the last layer's `activation`, as a layer or an operation
     of its own, in nested models, in layers that were called several times, and
@@ -75,8 +75,8 @@ def find_head(model: Any, output: str | int | None = None) -> Head:
         return Head(None)
 
 
-def _find(model, tensor):
-    shaping = []
+def _find(model: keras.Model, tensor: keras.KerasTensor) -> Head:
+    shaping: list[keras.Layer] = []
     while (node := producer(tensor)) is not None:
         operation, only = node.operation, node.only_input
         kind = _kind(operation, len(tensor.shape))
@@ -84,7 +84,7 @@ def _find(model, tensor):
             return Head(None)
         if isinstance(operation, keras.Model):
             inner = find_head(operation)
-            return _behind(model, only, inner, shaping)
+            return _head_of_nested(model, only, inner, shaping)
         if _only_activates(operation) and kind in ("softmax", "sigmoid"):
             body = keras.Model(input_structure(model), only)
             return Head(kind, body, None, tuple(reversed(shaping)))
@@ -105,8 +105,13 @@ def _find(model, tensor):
     return Head(None)
 
 
-def _behind(model, tensor, inner, shaping):
-    """The head of a nested model that reads `tensor`."""
+def _head_of_nested(
+    model: keras.Model,
+    tensor: keras.KerasTensor,
+    inner: Head,
+    shaping: list[keras.Layer],
+) -> Head:
+    """The head of a model that ends in a nested one, which reads `tensor`."""
     if inner.body is None:
         return Head(inner.kind)
     body = keras.Model(input_structure(model), inner.body(tensor))
@@ -115,27 +120,27 @@ def _behind(model, tensor, inner, shaping):
     )
 
 
-def _kind(operation, rank):
+def _kind(operation: keras.Operation, rank: int) -> str | None:
     """The activation of an operation: a name of `_KINDS`, or `None`."""
-    name = type(operation).__name__
-    if not type(operation).__module__.startswith("keras."):
+    kind = type(operation)
+    if not kind.__module__.startswith("keras."):
         return None
-    # A softmax over another axis than that of the classes is none of ours.
+    # A softmax over an axis other than the classes.
     is_last = getattr(operation, "axis", -1) in (-1, rank - 1)
     if isinstance(operation, layers.Softmax):
         return "softmax" if is_last else None
     if not isinstance(operation, layers.Layer):
         known = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Cast": "linear"}
         known["LogSoftmax"] = "log_softmax"
-        return known.get(name) if is_last else None
+        return known.get(kind.__name__) if is_last else None
     activation = getattr(operation, "activation", None)
     name = getattr(activation, "__name__", None)
     is_keras = activation is getattr(keras.activations, name or "", None)
     return name if name in _KINDS and is_keras else None
 
 
-def _only_activates(operation):
-    """Whether an operation is an activation, a cast, and nothing else."""
+def _only_activates(operation: keras.Operation) -> bool:
+    """Whether an operation is only an activation or a cast."""
     return (
         not isinstance(operation, layers.Layer)
         or type(operation) is layers.Activation
@@ -144,9 +149,9 @@ def _only_activates(operation):
 
 
 def without_activation(layer: Any) -> Any:
-    """A layer with the variables of another one, and no activation.
+    """A copy of a layer that shares its variables but has no activation.
 
-    The other one stays as it is, also for threads that are using it.
+    The layer itself does not change, since other threads may be using it.
 
     Args:
         layer: One of Keras's own layers with an `activation`.
@@ -158,7 +163,7 @@ def without_activation(layer: Any) -> Any:
 
 
 def as_logits(outputs: Any, takes_log: bool) -> Any:
-    """Two or more logits per example, in float32.
+    """Convert outputs to two or more logits per example, in float32.
 
     Args:
         outputs: Tensor `(N, C)`, logits or probabilities.
@@ -169,7 +174,7 @@ def as_logits(outputs: Any, takes_log: bool) -> Any:
         single probability `p` for `[log(1 - p), log p]`.
 
     Raises:
-        ValueError: If the shape is another one.
+        ValueError: If the shape is not `(N, C)`.
     """
     if not ops.is_tensor(outputs) or len(outputs.shape) != 2:
         raise ValueError(

@@ -1,6 +1,8 @@
-"""Which of a model's inputs is attacked, and what the others hold."""
+"""Which of a model's inputs is attacked; the others are held fixed."""
 
+from collections.abc import Sequence
 from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -12,23 +14,29 @@ from keras_robust.messages import shown
 from keras_robust.plain_arrays import check_complete
 from keras_robust.plain_arrays import in_native_format
 
-# Keys of inputs that the model takes as a list.
+# The inputs that are not attacked, by name.
+Held: TypeAlias = dict[str, Any]
+# Sizes of axes, `None` for any.
+Shape: TypeAlias = tuple[int | None, ...]
+
+# Prefix of the keys of inputs that the model takes as a list.
 _ITEM = "#"
 
 
 class Inputs:
-    """The inputs of a model: one that moves, and others that are held fixed.
+    """The inputs of a model: one is attacked, the others are held fixed.
 
     Args:
         model: A built Keras model.
-        attacked: Name (or position) of the input that moves; `None` for the
-            only one.
+        attacked: Name or position of the attacked input; `None` for the only
+            one.
 
     Raises:
-        ValueError: If there is no such input, or which one is not said.
+        ValueError: If there is no such input, or there are several and
+            `attacked` is `None`.
 
     Attributes:
-        attacked: Key of the input that moves; `None` for a model of one input
+        attacked: Key of the attacked input; `None` for a model with one input
             that is not a dictionary.
     """
 
@@ -52,9 +60,11 @@ class Inputs:
                 self.structured = len(self.names) > 1
         self.attacked = self._find(model, attacked)
 
-    def _find(self, model, attacked):
+    def _find(
+        self, model: keras.Model, attacked: str | int | None
+    ) -> str | None:
         if self._tensors is None:
-            # A subclass: its structure is that of the data.
+            # A subclassed model: the structure of the data decides.
             if isinstance(attacked, int):
                 return f"{_ITEM}{attacked}"
             return attacked
@@ -80,25 +90,32 @@ class Inputs:
 
     @property
     def tensor(self) -> keras.KerasTensor | None:
-        """The attacked input's Keras tensor, where the model shows it."""
+        """The attacked input's Keras tensor; `None` if the graph is hidden."""
         if self._tensors is None:
             return None
         if self.attacked is None:
             return self._tensors[0]
         return self._tensors[self._keys.index(self.attacked)]
 
-    def split(self, x: Any) -> tuple[Any, dict[str, Any]]:
-        """Separate what moves from what is held fixed.
+    @property
+    def takes_integers(self) -> bool:
+        """Whether the attacked input has an integer dtype."""
+        if self.tensor is None:
+            return False
+        return "int" in keras.backend.standardize_dtype(self.tensor.dtype)
+
+    def split(self, x: Any) -> tuple[Any, Held]:
+        """Separate the attacked input from the others.
 
         Args:
-            x: What the model takes: an array or tensor `(N, ...)`, or a list
-                or dictionary of them.
+            x: Inputs of the model: an array or tensor `(N, ...)`, or a list or
+                dictionary of them.
 
         Returns:
             `(image, held)`: array or tensor, and a dictionary of arrays.
 
         Raises:
-            ValueError: If it is not what the model takes.
+            ValueError: If the model does not take such inputs.
         """
         if isinstance(x, dict):
             return self._split_dictionary(x)
@@ -121,106 +138,113 @@ class Inputs:
             )
         return _as_array(x), {}
 
-    def _takes_items(self):
-        """Whether a subclass is said to take a list."""
-        return self._tensors is None and str(self.attacked).startswith(_ITEM)
+    @property
+    def _position(self) -> int | None:
+        """Position of the attacked input where the model takes a list."""
+        if self.attacked is None or not self.attacked.startswith(_ITEM):
+            return None
+        return int(self.attacked[len(_ITEM) :])
 
-    def _split_dictionary(self, x):
-        if self._tensors is not None and not isinstance(self.attacked, str):
-            # One input that Keras takes under its name, too.
-            (name,) = self.names
-            if name in x or len(x) == 1:
-                value = x[name] if name in x else next(iter(x.values()))
-                return _as_array(value), {}
+    def _takes_items(self) -> bool:
+        """Whether a subclass is known to take a list."""
+        return self._tensors is None and self._position is not None
+
+    def _split_dictionary(self, x: dict[str, Any]) -> tuple[Any, Held]:
         key = self.attacked
-        if self._tensors is None and key is None:
+        if self._tensors is not None and key is None:
+            # One input, which Keras takes under its name, too.
+            (name,) = self.names
+            if name not in x and len(x) != 1:
+                raise _missing_inputs(x, self.names)
+            value = x[name] if name in x else next(iter(x.values()))
+            return _as_array(value), {}
+        if key is None:
             if len(x) > 1:
                 raise ValueError(
                     "Argument `attacked` must name the input to perturb, one "
                     f"of {list(x)}. Received: attacked=None"
                 )
             key = next(iter(x))
-        if str(key).startswith(_ITEM):
+        if self._position is not None:
             # Keras takes a dictionary for a list by the names of its Inputs.
-            missing = [name for name in self.names if name not in x]
-            _check_present(missing, x, self.names)
+            if any(name not in x for name in self.names):
+                raise _missing_inputs(x, self.names)
             return self._split_list([x[name] for name in self.names])
         wanted = self.names or list(x)
-        _check_present([n for n in (*wanted, key) if n not in x], x, wanted)
+        if any(name not in x for name in (*wanted, key)):
+            raise _missing_inputs(x, wanted)
         held = {name: _as_array(x[name]) for name in wanted if name != key}
         return _checked(_as_array(x[key]), held)
 
-    def _split_list(self, x):
+    def _split_list(self, x: Sequence[Any]) -> tuple[Any, Held]:
         if self._tensors is not None and len(x) != len(self.names):
             raise ValueError(
                 f"Argument `x` must hold the inputs {self.names} of the "
                 f"model. Received: {len(x)} arrays"
             )
-        if self._tensors is not None and not str(self.attacked).startswith(
-            _ITEM
-        ):
+        position = self._position
+        if position is None:
             return self._split_dictionary(dict(zip(self.names, x, strict=True)))
-        keys = [f"{_ITEM}{i}" for i in range(len(x))]
-        arrays = {k: _as_array(v) for k, v in zip(keys, x, strict=True)}
-        image = arrays.pop(self.attacked)
-        return _checked(image, arrays)
+        arrays = [_as_array(part) for part in x]
+        held = {
+            f"{_ITEM}{i}": array
+            for i, array in enumerate(arrays)
+            if i != position
+        }
+        return _checked(arrays[position], held)
 
-    def pack(self, x: Any, held: dict[str, Any] | None) -> Any:
-        """What the model takes, from what moves and what is held.
+    def pack(self, x: Any, held: Held | None) -> Any:
+        """Put the attacked input and the others together, for the model.
 
         Args:
             x: Tensor or array `(N, ...)`.
-            held: Dictionary as `split` gives it, or `None`.
+            held: Dictionary as `split` returns it, or `None`.
         """
         if self.attacked is None:
             return x
         whole = {**(held or {}), self.attacked: x}
         whole = {key: _like_tensor(value, x) for key, value in whole.items()}
-        if self.attacked.startswith(_ITEM):
+        if self._position is not None:
             return [whole[f"{_ITEM}{i}"] for i in range(len(whole))]
         return whole
 
-    def flat(self, x: Any, held: dict[str, Any] | None) -> list:
-        """The same in the order of `model.inputs`."""
+    def flat(self, x: Any, held: Held | None) -> list[Any]:
+        """As `pack`, as a list in the order of `model.inputs`."""
         return keras.tree.flatten(self.pack(x, held))
 
     def join(self, x: Any, image: Any) -> Any:
-        """The structure of `x` with `image` in the place of what moves."""
+        """A copy of the inputs `x` with `image` as the attacked one."""
         if isinstance(x, dict):
             key = self._name_in(x)
             return {**x, key: image}
-        several = isinstance(x, (list, tuple)) and (
-            str(self.attacked).startswith(_ITEM)
-            or (self.structured and len(x) == len(self.names))
-        )
-        if not several:
+        position = self._position
+        if not isinstance(x, (list, tuple)):
             return image
-        if str(self.attacked).startswith(_ITEM):
-            position = int(self.attacked[len(_ITEM) :])
-        else:
+        if position is None:
+            if self.attacked is None or len(x) != len(self.names):
+                return image
             position = self.names.index(self.attacked)
         parts = [image if i == position else p for i, p in enumerate(x)]
         return tuple(parts) if isinstance(x, tuple) else parts
 
-    def _name_in(self, x):
-        """The key of a user's dictionary under which the attacked input is."""
-        if self.attacked in x:
+    def _name_in(self, x: dict[str, Any]) -> str:
+        """The key of the attacked input in a dictionary of inputs."""
+        if self.attacked is not None and self.attacked in x:
             return self.attacked
-        if str(self.attacked).startswith(_ITEM):
-            return self.names[int(self.attacked[len(_ITEM) :])]
+        if self._position is not None:
+            return self.names[self._position]
         name = self.names[0] if self.names else None
-        return name if name in x else next(iter(x))
+        return name if name is not None and name in x else next(iter(x))
 
 
-def _check_present(missing, x, wanted):
-    if missing:
-        raise ValueError(
-            f"Argument `x` must hold the inputs {list(wanted)} of the model. "
-            f"Received: {list(x)}"
-        )
+def _missing_inputs(x: dict[str, Any], wanted: list[str]) -> ValueError:
+    return ValueError(
+        f"Argument `x` must hold the inputs {wanted} of the model. "
+        f"Received: {list(x)}"
+    )
 
 
-def _checked(image, held):
+def _checked(image: Any, held: Held) -> tuple[Any, Held]:
     for name, value in held.items():
         if value.shape[0] != image.shape[0]:
             raise ValueError(
@@ -230,14 +254,14 @@ def _checked(image, held):
     return image, held
 
 
-def _as_array(x):
-    """An array or tensor of numbers."""
+def _as_array(x: Any) -> Any:
+    """Convert to an array or tensor of numbers."""
     check_complete(x, "x")
     if ops.is_tensor(x):
         return x
     if hasattr(x, "to_numpy"):
         x = x.to_numpy()
-    kind = "what cannot be made one"
+    kind = "something that cannot be converted to one"
     try:
         x = np.asarray(x)
         kind = f"x.dtype={x.dtype}"
@@ -251,32 +275,32 @@ def _as_array(x):
     return in_native_format(x)
 
 
-def _like_tensor(value, x):
-    """Keras does not mix arrays and tensors."""
+def _like_tensor(value: Any, x: Any) -> Any:
+    """`value` as a tensor if `x` is one: Keras does not mix them."""
     if ops.is_tensor(x) and isinstance(value, np.ndarray):
         return ops.convert_to_tensor(value)
     return value
 
 
-def _described(x):
+def _described(x: Any) -> str:
     shape = getattr(x, "shape", None)
     return type(x).__name__ if shape is None else f"x.shape={tuple(shape)}"
 
 
 def check_input_shape(
-    wanted: tuple | None, shape: tuple, name: str, model_name: str
+    wanted: Shape | None, shape: Shape, name: str, model_name: str
 ) -> None:
     """Check that inputs have the shape of a model's Input.
 
     Args:
-        wanted: Shape of one input, with `None` for any size; `None` where the
-            model does not show it.
-        shape: Shape of what came, `(N, ...)`.
-        name: What to call it in errors.
+        wanted: Shape of one input, with `None` for any size; `None` if it is
+            not known.
+        shape: Shape of the given inputs, `(N, ...)`.
+        name: Name of the argument in errors.
         model_name: Name of the model.
 
     Raises:
-        ValueError: If they have another one.
+        ValueError: If the shapes do not match.
     """
     if wanted is None or len(shape) == len(wanted) + 1 and _fits(wanted, shape):
         return
@@ -297,7 +321,7 @@ def check_input_shape(
     )
 
 
-def _fits(wanted, shape):
-    """Whether the sizes behind the first one are as wanted."""
+def _fits(wanted: Shape, shape: Shape) -> bool:
+    """Whether all sizes but the first are as wanted."""
     pairs = zip(wanted, shape[1:], strict=True)
     return all(size in (None, given) for size, given in pairs)

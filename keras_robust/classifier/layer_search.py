@@ -1,4 +1,4 @@
-"""Layers of a model by what they are."""
+"""Finding layers in a model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,11 +14,11 @@ LOOKUPS = (
 )
 
 
-def layers_that(model: Any, test: Callable[[Any], bool]) -> list[str]:
-    """Names of the layers, also of nested models, that pass a test."""
+def find_layers(model: Any, test: Callable[[Any], bool]) -> list[str]:
+    """Names of the layers, nested ones included, for which `test` is true."""
     names = []
     for layer in getattr(model, "layers", None) or []:
-        names += layers_that(layer, test)
+        names += find_layers(layer, test)
         if not getattr(layer, "layers", None) and test(layer):
             names.append(layer.name)
     return names

@@ -1,7 +1,8 @@
-"""A model's own outputs, and the logits that attacks climb."""
+"""A model's own outputs, and the logits that attacks differentiate."""
 
 import warnings
 import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextlib import nullcontext
 from typing import Any
@@ -23,18 +24,18 @@ from keras_robust.classifier.inputs import Inputs
 from keras_robust.classifier.scaling import Scaling
 from keras_robust.messages import shown
 
-# Smallest probability whose logarithm is taken.
+# Probabilities are clipped to this before the logarithm.
 _TINY = 1e-37
 
 
 class OwnOutputs:
-    """The outputs of a model, called as Keras calls it in inference.
+    """The outputs of a model as Keras computes them in inference.
 
     Args:
-        model: A built Keras model, held weakly.
-        inputs: Which input moves.
+        model: A built Keras model; the reference is weak.
+        inputs: Which input is attacked.
         output: Which of several outputs; `None` for the only one.
-        scaling: What pixels the model takes, or `None`.
+        scaling: How images in [0, 1] are scaled for the model, or `None`.
     """
 
     def __init__(
@@ -44,14 +45,14 @@ class OwnOutputs:
         output: str | int | None,
         scaling: Scaling | None,
     ) -> None:
-        self._model = weakref.ref(model)
+        self._model: Callable[[], keras.Model] = weakref.ref(model)
         self.inputs = inputs
         self.output = output
         self.scaling = scaling
 
     @property
     def width(self) -> int | None:
-        """Numbers in the output for an example, where the model shows it."""
+        """Size of the output for an example; `None` if it is not known."""
         model = self._model()
         if not shows_graph(model):
             return None
@@ -62,7 +63,7 @@ class OwnOutputs:
         return shape[-1] if len(shape) == 2 else None
 
     def scale(self, x: Any) -> Any:
-        """What the model takes for `x`."""
+        """The input of the model for an image `x`."""
         return x if self.scaling is None else self.scaling(x)
 
     def __call__(self, x: Any, draw: Any = None, held: Any = None) -> Any:
@@ -71,27 +72,26 @@ class OwnOutputs:
         Args:
             x: Tensor `(N, ...)`.
             draw: Which draw of a randomized model's noise.
-            held: The other inputs.
+            held: The inputs that are not attacked.
         """
         found = self.structure(x, draw, held)
         return choose_output(found, self.output, self._model())
 
     def structure(self, x: Any, draw: Any = None, held: Any = None) -> Any:
-        """All outputs at `x`, as the model gives them."""
+        """All outputs at `x`, in the structure of the model's."""
         packed = self.inputs.pack(self.scale(x), held)
         return call_frozen(self._model(), packed, draw)
 
 
 class SearchLogits:
-    """Logits of a classifier as a frozen function `x -> (N, C)`.
+    """Logits of a classifier in inference mode, a function `x -> (N, C)`.
 
-    A last activation of softmax or sigmoid is left out where the model shows
-    it (`head.find_head`), and BatchNorm is folded: both only for as long as
-    `is_proven_by` finds the model's own outputs. A single output `z` stands
-    for the two logits `[0, z]`.
+    A last softmax or sigmoid is left out if `head.find_head` finds it, and
+    BatchNorm is folded. Both are undone if `agrees_with` finds that they change
+    the outputs. A single output `z` stands for the two logits `[0, z]`.
 
     Args:
-        model: A built Keras model, held weakly.
+        model: A built Keras model; the reference is weak.
         outputs: Its own outputs.
         from_logits: See `Classifier.of`.
         is_integer: Whether the attacked Input takes integers.
@@ -122,16 +122,16 @@ class SearchLogits:
                 model, outputs.inputs, outputs.output, is_integer
             )
         else:
-            # The body has no other owner.
+            # Keeps the body alive, which `FrozenModel` does not.
             self._body = head.body
             frozen = FrozenModel(
                 head.body, outputs.inputs, is_integer=is_integer
             )
-        self._frozen = frozen
+        self._frozen: FrozenModel | None = frozen
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether it does something else than calling the model."""
+        """Whether it does not simply call the model."""
         if self._frozen is None:
             return False
         return self._frozen.is_rewritten or self._head is not None
@@ -142,7 +142,7 @@ class SearchLogits:
         Args:
             x: Tensor `(N, ...)`.
             draw: Which draw of a randomized model's noise.
-            held: Dictionary of the inputs that are held fixed.
+            held: Dictionary of the inputs that are not attacked.
         """
         if self._frozen is None:
             outputs = self._own(x, draw, held)
@@ -152,14 +152,14 @@ class SearchLogits:
             return as_logits(outputs, self.gives_probabilities)
         return as_logits(self._head.finish(outputs), takes_log=False)
 
-    def prepared(self) -> AbstractContextManager:
-        """A context for many calls with the same weights."""
+    def prepared(self) -> AbstractContextManager[None]:
+        """A context in which folded weights are computed once for all calls."""
         if self._frozen is None:
             return nullcontext()
         return self._frozen.prepared()
 
     def from_outputs(self, outputs: np.ndarray) -> np.ndarray:
-        """Logits `(N, C)` from the model's own outputs, in NumPy."""
+        """Convert the model's own outputs to logits `(N, C)`, in NumPy."""
         if outputs.ndim != 2:
             as_logits(ops.convert_to_tensor(outputs), takes_log=False)
         single = outputs.shape[-1] == 1
@@ -172,12 +172,12 @@ class SearchLogits:
         negative = np.log(np.maximum(1 - outputs, _TINY))
         return np.concatenate([negative, positive], -1)
 
-    def is_proven_by(self, logits: np.ndarray, outputs: np.ndarray) -> bool:
-        """Whether logits and the model's own outputs are the same function.
+    def agrees_with(self, logits: np.ndarray, outputs: np.ndarray) -> bool:
+        """Whether logits agree with the model's own outputs.
 
         Args:
-            logits: What this gave for a few inputs.
-            outputs: What the model gave for them.
+            logits: Logits of a few inputs.
+            outputs: Outputs of the model for the same inputs.
         """
         if not self.is_rewritten or self._softmax_of_one:
             return True
@@ -195,16 +195,16 @@ class SearchLogits:
             ours = np.exp(logits[:, 1:] if single else logits)
         return agree(ours, outputs.astype("float64"), self._rounding)
 
-    def give_up(self, model: Any, x: Any, held: Any, warn: bool) -> None:
-        """Do less of what could be proven: first no folding, then nothing.
+    def fall_back(self, model: Any, x: Any, held: Any, warn: bool) -> None:
+        """Stop folding, and if that was not the cause, call the model itself.
 
         Args:
             model: The model, for the warning.
-            x: Tensor, the inputs that showed the difference.
-            held: The other inputs.
-            warn: Whether to warn; a randomized model agrees with nothing.
+            x: Tensor, inputs at which outputs differ.
+            held: The inputs that are not attacked.
+            warn: Whether to warn. Outputs of a randomized model always differ.
         """
-        if warn and self._frozen.is_rewritten:
+        if warn and self._frozen is not None and self._frozen.is_rewritten:
             self._frozen.prove(self._own.scale(x), held)
             if not self._frozen.is_rewritten:
                 return
@@ -212,28 +212,28 @@ class SearchLogits:
         if warn:
             warnings.warn(
                 f"The last activation of model {model.name!r} is not left "
-                "out, since the logits before it do not give the outputs of "
-                "model(x, training=False); logarithms of its probabilities "
-                "are taken instead, whose gradients vanish on confident "
-                "examples.",
+                "out: applied to the logits before it, it does not give the "
+                "outputs of model(x, training=False). Logarithms of its "
+                "probabilities are taken instead, whose gradients vanish on "
+                "confident examples.",
                 UserWarning,
                 stacklevel=3,
             )
 
     def check(self, logits: np.ndarray, outputs: np.ndarray) -> int:
-        """Find the number of classes, and mistakes in the output.
+        """Check the outputs of a classifier and count its classes.
 
         Args:
-            logits: What the call gave for a few inputs, `(N, C)`.
-            outputs: What the model gave for them.
+            logits: Logits of a few inputs, `(N, C)`.
+            outputs: Outputs of the model for the same inputs.
 
         Returns:
             The number of classes.
 
         Raises:
-            ValueError: If one softmax unit gives the output, which is always
-                1; or if the model does not tell what the output is and it
-                looks like probabilities, or is a single number.
+            ValueError: If the output is a softmax of one unit, which is always
+                1; or if the last activation is unknown and the output looks
+                like probabilities, or is a single number.
         """
         single = outputs.shape[-1] == 1
         # TensorFlow's softmax of one unit is 1 up to a rounding error.
@@ -241,8 +241,8 @@ class SearchLogits:
         always_one = single and not self._is_sigmoid and near_one
         if self._softmax_of_one or (always_one and not self.known):
             raise ValueError(
-                "A softmax of one unit is always 1, so the model always gives "
-                "one answer; use Dense(1, activation='sigmoid'), or "
+                "A softmax of one unit is always 1, so the model always "
+                "predicts one class; use Dense(1, activation='sigmoid'), or "
                 "Dense(2, activation='softmax'). "
                 f"Received: output {shown(outputs[0])} for the first example"
             )
@@ -250,15 +250,15 @@ class SearchLogits:
             return logits.shape[-1]
         inside = outputs.min() >= 0 and outputs.max() <= 1
         sums_to_one = np.abs(outputs.sum(-1) - 1).max() <= self._rounding
-        # Sigmoids hardly ever give an exact 0, as logits behind a ReLU do.
+        # Sigmoids hardly ever give an exact 0; logits after a ReLU do.
         probable = inside and (sums_to_one or outputs.min() > 0)
         if probable or single:
             looks = "looks like probabilities (all in [0, 1])"
             if not inside:
                 looks = "is one number, which may be a logit or something else"
             raise ValueError(
-                "The model must give logits, or end in a layer whose "
-                "activation shows; this one ends in neither and its output "
+                "The model must give logits, or end in a layer with a softmax "
+                "or sigmoid; this one does not, and its output "
                 f"{looks}. Pass `from_logits=False` if it is a probability, "
                 "`from_logits=True` if it is not. "
                 f"Received: output {shown(outputs[0])} for the first example"
@@ -266,10 +266,10 @@ class SearchLogits:
         return logits.shape[-1]
 
 
-def _sigmoid(z):
+def _sigmoid(z: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
 
 
-def _softmax(z):
+def _softmax(z: np.ndarray) -> np.ndarray:
     e = np.exp(z - z.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)

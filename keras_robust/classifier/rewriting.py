@@ -1,20 +1,22 @@
-"""The graph of a model with less to do: BatchNorm folded, calls made direct."""
+"""Rewrites a model's graph: BatchNorm folded, layers called directly."""
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
 import keras
 from keras import layers
 from keras import ops
 
+from keras_robust.backend import Tensor
 from keras_robust.classifier.folding import apply_folded
-from keras_robust.classifier.folding import fits
+from keras_robust.classifier.folding import can_fold
+from keras_robust.classifier.folding import can_run_folded
+from keras_robust.classifier.folding import commutes
 from keras_robust.classifier.folding import folded_weights
-from keras_robust.classifier.folding import folds
-from keras_robust.classifier.folding import passes
 from keras_robust.classifier.graph import Node
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import output_of
@@ -31,7 +33,7 @@ _IDENTITY = (
     layers.GaussianDropout,
     layers.Identity,
 )
-# Whose `call` needs nothing of what `__call__` does around it.
+# Layers whose `call` gives the same without what `__call__` does around it.
 _DIRECT = _MERGING + (
     layers.Conv1D,
     layers.Conv2D,
@@ -57,12 +59,20 @@ _MASKING = (layers.Masking, layers.Embedding)
 
 
 def is_plain(layer: Any) -> bool:
-    """Whether a layer does what its class says: not quantized, no LoRA."""
+    """Whether a layer is unmodified: not quantized, no LoRA, no own `call`."""
     return (
         getattr(layer, "quantization_mode", None) is None
         and not getattr(layer, "lora_enabled", False)
         and "call" not in vars(layer)
     )
+
+
+# Results by the ids of their Keras tensors.
+Values: TypeAlias = dict[int, Any]
+# Folded kernels and biases by the ids of layer and BatchNorm.
+Weights: TypeAlias = dict[tuple[int, int], tuple[Tensor, Tensor]]
+# `(values, weights) -> result`.
+Run: TypeAlias = Callable[[Values, Weights], Any]
 
 
 @dataclass
@@ -71,20 +81,20 @@ class Step:
 
     Attributes:
         run: `(values, weights) -> result`, with values by id of Keras tensors.
-        reads: Ids of the tensors it needs.
-        writes: Ids of the tensors it gives.
-        name: Of the operation.
-        is_moved: Whether the operation runs where its BatchNorm stands, so
-            that this one gives what it reads.
-        frees: Ids of tensors that nothing reads any more.
+        reads: Ids of its input tensors.
+        writes: Ids of its output tensors.
+        name: Name of the operation.
+        is_moved: Whether the operation is computed in the step of its
+            BatchNorm, so that this step only passes on its input.
+        frees: Ids of tensors that no later step reads.
     """
 
-    run: Callable[[dict, dict], Any]
-    reads: tuple
-    writes: tuple
+    run: Run
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
     name: str
     is_moved: bool = False
-    frees: tuple = ()
+    frees: tuple[int, ...] = ()
 
 
 class Rewritten:
@@ -93,13 +103,13 @@ class Rewritten:
     The weights are those of the model's layers, read at every call.
 
     Args:
-        steps: List of `Step` in the order of the graph.
+        steps: Steps in the order of the graph.
         sources: The Keras tensors of the inputs.
         result: Id of the output tensor.
         pairs: Layers with the BatchNorm that is folded into each.
-        pure: Whether nothing in it can change its state.
+        pure: Whether no step changes the state of a layer.
         casts: Whether inputs are cast to the dtype of the model's Inputs, as
-            Keras does. An integer Input would cut off the gradient.
+            Keras does. A cast to integers has no gradient.
     """
 
     def __init__(
@@ -128,24 +138,29 @@ class Rewritten:
             if name != result:
                 step.frees = (*step.frees, name)
 
-    def __call__(self, inputs: list, weights: dict | None = None) -> Any:
+    def __call__(
+        self, inputs: list[Any], weights: Weights | None = None
+    ) -> Any:
         """The model's output.
 
         Args:
             inputs: Tensors `(N, ...)` in the order of the sources.
-            weights: What `weights()` gave, or `None`.
+            weights: Result of `weights()`, or `None`.
         """
         return self.values(inputs, weights)[self._result]
 
     def values(
-        self, inputs: list, weights: dict | None = None, keep: bool = False
-    ) -> dict:
+        self,
+        inputs: list[Any],
+        weights: Weights | None = None,
+        keep: bool = False,
+    ) -> Values:
         """Results by id of their Keras tensors.
 
         Args:
             inputs: See the call.
             weights: See the call.
-            keep: Whether to keep all of them, not only the last one.
+            keep: Whether to keep the results of all steps, not only the last.
         """
         weights = weights or {}
         values = {}
@@ -156,8 +171,8 @@ class Rewritten:
             if len(step.writes) == 1:
                 values[step.writes[0]] = result
             else:
-                made = keras.tree.flatten(result)
-                values.update(zip(step.writes, made, strict=True))
+                results = keras.tree.flatten(result)
+                values.update(zip(step.writes, results, strict=True))
             if not keep:
                 for name in step.frees:
                     del values[name]
@@ -168,8 +183,8 @@ class Rewritten:
         """The operations, in order."""
         return self._steps
 
-    def weights(self) -> dict:
-        """Folded kernels and biases, for many calls with the same weights."""
+    def weights(self) -> Weights:
+        """Folded kernels and biases, to share between calls."""
         return {
             (id(layer), id(norm)): folded_weights(layer, norm)
             for layer, norm in self.pairs
@@ -182,19 +197,19 @@ def rewrite(
     fold: bool = True,
     casts: bool = True,
 ) -> Rewritten | None:
-    """Rewrite a model in inference mode as a function that does less.
+    """Rewrite a model in inference mode as a cheaper, equal function.
 
     Args:
         model: A built Keras model.
         output: Which of several outputs, see `Classifier`; `None` for the
             first.
-        fold: Whether BatchNorm is folded and calls are made direct; otherwise
-            every layer is called as Keras calls it.
+        fold: Whether BatchNorm is folded and `call` replaces `__call__` where
+            that is the same; otherwise every layer is called as in Keras.
         casts: See `Rewritten`.
 
     Returns:
-        `Rewritten`, or `None` where the graph does not show or holds masks,
-        which travel with calls.
+        `Rewritten`; `None` if the graph is hidden, or passes masks between
+        layers.
     """
     if not shows_graph(model):
         return None
@@ -214,16 +229,16 @@ def rewrite(
         if name in pairs:
             run = _single(node, _folding(pairs[name]))
         elif name in moved:
-            run = _single(node, _nothing)
+            run = _single(node, _identity)
         else:
-            run, more, unchanging = _step(node, fold, casts)
+            run, more, is_pure = _step(node, fold, casts)
             all_pairs += more
-            pure = pure and unchanging
+            pure = pure and is_pure
         steps.append(
             Step(
                 run,
                 tuple(id(needed) for needed in node.inputs),
-                tuple(id(made) for made in node.outputs),
+                tuple(id(output) for output in node.outputs),
                 node.operation.name,
                 is_moved=name in moved,
             )
@@ -231,19 +246,19 @@ def rewrite(
     return Rewritten(steps, model.inputs, id(tensor), all_pairs, pure, casts)
 
 
-def _makes_masks(operation):
+def _makes_masks(operation: keras.Operation) -> bool:
     if isinstance(operation, _MASKING):
         return True
-    made = getattr(type(operation), "compute_mask", None)
+    method = getattr(type(operation), "compute_mask", None)
     return (
         not _is_keras(operation)
-        and made is not None
-        and (made is not layers.Layer.compute_mask)
+        and method is not None
+        and method is not layers.Layer.compute_mask
     )
 
 
-def _is_keras(operation):
-    """Whether its class is one of Keras's own, not a subclass."""
+def _is_keras(operation: keras.Operation) -> bool:
+    """Whether its class is Keras's own, not a subclass."""
     return type(operation).__module__.startswith("keras.")
 
 
@@ -259,21 +274,23 @@ class _Pair(NamedTuple):
 
     layer: Any
     norm: Any
-    pools: tuple
-    moved: tuple
+    pools: tuple[keras.Layer, ...]
+    moved: tuple[int, ...]
 
 
-def _pairs(nodes, result):
+def _pairs(nodes: list[Node], result: keras.KerasTensor) -> dict[int, _Pair]:
     """The `_Pair` of each BatchNorm to fold, by id of the norm's output."""
-    makers, readers, calls = {}, {}, {}
+    makers: dict[int, Node] = {}
+    readers: dict[int, int] = {}
+    calls: dict[int, int] = {}
     for node in nodes:
         calls[id(node.operation)] = calls.get(id(node.operation), 0) + 1
         for tensor in node.inputs:
             readers[id(tensor)] = readers.get(id(tensor), 0) + 1
         makers[id(node.outputs[0])] = node
 
-    def before(node):
-        """The call whose result only `node` reads, or `None`."""
+    def before(node: Node) -> Node | None:
+        """The call whose result no one but `node` reads, or `None`."""
         read = node.only_input
         maker = None if read is None else makers.get(id(read))
         if (
@@ -294,30 +311,33 @@ def _pairs(nodes, result):
     return pairs
 
 
-def _pair(node, before):
-    """What to fold a call of BatchNorm into: a `_Pair`, or `None`."""
-    norm, pools = node.operation, []
+def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
+    """The layer that a call of BatchNorm is folded into, if there is one."""
+    norm = node.operation
+    pools: list[Node] = []
     maker = before(node)
-    while maker is not None and passes(maker.operation, norm):
+    while maker is not None and commutes(maker.operation, norm):
         pools.insert(0, maker)
         maker = before(maker)
     if maker is None:
         return None
-    layer, made = maker.operation, maker.outputs[0]
-    if not folds(layer, norm, len(made.shape)) or not all(
-        fits(pool.operation, layer) for pool in pools
+    layer, output = maker.operation, maker.outputs[0]
+    if not can_fold(layer, norm, len(output.shape)) or not all(
+        can_run_folded(pool.operation, layer) for pool in pools
     ):
         return None
     return _Pair(
         layer,
         norm,
         tuple(pool.operation for pool in pools),
-        (id(made), *(id(pool.outputs[0]) for pool in pools)),
+        (id(output), *(id(pool.outputs[0]) for pool in pools)),
     )
 
 
-def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
-    """How to run a call, the pairs in it, and whether it changes nothing."""
+def _step(
+    node: Node, fold: bool, casts: bool
+) -> tuple[Run, list[tuple[keras.Layer, keras.Layer]], bool]:
+    """How to run a call, the pairs in it, and whether it is pure."""
     operation, only = node.operation, node.only_input
     if not isinstance(operation, layers.Layer):
         return _general(node, operation), [], True
@@ -331,13 +351,13 @@ def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
             return _single(node, _nested(inner)), inner.pairs, inner.pure
     if fold and only is not None and is_plain(operation):
         if type(operation) in _IDENTITY:
-            return _single(node, _nothing), [], True
+            return _single(node, _identity), [], True
         if type(operation) is ResidualBlock and all(
             is_plain(part) for pair in operation.pairs for part in pair
         ):
             return _single(node, _block(operation)), operation.pairs, True
         if type(operation) is layers.BatchNormalization:
-            return _single(node, _unchanged(operation)), [], True
+            return _single(node, _unfolded(operation)), [], True
     if fold and is_plain(operation) and type(operation) in _DIRECT:
         # In mixed precision `__call__` casts the weights.
         exact = operation.compute_dtype == operation.variable_dtype
@@ -346,7 +366,7 @@ def _step(node: Node, fold: bool, casts: bool) -> tuple[Callable, list, bool]:
     return _general(node, _called_frozen(operation)), [], False
 
 
-def _takes_only_tensors(node):
+def _takes_only_tensors(node: Node) -> bool:
     (first, *more) = node.args
     several = isinstance(first, (list, tuple))
     return (
@@ -360,15 +380,15 @@ def _takes_only_tensors(node):
     )
 
 
-def _single(node, function):
+def _single(node: Node, function: Callable[[Tensor, Weights], Tensor]) -> Run:
     name = id(node.only_input)
     return lambda values, weights: function(values[name], weights)
 
 
-def _general(node, function):
-    """A call with whatever arguments it was made with."""
+def _general(node: Node, function: Callable[..., Any]) -> Run:
+    """Run a call with the arguments that it has in the graph."""
 
-    def run(values, weights):
+    def run(values: Values, weights: Weights) -> Any:
         del weights
         args, kwargs = node.arguments(values)
         return function(*args, **kwargs)
@@ -376,34 +396,34 @@ def _general(node, function):
     return run
 
 
-def _called_frozen(layer):
+def _called_frozen(layer: keras.Layer) -> Callable[..., Any]:
     parameters = inspect.signature(layer.call).parameters
     if "training" not in parameters:
         return layer
     return lambda *args, **kwargs: layer(*args, **{**kwargs, "training": False})
 
 
-def _nothing(x, weights):
+def _identity(x: Tensor, weights: Weights) -> Tensor:
     del weights
     return x
 
 
-def _folding(pair):
+def _folding(pair: _Pair) -> Callable[[Tensor, Weights], Tensor]:
     return lambda x, weights: apply_folded(
         pair.layer, pair.norm, x, weights, pair.pools
     )
 
 
-def _unchanged(norm):
+def _unfolded(norm: keras.Layer) -> Callable[[Tensor, Weights], Tensor]:
     return lambda x, weights: norm(x, training=False)
 
 
-def _nested(inner):
+def _nested(inner: Rewritten) -> Callable[[Tensor, Weights], Tensor]:
     return lambda x, weights: inner([x], weights)
 
 
-def _block(block):
-    def run(x, weights):
+def _block(block: ResidualBlock) -> Callable[[Tensor, Weights], Tensor]:
+    def run(x: Tensor, weights: Weights) -> Tensor:
         return block.run(
             ops.cast(x, block.compute_dtype),
             lambda layer, norm, h: apply_folded(layer, norm, h, weights),
@@ -412,19 +432,19 @@ def _block(block):
     return run
 
 
-def _direct(node):
+def _direct(node: Node) -> Run:
     layer, (argument,) = node.operation, node.args
     if not isinstance(argument, (list, tuple)):
         name = id(argument)
 
-        def call(values, weights):
+        def call(values: Values, weights: Weights) -> Tensor:
             del weights
             return layer.call(ops.cast(values[name], layer.compute_dtype))
 
         return call
     names = [id(part) for part in argument]
 
-    def call_all(values, weights):
+    def call_all(values: Values, weights: Weights) -> Tensor:
         del weights
         return layer.call(
             [ops.cast(values[name], layer.compute_dtype) for name in names]

@@ -1,4 +1,4 @@
-"""What pixels a model takes, where images are given in [0, 1]."""
+"""How images in [0, 1] are scaled to what a model takes."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _AFFINE = {"unit": (1.0, 0.0), "byte": (255.0, 0.0), "symmetric": (2.0, -1.0)}
 class Scaling:
     """A map from pixels in [0, 1] to what a model takes.
 
-    So a radius is in units of [0, 1], whatever the model takes.
+    A radius is then in units of [0, 1] for every model.
 
     Args:
         scaling: `"unit"` (it takes [0, 1]), `"byte"` ([0, 255]) or
@@ -27,7 +27,7 @@ class Scaling:
             per channel.
 
     Raises:
-        ValueError: If it is another one.
+        ValueError: If it is not one of these.
     """
 
     def __init__(self, scaling: Any) -> None:
@@ -43,18 +43,19 @@ class Scaling:
             )
         if statistics:
             mean, std = (np.asarray(part, "float32") for part in statistics)
-            self.scale, self.offset = 1 / std, -mean / std
+            self.scale: Any = 1 / std
+            self.offset: Any = -mean / std
         else:
             self.scale, self.offset = _AFFINE[name]
         self.name = name
 
     @property
-    def key(self) -> tuple:
-        """What tells two of them apart."""
+    def key(self) -> tuple[Any, ...]:
+        """Hashable; equal for equal scalings."""
         return (self.name, *np.ravel(self.scale), *np.ravel(self.offset))
 
     def __call__(self, x: Any) -> Any:
-        """What the model takes for the pixels `x` in [0, 1]."""
+        """The input of the model for pixels `x` in [0, 1]."""
         scale, offset = (
             ops.convert_to_tensor(part, "float32")
             for part in (self.scale, self.offset)
@@ -63,13 +64,13 @@ class Scaling:
 
 
 def to_unit(x: Any) -> Any:
-    """Pixels in [0, 1] from bytes: integers, or numbers beyond 1.
+    """Pixels in [0, 1]; integers, and numbers beyond 1.5, are taken for bytes.
 
     Args:
         x: Array or tensor of pixels, in [0, 1] or in 0 ... 255.
 
     Returns:
-        Array or tensor, float32 where `x` was of integers.
+        Array or tensor, float32 if `x` has an integer dtype.
     """
     xp = np if isinstance(x, np.ndarray) else ops
     is_integer = not ops.is_tensor(x) and x.dtype.kind in "ui"
@@ -86,15 +87,15 @@ def to_unit(x: Any) -> Any:
 def shown_range(
     model: keras.Model, tensor: keras.KerasTensor | None
 ) -> tuple[float, float]:
-    """The range of pixels that the front of a model shows.
+    """The range of pixels, inferred from the first layers of a model.
 
     Args:
         model: A Keras model.
         tensor: The Keras tensor of its Input.
 
     Returns:
-        (0, 255) where the input goes through a `Rescaling` by 1/255 or
-        1/127.5, or is of integers; otherwise (0, 1).
+        (0, 255) if the input goes through a `Rescaling` by 1/255 or 1/127.5, or
+        has an integer dtype; otherwise (0, 1).
     """
     if tensor is None:
         return (0.0, 1.0)
@@ -105,7 +106,7 @@ def shown_range(
     return (0.0, 255.0) if is_byte else (0.0, 1.0)
 
 
-def _first_scale(model, tensor):
+def _first_scale(model: keras.Model, tensor: keras.KerasTensor) -> float | None:
     """The factor of the Rescaling that reads an input, or `None`."""
     if not shows_graph(model):
         return None
@@ -129,15 +130,15 @@ def _first_scale(model, tensor):
             scale = _first_scale(operation, operation.inputs[0])
             if scale is not None:
                 return scale
-            if not all(map(_changes_no_value, operation.layers)):
+            if not all(map(_keeps_range, operation.layers)):
                 return None
-        elif not _changes_no_value(operation):
+        elif not _keeps_range(operation):
             return None
         tensor = node.outputs[0]
 
 
-def _changes_no_value(layer):
-    """Whether values stay in their range in inference."""
+def _keeps_range(layer: keras.Operation) -> bool:
+    """Whether a layer keeps the range of values in inference."""
     kinds = (
         layers.InputLayer,
         layers.Identity,

@@ -1,4 +1,4 @@
-"""What a function that was traced from a model depends on."""
+"""Snapshots that show whether functions traced from a model are stale."""
 
 import builtins
 import functools
@@ -29,33 +29,33 @@ BOOKKEEPING = frozenset(
     is_gptq_calibrated _jax_state
     """.split()
 )
-# An entry among the modules of a layer that Keras makes when it is first used.
+# A PyTorch module that Keras adds to a layer when it is first used.
 _LAZY = "_torch_params"
-# What weights are made and trained with.
-_MAKING = ("_initializer", "_regularizer", "_constraint")
+# Ends of names of attributes that only create and train weights.
+_CREATION = ("_initializer", "_regularizer", "_constraint")
 _PLAIN = frozenset((str, int, float, bool, complex, bytes, type(None), type))
-# Of classes that Python code has made (CPython's Py_TPFLAGS_HEAPTYPE).
+# Flag of classes defined in Python code (CPython's Py_TPFLAGS_HEAPTYPE).
 _HEAP_TYPE = 1 << 9
-# Arrays up to this size are compared by their content.
+# Arrays up to this many bytes are compared by their content.
 _SMALL = 65_536
 
 
 class Structure:
     """A snapshot of a model: its layers, their settings and variables.
 
-    Two snapshots are equal where nothing has changed that a compiled function
-    of the model could depend on; values of variables are read at every call
-    and do not count.
+    Two snapshots are equal if nothing has changed that a compiled function of
+    the model could depend on. Values of variables are left out, since compiled
+    functions read them at every call.
 
     Args:
         model: A Keras model.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        # Kept alive, or watched: the number of an object that is gone may
+        # Objects are kept alive or watched: the id of a freed object may
         # belong to a new one.
         self._kept: list[Any] = []
-        self._watched: list[weakref.ref] = []
+        self._watched: list[weakref.ref[Any]] = []
         self._entries = self._walk(model)
 
     def __eq__(self, other: object) -> bool:
@@ -65,9 +65,9 @@ class Structure:
             reference() is not None for reference in self._watched
         )
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
-    def _walk(self, model):
+    def _walk(self, model: keras.Model) -> list[Any]:
         entries, waiting, seen = [], [model], {id(model)}
         while waiting:
             operation = waiting.pop()
@@ -81,8 +81,14 @@ class Structure:
                 entries.append(value)
         return entries
 
-    def _describe(self, value, waiting, seen, depth=0):
-        """A stand-in for an attribute that can be compared."""
+    def _describe(
+        self,
+        value: Any,
+        waiting: list[keras.Operation],
+        seen: set[int],
+        depth: int = 0,
+    ) -> Any:
+        """A value in place of an attribute that can be compared."""
         if isinstance(value, keras.Variable):
             return self._watch(value)
         if isinstance(value, keras.Operation):
@@ -95,7 +101,7 @@ class Structure:
         if depth > 4:
             return self._watch(value)
         if isinstance(value, dict):
-            value = entries_of(value)
+            value = relevant_entries(value)
         if isinstance(value, (list, tuple, set, frozenset)):
             return [
                 entry
@@ -106,7 +112,8 @@ class Structure:
         if isinstance(value, np.ndarray) and value.nbytes <= _SMALL:
             content = zlib.crc32(np.ascontiguousarray(value).tobytes())
             return value.shape, str(value.dtype), content
-        if is_users(type(value)):
+        kind: type = type(value)
+        if is_user_defined(kind):
             settings = getattr(value, "__dict__", {})
             return (
                 self._watch(value),
@@ -114,7 +121,7 @@ class Structure:
             )
         return self._watch(value)
 
-    def _watch(self, value):
+    def _watch(self, value: Any) -> int:
         try:
             self._watched.append(weakref.ref(value))
         except TypeError:
@@ -123,35 +130,35 @@ class Structure:
 
 
 @functools.lru_cache(maxsize=4096)
-def _relevant(names):
-    """The attributes, out of those of a layer, that its function needs."""
-    return tuple(name for name in names if counts(name))
+def _relevant(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of attributes that affect the function of a layer."""
+    return tuple(name for name in names if affects_function(name))
 
 
-def counts(name: str) -> bool:
-    """Whether the function of a layer depends on an attribute."""
+def affects_function(name: str) -> bool:
+    """Whether an attribute can affect the function of a layer."""
     return not (
         name in BOOKKEEPING
-        or name.endswith(_MAKING)
+        or name.endswith(_CREATION)
         # TensorFlow's own.
         or name.startswith("_self_")
     )
 
 
-def entries_of(settings: dict) -> list[tuple]:
-    """The entries of a dictionary, as the attribute of a layer, that count."""
+def relevant_entries(settings: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    """The entries of a layer's dictionary that can affect its function."""
     return [(key, value) for key, value in settings.items() if key != _LAZY]
 
 
 @functools.cache
-def is_users(kind: Any) -> bool:
-    """Whether a class is neither Keras's nor a framework's."""
+def is_user_defined(kind: Any) -> bool:
+    """Whether a class comes neither from Keras nor from a framework."""
     if kind is types.SimpleNamespace:
         return True
     module = kind.__module__.partition(".")[0]
     if module == "builtins":
-        # As is said of any class made by `exec`.
-        made = bool(kind.__flags__ & _HEAP_TYPE)
-        return made and not hasattr(builtins, kind.__qualname__)
+        # Also the module of classes that `exec` defines.
+        is_python = bool(kind.__flags__ & _HEAP_TYPE)
+        return is_python and not hasattr(builtins, kind.__qualname__)
     known = ("keras", "tensorflow", "torch", "jax", "jaxlib", "numpy")
     return module not in (*known, "functools", "threading")

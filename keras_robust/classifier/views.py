@@ -1,4 +1,4 @@
-"""Views of a finished model: its representation, the output of a layer."""
+"""Parts of a model as models: its representation, the output of a layer."""
 
 from typing import Any
 
@@ -31,8 +31,8 @@ def layer_view(
         model: A built functional or sequential Keras model.
         layer: The name of one of its layers.
         output: Which of several outputs of the model is classified, see
-            `Classifier`; of a layer that was called several times, the call
-            that this output depends on is taken.
+            `Classifier`. If the layer was called several times, the call
+            nearest to this output is taken.
 
     Returns:
         A functional Keras model that shares its layers with `model`.
@@ -65,14 +65,14 @@ def representation_view(
 ) -> keras.Model:
     """The model from its inputs to its representation.
 
-    The representation is what the classifying layer reads (the paper's
-    penultimate layer, after pooling): the last dense or convolutional layer
-    on the way to the output. It need not be the last one in `model.layers`:
-    gates have dense layers of their own.
+    The representation is the input of the classifying layer (the paper's
+    penultimate layer, after pooling), which is the last dense or convolutional
+    layer before the output. This need not be the last one in `model.layers`.
 
     Args:
         model: A built functional or sequential Keras model.
-        layer: `None` to find it, or the name of a layer whose output it is.
+        layer: Name of the layer whose output is the representation; `None` to
+            find the input of the classifying layer.
         output: Which of several outputs is classified, see `Classifier`.
 
     Returns:
@@ -104,10 +104,10 @@ def representation_view(
     )
 
 
-def _check_shows_graph(model):
+def _check_shows_graph(model: keras.Model) -> None:
     if not shows_graph(model):
         raise ValueError(
             "The layers of a model can be found in functional and sequential "
-            "models. Received: a model of type "
-            f"{type(model).__name__} that shows no graph"
+            "models only. Received: a model of type "
+            f"{type(model).__name__}, whose graph is hidden"
         )

@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and how people write values."""
+"""Arguments that several commands share, and parsing of their values."""
 
 import argparse
 
@@ -7,7 +7,7 @@ PRESETS = ("smoke", "quick", "cpu", "gpu", "paper", "report")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells defaults where there are any and the help does not."""
+    """Adds defaults to the help of arguments that do not mention them."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False) or "default" in (action.help or ""):
@@ -18,7 +18,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 def add_verbose_argument(
     parser: argparse.ArgumentParser, choices: tuple[int, ...] = (0, 1)
 ) -> None:
-    """Add the argument of progress bars."""
+    """Add the argument for progress bars."""
     parser.add_argument(
         "--verbose",
         type=int,
@@ -29,7 +29,7 @@ def add_verbose_argument(
 
 
 def add_storage_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add where and how generated sets are stored."""
+    """Add the arguments for how generated data sets are stored."""
     parser.add_argument("--output", default="data", help="TFDS data folder")
     parser.add_argument(
         "--dtype",
@@ -49,16 +49,16 @@ def add_storage_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A count as people write it.
+    """Parse a count.
 
     Args:
-        text: Such as "100".
+        text: Text such as "100".
 
     Returns:
         Int >= 1.
 
     Raises:
-        argparse.ArgumentTypeError: If it is no such number.
+        argparse.ArgumentTypeError: If it is not such a number.
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(
@@ -68,7 +68,7 @@ def positive(text: str) -> int:
 
 
 def truth(text: str) -> bool:
-    """Yes or no as people write it.
+    """Parse true or false.
 
     Args:
         text: "true" or "false".
@@ -84,16 +84,16 @@ def truth(text: str) -> bool:
 
 
 def radius(text: str) -> float:
-    """A radius as people write it.
+    """Parse a radius.
 
     Args:
-        text: Such as "0.5" or "8/255".
+        text: Text such as "0.5" or "8/255".
 
     Returns:
         Float >= 0.
 
     Raises:
-        argparse.ArgumentTypeError: If it is none.
+        argparse.ArgumentTypeError: If it is not such a number.
     """
     try:
         above, _, below = text.partition("/")

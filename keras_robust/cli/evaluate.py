@@ -12,11 +12,13 @@ from keras_robust.cli.arguments import radius
 from keras_robust.cli.arguments import truth
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_robust.evaluation.curve import RobustnessCurve
     from keras_robust.evaluation.report import RobustnessReport
 
 HELP = "robust accuracy of a saved Keras classifier"
-# As in `attacks.registry`, without importing Keras.
+# The names of `attacks.registry`, without importing Keras.
 ATTACKS = (
     "autoattack",
     "autoattack-plus",
@@ -46,16 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images.add_argument(
         "--data",
         metavar="FILE.npz",
-        help="images and labels of your own instead: a NumPy .npz file with "
-        "the arrays x and y, images and labels, or x_test and y_test; pixels "
-        "in [0, 1] or 0 to 255, labels 0, 1, 2, ... or one-hot",
+        help="your own images and labels instead: a NumPy .npz file with the "
+        "arrays x and y, or x_test and y_test; pixels in [0, 1] or 0 to 255, "
+        "labels 0, 1, 2, ... or one-hot",
     )
     parser.add_argument(
         "--norm",
         default="linf",
         choices=("l1", "l2", "linf"),
-        help="norm in which perturbations are measured; not every attack can "
-        "do l1",
+        help="norm of perturbations; not every attack supports l1",
     )
     parser.add_argument(
         "--epsilon",
@@ -63,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[8 / 255],
         metavar="RADIUS",
-        help="radii for pixels in [0, 1], such as 0.5 or 8/255, also where "
-        "the model takes other pixels; several make a curve (default: 8/255)",
+        help="radii for pixels in [0, 1], such as 0.5 or 8/255, whatever "
+        "pixels the model takes; several give a curve (default: 8/255)",
     )
     parser.add_argument(
         "--attack",
@@ -77,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=128,
         metavar="N",
-        help="images that are attacked at once; less takes less memory",
+        help="images attacked at once; fewer take less memory",
     )
     parser.add_argument(
         "--examples",
@@ -88,14 +89,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scaling",
         choices=("unit", "byte", "symmetric", "standardized"),
-        help="what pixels the model takes: [0, 1], [0, 255], [-1, 1], or "
-        "mean 0 and variance 1 in each channel (default: found by accuracy)",
+        help="pixels that the model takes: [0, 1], [0, 255], [-1, 1], or mean "
+        "0 and variance 1 in each channel (default: detected by accuracy)",
     )
     parser.add_argument(
         "--from-logits",
         type=truth,
         metavar="{true,false}",
-        help="whether the model gives logits (default: found)",
+        help="whether the model returns logits (default: detected)",
     )
     parser.add_argument(
         "--seed",
@@ -107,9 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         default="evaluation",
         metavar="FOLDER",
-        help="folder for report.json, report.png and the state, from which "
-        "the same command goes on after a stop; a report of other settings "
-        "that is there is kept as report-....json",
+        help="folder for report.json, report.png and the state from which the "
+        "same command continues; an earlier report with other settings is "
+        "kept as report-....json",
     )
     add_verbose_argument(parser)
 
@@ -129,33 +130,32 @@ def run(
     verbose: int = 1,
     data: str | None = None,
 ) -> "RobustnessReport | RobustnessCurve":
-    """Evaluates a saved classifier and writes table, numbers and figure.
+    """Evaluate a saved classifier; write a table, a report and a figure.
 
     Args:
         model: Path of a saved Keras model.
-        dataset: Name of a data set with a test set in memory; not used where
-            `data` is given.
-        norm: `"l1"`, `"l2"` or `"linf"`; not every attack can do `"l1"`.
-        epsilon: List of radii, in units of pixels in [0, 1]; more than one
-            make a curve.
+        dataset: Name of a data set; ignored if `data` is given.
+        norm: `"l1"`, `"l2"` or `"linf"`; not every attack supports `"l1"`.
+        epsilon: List of radii for pixels in [0, 1]; more than one give a
+            curve.
         attack: Name of an attack, see `get_attack`.
         batch_size: Int >= 1.
-        examples: How many test images, the first ones; `None` for all.
-        scaling: What pixels the model takes, see `evaluate_robustness`;
-            `None` to find it.
+        examples: Number of test images to take; `None` for all.
+        scaling: Pixels that the model takes, see `evaluate_robustness`; `None`
+            to detect them.
         from_logits: As in `PGDAttack`.
         seed: Int.
-        output: Folder to write to; state is kept in it, so that the same
-            command goes on where it was stopped. A report of other settings
-            that is there is kept, see `write_report`.
+        output: Folder to write to. It also keeps the state, so that the same
+            command continues where it was stopped. An earlier report with
+            other settings is kept, see `write_report`.
         verbose: 0 for no progress bars.
-        data: Path of an .npz file of one's own, see `OwnData`.
+        data: Path of your own .npz file, see `OwnData`.
 
     Returns:
         `RobustnessReport` or `RobustnessCurve`.
 
     Raises:
-        ValueError: If model, data, attack or folder are not as above.
+        ValueError: If an argument is not as above.
     """
     import keras
 
@@ -166,8 +166,6 @@ def run(
     from keras_robust.evaluation.earlier_report import write_report
     from keras_robust.evaluation.evaluate import evaluate_robustness
     from keras_robust.evaluation.own_data import OwnData
-    from keras_robust.evaluation.scaling import MEANINGS
-    from keras_robust.evaluation.scaling import find_scaling
 
     if examples is not None and examples < 1:
         raise ValueError(
@@ -178,28 +176,18 @@ def run(
     check_folder(folder)
     # Before anything is loaded.
     own = None if data is None else OwnData(data)
-    made = {
-        one: get_attack(
-            attack,
-            norm,
-            one,
-            seed=seed,
-            batch_size=batch_size,
-            from_logits=from_logits,
-        )
+    shared: dict[str, Any] = {"seed": seed, "from_logits": from_logits}
+    attacks = {
+        one: get_attack(attack, norm, one, batch_size=batch_size, **shared)
         for one in epsilon
     }
     network = keras.saving.load_model(model, compile=False)
     x, y = load(dataset).test if own is None else own.read()
     x, y = x[:examples], y[:examples]
-    _check_shape(network, x, dataset if own is None else data)
-    _check_classes(network, y, own and own.width)
+    _check_shape(network, x, data or dataset)
+    _check_classes(network, y, None if own is None else own.width)
     if scaling is None:
-        scaling = find_scaling(network, x, y, from_logits)
-        print(
-            f"Detected input scaling: {scaling} ({MEANINGS[scaling]}); "
-            "change with --scaling."
-        )
+        scaling = _detect_scaling(network, x, y, from_logits)
     folder.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {
         "batch_size": batch_size,
@@ -207,35 +195,51 @@ def run(
         "state_path": folder / "state",
         "scaling": scaling,
     }
-    if len(made) == 1:
-        ((one, only),) = made.items()
+    if len(attacks) == 1:
+        ((one, only),) = attacks.items()
         name = f"{attack} {norm} {one:.4g}"
-        report = evaluate_robustness(network, (x, y), {name: only}, **options)
+        report: RobustnessReport | RobustnessCurve = evaluate_robustness(
+            network, (x, y), {name: only}, **options
+        )
     else:
         report = robustness_curve(
             network,
             (x, y),
             norm,
-            list(made),
+            list(attacks),
             attack,
-            seed=seed,
-            from_logits=from_logits,
+            **shared,
             **options,
         )
     report.table()
     kept = write_report(folder, report)
     print(f"Written to {folder}.")
     if kept:
-        print(f"The report of other settings is kept as {kept}.")
+        print(f"The earlier report with other settings is kept as {kept}.")
     return report
 
 
-def _check_shape(network, x, dataset):
-    """Raises where the model shows that it takes other images."""
+def _detect_scaling(
+    network: Any, x: "np.ndarray", y: "np.ndarray", from_logits: bool | None
+) -> str:
+    """Detect the pixels that a model takes, and print them."""
+    from keras_robust.evaluation.scaling import MEANINGS
+    from keras_robust.evaluation.scaling import find_scaling
+
+    scaling = find_scaling(network, x, y, from_logits)
+    print(
+        f"Detected input scaling: {scaling} ({MEANINGS[scaling]}); "
+        "change with --scaling."
+    )
+    return scaling
+
+
+def _check_shape(network: Any, x: "np.ndarray", dataset: str) -> None:
+    """Raise if the model is known to take images of another shape."""
     try:
         shape = tuple(network.input_shape[1:])
     except (AttributeError, TypeError, KeyError):
-        # A subclassed model, or several inputs: found out later.
+        # A subclassed model or several inputs: checked in the evaluation.
         return
     found = x.shape[1:]
     fits = len(shape) == len(found) and all(
@@ -251,11 +255,13 @@ def _check_shape(network, x, dataset):
         )
 
 
-def _check_classes(network, labels, width):
-    """Raises where labels are not of the classes that the model shows."""
+def _check_classes(
+    network: Any, labels: "np.ndarray", width: int | None
+) -> None:
+    """Raise if labels do not match the number of classes of the model."""
     shape = getattr(network, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
-        # Several outputs, or one that does not show.
+        # Several outputs, or an unknown shape.
         return
     classes = max(shape[1], 2)
     if width not in (None, classes):

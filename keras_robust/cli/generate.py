@@ -1,4 +1,4 @@
-"""`keras-robust generate`: data sets made with a saved model."""
+"""`keras-robust generate`: makes data sets with a saved model."""
 
 import argparse
 import shlex
@@ -40,12 +40,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scaling",
         choices=("unit", "byte", "symmetric"),
         default="unit",
-        help="what pixels the model takes: [0, 1], [0, 255], [-1, 1]",
+        help="pixels that the model takes: [0, 1], [0, 255], [-1, 1]",
     )
     parser.add_argument("--split", default="train", help="split of the source")
     parser.add_argument(
-        "--examples", type=positive, help="only the first so many"
+        "--examples", type=positive, help="only the first N images", metavar="N"
     )
+    _add_transform_arguments(parser)
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=128,
+        help="images made at once",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of all random choices"
+    )
+    parser.add_argument("--name", help="default: constructed_SOURCE")
+    parser.add_argument("--config", help="default: the kind")
+    add_storage_arguments(parser)
+    _add_worker_arguments(parser)
+    add_verbose_argument(parser)
+
+
+def _add_transform_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--norm",
         default="l2",
@@ -83,39 +101,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--early-stop",
         action="store_true",
-        help="rand, det, other: an image is done once the model says t",
+        help="rand, det, other: stop once the model predicts the target",
     )
     parser.add_argument(
         "--alpha", type=float, default=0.9, help="share of D_R in mix"
     )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=128,
-        help="images that are made at once",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of all that is random"
-    )
-    parser.add_argument("--name", help="constructed_SOURCE by default")
-    parser.add_argument("--config", help="the kind by default")
-    add_storage_arguments(parser)
+
+
+def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-workers",
         type=int,
         default=1,
-        help="processes that share the work, each with this command",
+        help="number of processes that share the work, each by this command",
     )
     parser.add_argument(
         "--worker",
         type=int,
         default=0,
-        help="which of them this one is, from 0",
+        help="number of this process, from 0",
     )
     parser.add_argument(
         "--finalize",
         action="store_true",
-        help="finish what several workers have made",
+        help="complete the data set once all workers are done",
     )
     parser.add_argument(
         "--beam",
@@ -123,19 +132,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run on Apache Beam with these flags, such as "
         "'--runner=FlinkRunner'; needs the extra `beam`",
     )
-    add_verbose_argument(parser)
 
 
 def run(
     kind: str,
     source: Any,
     model: Any,
-    output: str | int | None,
+    output: str,
     scaling: str = "unit",
     split: str = "train",
     examples: int | None = None,
     name: str | None = None,
-    config: dict[str, Any] | None = None,
+    config: str | None = None,
     dtype: str = "float32",
     file_format: str = "tfrecord",
     shard_size: int = 512,
@@ -146,7 +154,7 @@ def run(
     verbose: int = 1,
     **options: Any,
 ) -> Any:
-    """Generates a data set with a saved model.
+    """Generate a data set with a saved model.
 
     Args:
         kind: One of `KINDS`.
@@ -163,8 +171,8 @@ def run(
         shard_size: As in `datasets.generate`.
         num_workers: As in `datasets.generate`.
         worker: As in `datasets.generate`.
-        finalize: Whether to do nothing but finish what workers have made.
-        beam: Flags of an Apache Beam pipeline to run it on, as text.
+        finalize: Whether only to complete the data set after all workers.
+        beam: Flags of an Apache Beam pipeline to run on, as one text.
         verbose: 0 for silence.
         **options: See `transform_of`.
 
@@ -189,10 +197,9 @@ def run(
     network = None
     if model is not None:
         network = keras.saving.load_model(model, compile=False)
-    # Pixels in [0, 1] are what a model takes that is said nothing of.
     options["scaling"] = None if scaling == "unit" else scaling
     transform = transform_of(kind, network, class_count(source), options)
-    shared = {
+    shared: dict[str, Any] = {
         "config": config or _config_name(kind, transform),
         "name": name,
         "split": split,
@@ -202,25 +209,9 @@ def run(
         "shard_size": shard_size,
     }
     if finalize:
-        generation = datasets.Generation(transform, source, output, **shared)
-        generation.close()
-        with generation.shards.lock():
-            generation.shards.sweep()
-            folder = generation.finalize()
-        print(f"Finished: {folder}")
-        return folder
+        return _finalize(transform, source, output, shared)
     if beam is not None:
-        from keras_robust.datasets.beam import generate_on_beam
-
-        folder = generate_on_beam(
-            transform,
-            source,
-            directory=output,
-            pipeline_options=shlex.split(beam),
-            **shared,
-        )
-        print(f"Finished: {folder}")
-        return folder
+        return _generate_on_beam(transform, source, output, beam, shared)
     done = datasets.generate(
         transform,
         source,
@@ -239,14 +230,50 @@ def run(
     return done
 
 
-def _config_name(kind, transform):
+def _finalize(
+    transform: Any, source: Any, output: str, shared: dict[str, Any]
+) -> str:
+    """Complete the data set of several workers; return its folder."""
+    from keras_robust import datasets
+
+    generation = datasets.Generation(transform, source, output, **shared)
+    generation.close()
+    with generation.shards.lock():
+        generation.shards.sweep()
+        folder = generation.finalize()
+    print(f"Finished: {folder}")
+    return folder
+
+
+def _generate_on_beam(
+    transform: Any,
+    source: Any,
+    output: str,
+    flags: str,
+    shared: dict[str, Any],
+) -> str:
+    """Generate the data set on Apache Beam; return its folder."""
+    from keras_robust.datasets.beam import generate_on_beam
+
+    folder = generate_on_beam(
+        transform,
+        source,
+        directory=output,
+        pipeline_options=shlex.split(flags),
+        **shared,
+    )
+    print(f"Finished: {folder}")
+    return folder
+
+
+def _config_name(kind: str, transform: Any) -> str:
     return transform.config_name if kind == "mix" else kind
 
 
 def transform_of(
     kind: str, model: Any, num_classes: int, options: dict[str, Any]
 ) -> Any:
-    """The transform of a command line.
+    """Create the transform of a command line.
 
     Args:
         kind: One of `KINDS`.

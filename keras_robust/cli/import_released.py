@@ -1,4 +1,4 @@
-"""`keras-robust import-released`: the published tensors as data sets."""
+"""`keras-robust import-released`: converts the published tensors."""
 
 import argparse
 from typing import Any
@@ -19,10 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbose_argument(parser)
 
 
-def run(
-    released: Any, output: str | int | None, verbose: int = 1, **options: Any
-) -> None:
-    """Turns the released tensors into TFDS data sets.
+def run(released: Any, output: str, verbose: int = 1, **options: Any) -> None:
+    """Convert the released tensors to TFDS data sets.
 
     Args:
         released: See `import_released`.
@@ -32,7 +30,7 @@ def run(
     """
     from keras_robust.datasets.released import import_released
 
-    made = import_released(released, output, verbose, **options)
-    for config, folder in made.items():
+    folders = import_released(released, output, verbose, **options)
+    for config, folder in folders.items():
         if verbose:
             print(f"{config}: {folder}")

@@ -1,4 +1,4 @@
-"""`keras-robust inspect`: what a generated data set is, checked."""
+"""`keras-robust inspect`: describes and checks generated data sets."""
 
 import argparse
 import os
@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbose_argument(parser)
 
 
-def run(directory: str | os.PathLike, verbose: int = 1) -> None:
-    """Describes and checks the data sets in a folder.
+def run(directory: str | os.PathLike[str], verbose: int = 1) -> None:
+    """Describe and check the data sets in a folder.
 
     Args:
-        directory: A data set's folder, or one above.
+        directory: Folder of a data set, or one above several.
         verbose: 0 for no tables.
 
     Raises:
@@ -35,7 +35,7 @@ def run(directory: str | os.PathLike, verbose: int = 1) -> None:
         try:
             _, checks = inspection.inspect(folder, grid, verbose)
         except Exception as error:
-            # A broken set says nothing about the others.
+            # The others are checked all the same.
             kind = type(error).__name__
             wrong.append(f"{folder}: cannot be read: {kind}: {error}")
             continue

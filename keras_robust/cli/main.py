@@ -13,7 +13,8 @@ from keras_robust.cli.arguments import HelpFormatter
 from keras_robust.version import __version__
 
 # A command is a module with `HELP`, `add_arguments(parser)` and
-# `run(**options)`, which imports what it needs: mistakes are told at once.
+# `run(**options)`, which imports what it needs, so that mistakes in arguments
+# show at once.
 COMMANDS = {
     "replicate": replicate,
     "evaluate": evaluate,
@@ -25,7 +26,7 @@ COMMANDS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
+    """Build the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="keras-robust",
         description="Attack, harden and dissect Keras models.",
@@ -44,10 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
+    """Run a command.
 
     Args:
-        arguments: List of strings; `None` for those of the process.
+        arguments: The command line as strings; `None` for `sys.argv`.
 
     Returns:
         Exit status.
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "keras-robust: stopped; the same command goes on", file=sys.stderr
+            "keras-robust: stopped; run the same command to continue",
+            file=sys.stderr,
         )
         return 130
     return 0

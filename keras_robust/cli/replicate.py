@@ -1,4 +1,4 @@
-"""`keras-robust replicate`: the study of one data set, or of two."""
+"""`keras-robust replicate`: the study on one data set, or on two."""
 
 import argparse
 from typing import Any
@@ -31,17 +31,17 @@ def add_arguments(
     parser.add_argument(
         "--preset",
         choices=PRESETS,
-        help="scale; of cifar10 quick by default, else cpu",
+        help="scale of the study; cifar10: quick by default, others: cpu",
     )
-    parser.add_argument("--seed", type=int, default=0, help="first seed")
-    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     parser.add_argument("--output", default="replication", help="folder")
     add_verbose_argument(parser)
 
 
 def run(
     preset: str | None = None, dataset: str | None = None, **options: Any
-) -> dict:
+) -> dict[str, Any]:
     """Run the study, see `study.overview` and `study.replicate`."""
     from keras_robust import study
 

@@ -1,4 +1,4 @@
-"""`keras-robust sweep`: what decides whether a network learns a set."""
+"""`keras-robust sweep`: a search over optimizers and networks."""
 
 import argparse
 from typing import Any
@@ -22,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="made",
         default="D_rand",
         choices=("D", "D_R", "D_NR", "D_rand", "D_det", "D_other"),
-        help="of a name, what is made of it; D is the data set itself",
+        help="which set to make of a named source; D is the source itself",
     )
-    parser.add_argument("--preset", choices=PRESETS, help="how it is made")
+    parser.add_argument(
+        "--preset", choices=PRESETS, help="scale at which it is made"
+    )
     parser.add_argument(
         "--tuner",
         default="grid",
@@ -32,14 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how settings are chosen (KerasTuner)",
     )
     parser.add_argument(
-        "--trials", type=int, help="how many settings; a grid's are all"
-    )
-    parser.add_argument("--epochs", type=int, help="of the recipe by default")
-    parser.add_argument(
-        "--seeds", type=int, default=2, help="trainings of each setting"
+        "--trials", type=int, help="number of settings; a grid tries all"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of all that is random"
+        "--epochs", type=int, help="default: those of the recipe"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=2,
+        help="number of trainings of each setting",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of all random choices"
     )
     parser.add_argument(
         "--objective",
@@ -54,11 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("optimizers", str, "of sgd, sgdw, adam, adamw"),
         ("schedules", str, "of one_cycle, drops, late_drops, constant"),
         ("batch-sizes", int, None),
-        ("weight-decays", float, "in the loss; sgdw and adamw: decoupled"),
+        (
+            "weight-decays",
+            float,
+            "L2 in the loss; for sgdw and adamw decoupled",
+        ),
         ("momenta", float, "of sgd and sgdw"),
         ("nesterov", int, "of sgd and sgdw: 0, 1"),
         ("augment", int, "0, 1"),
-        ("networks", str, "of the recipe, or PRESET/NAME of another one"),
+        ("networks", str, "names in the recipe, or PRESET/NAME"),
     ):
         parser.add_argument(
             f"--{name}",
@@ -70,13 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--learning-rate-factor",
         type=float,
         default=10**0.5,
-        help="between two neighbours, over two decades per optimizer",
+        help="between neighbouring rates, over two decades per optimizer",
     )
     parser.add_argument("--output", default="sweep", help="folder")
     add_verbose_argument(parser, (0, 1, 2))
 
 
-def run(**options: Any) -> dict | None:
+def run(**options: Any) -> dict[str, Any] | None:
     """Run the search, see `study.sweep`."""
     from keras_robust.study import sweep
 

@@ -1,4 +1,4 @@
-"""Layers that Keras does not have, and an initializer."""
+"""Layers and an initializer that Keras does not have."""
 
 from keras_robust.layers.dirac import Dirac as Dirac
 from keras_robust.layers.fake_relu import FakeReLU as FakeReLU

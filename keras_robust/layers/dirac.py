@@ -21,10 +21,10 @@ def torch_uniform() -> keras.initializers.Initializer:
 
 @keras.saving.register_keras_serializable("keras_robust")
 class Dirac(keras.initializers.Initializer):
-    """Identity in the first filters, another initializer in the rest.
+    """Identity in the first filters, another initializer in the others.
 
-    Filter `i < in_channels` passes input channel `i` on: with stride 1 and
-    padding `"same"` that output is the input. Zagoruyko and Komodakis 2017
+    Filter `i < in_channels` copies input channel `i`, with stride 1 and
+    padding `"same"`. Zagoruyko and Komodakis 2017
     (arXiv:1706.00388) start networks without shortcuts this way; Jordan 2024
     (arXiv:2404.00498, "Identity initialization") has it in the first filters,
     over PyTorch's default. For convolutions of any rank, without groups.
@@ -50,18 +50,18 @@ class Dirac(keras.initializers.Initializer):
             torch_uniform() if base is None else base
         )
 
-    def __call__(self, shape: tuple, dtype: Any = None) -> Any:
-        """A kernel.
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+        """Create a kernel.
 
         Args:
             shape: `(*sizes, in_channels, filters)`, the spatial sizes first.
-            dtype: Of the kernel; `None` for Keras's `floatx`.
+            dtype: Dtype of the kernel; `None` for Keras's `floatx`.
 
         Returns:
             Tensor of this shape.
 
         Raises:
-            ValueError: If the shape is not that of a convolution's kernel.
+            ValueError: If it is not the shape of a convolution's kernel.
         """
         if len(shape) < 3:
             raise ValueError(
@@ -72,21 +72,22 @@ class Dirac(keras.initializers.Initializer):
         dtype = dtype or keras.config.floatx()
         count = min(channels, filters)
         identity = np.zeros((*sizes, channels, count))
-        # The tap that lies on the pixel itself: Keras pads an even kernel by
-        # one less before than behind.
+        # The tap on the pixel itself: Keras pads even kernels with one pixel
+        # less before than after.
         center = tuple((size - 1) // 2 for size in sizes)
-        identity[(*center, np.arange(count), np.arange(count))] = 1
+        taps: tuple[Any, ...] = (*center, np.arange(count), np.arange(count))
+        identity[taps] = 1
         identity = ops.convert_to_tensor(identity, dtype=dtype)
         if count == filters:
             return identity
         rest = self.base(shape, dtype=dtype)[..., count:]
         return ops.concatenate([identity, rest], axis=-1)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Configuration of the initializer."""
         return {"base": keras.saving.serialize_keras_object(self.base)}
 
     @classmethod
-    def from_config(cls, config: dict) -> "Dirac":
-        """The initializer of a configuration."""
+    def from_config(cls, config: dict[str, Any]) -> "Dirac":
+        """Create an initializer from the result of `get_config`."""
         return cls(keras.saving.deserialize_keras_object(config["base"]))

@@ -8,11 +8,12 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_robust")
 class FakeReLU(keras.layers.Layer):
-    """`max(x, 0)` forwards, the identity backwards.
+    """`max(x, 0)` in the forward pass, the identity in the backward pass.
 
-    A dead unit has no ReLU gradient, so an inversion that must switch it on
-    gets no hint. MadryLab's `robustness` (`fake_relu`) uses this as the last
-    ReLU when it matches representations. See `Robustifier(fake_relu=True)`.
+    A unit that is off has no ReLU gradient, which leaves an inversion that must
+    turn it on without a signal. MadryLab's `robustness` (`fake_relu`) matches
+    representations with this as the last ReLU; see
+    `Robustifier(fake_relu=True)`.
 
     Example:
 
@@ -26,6 +27,6 @@ class FakeReLU(keras.layers.Layer):
         # Exact: x + (0 - x) is 0 and x + 0 is x in floating point.
         return x + ops.stop_gradient(ops.relu(x) - x)
 
-    def compute_output_shape(self, input_shape: tuple) -> Any:
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the input."""
         return input_shape

@@ -8,18 +8,18 @@ import keras
 from keras_robust.messages import did_you_mean
 from keras_robust.messages import shown
 
-# Of `RandomTranslation`.
+# Fill modes of `RandomTranslation`.
 _FILL_MODES = ("constant", "reflect", "wrap", "nearest")
 
 
 def check_fill_mode(fill_mode: Any) -> None:
-    """Check what images are padded with.
+    """Check the fill mode.
 
     Args:
         fill_mode: See `PadAndCrop`.
 
     Raises:
-        ValueError: If it is not one of those that there are.
+        ValueError: If it is unknown.
     """
     if not isinstance(fill_mode, str) or fill_mode not in _FILL_MODES:
         raise ValueError(
@@ -39,14 +39,14 @@ class PadAndCrop(keras.layers.RandomTranslation):
     with its shifts rounded. Keras's `RandomCrop` does not pad. Works in a
     `tf.data` pipeline on every backend.
 
-    Jordan 2024 (arXiv:2404.00498) pads with reflections. PyTorch's leave out
-    the pixel at the edge, Keras's repeat it.
+    Jordan 2024 (arXiv:2404.00498) pads with reflections. Those of PyTorch leave
+    out the pixel at the edge, those of Keras repeat it.
 
     Args:
         padding: Int >= 0, pixels on each side.
         seed: Int or `None`.
-        fill_mode: What is padded with: `"constant"` (zeros), `"reflect"`, or
-            another one of `RandomTranslation`.
+        fill_mode: Values of the padding: `"constant"` (zeros), `"reflect"`, or
+            another fill mode of `RandomTranslation`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Example:
@@ -79,7 +79,7 @@ class PadAndCrop(keras.layers.RandomTranslation):
             seed=seed,
             **kwargs,
         )
-        self.padding = int(padding)
+        self.padding: int = int(padding)
 
     def get_random_transformation(
         self, data: Any, training: bool = True, seed: int | None = None

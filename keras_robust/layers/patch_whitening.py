@@ -1,14 +1,15 @@
-"""A frozen first convolution that makes patches of images white."""
+"""A frozen first convolution that whitens patches of images."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-# As the paper's code: 5,000 images are five million patches of CIFAR-10.
+# As in the paper's code: 5,000 images have five million patches of CIFAR-10.
 MAX_IMAGES = 5_000
 # Images whose patches are in memory at a time, in float64.
 _CHUNK = 500
@@ -19,30 +20,30 @@ class PatchWhitening(keras.layers.Layer):
     """Convolution with the principal axes of patches, scaled to variance one.
 
     With the eigenvectors `v` and eigenvalues `l` of the covariance of the
-    patches, the filters are `v / sqrt(l + epsilon)` from the largest
-    eigenvalue on, and after them the same filters with the opposite sign. So
-    an activation behind it sees both halves. The kernel is frozen, the bias is
-    trained from zero. Page 2018 ("How to train your ResNet 8"); Jordan 2024
-    (arXiv:2404.00498, "Frozen patch-whitening initialization"), whose
-    defaults these are.
+    patches, the filters are `v / sqrt(l + epsilon)`, in order of decreasing
+    eigenvalues, followed by the same filters with the opposite sign. So an
+    activation after the layer sees both signs. The kernel is frozen, the bias
+    is trained and starts at zero. Page 2018 ("How to train your ResNet 8");
+    Jordan 2024 (arXiv:2404.00498, "Frozen patch-whitening initialization"),
+    whose defaults these are.
 
-    `adapt` computes the kernel. Before that it is the one for patches that
-    are white already: each number of the patch, and its negative, unscaled.
-    That is a network without whitening; `is_adapted` tells. The kernel is a
-    weight, saved and copied as any other.
+    `adapt` computes the kernel. Before that it is the identity and its
+    negative, which is right for patches that are white already; `is_adapted`
+    tells the difference. The kernel is a weight, saved and copied like any
+    other.
 
-    The paper's code has second moments about zero, of images whose channels
-    have mean zero. Here they are about the mean of the patches, which is the
-    same for such images and whitens others too.
+    The paper's code takes second moments about zero, of images whose channels
+    have mean zero. Here they are taken about the mean of the patches, which is
+    the same for such images and also whitens others.
 
     Args:
         filters: Int, even, at most `2 * kernel_size**2 * C`; `None` for that
             many, 24 for 2x2 patches of RGB images. With fewer, the axes of
             least variance are left out.
         kernel_size: Int >= 1, height and width of a patch.
-        epsilon: Float > 0, in squared units of the input; keeps noise in
-            directions of hardly any variance from being amplified.
-        bias_regularizer: Of the bias, as Keras takes it.
+        epsilon: Float > 0, in squared units of the input; limits how much
+            directions of little variance are amplified.
+        bias_regularizer: Regularizer of the bias, as Keras takes it.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -87,13 +88,14 @@ class PatchWhitening(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape: Any) -> None:
-        """Makes the kernel for white patches, and a bias of zeros.
+        """Create the kernel for white patches, and a bias of zeros.
 
         Args:
             input_shape: `(N, H, W, C)`.
 
         Raises:
-            ValueError: If there are more `filters` than a patch has axes.
+            ValueError: If there are more `filters` than twice the size of a
+                patch.
         """
         channels = input_shape[-1]
         most = 2 * self.kernel_size**2 * channels
@@ -119,23 +121,23 @@ class PatchWhitening(keras.layers.Layer):
 
     @property
     def is_adapted(self) -> bool:
-        """Whether the kernel is another one than the layer starts with."""
+        """Whether the kernel differs from the one at the start."""
         if not self.built:
             return False
         kernel = ops.convert_to_numpy(self.kernel)
         return not np.array_equal(kernel, _unadapted(kernel.shape))
 
     def adapt(self, images: Any) -> None:
-        """Computes the kernel from up to 5,000 images, the first ones.
+        """Compute the kernel from the first 5,000 images.
 
         Args:
-            images: What the layer will read, `(N, H, W, C)`: an array or
-                tensor; or batches of such, as a `tf.data.Dataset` or anything
-                else that can be iterated. Of tuples the first part counts.
+            images: Inputs of the layer, `(N, H, W, C)`: an array or tensor, or
+                an iterable of batches, such as a `tf.data.Dataset`. Of tuples
+                the first entry is taken.
 
         Raises:
-            ValueError: If there are no images, or of another shape, or they
-                hold no finite numbers.
+            ValueError: If there are no images, or they have a wrong shape or
+                are not finite.
         """
         count, total, products = 0, 0.0, 0.0
         for chunk in image_chunks(images):
@@ -154,8 +156,8 @@ class PatchWhitening(keras.layers.Layer):
             )
         self.kernel.assign(self._whitening(covariance))
 
-    def _patches(self, images):
-        """All patches, `(patches, kernel_size**2 * C)`, in float64."""
+    def _patches(self, images: np.ndarray) -> np.ndarray:
+        """All patches as rows `(patches, kernel_size**2 * C)`, in float64."""
         size = self.kernel_size
         if min(images.shape[1:3]) < size or (
             images.shape[3] != self.kernel.shape[2]
@@ -168,16 +170,17 @@ class PatchWhitening(keras.layers.Layer):
         windows = np.lib.stride_tricks.sliding_window_view(
             images.astype("float64"), (size, size), axis=(1, 2)
         )
-        # As the kernel is laid out: height, width, channels.
+        # In the order of the kernel: height, width, channels.
         windows = np.moveaxis(windows, 3, -1)
         return windows.reshape(-1, size * size * images.shape[3])
 
-    def _whitening(self, covariance):
-        """The kernel for a covariance of patches."""
+    def _whitening(self, covariance: np.ndarray) -> np.ndarray:
+        """The kernel for the covariance of patches."""
         half = self.kernel.shape[-1] // 2
         values, axes = np.linalg.eigh(covariance)
         values, axes = values[::-1][:half], axes[:, ::-1][:, :half]
-        # The sign of an eigenvector is the library's choice.
+        # The sign of an eigenvector is arbitrary: its largest entry is made
+        # positive.
         largest = np.abs(axes).argmax(axis=0)
         axes = axes * np.sign(axes[largest, np.arange(half)])
         axes = axes / np.sqrt(np.maximum(values, 0) + self.epsilon)
@@ -195,7 +198,9 @@ class PatchWhitening(keras.layers.Layer):
         )
         return h + ops.cast(self.bias, h.dtype)
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(
+        self, input_shape: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
         """`(N, H - k + 1, W - k + 1, filters)`."""
         sizes = [
             None if size is None else size - self.kernel_size + 1
@@ -203,10 +208,10 @@ class PatchWhitening(keras.layers.Layer):
         ]
         return (input_shape[0], *sizes, self._outputs(input_shape[-1]))
 
-    def _outputs(self, channels):
+    def _outputs(self, channels: int) -> int:
         return self.filters or 2 * self.kernel_size**2 * channels
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Configuration of the layer."""
         return {
             **super().get_config(),
@@ -226,7 +231,7 @@ def image_chunks(images: Any) -> Iterator[np.ndarray]:
         images: As in `PatchWhitening.adapt`.
 
     Yields:
-        Arrays `(n, H, W, C)`, n at most 500, in the dtype they have.
+        Arrays `(n, H, W, C)`, n at most 500, in the dtype of the images.
 
     Raises:
         ValueError: If they are not images of one shape.
@@ -254,14 +259,14 @@ def image_chunks(images: Any) -> Iterator[np.ndarray]:
             return
 
 
-def _as_numpy(batch):
+def _as_numpy(batch: Any) -> np.ndarray:
     if ops.is_tensor(batch):
         return ops.convert_to_numpy(batch)
     return np.asarray(batch)
 
 
-def _unadapted(shape, dtype="float32"):
-    """Each number of a patch, then its negative: the axes of white patches."""
+def _unadapted(shape: Sequence[int], dtype: Any = "float32") -> np.ndarray:
+    """The kernel for white patches: the identity and its negative."""
     *_, filters = shape
     axes = np.eye(int(np.prod(shape[:-1])), filters // 2)
     return np.concatenate([axes, -axes], axis=1).reshape(shape).astype(dtype)

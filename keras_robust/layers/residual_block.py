@@ -1,16 +1,21 @@
 """The residual block of the CIFAR networks."""
 
+from collections.abc import Callable
 from typing import Any
+from typing import TypeAlias
 
 import keras
 from keras import ops
 
 from keras_robust.layers.fake_relu import FakeReLU
 
-# Torch's BatchNorm2d: running averages keep 0.9, epsilon 1e-5. Keras's own
-# defaults (0.99, 1e-3) average over ten times as many steps.
+# Defaults of PyTorch's BatchNorm2d. With those of Keras (0.99, 1e-3), running
+# averages go over ten times as many steps.
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 EXPANSION = 4
+Shape: TypeAlias = tuple[int | None, ...]
+# `(convolution, norm, x) -> x`.
+Unit: TypeAlias = Callable[[keras.Layer, keras.Layer, Any], Any]
 
 
 def convolution(
@@ -20,7 +25,7 @@ def convolution(
     weight_decay: float = 0.0,
     **kwargs: Any,
 ) -> Any:
-    """A 3x3-style convolution without bias, He-initialized.
+    """A convolution without bias, with the initialization of He et al.
 
     Args:
         filters: Int, output channels.
@@ -45,25 +50,25 @@ def convolution(
 
 
 def l2_decay(weight_decay: float) -> Any:
-    """Weight decay as torch's SGD has it: its gradient is `weight_decay * w`.
+    """Weight decay as in PyTorch's SGD: its gradient is `weight_decay * w`.
 
-    The gradient passes through momentum; Keras's own `weight_decay` argument
-    is decoupled and about ten times weaker at momentum 0.9.
+    The gradient passes through momentum. The `weight_decay` of Keras optimizers
+    does not, and is about ten times weaker at momentum 0.9.
 
     Args:
         weight_decay: Float >= 0.
 
     Returns:
-        A `keras.regularizers.L2`, or `None` for zero.
+        A `keras.regularizers.L2`; `None` for zero.
     """
     return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
 
 def batch_norm(weight_decay: float = 0.0, **kwargs: Any) -> Any:
-    """BatchNorm with the constants of the papers' framework.
+    """BatchNorm with the constants of PyTorch.
 
     Args:
-        weight_decay: Float >= 0; decays scale and shift too, as torch does.
+        weight_decay: Float >= 0, on scale and shift too, as in PyTorch.
         **kwargs: Arguments of `keras.layers.BatchNormalization`.
 
     Returns:
@@ -91,19 +96,19 @@ class ResidualBlock(keras.layers.Layer):
         shortcut: Where the shape changes: `"pad"` takes every `strides`-th
             pixel and pads the channels with zeros (option A, no parameters);
             `"projection"` is a 1x1 convolution with BatchNorm (option B).
-        activation: Last activation, `"relu"` or `"fake_relu"`.
+        activation: The last activation, `"relu"` or `"fake_relu"`.
         weight_decay: Float >= 0, on every weight, as L2 in the loss.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `shortcut` or `activation` is another one.
+        ValueError: If `shortcut` or `activation` is unknown.
     """
 
     def __init__(
         self,
         filters: int,
         strides: int = 1,
-        bottleneck: int | bool = False,
+        bottleneck: bool = False,
         shortcut: str = "pad",
         activation: str = "relu",
         weight_decay: float = 0.0,
@@ -120,22 +125,22 @@ class ResidualBlock(keras.layers.Layer):
         self.weight_decay = weight_decay
 
     def build(self, input_shape: Any) -> None:
-        """Makes the convolutions of the path and, where needed, a projection.
+        """Create the convolutions and, where needed, a projection.
 
         Args:
             input_shape: `(N, H, W, C)`.
         """
-        kernels = ((1, 1), (3, self.strides), (1, 1))
-        if not self.bottleneck:
-            kernels = ((3, self.strides), (3, 1))
+        kernels = [(3, self.strides), (3, 1)]
+        if self.bottleneck:
+            kernels = [(1, 1), (3, self.strides), (1, 1)]
         self.channels = self.filters * (EXPANSION if self.bottleneck else 1)
-        self.branch = []
+        self.branch: list[keras.Layer] = []
         shape = tuple(input_shape)
         for i, (size, strides) in enumerate(kernels):
             last = i == len(kernels) - 1
             filters = self.channels if last else self.filters
             shape = self._add(self.branch, shape, filters, size, strides)
-        self.projection = []
+        self.projection: list[keras.Layer] = []
         changes = self.strides != 1 or input_shape[-1] != self.channels
         self.changes = changes
         if changes and self.shortcut == "projection":
@@ -147,7 +152,14 @@ class ResidualBlock(keras.layers.Layer):
         )
         self.built = True
 
-    def _add(self, where, shape, filters, size, strides):
+    def _add(
+        self,
+        where: list[keras.Layer],
+        shape: Shape,
+        filters: int,
+        size: int,
+        strides: int,
+    ) -> Shape:
         dtype = self.dtype_policy
         layer = convolution(
             filters, size, strides, self.weight_decay, dtype=dtype
@@ -165,12 +177,12 @@ class ResidualBlock(keras.layers.Layer):
             x, lambda layer, norm, h: norm(layer(h), training=training)
         )
 
-    def run(self, x: Any, unit: Any) -> Any:
-        """The block, made of `unit(convolution, norm, x)`.
+    def run(self, x: Any, unit: Unit) -> Any:
+        """Run the block, with `unit(convolution, norm, x)` for convolutions.
 
         Args:
             x: Tensor `(N, H, W, C)`.
-            unit: What to do for a convolution and the BatchNorm behind it.
+            unit: Called for each convolution and the BatchNorm after it.
 
         Returns:
             Tensor.
@@ -179,25 +191,26 @@ class ResidualBlock(keras.layers.Layer):
         *first, last = _pairs(self.branch)
         for layer, norm in first:
             h = ops.relu(unit(layer, norm, h))
-        return self.last_relu(unit(*last, h) + self._skip(x, unit))
+        layer, norm = last
+        return self.last_relu(unit(layer, norm, h) + self._skip(x, unit))
 
     @property
-    def pairs(self) -> list:
-        """Each convolution with the BatchNorm behind it."""
+    def pairs(self) -> list[tuple[keras.Layer, keras.Layer]]:
+        """Each convolution with the BatchNorm after it."""
         return [*_pairs(self.branch), *_pairs(self.projection)]
 
-    def _skip(self, x, unit):
+    def _skip(self, x: Any, unit: Unit) -> Any:
         if not self.changes:
             return x
-        if self.projection:
-            return unit(*self.projection, x)
+        for layer, norm in _pairs(self.projection):
+            return unit(layer, norm, x)
         x = x[:, :: self.strides, :: self.strides]
         more = self.channels - x.shape[-1]
         return ops.pad(
             x, [[0, 0], [0, 0], [0, 0], [more // 2, more - more // 2]]
         )
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """`(N, ceil(H / strides), ceil(W / strides), outputs)`."""
         outputs = self.filters * (EXPANSION if self.bottleneck else 1)
         sizes = [
@@ -219,11 +232,11 @@ class ResidualBlock(keras.layers.Layer):
         }
 
 
-def _pairs(where):
+def _pairs(where: list[keras.Layer]) -> list[tuple[keras.Layer, keras.Layer]]:
     return list(zip(where[::2], where[1::2], strict=True))
 
 
-def _check_choice(name, value, choices):
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(
             f"Argument `{name}` must be one of {choices}. "

@@ -1,4 +1,4 @@
-"""Networks of the papers, and a small one; all of them give logits."""
+"""Networks of the papers, and a small one. All of them return logits."""
 
 from keras_robust.classifier.views import (
     representation_view as representation_view,

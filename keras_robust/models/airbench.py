@@ -15,14 +15,14 @@ from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
 from keras_robust.models.parts import image_input
 
-# Keras's momentum is the share of the running averages that is kept; that of
-# PyTorch is the rest, 0.4. The paper's code has epsilon 1e-12, where rounding
-# errors of a channel that is constant over a batch grow a million times, and
-# a folded kernel with them. 1e-5 is that of the other networks, and as good
-# as nothing beside the variances of convolutions that start as identities.
+# Keras's momentum is the share of the running averages that is kept, PyTorch's
+# is the rest, 0.4. The paper's code has epsilon 1e-12: for a channel that is
+# constant over a batch it multiplies rounding errors, and a folded kernel, by a
+# million. 1e-5 is the value of the other networks, and negligible beside the
+# variances of convolutions that start as identities.
 _BATCH_NORM = {"momentum": 0.6, "epsilon": 1e-5, "scale": False}
 _KERNEL_SIZE = 2
-# Three groups halve the image once each, and one pixel must be left.
+# The smallest image of which three poolings leave a pixel.
 _SMALLEST = 9
 
 
@@ -41,7 +41,7 @@ def airbench(
 
     Jordan 2024 (arXiv:2404.00498): a frozen 2x2 convolution that whitens
     patches, then three groups of convolution, max pooling, BatchNorm, GELU,
-    convolution, BatchNorm, GELU; max pooling over what is left (layer
+    convolution, BatchNorm, GELU; max pooling over the rest (layer
     `"representation"`), logits without bias. BatchNorm has no scale, and
     convolutions start as partial identities (`layers.Dirac`).
 
@@ -50,7 +50,7 @@ def airbench(
     parameters.
 
     The whitening needs images: call `adapt_whitening(model, x_train)` before
-    `fit`. The paper trains the bias behind it for three epochs only, and
+    `fit`. The paper trains the bias of the whitening for three epochs only, and
     biases of BatchNorm at 64 times the learning rate.
 
     Args:
@@ -58,10 +58,10 @@ def airbench(
         num_classes: Int.
         input_shape: `(H, W, C)`, at least 9x9.
         whitening: Whether the first convolution is `layers.PatchWhitening`;
-            otherwise it is trained, of the same shape.
+            otherwise it is a trained one of the same shape.
         scale: Float > 0, factor of the logits.
         weight_decay: Float >= 0, as L2 in the loss (torch's convention). The
-            paper's code has 0.0153 / 11.5 for this.
+            paper's code has 0.0153 / 11.5.
         mean: Channel means in units of the input, `None` for no
             normalization.
         std: Channel standard deviations.
@@ -72,7 +72,7 @@ def airbench(
         `"representation"`.
 
     Raises:
-        ValueError: If the images are too small, or `widths` are not three.
+        ValueError: If images are too small, or there are not three `widths`.
 
     Example:
 
@@ -103,21 +103,21 @@ def airbench(
 
 
 def adapt_whitening(model: keras.Model, images: Any) -> None:
-    """Computes the whitening of a model from images as its input takes them.
+    """Compute the whitening of a model from input images.
 
-    `PatchWhitening.adapt` wants what the layer itself reads; this runs the
-    images through what stands before it, such as the normalization. A model
-    without such layers stays as it is.
+    `PatchWhitening.adapt` takes inputs of the layer; this runs images through
+    the layers before it, such as the normalization. A model without
+    `PatchWhitening` does not change.
 
     Args:
         model: A functional or sequential Keras model with one input.
-        images: `(N, H, W, C)`, or batches of such, of which the first 5,000
-            count; see `PatchWhitening.adapt`.
+        images: `(N, H, W, C)`, or an iterable of batches; the first 5,000 are
+            used. See `PatchWhitening.adapt`.
     """
     whitening = [
         layer for layer in model.layers if isinstance(layer, PatchWhitening)
     ]
-    # Batches may come once only.
+    # An iterator of batches can be read only once.
     chunks = list(image_chunks(images)) if whitening else []
     for layer in whitening:
         before = keras.Model(model.inputs, layer.input)
@@ -129,7 +129,7 @@ def _outputs(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return ops.convert_to_numpy(model(x, training=False))
 
 
-def _first(whitening, channels, weight_decay):
+def _first(whitening: bool, channels: int, weight_decay: float) -> keras.Layer:
     """The first convolution; its shape is the same in both cases."""
     if whitening:
         return PatchWhitening(
@@ -147,7 +147,9 @@ def _first(whitening, channels, weight_decay):
     )
 
 
-def _group(h, width, weight_decay):
+def _group(
+    h: keras.KerasTensor, width: int, weight_decay: float
+) -> keras.KerasTensor:
     """Convolution, max pooling, BatchNorm, GELU, and again without pooling."""
     for pools in (True, False):
         h = keras.layers.Conv2D(
@@ -167,11 +169,13 @@ def _group(h, width, weight_decay):
     return h
 
 
-def _head(h, num_classes, scale, weight_decay):
+def _head(
+    h: keras.KerasTensor, num_classes: int, scale: float, weight_decay: float
+) -> keras.KerasTensor:
     """`scale` times a dense layer without bias, in float32."""
-    # The factor stands before the dense layer, which is the same function with
-    # the same gradients: so the model ends in its logits, and the
-    # representation is what they are computed from, as in other networks.
+    # The factor comes before the dense layer, which is the same function with
+    # the same gradients. So the last layer gives the logits and reads the
+    # representation, as in the other networks.
     h = keras.layers.Rescaling(scale, dtype="float32")(h)
     h = keras.layers.Flatten(dtype="float32", name="representation")(h)
     return keras.layers.Dense(

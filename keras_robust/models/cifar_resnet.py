@@ -16,7 +16,7 @@ def cifar_resnet(
     depth: int = 20,
     width: int = 16,
     num_classes: int = 10,
-    input_shape: tuple = (32, 32, 3),
+    input_shape: tuple[int, int, int] = (32, 32, 3),
     weight_decay: float = 5e-4,
     mean: Any = CIFAR_MEAN,
     std: Any = CIFAR_STD,

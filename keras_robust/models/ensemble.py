@@ -1,4 +1,4 @@
-"""Several classifiers as one."""
+"""An average of several classifiers."""
 
 from typing import Any
 
@@ -8,22 +8,20 @@ import keras
 def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
     """A classifier whose logits are the mean of its members'.
 
-    One target for attacks that are to fool all members at once. The members'
-    own logits, `(N, members, C)`, are the outputs of its layer `"members"`,
-    for a callable loss that treats them apart:
-    `PGDAttack(loss=..., layer="members")`.
+    An attack on it fools all members at once. The logits of the members,
+    `(N, members, C)`, are the outputs of its layer `"members"`, for a loss that
+    reads them separately: `PGDAttack(loss=..., layer="members")`.
 
     Args:
         models: Built Keras classifiers with the same input shape and number
-            of classes, which give logits.
+            of classes, which return logits.
         name: Name of the model.
 
     Returns:
-        A functional `keras.Model` of Keras's own layers, which shares the
-        members' weights.
+        A functional `keras.Model` that shares the members' weights.
 
     Raises:
-        ValueError: If there is no model, or they do not fit together.
+        ValueError: If there is no model, or their shapes differ.
 
     Example:
 
@@ -48,7 +46,7 @@ def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
                 f"Received: model {model.name!r} ending in {last.__name__}"
             )
     if len({m.name for m in models}) < len(models):
-        # Two of one kind have one name, which Keras allows once in a model.
+        # Keras allows each name only once in a model.
         models = [
             keras.Model(m.inputs, m.outputs[0], name=f"member_{i}")
             for i, m in enumerate(models)

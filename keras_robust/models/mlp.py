@@ -1,5 +1,6 @@
 """A fully connected network."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,17 +11,17 @@ from keras_robust.models.parts import logits
 
 
 def mlp(
-    input_shape: tuple = (16, 16, 1),
+    input_shape: tuple[int, int, int] = (16, 16, 1),
     num_classes: int = 10,
-    widths: tuple = (256, 128),
+    widths: Sequence[int] = (256, 128),
     weight_decay: float = 5e-4,
     mean: Any = None,
     std: Any = None,
     name: str = "mlp",
 ) -> keras.Model:
-    """Dense layers with ReLU, for images whose pixels have no neighbourhood.
+    """Dense layers with ReLU, for images without spatial structure.
 
-    Made of Keras's own layers only, so that a saved model loads anywhere.
+    Uses layers of Keras only, so that a saved model loads without this package.
 
     Args:
         input_shape: `(H, W, C)`.

@@ -1,4 +1,4 @@
-"""What the networks share, and views of finished ones."""
+"""What the networks share, and a copy with a fake ReLU."""
 
 from typing import Any
 
@@ -19,7 +19,9 @@ CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2470, 0.2435, 0.2616)
 
 
-def image_input(input_shape: tuple, mean: Any, std: Any) -> tuple:
+def image_input(
+    input_shape: tuple[int, ...], mean: Any, std: Any
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Input and pixel normalization inside the model.
 
     Args:
@@ -40,8 +42,8 @@ def image_input(input_shape: tuple, mean: Any, std: Any) -> tuple:
 
 
 def convolve(
-    h: Any, filters: int, weight_decay: float, strides: int = 1
-) -> Any:
+    h: keras.KerasTensor, filters: int, weight_decay: float, strides: int = 1
+) -> keras.KerasTensor:
     """3x3 convolution, BatchNorm, ReLU.
 
     Args:
@@ -58,7 +60,9 @@ def convolve(
     return keras.layers.ReLU()(h)
 
 
-def head(h: Any, num_classes: int, weight_decay: float) -> Any:
+def head(
+    h: keras.KerasTensor, num_classes: int, weight_decay: float
+) -> keras.KerasTensor:
     """Global average pooling (`"representation"`), then the logits.
 
     Args:
@@ -73,7 +77,9 @@ def head(h: Any, num_classes: int, weight_decay: float) -> Any:
     return logits(h, num_classes, weight_decay)
 
 
-def logits(h: Any, num_classes: int, weight_decay: float) -> Any:
+def logits(
+    h: keras.KerasTensor, num_classes: int, weight_decay: float
+) -> keras.KerasTensor:
     """The last layer, in float32 under any dtype policy.
 
     Args:
@@ -96,8 +102,8 @@ def logits(h: Any, num_classes: int, weight_decay: float) -> Any:
 def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
     """A copy of the model whose last ReLU has the identity's gradient.
 
-    The last one is the nearest to the output: gates have ReLUs of their own,
-    which may come later in `model.layers`.
+    The last one is the nearest to the output, which need not be the last in
+    `model.layers`.
 
     Args:
         model: A built Keras model with a `ReLU` or `ResidualBlock` layer.
@@ -107,11 +113,11 @@ def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
         A Keras model with the same outputs and its own copy of the weights.
 
     Raises:
-        ValueError: If it has no such layer.
+        ValueError: If the model has no such layer.
     """
     last = _last_relu(model, output)
 
-    def clone(layer):
+    def clone(layer: keras.Layer) -> keras.Layer:
         if layer is not last:
             return layer.__class__.from_config(layer.get_config())
         if isinstance(layer, keras.layers.ReLU):
@@ -124,7 +130,7 @@ def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
     return copy
 
 
-def _last_relu(model, output):
+def _last_relu(model: keras.Model, output: str | int | None) -> keras.Layer:
     kinds = (keras.layers.ReLU, ResidualBlock)
     waiting = [output_of(model, output)] if shows_graph(model) else []
     seen = set()

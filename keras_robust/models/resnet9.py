@@ -14,7 +14,7 @@ from keras_robust.models.parts import image_input
 def resnet9(
     width: int = 64,
     num_classes: int = 10,
-    input_shape: tuple = (32, 32, 3),
+    input_shape: tuple[int, int, int] = (32, 32, 3),
     weight_decay: float = 5e-4,
     mean: Any = CIFAR_MEAN,
     std: Any = CIFAR_STD,

@@ -1,5 +1,6 @@
 """A plain convolutional network that trains in seconds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,9 +11,9 @@ from keras_robust.models.parts import image_input
 
 
 def small_cnn(
-    input_shape: tuple = (8, 8, 1),
+    input_shape: tuple[int, int, int] = (8, 8, 1),
     num_classes: int = 10,
-    filters: int | tuple = (32, 64, 128),
+    filters: Sequence[int] = (32, 64, 128),
     weight_decay: float = 5e-4,
     mean: Any = None,
     std: Any = None,
@@ -20,7 +21,7 @@ def small_cnn(
 ) -> keras.Model:
     """3x3 convolutions with BatchNorm, halving the image after the first.
 
-    Made of Keras's own layers only, so that a saved model loads anywhere.
+    Uses layers of Keras only, so that a saved model loads without this package.
 
     Args:
         input_shape: `(H, W, C)`.

@@ -1,4 +1,4 @@
-"""Section 4 of Ilyas et al. 2019 as functions: Gaussians, attacked."""
+"""Section 4 of Ilyas et al. 2019: adversarial robustness of Gaussians."""
 
 from keras_robust.theory.alignment import minimal_cosine as minimal_cosine
 from keras_robust.theory.alignment import worst_direction as worst_direction

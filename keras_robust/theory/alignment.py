@@ -13,8 +13,8 @@ def minimal_cosine(covariance: Any) -> float:
     Ilyas et al. 2019, Theorem 3 and Lemma 8: the gradient of the likelihood
     classifier is `covariance^-1 mean`, and over all means its cosine with the
     mean is at least `2 sqrt(k) / (1 + k)`, where k is the condition number.
-    Robust learning makes k smaller, unless it is 1: its gradients point
-    better.
+    Robust learning makes k smaller, unless it is 1, so its gradients are better
+    aligned.
 
     Args:
         covariance: Positive float array `(d,)`, a diagonal, or a matrix.

@@ -1,4 +1,4 @@
-"""The game that Theorem 2 relaxes: each example has a ball of its own."""
+"""The game that Theorem 2 relaxes: each example has its own ball."""
 
 from typing import Any
 
@@ -12,19 +12,20 @@ _BISECTIONS = 60
 
 def exact_robust_fit(
     covariance: Any,
-    epsilon: Any,
+    epsilon: float,
     examples: int = 20_000,
     steps: int = 100,
     damping: float = 0.5,
     seed: int | None = 0,
 ) -> np.ndarray:
-    """The robust covariance against perturbations of norm epsilon each.
+    """The robust covariance if every perturbation has norm epsilon.
 
     Ilyas et al. 2019, equation (15), by Monte Carlo: for every deviation v the
-    adversary adds the d of norm epsilon that maximizes the loss, `d = (lam(v)
-    S - I)^-1 v` with a multiplier of its own; the learner's S is the mean of
-    `(v + d)^2`. A damped fixed point: undamped it oscillates. The relaxed
-    game (`robust_fit`) comes closer with the dimension.
+    adversary adds the d of norm epsilon that maximizes the loss,
+    `d = (lam(v) S - I)^-1 v` with its own multiplier; the learner's S is the
+    mean of `(v + d)^2`. The fixed-point iteration is damped, since it
+    oscillates otherwise. In high dimensions the relaxed game (`robust_fit`) has
+    nearly the same solution.
 
     Args:
         covariance: Positive float array `(d,)`, the true diagonal.
@@ -40,10 +41,10 @@ def exact_robust_fit(
     s = check_diagonal(covariance)
     random = np.random.default_rng(seed)
     v = random.standard_normal((examples, len(s)))
-    # Each column has exactly its variance, which leaves less noise.
+    # Each column is scaled to its exact variance, which reduces noise.
     v *= np.sqrt(s / (v**2).mean(0))
     learned = robust_fit(s, epsilon).covariance
-    # Coordinates of one true variance share what is learned, by symmetry.
+    # By symmetry, coordinates of equal true variance learn the same.
     groups = [np.flatnonzero(s == value) for value in np.unique(s)]
     for _ in range(steps):
         new = ((v + worst_steps(v, learned, epsilon)) ** 2).mean(0)
@@ -53,8 +54,10 @@ def exact_robust_fit(
     return learned
 
 
-def worst_steps(v: Any, learned: Any, epsilon: Any) -> np.ndarray:
-    """The step of norm epsilon that raises the loss of each example most.
+def worst_steps(
+    v: np.ndarray, learned: np.ndarray, epsilon: float
+) -> np.ndarray:
+    """The step of norm epsilon that increases each example's loss the most.
 
     It solves `max_{||d|| <= epsilon} (v + d)' S^-1 (v + d)`, a trust region
     problem: `||(lam S - I)^-1 v||` falls in lam, which bisection finds.
@@ -79,5 +82,7 @@ def worst_steps(v: Any, learned: Any, epsilon: Any) -> np.ndarray:
     return _step(v, learned, high)
 
 
-def _step(v, learned, multiplier):
+def _step(
+    v: np.ndarray, learned: np.ndarray, multiplier: np.ndarray
+) -> np.ndarray:
     return v / (multiplier[:, None] * learned - 1)

@@ -1,4 +1,4 @@
-"""The Gaussian model as a Keras layer, to train by gradients."""
+"""The Gaussian model as a Keras layer, for training by gradients."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class GaussianLogits(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Makes mean and logarithms of variances."""
+        """Create the mean and the logarithms of variances."""
         dimension = input_shape[-1]
         self.mean = self.add_weight(
             shape=(dimension,), initializer="zeros", name="mean"
@@ -53,13 +53,15 @@ class GaussianLogits(keras.layers.Layer):
         ]
         return ops.stack(logits, axis=-1)
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """`(N, 2)`."""
         return (*input_shape[:-1], 2)
 
     @property
-    def covariance(self) -> Any:
-        """The variances that were learned, `(d,)`."""
+    def covariance(self) -> np.ndarray:
+        """The learned variances, `(d,)`."""
         return np.exp(ops.convert_to_numpy(self.log_variance))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Two Gaussians of opposite means, and linear rules that tell them apart."""
+"""Two Gaussians of opposite means, and linear classifiers of them."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from keras_robust.messages import shown
 
-# The norm in which a linear rule's weights count against an attack.
+# Order of the dual norm, in which an attack reduces a linear margin.
 _DUALS = {"l1": np.inf, "l2": 2, "linf": 1}
 
 
 class GaussianModel:
-    """Labels y of -1 and 1, alike often, and x from N(y mean, covariance).
+    """Labels y of -1 and 1, equally likely, and x from N(y mean, covariance).
 
     Ilyas et al. 2019, section 4, equation (10). Its likelihood classifier is
     linear: the sign of `x' covariance^-1 mean`.
@@ -22,7 +22,8 @@ class GaussianModel:
             definite matrix `(d, d)`.
 
     Raises:
-        ValueError: If the covariance is not positive or does not fit.
+        ValueError: If the covariance is not positive definite or has a wrong
+            shape.
 
     Example:
 
@@ -53,8 +54,10 @@ class GaussianModel:
             )
         self.covariance = covariance
 
-    def sample(self, examples: int, seed: int | None = None) -> tuple:
-        """Draws examples.
+    def sample(
+        self, examples: int, seed: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draw examples.
 
         Args:
             examples: Int.
@@ -70,8 +73,8 @@ class GaussianModel:
         return y[:, None] * self.mean + noise @ root.T, y
 
     @classmethod
-    def fit(cls, x: Any, y: Any) -> Any:
-        """The model of maximum likelihood, equation (11).
+    def fit(cls, x: Any, y: Any) -> "GaussianModel":
+        """Fit a model by maximum likelihood, equation (11).
 
         Args:
             x: Float array `(N, d)`.
@@ -86,12 +89,12 @@ class GaussianModel:
         return cls(mean, centered.T @ centered / len(aligned))
 
     @property
-    def weights(self) -> Any:
-        """Those of the likelihood classifier, `covariance^-1 mean`."""
+    def weights(self) -> np.ndarray:
+        """Weights of the likelihood classifier, `covariance^-1 mean`."""
         return np.linalg.solve(self.covariance, self.mean)
 
-    def negative_log_likelihood(self, x: Any, y: Any) -> Any:
-        """Of each example under its label, `(N,)`.
+    def negative_log_likelihood(self, x: Any, y: Any) -> np.ndarray:
+        """Negative log likelihood of each example under its label, `(N,)`.
 
         Args:
             x: Float array `(N, d)`.
@@ -103,12 +106,12 @@ class GaussianModel:
         return (squares + log_volume) / 2
 
     def accuracy(
-        self, epsilon: Any = 0.0, norm: Any = "l2", weights: Any = None
+        self, epsilon: float = 0.0, norm: str = "l2", weights: Any = None
     ) -> float:
-        """Accuracy of a linear rule on this model's data, attacked.
+        """Robust accuracy of a linear classifier on data of this model.
 
         `Phi((w' mean - epsilon ||w||_q) / sqrt(w' covariance w))`, where q is
-        dual to the norm: the best attack moves along what is dual to w.
+        the order of the dual norm.
 
         Args:
             epsilon: Float >= 0, radius of the attack.
@@ -120,7 +123,7 @@ class GaussianModel:
             Float in [0, 1].
 
         Raises:
-            ValueError: If the norm is unknown or the radius negative.
+            ValueError: If the norm is unknown or the radius is negative.
         """
         from scipy.stats import norm as normal
 

@@ -13,11 +13,11 @@ class RobustFit:
     """The solution of the game of Theorem 2.
 
     Attributes:
-        covariance: Float array `(d,)`: the diagonal that is learned. The mean
-            that is learned is the true one.
-        perturbation: Float array `(d,)`: the diagonal M of the adversary, who
+        covariance: Float array `(d,)`, the learned diagonal. The learned mean
+            is the true one.
+        perturbation: Float array `(d,)`, the diagonal M of the adversary, who
             adds M v to a deviation v from the mean.
-        multiplier: Float, the Lagrange multiplier of its budget.
+        multiplier: Float, the Lagrange multiplier of the adversary's budget.
     """
 
     covariance: np.ndarray
@@ -25,8 +25,8 @@ class RobustFit:
     multiplier: float
 
 
-def robust_fit(covariance: Any, epsilon: Any) -> Any:
-    """The robust covariance, for any budget, by one bisection.
+def robust_fit(covariance: Any, epsilon: float) -> RobustFit:
+    """The robust covariance for any budget, by root finding.
 
     Ilyas et al. 2019, Theorem 2 and equation (20): an adversary chooses a
     diagonal M with `E ||M v||^2 = epsilon^2` for v from N(0, covariance), the
@@ -36,9 +36,9 @@ def robust_fit(covariance: Any, epsilon: Any) -> Any:
         learned = s / 2 + 1 / lam + sqrt(s / lam + s^2 / 4),
         M = 1 / (lam learned - 1),
 
-    with s the true diagonal, and the budget that M spends falls in lam from
-    infinity to 0: no bound on epsilon is needed. (The paper writes epsilon for
-    the square in its equation (27) and in its bounds.)
+    with s the true diagonal. The budget of M decreases in lam from infinity to
+    0, so every epsilon has a solution. (In equation (27) and in its bounds the
+    paper writes epsilon for its square.)
 
     Args:
         covariance: Positive float array `(d,)`, the true diagonal.
@@ -58,9 +58,9 @@ def robust_fit(covariance: Any, epsilon: Any) -> Any:
             f"Argument `epsilon` must be > 0. Received: epsilon={epsilon}"
         )
 
-    def excess(log_multiplier):
+    def excess(log_multiplier: float) -> float:
         m = _perturbation(s, np.exp(log_multiplier))
-        return np.log((s * m**2).sum()) - 2 * np.log(epsilon)
+        return float(np.log((s * m**2).sum()) - 2 * np.log(epsilon))
 
     low, high = -1.0, 1.0
     while excess(low) < 0:
@@ -72,10 +72,10 @@ def robust_fit(covariance: Any, epsilon: Any) -> Any:
     return RobustFit(s * (1 + m) ** 2, m, multiplier)
 
 
-def multiplier_bounds(covariance: Any, epsilon: Any) -> tuple:
+def multiplier_bounds(covariance: Any, epsilon: float) -> tuple[float, float]:
     """Bounds of the multiplier of `robust_fit`.
 
-    Ilyas et al. 2019, Theorem 2, with explicit constants from its proof.
+    Ilyas et al. 2019, Theorem 2, with the constants of its proof.
 
     Args:
         covariance: Positive float array `(d,)`, the true diagonal.
@@ -93,11 +93,11 @@ def multiplier_bounds(covariance: Any, epsilon: Any) -> tuple:
     return float(low), float(high)
 
 
-def check_diagonal(covariance: Any) -> Any:
+def check_diagonal(covariance: Any) -> np.ndarray:
     """The diagonal of a covariance as float64.
 
     Raises:
-        ValueError: If it is no positive vector.
+        ValueError: If it is not a positive vector.
     """
     s = np.asarray(covariance, "float64")
     if s.ndim != 1 or not (s > 0).all():
@@ -109,6 +109,6 @@ def check_diagonal(covariance: Any) -> Any:
     return s
 
 
-def _perturbation(s, multiplier):
+def _perturbation(s: np.ndarray, multiplier: float) -> np.ndarray:
     a = multiplier * s
     return 1 / (a / 2 + np.sqrt(a + a**2 / 4))

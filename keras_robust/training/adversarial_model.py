@@ -12,26 +12,28 @@ from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.classifier import check_built
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.messages import shown
 from keras_robust.training import arguments as checks
 from keras_robust.training.array_checks import check_arrays
-from keras_robust.training.augmentation import front_of
+from keras_robust.training.augmentation import Drawn
+from keras_robust.training.augmentation import drawn_from
+from keras_robust.training.augmentation import front_to_draw
+from keras_robust.training.batch_attack import Batch
 from keras_robust.training.batch_attack import BatchAttack
-from keras_robust.training.fitting import Follower
+from keras_robust.training.fitting import EpochCallback
 from keras_robust.training.fitting import arguments_by_name
-from keras_robust.training.fitting import with_callback
+from keras_robust.training.fitting import prepend_callback
 from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.inner_model import check_own_methods
 from keras_robust.training.robust_metrics import RobustMetrics
 from keras_robust.training.schedules import EpsilonClock
 from keras_robust.training.source_checks import FINDINGS
 from keras_robust.training.source_checks import BatchChecks
-from keras_robust.training.source_checks import SourceWatch
+from keras_robust.training.source_checks import BatchInspector
+from keras_robust.training.source_checks import StepContext
 from keras_robust.training.tasks import OTHER
 
-# Keys of inputs that a step has drawn and attacked behind the layers in front.
-_DRAWN = "keras_robust_drawn"
-_HELD = "keras_robust_held"
+# Arguments that are Keras objects.
+_OBJECTS = ("model", "attack", "validation_attack", "epsilon_schedule")
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -40,20 +42,20 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     Madry et al. 2018 (arXiv:1706.06083), section 2.1: each training step
     minimizes the compiled loss on the attack's output for the current
-    weights. The attack sees the model in inference mode; the one
-    `training=True` pass of a step is the one on the attacked batch.
-    `compile`, callbacks, weights for samples and classes, and data of any
-    kind are plain Keras. `predict` and calls give the inner model's output.
+    weights. The attack runs the model in inference mode; only the pass on the
+    attacked batch has `training=True`. `compile`, callbacks, weights for
+    samples and classes, and data of any kind work as in Keras. `predict` and
+    calls return the inner model's output.
 
-    **The wrapped model is trained in place**: it has no copy of its own. To
-    compare with the model as it was, wrap `keras.models.clone_model(model)`
-    with the same weights.
+    **The wrapped model is trained in place**, not a copy. To compare with the
+    model before training, wrap `keras.models.clone_model(model)` with the same
+    weights.
 
-    The attack raises the log-odds of wrong classes where labels are numbers of
-    classes or one-hot. For all other labels (several labels at once, numbers,
+    If labels are class numbers or one-hot, the attack increases the log-odds
+    of wrong classes. For all other labels (several labels at once, numbers,
     -1 and 1, soft labels, an image of labels), and with `loss="compiled"`, it
-    raises the model's own compiled loss; of a model with several outputs the
-    weighted sum of all, or with `output` that of one.
+    increases the model's compiled loss: the weighted sum over all outputs, or
+    with `output` that of one.
 
     `fit` logs `loss` and the metrics on what it trained on. Evaluation logs
     them on clean data, and on inputs under `validation_attack` `robust_loss`,
@@ -61,29 +63,30 @@ class AdversarialModel(backend.Trainer, keras.Model):
     `robust_accuracy`. Metrics are weighted as their clean ones.
 
     Args:
-        model: A built `keras.Model`, kept as `.model`; save that one to
-            publish an ordinary Keras model. One with a `compute_loss` of its
-            own is trained and attacked by that.
+        model: A built `keras.Model`, available as `.model`; save that one to
+            publish an ordinary Keras model. If it overrides `compute_loss`,
+            that is the loss of training and attacks.
         attack: A `PGDAttack` or `FGSMAttack`; its `seed` seeds the random
             starts, which differ from step to step.
         validation_attack: Attack for `evaluate` and `validation_data`;
             `None` for `attack`.
-        augmentation: `"auto"`: random image layers in front of the model
-            (`RandomFlip`, ..., also in a `Pipeline` or nested model, or behind
-            a `Rescaling`; your own if in inference they change nothing) run
-            once in each training step; the drawn image, clipped to
+        augmentation: `"auto"`: random image layers at the front of the model
+            (`RandomFlip`, ..., also in a `Pipeline` or nested model, or after
+            a `Rescaling`; your own ones if they change nothing in inference)
+            run once in each training step. The drawn image, clipped to
             `value_range`, is attacked, and the rest of the model is trained on
-            it. `None`, and for all others: they run in the training pass,
-            after the attack, which they undo; a warning names them.
-        epsilon_schedule: `None`, or the radius in the course of the training:
-            a schedule of `keras.optimizers.schedules` that gives the radius by
-            training step, or one of `keras_robust.training`, such as
-            `LinearWarmup(epochs=5)`. Steps grow and shrink with the radius.
-            The validation attack keeps its own.
-        attacked: Name or position of the input to perturb, of a model with
-            several; `None` for what the attack says.
-        output: Name or position of the output whose loss is raised, of a model
-            with several; `None` for what the attack says.
+            it. With `None`, and for random layers elsewhere, they run in the
+            training pass, after the attack, which they undo; a warning names
+            them.
+        epsilon_schedule: `None`, or a schedule of the radius: one of
+            `keras.optimizers.schedules`, which returns the radius by training
+            step, or one of `keras_robust.training`, such as
+            `LinearWarmup(epochs=5)`. The step size changes with the radius.
+            The validation attack keeps its own radius.
+        attacked: Name or position of the input to perturb, for a model with
+            several; `None` for the attack's `attacked`.
+        output: Name or position of the output whose loss is increased, for a
+            model with several; `None` for the attack's `output`.
         **kwargs: Arguments of `keras.Model`.
 
     Example:
@@ -96,9 +99,12 @@ class AdversarialModel(backend.Trainer, keras.Model):
     ```
 
     Raises:
-        ValueError: If the model is not built or has a `train_step` of its own,
-            or an attack does not fit into a training step.
+        ValueError: If the model is not built or overrides `train_step`, or an
+            attack cannot run in a training step.
     """
+
+    train_function: Any
+    test_function: Any
 
     def __init__(
         self,
@@ -116,11 +122,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         super().__init__(**{"autocast": False, **kwargs})
         check_built(model)
         check_own_methods(model)
-        if augmentation not in ("auto", None):
-            raise ValueError(
-                "Argument `augmentation` must be 'auto' or None. "
-                f"Received: augmentation={shown(augmentation)}"
-            )
+        checks.check_augmentation(augmentation)
         self.model = model
         self.attack = attack
         self.validation_attack = validation_attack
@@ -129,14 +131,12 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self.attacked = attacked
         self._output = output
         self._own_loss = OwnLoss.of(model)
-        self._loss_parts = None
-        self._train_attack = self._prepared(attack, "attack")
-        self._test_attack = self._prepared(
+        self._loss_parts: CompiledLoss | None = None
+        self._train_attack = self._batch_attack(attack, "attack")
+        self._test_attack = self._batch_attack(
             validation_attack or attack, "validation_attack"
         )
-        self._front = front_of(
-            model, self._train_attack.classifier, augmentation
-        )
+        self._front = front_to_draw(self._train_attack.classifier, augmentation)
         checks.check_front(self._front, self._train_attack)
         checks.check_schedule(epsilon_schedule, self._train_attack)
         self._clock = None
@@ -144,41 +144,43 @@ class AdversarialModel(backend.Trainer, keras.Model):
             self._clock = EpsilonClock(self, epsilon_schedule)
         self._seed_generator = keras.random.SeedGenerator(attack.seed)
         self._batch_checks = BatchChecks()
-        self._watch = SourceWatch()
-        self._robust = None
+        self._inspector = BatchInspector()
+        self._robust: RobustMetrics | None = None
         self._evaluating = False
         self.built = True
 
     @property
     def attacked_model(self) -> keras.Model:
-        """The plain model, which attacks on this one act on."""
+        """The inner model, which attacks on this model act on."""
         return self.model
 
     @property
     def output_names(self) -> list[str]:
-        """Names of the outputs of a functional model, as it has them."""
+        """Names of the outputs of the inner model."""
         return self.model.output_names
 
     @property
     def compiled_loss_by_example(self) -> CompiledLoss | None:
-        """The compiled loss, which attacks raise; `None` before `compile`."""
+        """The compiled loss, for attacks; `None` before `compile`."""
         return self._loss_parts
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """Those of Keras, and those of attacked inputs."""
+        """The metrics of Keras, and those on attacked inputs."""
         metrics = super().metrics
-        if getattr(self, "_own_loss", None) is not None:
-            metrics += self._own_loss.metrics({m.name for m in metrics})
-        if getattr(self, "_robust", None) is not None:
-            metrics += self._robust.metrics
+        # Keras reads this property in the constructor already.
+        own_loss = getattr(self, "_own_loss", None)
+        if own_loss is not None:
+            metrics += own_loss.metrics({m.name for m in metrics})
+        robust = getattr(self, "_robust", None)
+        if robust is not None:
+            metrics += robust.metrics
         return metrics
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The inner model's output."""
-        if _is_drawn(inputs):
-            image, held = inputs[_DRAWN], inputs[_HELD]
-            return self._front.finish(image, held, training)
+        if self._front is not None and (drawn := drawn_from(inputs)):
+            return self._front.finish(drawn.image, drawn.held, training)
         return self.model(inputs, training=training)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -197,9 +199,10 @@ class AdversarialModel(backend.Trainer, keras.Model):
         """As `keras.Model.compile`; metrics are copied for attacked inputs."""
         names, is_shown = output_names(self.model), shows_graph(self.model)
         structure = output_structure(self.model) if is_shown else 0.0
-        of = {"names": names, "structure": structure}
-        checks.check_metrics(metrics, "metrics", **of)
-        checks.check_metrics(weighted_metrics, "weighted_metrics", **of)
+        checks.check_metrics(metrics, "metrics", names, structure)
+        checks.check_metrics(
+            weighted_metrics, "weighted_metrics", names, structure
+        )
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -237,9 +240,9 @@ class AdversarialModel(backend.Trainer, keras.Model):
             return super().compute_loss(
                 x, y, y_pred, sample_weight, training=training
             )
-        if _is_drawn(x):
+        if drawn := drawn_from(x):
             inputs = self._train_attack.classifier.inputs
-            x = inputs.pack(x[_DRAWN], x[_HELD])
+            x = inputs.pack(drawn.image, drawn.held)
         return self._own_loss(
             x, y, y_pred, sample_weight, training, losses=self.losses
         )
@@ -247,7 +250,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """As Keras, once the metrics of attacked inputs are built as well."""
+        """As in Keras; also builds the metrics on attacked inputs."""
         if self._robust is not None:
             self._robust.build(y, y_pred, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
@@ -255,10 +258,10 @@ class AdversarialModel(backend.Trainer, keras.Model):
     def perturb(
         self, x: Any, y: Any, attack: GradientAttack | None = None
     ) -> Any:
-        """Attack a batch, as a train or test step does.
+        """Attack a batch as a train or test step does.
 
         Args:
-            x: Tensor of shape `(N, ...)`; of a model with several inputs a
+            x: Tensor of shape `(N, ...)`, or for a model with several inputs a
                 list or dictionary of tensors.
             y: Labels as `fit` takes them.
             attack: `None` for the training attack.
@@ -268,19 +271,19 @@ class AdversarialModel(backend.Trainer, keras.Model):
         """
         batch_attack = self._train_attack
         if attack is not None:
-            batch_attack = self._prepared(attack, "attack")
+            batch_attack = self._batch_attack(attack, "attack")
         batch = batch_attack.batch(x, y)
-        moved = batch_attack.run(batch, self._seed_generator)
-        return batch_attack.classifier.join(x, moved)
+        perturbed = batch_attack.run(batch, self._seed_generator)
+        return batch_attack.classifier.join(x, perturbed)
 
     def attacked_batch(self, data: Any) -> tuple[Any, Any]:
-        """What a training step trains on, and what it found out.
+        """The batch that a training step trains on, and findings about it.
 
         Args:
             data: As in `train_step`.
 
         Returns:
-            The same with attacked inputs, and the findings.
+            The data with attacked inputs, and the findings as logs.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         attack, front, epsilon = self._train_attack, self._front, None
@@ -292,35 +295,41 @@ class AdversarialModel(backend.Trainer, keras.Model):
         if front is not None:
             value_range = attack.attack.value_range
             batch = batch._replace(image=front.draw(batch.image, value_range))
-        moved = attack.run(batch, self._seed_generator, epsilon, front)
+        perturbed = attack.run(batch, self._seed_generator, epsilon, front)
         first = self._batch_checks.is_first
-        findings |= attack.movement(batch, moved, first, epsilon, front)
+        findings |= attack.movement(batch, perturbed, first, epsilon, front)
         self._note(findings, attack, batch, "train")
         if front is None:
-            x = attack.classifier.join(x, moved)
+            x = attack.classifier.join(x, perturbed)
         else:
-            x = {_DRAWN: moved, _HELD: batch.held}
+            x = Drawn(perturbed, batch.held).as_inputs()
         y = attack.safe_labels(batch)
         data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         return data, {FINDINGS: self._batch_checks.result()}
 
     @property
-    def _replicas(self):
+    def _replicas(self) -> int:
         strategy = getattr(self, "distribute_strategy", None)
         return getattr(strategy, "num_replicas_in_sync", 1)
 
-    def _note(self, findings, attack, batch, step):
-        """Adds findings to those of the epoch."""
-        self._watch.context[step] = {
-            "value_range": attack.attack.value_range,
-            "classes": attack.num_classes(batch),
-            "replicas": self._replicas,
-            "rank": len(batch.image.shape),
-        }
+    def _note(
+        self,
+        findings: dict[str, Any],
+        attack: BatchAttack,
+        batch: Batch,
+        step: str,
+    ) -> None:
+        """Add findings of a batch to those of the epoch."""
+        self._inspector.context[step] = StepContext(
+            value_range=attack.attack.value_range,
+            num_classes=attack.num_classes(batch),
+            replicas=self._replicas,
+            rank=len(batch.image.shape),
+        )
         self._batch_checks.update_state(findings)
 
     def safe_batch(self, data: Any) -> Any:
-        """A batch for evaluation whose labels no framework stumbles over.
+        """A batch for evaluation, with invalid class numbers clipped.
 
         Args:
             data: `(x, y)` or `(x, y, sample_weight)`.
@@ -330,57 +339,61 @@ class AdversarialModel(backend.Trainer, keras.Model):
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
     def robust_test_step(self, data: Any) -> dict[str, Any]:
-        """Adds one batch to the metrics on attacked inputs.
+        """Attack a batch and add it to the metrics on attacked inputs.
 
         Returns:
-            Their logs so far, and findings.
+            Their logs so far, and the findings.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         attack = self._test_attack
         batch = attack.batch(x, y)
-        moved = attack.run(batch, self._seed_generator)
+        perturbed = attack.run(batch, self._seed_generator)
         findings = attack.findings(batch)
         first = self._batch_checks.is_first
-        findings |= attack.movement(batch, moved, first)
+        findings |= attack.movement(batch, perturbed, first)
         self._note(findings, attack, batch, "test")
-        x, y = attack.classifier.join(x, moved), attack.safe_labels(batch)
+        x, y = attack.classifier.join(x, perturbed), attack.safe_labels(batch)
         known = [*self.variables, *self.metrics_variables]
         mapping = [(variable, variable.value) for variable in known]
-        # Metrics of the clean loss must not see this one.
+        # Metrics of the clean loss must not count this one.
         with keras.StatelessScope(mapping, collect_losses=True):
             outputs = self(x, training=False)
             loss = self.compute_loss(
                 x, y, outputs, sample_weight, training=False
             )
-        self._tell(loss, batch)
-        self._robust.update(y, outputs, sample_weight)
-        self._robust.classifies = batch.task != OTHER
-        if self._robust.classifies:
-            right = attack.is_right(batch, outputs)
-            self._robust.accuracy.tell(right)
-        logs = self._robust.results()
+        robust = self._compiled_robust_metrics()
+        # The trainer of Keras does the same with the clean loss.
+        loss = ops.cast(loss, "float32") * float(self._replicas)
+        robust.loss.add(loss, ops.shape(batch.image)[0])
+        robust.update(y, outputs, sample_weight)
+        robust.classifies = batch.task != OTHER
+        if robust.classifies:
+            robust.accuracy.add(attack.is_right(batch, outputs))
+        logs = robust.results()
         return {**logs, FINDINGS: self._batch_checks.result()}
 
-    def _tell(self, loss, batch):
-        # As the trainer of Keras does with the clean loss.
-        loss = ops.cast(loss, "float32") * float(self._replicas)
-        self._robust.loss.tell(loss, ops.shape(batch.image)[0])
+    def _compiled_robust_metrics(self) -> RobustMetrics:
+        if self._robust is None:
+            raise ValueError(f"Model {self.name!r} must be compiled first.")
+        return self._robust
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As Keras, with findings taken out of the logs."""
+        """As in Keras, with findings taken out of the logs."""
         is_old = self.train_function is not None and not force
         super().make_train_function(force)
         if not is_old:
-            self.train_function = self._watch.watched(
+            self.train_function = self._inspector.wrap(
                 self.train_function, "train"
             )
 
     def make_test_function(self, force: bool = False) -> Any:
-        """As Keras, with findings taken out of the logs."""
+        """As in Keras, with findings taken out of the logs."""
         is_old = self.test_function is not None and not force
         super().make_test_function(force)
         if not is_old:
-            self.test_function = self._watch.watched(self.test_function, "test")
+            self.test_function = self._inspector.wrap(
+                self.test_function, "test"
+            )
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; every source of data is checked."""
@@ -389,23 +402,23 @@ class AdversarialModel(backend.Trainer, keras.Model):
         held_out = given.get("validation_data")
         if isinstance(held_out, tuple) and len(held_out) > 1:
             self._check(held_out[0], held_out[1], self._test_attack)
-        given["callbacks"] = with_callback(
-            given.get("callbacks"), Follower(self._watch, self._clock)
+        given["callbacks"] = prepend_callback(
+            given.get("callbacks"), EpochCallback(self._inspector, self._clock)
         )
-        self._watch.begin()
+        self._inspector.reset()
         return super().fit(**given)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on clean and on attacked inputs."""
-        # Inside `fit`, the last steps of the epoch come first.
-        self._watch.look()
+        # Inside `fit`, first check the last training steps of the epoch.
+        self._inspector.check()
         given = arguments_by_name(keras.Model.evaluate, self, args, kwargs)
         if not given.get("kwargs"):
             self._check(given.get("x"), given.get("y"), self._test_attack)
         self._evaluating = True
         try:
             result = super().evaluate(*args, **kwargs)
-            self._watch.look()
+            self._inspector.check()
             return result
         finally:
             self._evaluating = False
@@ -414,20 +427,20 @@ class AdversarialModel(backend.Trainer, keras.Model):
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`."""
         checks.check_counts_steps(self._clock)
-        self._watch.begin()
+        self._inspector.reset()
         logs = super().train_on_batch(*args, **kwargs)
-        self._watch.look()
+        self._inspector.check()
         return logs
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_on_batch`, with metrics on attacked inputs."""
-        self._watch.begin()
+        self._inspector.reset()
         logs = super().test_on_batch(*args, **kwargs)
-        self._watch.look()
+        self._inspector.check()
         return logs
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """Metrics by name; those of attacked inputs in evaluation only."""
+        """Metrics by name; those on attacked inputs in evaluation only."""
         result = super().get_metrics_result()
         result.pop(self._batch_checks.name, None)
         if self._robust is None:
@@ -440,7 +453,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         }
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Exports the inner model, whose outputs are those of this one."""
+        """Export the inner model, which has the same outputs."""
         return self.model.export(filepath, *args, **kwargs)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
@@ -453,48 +466,33 @@ class AdversarialModel(backend.Trainer, keras.Model):
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
-            "model": serialize(self.model),
-            "attack": serialize(self.attack),
-            "validation_attack": serialize(self.validation_attack),
+            **{name: serialize(getattr(self, name)) for name in _OBJECTS},
             "augmentation": self.augmentation,
-            "epsilon_schedule": serialize(self.epsilon_schedule),
             "attacked": self.attacked,
             "output": self._output,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AdversarialModel":
-        """The model that `get_config` described."""
-        config = dict(config)
-        for name in (
-            "model",
-            "attack",
-            "validation_attack",
-            "epsilon_schedule",
-        ):
-            config[name] = keras.saving.deserialize_keras_object(
-                config.get(name)
-            )
-        return cls(**config)
+        """Create a model from the result of `get_config`."""
+        deserialize = keras.saving.deserialize_keras_object
+        objects = {name: deserialize(config.get(name)) for name in _OBJECTS}
+        return cls(**{**config, **objects})
 
-    def _prepared(self, attack, name):
-        """An attack on the chosen input and output, for use in a step."""
+    def _batch_attack(self, attack: GradientAttack, name: str) -> BatchAttack:
+        """An attack on the chosen input and output, for a training step."""
         checks.check_kind(attack, name)
         choice = {"attacked": self.attacked, "output": self._output}
         choice = {k: value for k, value in choice.items() if value is not None}
         if choice:
             attack = attack.replace(**choice)
-        checks.check_attack(attack, name, self.model)
-        prepared = BatchAttack(
+        batch_attack = BatchAttack(
             self.model, attack, lambda: self._loss_parts, self._own_loss
         )
-        prepared.check_noise()
-        return prepared
+        checks.check_one_for_all(batch_attack, name)
+        batch_attack.check_noise()
+        return batch_attack
 
-    def _check(self, x, y, attack):
+    def _check(self, x: Any, y: Any, attack: BatchAttack) -> None:
         if self.compiled:
             check_arrays(attack, x, y)
-
-
-def _is_drawn(inputs):
-    return isinstance(inputs, dict) and _DRAWN in inputs

@@ -9,17 +9,16 @@ import numpy as np
 from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
-from keras_robust.classifier import Classifier
 from keras_robust.classifier.head import find_head
 from keras_robust.messages import shown
 
 
 def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:
-    """Check that what is handed on to `keras.Model` is an argument of it.
+    """Check that the remaining arguments are those of `keras.Model`.
 
     Args:
-        cls: The class that is made.
-        arguments: Keyword arguments that are none of its own.
+        cls: The class that is created.
+        arguments: Keyword arguments that its constructor does not name.
 
     Raises:
         TypeError: If one is unknown; the message suggests the name meant.
@@ -31,28 +30,44 @@ def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:
         raise TypeError(unknown_name(cls, unknown[0], known))
 
 
-def _names(cls):
-    """Names of the arguments of a constructor, but for `**kwargs`."""
+def _names(cls: Any) -> list[str]:
+    """Names of the arguments of a constructor, without `**kwargs`."""
     parameters = inspect.signature(cls.__init__).parameters.values()
     rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     named = [one for one in parameters if one.kind not in rest]
     return [parameter.name for parameter in named if parameter.name != "self"]
 
 
+def check_augmentation(augmentation: Any) -> None:
+    """Check the argument `augmentation`.
+
+    Args:
+        augmentation: Anything.
+
+    Raises:
+        ValueError: If it is neither `"auto"` nor `None`.
+    """
+    if augmentation not in ("auto", None):
+        raise ValueError(
+            "Argument `augmentation` must be 'auto' or None. "
+            f"Received: augmentation={shown(augmentation)}"
+        )
+
+
 def check_metrics(
     metrics: Any, argument: str, names: list[str] | None, structure: Any
 ) -> None:
-    """Check that the metrics of several outputs say whose they are.
+    """Check that metrics of a model with several outputs name the outputs.
 
     Args:
         metrics: `metrics` or `weighted_metrics` of `compile`.
         argument: Which of the two.
-        names: Names of the outputs, `None` for a model that hides them.
-        structure: The outputs, as the model gives them.
+        names: Names of the outputs; `None` if they are not known.
+        structure: The outputs, in the structure of the model's.
 
     Raises:
-        ValueError: If they are no list of one entry per output and no
-            dictionary of outputs.
+        ValueError: If they are neither a list with one entry per output nor a
+            dictionary with keys among the outputs.
     """
     if not metrics or not names or len(names) < 2:
         return
@@ -64,7 +79,7 @@ def check_metrics(
     elif isinstance(metrics, (list, tuple)):
         fits = len(metrics) == len(names)
     else:
-        # Keras says that it must be a list.
+        # Keras raises that it must be a list.
         return
     if not fits:
         raise ValueError(
@@ -75,15 +90,15 @@ def check_metrics(
 
 
 def check_from_logits(model: keras.Model, parts: list[Part]) -> None:
-    """Check that no loss takes probabilities for logits.
+    """Check that no loss applies a softmax or sigmoid a second time.
 
     Args:
         model: A Keras model.
         parts: The parts of its compiled loss.
 
     Raises:
-        ValueError: If the loss of an output that ends in a softmax or sigmoid
-            has `from_logits=True`: it would be applied twice.
+        ValueError: If an output ends in a softmax or sigmoid and its loss has
+            `from_logits=True`.
     """
     for part in parts:
         loss = part.loss
@@ -99,50 +114,44 @@ def check_from_logits(model: keras.Model, parts: list[Part]) -> None:
 
 
 def from_logits_of(loss: keras.losses.Loss) -> bool:
-    """Whether a loss of Keras takes logits."""
+    """Whether a Keras loss takes logits."""
     try:
         return bool(loss.get_config().get("from_logits", False))
     except (NotImplementedError, AttributeError, TypeError, ValueError):
-        # A loss of a user's own, which need not say.
+        # A user-defined loss need not have a configuration.
         return False
 
 
 def check_kind(attack: Any, name: str) -> None:
-    """Checks that an attack can run inside a training step.
+    """Check that an attack can run inside a training step.
 
     Args:
         attack: Anything.
-        name: What to call it in errors.
+        name: Name of the argument in errors.
 
     Raises:
-        ValueError: If it is no PGD or FGSM attack.
+        ValueError: If it is not a PGD or FGSM attack.
     """
     if not isinstance(attack, GradientAttack):
         raise ValueError(
             f"Argument `{name}` must be a PGDAttack or FGSMAttack: the others "
-            "do not fit into a train step. "
+            "cannot run in a train step. "
             f"Received: {name}={shown(attack)}"
         )
 
 
-def check_attack(attack: GradientAttack, name: str, model: Any) -> None:
-    """Checks that an attack says nothing for each example.
+def check_one_for_all(batch_attack: Any, name: str) -> None:
+    """Check that an attack has the same settings for all examples.
 
     Args:
-        attack: A PGD or FGSM attack.
-        name: What to call it in errors.
-        model: The model that it attacks.
+        batch_attack: A `BatchAttack`.
+        name: Name of the argument in errors.
 
     Raises:
-        ValueError: If it does: batches of training have no fixed rows.
+        ValueError: If it has one for each example: a row of a training batch
+            is a different example in every step.
     """
-    classifier = Classifier.of(
-        model,
-        from_logits=attack.from_logits,
-        attacked=attack.attacked,
-        output=attack.output,
-    )
-    attack = attack.resolve(classifier)
+    attack, classifier = batch_attack.attack, batch_attack.classifier
     shape = classifier.input_shape
     rank = None if shape is None else 1 + len(shape)
     values = {
@@ -160,7 +169,7 @@ def check_attack(attack: GradientAttack, name: str, model: Any) -> None:
             )
 
 
-def _is_per_example(value, part, rank):
+def _is_per_example(value: Any, part: str, rank: int | None) -> bool:
     shape = np.shape(value)
     if not shape:
         return False
@@ -171,15 +180,15 @@ def _is_per_example(value, part, rank):
 
 
 def check_front(front: Any, attack: Any) -> None:
-    """Checks that what an attack says of pixels fits drawn images.
+    """Check that the attack's arrays fit images after the layers in front.
 
     Args:
         front: A `Front` or `None`.
-        attack: The `BatchAttack` behind it.
+        attack: The `BatchAttack` on the network after it.
 
     Raises:
-        ValueError: If images change their shape and there is something for
-            each pixel.
+        ValueError: If the layers change the shape of images and an argument of
+            the attack is an array.
     """
     if front is None or front.keeps_shape:
         return
@@ -201,11 +210,11 @@ def check_front(front: Any, attack: Any) -> None:
 
 
 def check_schedule(schedule: Any, attack: Any) -> None:
-    """Checks that a radius can be scheduled.
+    """Check that the radius of an attack can follow a schedule.
 
     Args:
-        schedule: `epsilon_schedule` of the model.
-        attack: The `BatchAttack` whose radius it is.
+        schedule: The model's `epsilon_schedule`.
+        attack: The `BatchAttack` of training.
 
     Raises:
         ValueError: If the attack has a radius for each feature.
@@ -219,7 +228,7 @@ def check_schedule(schedule: Any, attack: Any) -> None:
 
 
 def check_counts_steps(clock: Any) -> None:
-    """Checks that a schedule needs no epochs.
+    """Check that a schedule counts steps, not epochs.
 
     Args:
         clock: The model's `EpsilonClock`, or `None`.
@@ -236,7 +245,7 @@ def check_counts_steps(clock: Any) -> None:
 
 
 def check_filepath(filepath: Any) -> None:
-    """Checks that a file can hold an `AdversarialModel`.
+    """Check that a file can hold an `AdversarialModel`.
 
     Args:
         filepath: Where to save.

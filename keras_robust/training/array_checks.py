@@ -1,6 +1,7 @@
-"""Arrays are checked as a whole, before anything expensive."""
+"""Checks of whole arrays, before anything expensive."""
 
 from typing import Any
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -12,16 +13,16 @@ from keras_robust.training.tasks import OTHER
 
 
 def check_arrays(attack: Any, x: Any, y: Any) -> None:
-    """Checks inputs and labels that lie in memory; other sources pass.
+    """Check inputs and labels in memory; other sources of data pass.
 
     Args:
-        attack: The `BatchAttack` that they are for.
+        attack: The `BatchAttack` on these data.
         x: Inputs as `fit` takes them.
         y: Labels as `fit` takes them.
 
     Raises:
-        ValueError: If they leave the box, have another shape than the model
-            takes, or labels are none of its classes.
+        ValueError: If inputs leave the value range or have a wrong shape, or
+            labels are not among the classes of the model.
     """
     classifier, own = attack.classifier, attack.attack
     if hasattr(x, "element_spec"):
@@ -50,8 +51,10 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
         _check_shares(labels, image.shape[0], classes)
 
 
-def _check_elements(spec, input_shape):
-    """Checks what a `tf.data.Dataset` says of its elements."""
+def _check_elements(
+    spec: Any, input_shape: tuple[int | None, ...] | None
+) -> None:
+    """Check the element specification of a `tf.data.Dataset`."""
     if not isinstance(spec, tuple) or len(spec) < 2:
         return
     for part in keras.tree.flatten(spec[1]):
@@ -67,7 +70,7 @@ def _check_elements(spec, input_shape):
         )
 
 
-def _refuse_names(dtype):
+def _refuse_names(dtype: Any) -> NoReturn:
     raise ValueError(
         "Argument `y` must hold numbers, not names; "
         "numpy.unique(labels, return_inverse=True) numbers them. "
@@ -75,7 +78,7 @@ def _refuse_names(dtype):
     )
 
 
-def _is_array(x):
+def _is_array(x: Any) -> bool:
     """Whether this is an array, or a list or dictionary of arrays."""
     if isinstance(x, dict):
         return bool(x) and all(_is_array(part) for part in x.values())
@@ -84,11 +87,11 @@ def _is_array(x):
     return ops.is_tensor(x) or isinstance(x, np.ndarray) or _is_frame(x)
 
 
-def _is_frame(x):
+def _is_frame(x: Any) -> bool:
     return hasattr(x, "to_numpy") and hasattr(x, "shape")
 
 
-def _as_arrays(y):
+def _as_arrays(y: Any) -> Any:
     if isinstance(y, dict):
         return {key: _as_arrays(part) for key, part in y.items()}
     if isinstance(y, (list, tuple)) and any(_is_array(part) for part in y):
@@ -100,7 +103,7 @@ def _as_arrays(y):
     return y.to_numpy() if _is_frame(y) else np.asarray(y)
 
 
-def _check_finite(y):
+def _check_finite(y: Any) -> None:
     if isinstance(y, dict):
         y = list(y.values())
     for part in y if isinstance(y, list) else [y]:
@@ -112,8 +115,8 @@ def _check_finite(y):
             )
 
 
-def _check_shares(y, examples, classes):
-    """Rows of probabilities, or probabilities of the second of two classes."""
+def _check_shares(y: np.ndarray, examples: int, classes: int) -> None:
+    """Check soft labels: rows, or the shares of the second of two classes."""
     if y.shape not in ((examples, classes), (examples, 1), (examples,)):
         raise ValueError(
             f"Argument `y` must have the shape ({examples}, {classes}). "

@@ -1,7 +1,9 @@
-"""Random layers in front of a network, drawn once for attack and training."""
+"""Random layers at the front of a model, drawn once per training step."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -9,75 +11,99 @@ from keras import ops
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.compiled_objective import RawOutputs
+from keras_robust.backend import Tensor
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.graph_run import GraphRun
 from keras_robust.classifier.graph_run import training_argument
 from keras_robust.classifier.head import as_logits
-from keras_robust.training.front_layers import Walk
-from keras_robust.training.front_layers import changes_units
-from keras_robust.training.front_layers import draws_something
-from keras_robust.training.front_layers import identities
+from keras_robust.classifier.inputs import Held
+from keras_robust.training.front_layers import Chain
+from keras_robust.training.front_layers import chains_in_front
+from keras_robust.training.front_layers import is_random
+from keras_robust.training.front_layers import layer_ids
 from keras_robust.training.front_layers import random_image_layers
-from keras_robust.training.front_layers import units
-from keras_robust.training.front_layers import walks_in_front
+from keras_robust.training.front_layers import rescales
+from keras_robust.training.front_layers import scale_and_offset
+
+# Keys of inputs that start after the layers in front.
+_IMAGE = "keras_robust_drawn"
+_HELD = "keras_robust_held"
 
 
-def search_front(classifier: Classifier) -> "tuple[Front | None, list]":
-    """The random layers that a model's attacked input goes through first.
+class Drawn(NamedTuple):
+    """Inputs of the network after the layers in front.
+
+    Attributes:
+        image: Tensor, a drawn image in the units of the input.
+        held: The inputs that are not attacked.
+    """
+
+    image: Tensor
+    held: Held
+
+    def as_inputs(self) -> dict[str, Any]:
+        """As a dictionary, which Keras passes to the model."""
+        return {_IMAGE: self.image, _HELD: self.held}
+
+
+def drawn_from(inputs: Any) -> Drawn | None:
+    """Read the result of `Drawn.as_inputs`; `None` for other inputs."""
+    if isinstance(inputs, dict) and _IMAGE in inputs:
+        return Drawn(inputs[_IMAGE], inputs[_HELD])
+    return None
+
+
+def search_front(
+    classifier: Classifier,
+) -> "tuple[Front | None, list[keras.Layer]]":
+    """Find the random layers that the attacked input goes through first.
 
     Args:
         classifier: The `Classifier` of a model.
 
     Returns:
-        `(front, refused)`: the `Front`, `None` where there are none or the
-        model shows no graph; and layers behind it that draw something, but
+        `(front, refused)`: the `Front`, or `None` if there are no such layers
+        or the graph of the model is hidden; and random layers after it, which
         cannot be drawn before an attack.
     """
-    model, refused = classifier.model, []
+    model = classifier.model
+    refused: list[keras.Layer] = []
     if not shows_graph(model):
         return None, refused
     try:
-        walks = list(walks_in_front(model, classifier.inputs.tensor, refused))
+        chains = list(chains_in_front(model, classifier.inputs.tensor, refused))
     except (AttributeError, ValueError):
         return None, refused
-    # The last of them; of a nested model that is over there, behind it.
-    kept = [walk for walk in walks if walk.draws]
+    # The longest chain that ends in a random layer.
+    kept = [chain for chain in chains if chain.ends_random]
     return Front(classifier, kept[-1]) if kept else None, refused
 
 
-def find_front(classifier: Classifier) -> "Front | None":
-    """The `Front` of a model; see `search_front`.
-
-    Args:
-        classifier: The `Classifier` of the model.
-    """
-    return search_front(classifier)[0]
-
-
 class Front:
-    """Random layers in front of a network, and the network behind them.
+    """Random layers at the front of a model, and the network after them.
 
     Args:
         classifier: The `Classifier` of the whole model.
-        walk: Where its random layers end.
+        chain: Its layers in front, up to the last random one.
 
     Attributes:
         layers: The layers in front, in order.
-        entry: `Entry` where the network behind them begins.
+        entry: `Entry` where the network after them begins.
     """
 
-    def __init__(self, classifier: Classifier, walk: Walk) -> None:
+    def __init__(self, classifier: Classifier, chain: Chain) -> None:
         self.classifier = classifier
-        self.layers = walk.layers
-        self.entry = walk.entry
-        self._scaling = [layer for layer in walk.layers if changes_units(layer)]
+        self.layers = chain.layers
+        self.entry = chain.entry
+        self._scaling = [layer for layer in chain.layers if rescales(layer)]
         model = classifier.model
         tensor = classifier.inputs.tensor
         self._attacked = next(
             i for i, other in enumerate(model.inputs) if other is tensor
         )
+        self._dtype = model.inputs[self._attacked].dtype
         self._structure = output_structure(model)
         self._run = GraphRun(
             keras.tree.flatten(self._structure),
@@ -88,43 +114,43 @@ class Front:
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether a drawn image has the shape of an input."""
+        """Whether the layers in front keep the shape of an image."""
         shape = tuple(self.entry.tensor.shape[1:])
         return shape == self.classifier.input_shape
 
     def draw(self, image: Any, value_range: Any) -> Any:
-        """Runs the layers in front once, as in training.
+        """Run the layers in front once, in training mode.
 
         Args:
             image: Tensor `(N, ...)`.
-            value_range: The box, to which the result is clipped.
+            value_range: `(low, high)`, to which the result is clipped.
 
         Returns:
             Float32 tensor in the units of the input.
         """
-        h = ops.cast(image, self.classifier.inputs.tensor.dtype)
+        h = ops.cast(image, self._dtype)
         for layer in self.layers:
             h = layer(h, **training_argument(layer, True))
         h = ops.cast(h, "float32")
         for layer in reversed(self._scaling):
-            scale, offset = units(layer)
+            scale, offset = scale_and_offset(layer)
             h = (h - offset) / scale
         low, high = value_range
         return ops.stop_gradient(ops.clip(h, low, high))
 
-    def _into(self, x):
-        """A drawn image in the units of the network behind."""
+    def _to_network_units(self, x: Tensor) -> Tensor:
+        """A drawn image in the units of the network after the front."""
         for layer in self._scaling:
-            scale, offset = units(layer)
+            scale, offset = scale_and_offset(layer)
             x = x * scale + offset
         return ops.cast(x, self.entry.tensor.dtype)
 
     def finish(self, x: Any, held: Any, training: bool | None) -> Any:
-        """The network behind the layers in front.
+        """Run the network after the layers in front.
 
         Args:
             x: A drawn image, in the units of the input.
-            held: The other inputs.
+            held: The inputs that are not attacked.
             training: As in a call of the model.
 
         Returns:
@@ -132,7 +158,7 @@ class Front:
         """
         values = self.classifier.inputs.flat(x, held)
         cast = [
-            self._into(value)
+            self._to_network_units(value)
             if i == self._attacked
             else ops.cast(value, source.dtype)
             for i, (value, source) in enumerate(
@@ -145,43 +171,55 @@ class Front:
         return keras.tree.pack_sequence_as(self._structure, found)
 
     def outputs(self, loss: CompiledLoss) -> "RestOutputs":
-        """What attacks climb on the network behind; see `RawOutputs`."""
-        return RestOutputs(self.classifier, loss, self.entry, self._into)
+        """The outputs that attacks differentiate; see `RawOutputs`."""
+        return RestOutputs(
+            self.classifier, loss, self.entry, self._to_network_units
+        )
 
 
 class RestOutputs(RawOutputs):
-    """Raw outputs of the network behind a front.
+    """Raw outputs of the network after a front.
 
     Args:
         classifier: See `RawOutputs`.
         loss: See `RawOutputs`.
         entry: Where the network begins.
-        into: From the units of the input to its own.
+        to_network_units: From the units of the input to those of the network.
     """
 
     def __init__(
-        self, classifier: Any, loss: Any, entry: Any, into: str
+        self,
+        classifier: Any,
+        loss: Any,
+        entry: Any,
+        to_network_units: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__(classifier, loss, entry)
-        self._into = into
+        self._to_network_units = to_network_units
 
-    def _cast(self, value, source, moves):
+    def _cast(
+        self, value: Tensor, source: keras.KerasTensor, moves: bool
+    ) -> Tensor:
         return (
-            self._into(value) if moves else super()._cast(value, source, moves)
+            self._to_network_units(value)
+            if moves
+            else super()._cast(value, source, moves)
         )
 
     def logits(self, takes_log: bool) -> Any:
         """Logits of the one output, as a `Classifier` gives them.
 
         Args:
-            takes_log: Whether an output whose last activation does not show
-                is of probabilities.
+            takes_log: Whether an output whose last activation is unknown holds
+                probabilities.
 
         Returns:
             `(x, draw=None, held=None) -> (N, C)`.
         """
 
-        def call(x, draw=None, held=None):
+        def call(
+            x: Tensor, draw: Any = None, held: Held | None = None
+        ) -> Tensor:
             (raw,) = self(x, draw, held)
             return as_logits(raw.values, takes_log and raw.kind is None)
 
@@ -189,12 +227,12 @@ class RestOutputs(RawOutputs):
 
 
 def plain_logits(front: Front, classifier: Classifier | None = None) -> Any:
-    """Logits of the network behind a front, in inference mode.
+    """Logits of the network after a front, in inference mode.
 
     Args:
         front: A `Front`.
-        classifier: One of the same model that knows which output classifies;
-            `None` for that of the front.
+        classifier: A classifier of the same model, with the output that
+            classifies; `None` for that of the front.
 
     Returns:
         `(x, draw=None, held=None) -> (N, C)`.
@@ -206,16 +244,15 @@ def plain_logits(front: Front, classifier: Classifier | None = None) -> Any:
     return front.outputs(loss).logits(takes_log)
 
 
-def front_of(
-    model: Any, classifier: Classifier, augmentation: str | None
+def front_to_draw(
+    classifier: Classifier, augmentation: str | None
 ) -> Front | None:
-    """What is in front of a model that is trained, if it is to be drawn.
+    """The random layers that a training step draws before its attack.
 
-    Warns of random layers that change images which are attacked already.
+    Warns of random layers that change images after the attack instead.
 
     Args:
-        model: The plain model.
-        classifier: Its `Classifier`.
+        classifier: The `Classifier` of the model.
         augmentation: As in `AdversarialModel`.
     """
     front, refused = search_front(classifier)
@@ -224,13 +261,15 @@ def front_of(
         front, drawn, refused = (
             None,
             (),
-            [*filter(draws_something, drawn), *refused],
+            [*filter(is_random, drawn), *refused],
         )
-    known = identities(drawn)
+    known = layer_ids(drawn)
     found = [
-        layer for layer in random_image_layers(model) if id(layer) not in known
+        layer
+        for layer in random_image_layers(classifier.model)
+        if id(layer) not in known
     ]
-    inside = identities(found)
+    inside = layer_ids(found)
     found += [layer for layer in refused if id(layer) not in inside]
     if found:
         names = [layer.name for layer in found]

@@ -1,5 +1,6 @@
-"""The attack of a train or test step, inside its graph."""
+"""The attack inside a train or test step."""
 
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
@@ -13,19 +14,22 @@ from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.compiled_objective import CompiledObjective
 from keras_robust.attacks.compiled_objective import RawOutputs
-from keras_robust.attacks.compiled_objective import soft_log_odds
 from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import is_predicted
+from keras_robust.backend import Tensor
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
+from keras_robust.classifier.inputs import Held
 from keras_robust.messages import shown
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
+from keras_robust.training.objectives import ClassObjective
+from keras_robust.training.objectives import SoftObjective
 from keras_robust.training.source_checks import image_findings
 from keras_robust.training.source_checks import label_findings
 from keras_robust.training.source_checks import looks_probable
@@ -38,36 +42,39 @@ from keras_robust.training.tasks import task_of
 
 
 class Batch(NamedTuple):
-    """A batch of data, taken apart.
+    """The parts of a batch of data.
 
     Attributes:
-        image: Float32 tensor, what is attacked.
-        held: Dictionary of the other inputs.
+        image: Float32 tensor `(N, ...)`, the attacked input.
+        held: Dictionary of the inputs that are not attacked.
         y: Labels as `fit` takes them.
-        labels: Those of the output that is classified.
-        task: What `task_of` gave.
+        labels: Labels of the output that is classified.
+        task: Result of `task_of`.
     """
 
     image: Any
-    held: dict
+    held: Held
     y: Any
     labels: Any
     task: str
 
 
 class _Shape(NamedTuple):
-    shape: tuple
+    shape: tuple[Any, ...]
 
 
 class BatchAttack:
-    """An attack on a model that trains, inside its steps.
+    """An attack on a model in training, inside its compiled steps.
 
     Args:
         model: The plain model.
         attack: A PGD or FGSM attack.
-        loss: `() -> CompiledLoss | None`, the loss that the model has now.
-        own_loss: `OwnLoss` of a model with a `compute_loss` of its own, or
-            `None`.
+        loss: `() -> CompiledLoss | None`, the current loss of the model.
+        own_loss: `OwnLoss` of a model that defines `compute_loss`, or `None`.
+
+    Attributes:
+        given: The attack as given; `attack` has a range and a radius in
+            numbers.
     """
 
     def __init__(
@@ -86,7 +93,8 @@ class BatchAttack:
     def classifier(self) -> Classifier:
         """The `Classifier` that is attacked.
 
-        Of several outputs that of the only one with a loss, if none is chosen.
+        If the attack chooses none of several outputs, and only one has a loss,
+        that one is classified.
         """
         attack, part = self.given, self.part()
         output = attack.output
@@ -101,23 +109,23 @@ class BatchAttack:
 
     @property
     def attack(self) -> GradientAttack:
-        """The attack with its box and radius."""
+        """The attack with `value_range` and `epsilon` in numbers."""
         return self.given.resolve(self.classifier)
 
     def compiled_loss(self) -> CompiledLoss | None:
-        """The loss of the outputs that count, `None` before `compile`."""
+        """The loss of the attacked outputs; `None` before `compile`."""
         loss = self._loss()
         return None if loss is None else loss.only(self.given.output)
 
     def part(self) -> Part | None:
-        """The loss of the output that is classified, where there is one."""
+        """The loss of the output that is classified, if there is only one."""
         loss = self.compiled_loss()
         if loss is None or len(loss.parts) != 1:
             return None
         return loss.parts[0]
 
     def batch(self, x: Any, y: Any) -> Batch:
-        """Take a batch apart.
+        """Split a batch into its parts.
 
         Args:
             x: Inputs as `fit` takes them.
@@ -131,35 +139,39 @@ class BatchAttack:
         return Batch(image, held, y, labels, task)
 
     def labels(self, y: Any) -> Any:
-        """Labels of the output that is classified; `None` if none is."""
+        """Labels of the output that is classified; `None` if there is none."""
         loss, part = self.compiled_loss(), self.part()
         if loss is None:
             return y
         return None if part is None else loss.labels(y, part)
 
     def safe_labels(self, batch: Batch) -> Any:
-        """The labels of a batch, numbers of classes cut off to the valid ones.
+        """The labels of a batch, with class numbers clipped to the valid range.
 
-        Wrong ones are reported once the step is done; some frameworks would
-        stop in the middle of it, with an error of their own.
+        Invalid ones are reported after the step. Without clipping, some
+        frameworks would stop inside it with errors of their own.
 
         Args:
-            batch: What `batch` gave.
+            batch: Result of `batch`.
         """
         column = batch.labels is not None and (
             len(batch.labels.shape) == 1 or batch.labels.shape[-1] == 1
         )
-        if batch.task != CLASSES or not column:
+        classes = self.num_classes(batch)
+        if batch.task != CLASSES or classes is None or not column:
             return batch.y
         if keras.backend.standardize_dtype(batch.labels.dtype) == "bool":
             return batch.y
-        last = self.num_classes(batch) - 1
-        labels = ops.clip(batch.labels, 0, last)
+        labels = ops.clip(batch.labels, 0, classes - 1)
         labels = ops.cast(labels, batch.labels.dtype)
         loss, part = self.compiled_loss(), self.part()
-        return labels if loss is None else loss.replaced(batch.y, part, labels)
+        if loss is None or part is None:
+            return labels
+        return loss.replaced(batch.y, part, labels)
 
-    def _task(self, classifier, labels, image, held):
+    def _task(
+        self, classifier: Classifier, labels: Any, image: Any, held: Held
+    ) -> str:
         loss = self.compiled_loss()
         part = self.part()
         if loss is not None and part is None or not hasattr(labels, "shape"):
@@ -167,16 +179,18 @@ class BatchAttack:
         shape, head = self._output(classifier, image, held)
         return task_of(labels, shape, part and part.loss, head)
 
-    def task_of_arrays(self, image: Any, held: dict, y: Any) -> str:
-        """As `batch`, for NumPy arrays and without a look at values."""
+    def task_of_arrays(self, image: Any, held: Held, y: Any) -> str:
+        """The task of NumPy arrays, see `task_of`."""
         return self._task(self.classifier, self.labels(y), image, held)
 
-    def _output(self, classifier, image, held):
+    def _output(
+        self, classifier: Classifier, image: Any, held: Held
+    ) -> tuple[_Shape, str | None]:
         """Shape and last activation of the output that is classified."""
         model, part = classifier.model, self.part()
         key = classifier.output if part is None else part.key
 
-        def look():
+        def shape_and_head() -> tuple[_Shape, str | None]:
             if shows_graph(model):
                 found, head = output_of(model, key), find_head(model, key)
                 return _Shape(tuple(found.shape)), head.kind
@@ -185,12 +199,14 @@ class BatchAttack:
             found = classifier.outputs(few, held=kept)
             return _Shape((None, *tuple(found.shape)[1:])), None
 
-        return classifier.once(("output of task", key), look)
+        return classifier.once(("output of task", key), shape_and_head)
 
     def num_classes(self, batch: Batch) -> int | None:
         """The number of classes; `None` for labels of another kind."""
-        if batch.task == OTHER:
-            return None
+        return None if batch.task == OTHER else self._width(batch)
+
+    def _width(self, batch: Batch) -> int:
+        """The number of logits of the output that is classified."""
         shape, _ = self._output(self.classifier, batch.image, batch.held)
         return max(shape.shape[-1], 2)
 
@@ -205,18 +221,19 @@ class BatchAttack:
         """Attack a batch.
 
         Args:
-            batch: What `batch` gave; behind a front, its image is drawn.
+            batch: Result of `batch`; with `front`, its image is a drawn one.
             seed: `keras.random.SeedGenerator`.
-            epsilon: Scalar tensor in place of the attack's radius, or `None`.
-            front: What is in front of the attacked network, or `None`.
-            attack: Another attack, on the same loss; or `None`.
+            epsilon: Scalar tensor, the radius of this step; `None` for the
+                attack's.
+            front: The layers in front of the attacked network, or `None`.
+            attack: Attack to run instead, on the same loss; or `None`.
 
         Returns:
             Attacked images, in the units of the input.
         """
         attack = attack or self.attack
         objective, labels = self.objective(batch, front)
-        moved = attack.perturb(
+        perturbed = attack.perturb(
             self.classifier,
             batch.image,
             labels,
@@ -226,24 +243,23 @@ class BatchAttack:
             epsilon=epsilon,
         )
         if front is None and self.classifier.integer_input:
-            moved = _whole(attack, batch.image, moved, epsilon)
-        return moved
+            perturbed = _to_integers(attack, batch.image, perturbed, epsilon)
+        return perturbed
 
     def objective(
         self, batch: Batch, front: Front | None = None
     ) -> tuple[Any, Any]:
-        """What the attack climbs on a batch, and the labels that it takes.
+        """The objective of the attack on a batch, and the labels it takes.
 
         Args:
-            batch: What `batch` gave.
-            front: What is in front of the attacked network, or `None`.
+            batch: Result of `batch`.
+            front: The layers in front of the attacked network, or `None`.
 
         Returns:
-            `(objective, labels)`; an objective of `None` is that of the attack
-            itself.
+            `(objective, labels)`; `None` stands for the attack's own objective.
 
         Raises:
-            ValueError: If the attack's loss and the labels do not go together.
+            ValueError: If the attack's loss does not take such labels.
         """
         attack, name = self.given, self.given.loss
         is_class = batch.task != OTHER
@@ -257,9 +273,8 @@ class BatchAttack:
             return self._callable_objective(front), batch.labels
         labels = class_numbers(batch.labels, batch.task)
         if batch.task == SOFT_CLASSES and name == "cross_entropy":
-            classes = self.num_classes(batch)
             soft = SoftObjective(self._logits(front), attack.targeted)
-            return soft, as_soft_rows(batch.labels, classes)
+            return soft, as_soft_rows(batch.labels, self._width(batch))
         if front is None:
             return None, labels
         outputs = None
@@ -271,7 +286,9 @@ class BatchAttack:
         )
         return objective, labels
 
-    def _compiled_objective(self, batch, front, name, is_loss):
+    def _compiled_objective(
+        self, batch: Batch, front: Front | None, name: Any, is_loss: bool
+    ) -> tuple[CompiledObjective, Any]:
         loss = self.compiled_loss()
         if is_loss:
             names = loss.names if loss is not None else None
@@ -282,31 +299,33 @@ class BatchAttack:
                 "classes, the model must be compiled with a loss. Received: a "
                 "model without one"
             )
-        outputs = self._raw(front, loss)
+        outputs = self._raw_outputs(front, loss)
         kind = CompiledObjective
         if batch.task != OTHER and len(loss.parts) == 1:
             kind = ClassObjective
         return kind(outputs, loss, self.given.targeted), batch.y
 
-    def _raw(self, front, loss):
+    def _raw_outputs(
+        self, front: Front | None, loss: CompiledLoss
+    ) -> RawOutputs:
         if front is not None:
             return front.outputs(loss)
         return RawOutputs(self.classifier, loss)
 
-    def _any_loss(self):
-        """Parts of the outputs that are classified, whatever their loss."""
+    def _any_loss(self) -> CompiledLoss:
+        """The compiled loss, or any loss with the same outputs."""
         loss = self.compiled_loss()
         if loss is not None:
             return loss
         names = output_names(self._model)
         return CompiledLoss("mse", None, names).only(self.given.output)
 
-    def _logits(self, front):
+    def _logits(self, front: Front | None) -> Callable[..., Tensor]:
         if front is None:
             return self.classifier.logits
         return plain_logits(front, self.classifier)
 
-    def _callable_objective(self, front):
+    def _callable_objective(self, front: Front | None) -> Callable[..., Any]:
         loss = self.given.loss
         if not callable(loss):
             raise ValueError(
@@ -314,10 +333,12 @@ class BatchAttack:
                 "numbers of classes; loss='compiled' takes all that the "
                 "model's own loss takes. Received: labels of another kind"
             )
-        outputs = self._raw(front, self._any_loss())
+        outputs = self._raw_outputs(front, self._any_loss())
         sign = -1.0 if self.given.targeted else 1.0
 
-        def objective(inputs, x):
+        def objective(
+            inputs: dict[str, Any], x: Tensor
+        ) -> tuple[Tensor, Tensor]:
             found = outputs(x, inputs.get("draw"), inputs.get("held"))
             values = sign * loss(inputs["y"], found[0].values)
             return values, ops.zeros_like(values, dtype="bool")
@@ -325,10 +346,10 @@ class BatchAttack:
         return objective
 
     def findings(self, batch: Batch) -> dict[str, Any]:
-        """What the batch shows that arrays are checked for.
+        """The findings that array checks would report.
 
         Args:
-            batch: What `batch` gave, not drawn.
+            batch: Result of `batch`, before the layers in front are drawn.
         """
         classes = self.num_classes(batch)
         checked = batch.labels if batch.task != OTHER else batch.y
@@ -339,15 +360,15 @@ class BatchAttack:
         logits = self.classifier.logits
         if batch.task != OTHER and not logits.known:
             outputs = self.classifier.outputs(batch.image, held=batch.held)
-            found["odd"] = looks_probable(ops.cast(outputs, "float32"))
+            found["probable"] = looks_probable(ops.cast(outputs, "float32"))
         return found
 
     def is_right(self, batch: Batch, outputs: Any) -> Any:
-        """Which examples the model's own outputs are right for.
+        """Which examples the model predicts correctly.
 
         Args:
-            batch: What `batch` gave.
-            outputs: All outputs of the model.
+            batch: Result of `batch`.
+            outputs: All outputs of the model for the batch.
 
         Returns:
             Float tensor `(N,)`.
@@ -360,134 +381,97 @@ class BatchAttack:
         return ops.cast(hit, "float32")
 
     def check_noise(self) -> None:
-        """Looks at outputs on random images, where the model shows shapes.
+        """Check outputs on random images, if the input shape is known.
 
         Raises:
-            ValueError: If a model of classes does not tell its logits.
+            ValueError: If it is unclear whether a classifier gives logits.
         """
         classifier, attack = self.classifier, self.attack
         names = output_names(self._model) or []
         if len(names) > 1 and classifier.output is None:
-            # None of them is the one that classifies.
+            # It is not known which one classifies.
             return
-        shape = classifier.input_shape
+        shape = classifier.input_shape or (None,)
+        sizes = [size for size in shape if size is not None]
         width = classifier.outputs.width
-        if shape is None or None in shape or width is None or width < 2:
+        if len(sizes) < len(shape) or width is None or width < 2:
             return
         if not classifier.batch_size:
             low, high = attack.value_range
             if not np.isfinite(low).all() or not np.isfinite(high).all():
                 low, high = -1.0, 1.0
-            noise = np.random.default_rng(0).uniform(low, high, (4, *shape))
+            noise = np.random.default_rng(0).uniform(low, high, (4, *sizes))
             noise = noise.round() if classifier.integer_input else noise
             if not self._has_others():
                 classifier.check(noise.astype("float32"))
 
-    def _has_others(self):
+    def _has_others(self) -> bool:
         return len(self.classifier.inputs.names) > 1
 
     def movement(
         self,
         batch: Batch,
-        moved: Any,
+        perturbed: Any,
         is_first: Any,
         epsilon: Any = None,
         front: Front | None = None,
     ) -> dict[str, Any]:
-        """Whether the attack had a gradient to follow.
+        """Whether the attack had a gradient to follow, as findings.
 
         Args:
-            batch: What was attacked.
-            moved: Its attacked images.
+            batch: The attacked batch.
+            perturbed: Its perturbed images.
             is_first: Bool tensor, whether this is the first batch.
-            epsilon: Radius of the batch, or `None` for the attack's.
+            epsilon: Radius of this step; `None` for the attack's.
             front: See `run`.
         """
         attack = self.attack
         if not attack.steps or not np.max(attack.epsilon) > 0:
             return {}
         measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
-        hides = attack.random_start or attack.keep_best or attack.early_stop
-        if not hides:
-            return {"measured": measured, "moved": _differs(batch.image, moved)}
-        # One step from the image itself shows it, for one batch.
-        one = attack.replace(
+        hides_zero_gradient = (
+            attack.random_start or attack.keep_best or attack.early_stop
+        )
+        if not hides_zero_gradient:
+            return {
+                "measured": measured,
+                "moved": _any_difference(batch.image, perturbed),
+            }
+        # These change images without a gradient, too. One plain step on the
+        # first batch tells.
+        one_step = attack.replace(
             random_start=False,
             restarts=1,
             keep_best=False,
             early_stop=False,
             steps=1,
         )
-        told = ops.cond(
+        moved = ops.cond(
             is_first,
-            lambda: _differs(
-                batch.image, self.run(batch, None, None, front, one)
+            lambda: _any_difference(
+                batch.image, self.run(batch, None, None, front, one_step)
             ),
             lambda: ops.ones((), "float32"),
         )
-        return {"measured": ops.cast(is_first, "float32"), "moved": told}
+        return {"measured": ops.cast(is_first, "float32"), "moved": moved}
 
 
-def _differs(first, second):
+def _any_difference(first: Tensor, second: Tensor) -> Tensor:
     return ops.cast(ops.any(ops.not_equal(first, second)), "float32")
 
 
-def _whole(attack, center, moved, epsilon):
-    """Whole numbers, as a model with an integer Input takes them."""
-    delta = moved - center
+def _to_integers(
+    attack: GradientAttack, center: Tensor, perturbed: Tensor, epsilon: Any
+) -> Tensor:
+    """Round to integers that stay inside the ball and the value range."""
+    delta = perturbed - center
     towards = center + ops.sign(delta) * ops.floor(ops.abs(delta))
     if np.ndim(attack.epsilon):
         return towards
     radius = attack.epsilon if epsilon is None else epsilon
-    nearest = ops.round(moved)
+    nearest = ops.round(perturbed)
     low, high = attack.value_range
     nearest = ops.clip(nearest, low, high)
     norm = attack.ball.norm(nearest - center)
     inside = norm <= radius * (1 + 1e-6)
     return ops.where(per_example(inside, center), nearest, towards)
-
-
-class SoftObjective:
-    """Log-odds of one-hot labels, cross-entropy of soft ones, to climb.
-
-    Args:
-        logits: `(x, draw, held) -> (N, C)`.
-        targeted: Whether the labels are to be reached.
-    """
-
-    def __init__(self, logits: Any, targeted: bool) -> None:
-        self.logits = logits
-        self.targeted = targeted
-
-    def prepared(self) -> Any:
-        """A context for many calls with the same weights."""
-        return LabelObjective(self.logits, None, False).prepared()
-
-    def __call__(self, inputs: dict, x: Any) -> tuple[Any, Any]:
-        """Values `(N,)` to increase at `x`, and where the goal is reached."""
-        y = inputs["y"]
-        logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
-        values = soft_log_odds(y, logits)
-        hit = is_predicted(ops.cast(ops.argmax(y, axis=-1), "int32"), logits)
-        if self.targeted:
-            return -values, hit
-        return values, ops.logical_not(hit)
-
-
-class ClassObjective(CompiledObjective):
-    """The compiled loss of class labels; a wrong class is a success."""
-
-    def success(self, inputs: dict, found: list) -> Any:
-        """Where the label is not predicted, or with `targeted` is."""
-        (part,), (raw,) = self.loss.parts, found
-        y = self.loss.labels(inputs["y"], part)
-        is_column = len(y.shape) == 1 or y.shape[-1] == 1
-        logits = as_logits(raw.values, raw.kind is None and _is_unit(raw))
-        labels = ops.reshape(y, (-1,)) if is_column else ops.argmax(y, axis=-1)
-        hit = is_predicted(ops.cast(labels, "int32"), logits)
-        return hit if self.targeted else ops.logical_not(hit)
-
-
-def _is_unit(raw):
-    """Whether one probability stands for two classes."""
-    return raw.values.shape[-1] == 1

@@ -1,16 +1,19 @@
-"""Which way metrics on attacked inputs are better, told to KerasTuner.
+"""Directions of the metrics on attacked inputs, for KerasTuner.
 
-KerasTuner looks a metric's name up among those that Keras knows. The names
-here lead to functions that only tell the direction.
+KerasTuner infers whether a metric is to be minimized from the function that
+Keras has under its name. The functions registered here only provide the name
+of a metric with the same direction.
 """
 
 from collections.abc import Callable
+from typing import Any
+from typing import NoReturn
 
 import keras
 
 from keras_robust.messages import shown
 
-# Names of clean metrics, and of a metric of Keras with the same direction.
+# Names of a metric to be maximized and of one to be minimized.
 _HIGHER = "binary_accuracy"
 _LOWER = "mean_squared_error"
 _DIRECTIONS = {
@@ -42,12 +45,12 @@ _DIRECTIONS = {
 }
 
 
-def _stand_in(name: str, like: str) -> Callable:
-    def refuse(y_true, y_pred):
+def _stand_in(name: str, like: str) -> Callable[..., Any]:
+    def refuse(y_true: Any, y_pred: Any) -> NoReturn:
         del y_true, y_pred
         raise ValueError(
             "Argument `metrics` of compile must hold clean metrics: "
-            "AdversarialModel logs those on attacked inputs by itself. "
+            "AdversarialModel adds those on attacked inputs. "
             f"Received: {shown(name)}"
         )
 
@@ -56,7 +59,7 @@ def _stand_in(name: str, like: str) -> Callable:
 
 
 def register() -> None:
-    """Tells the directions of `robust_loss` and the usual metrics."""
+    """Register the directions of `robust_loss` and the usual metrics."""
     known = keras.saving.get_custom_objects()
     for clean, like in _DIRECTIONS.items():
         name = f"robust_{clean}"

@@ -7,45 +7,51 @@ from typing import Any
 import keras
 
 from keras_robust.training.schedules import EpsilonClock
-from keras_robust.training.source_checks import SourceWatch
+from keras_robust.training.source_checks import BatchInspector
 
 
-class Follower(keras.callbacks.Callback):
-    """Tells a schedule of epochs, and looks at the last steps of each.
+class EpochCallback(keras.callbacks.Callback):
+    """A callback that counts epochs and checks the last steps of each.
 
     Args:
-        watch: The model's `SourceWatch`.
+        inspector: The model's `BatchInspector`.
         clock: The model's `EpsilonClock`, or `None`.
     """
 
-    def __init__(self, watch: SourceWatch, clock: EpsilonClock | None) -> None:
+    def __init__(
+        self, inspector: BatchInspector, clock: EpsilonClock | None
+    ) -> None:
         super().__init__()
-        self._watch = watch
+        self._inspector = inspector
         self._clock = clock
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """The number of steps is known now."""
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Pass on the number of steps, which is known now."""
         if self._clock is not None:
             self._clock.begin_fit(self.params.get("steps"))
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Counts epochs."""
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Pass on the beginning of an epoch."""
         if self._clock is not None:
             self._clock.begin_epoch(epoch)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Counts epochs; before callbacks that save weights."""
-        self._watch.look()
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Pass on the end of an epoch, before callbacks that save weights."""
+        self._inspector.check()
         if self._clock is not None:
             self._clock.end_epoch()
 
 
-def with_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
-    """What `fit` takes as callbacks, with one more in front.
+def prepend_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
+    """Add a callback before those that `fit` was given.
 
     Args:
         callbacks: `None`, a callback, a list, or a `CallbackList`.
-        first: A callback.
+        first: The callback to add.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         first.set_model(callbacks.model)
@@ -60,9 +66,12 @@ def with_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
 
 
 def arguments_by_name(
-    method: Callable, model: Any, args: tuple, kwargs: dict[str, Any]
+    method: Callable[..., Any],
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> dict[str, Any]:
-    """Arguments of a method of Keras by their names.
+    """Name the positional arguments of a call.
 
     Args:
         method: The method, of the class.

@@ -1,9 +1,10 @@
-"""Which layers in front of a network can be drawn before an attack."""
+"""Finds the layers at the front of a model that are drawn before attacks."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from keras_robust.classifier.graph_run import single_input
 from keras_robust.classifier.graph_run import training_argument
 from keras_robust.layers import PadAndCrop
 
-# Layers that move or recolour images at random, by their names in Keras.
+# Layers that randomly transform images, by their names in Keras.
 _NAMES = (
     "AugMix",
     "CutMix",
@@ -30,7 +31,7 @@ _RANDOM = (
     PadAndCrop,
     *(getattr(layers, name) for name in _NAMES if hasattr(layers, name)),
 )
-# Random layers of a network itself, which change features, not images.
+# Random layers inside networks, which change features, not images.
 _OF_THE_NETWORK = (
     "Dropout",
     "RNN",
@@ -39,7 +40,7 @@ _OF_THE_NETWORK = (
     "Attention",
     "Bidirectional",
 )
-# Layers in front that change neither the units of pixels nor their order.
+# Layers that keep the units of pixels.
 _PASSING = (
     layers.Identity,
     layers.ZeroPadding2D,
@@ -47,14 +48,15 @@ _PASSING = (
     layers.CenterCrop,
     layers.Resizing,
 )
-# The size of an axis that a model leaves open, where layers are tried out.
+Shape: TypeAlias = tuple[int | None, ...]
+# Size of open axes in random inputs, on which layers are tried out.
 _PROBE_SIZE = 8
-# What casts to a type of floats may do to values in [0, 1].
+# Rounding errors of values in [0, 1], by dtype.
 _ROUNDING = {"float16": 2e-3, "bfloat16": 2e-2}
 
 
 def is_random_image_layer(layer: Any) -> bool:
-    """Whether a layer draws a random transformation of images."""
+    """Whether a layer transforms images at random."""
     if isinstance(layer, _RANDOM):
         return True
     if isinstance(layer, layers.Pipeline):
@@ -69,48 +71,50 @@ def random_image_layers(model: Any) -> list[Any]:
         model: A Keras model.
 
     Returns:
-        List of layers, without those inside other random layers; of a
-        `Pipeline` the layers in it.
+        List of layers, without those inside other random layers. For a
+        `Pipeline`, the layers in it.
     """
     found = [
         layer
         for layer in model._flatten_layers(include_self=False)
         if isinstance(layer, _RANDOM)
     ]
-    inner = identities(found, include_self=False)
+    inner = layer_ids(found, include_self=False)
     return [layer for layer in found if id(layer) not in inner]
 
 
-def identities(some: Iterable, include_self: bool = True) -> set[int]:
-    """Identities of layers and of all layers inside them.
+def layer_ids(
+    parents: Iterable[keras.Layer], include_self: bool = True
+) -> set[int]:
+    """Ids of layers and of all layers inside them.
 
     Args:
-        some: Layers.
-        include_self: Whether those of the layers themselves count.
+        parents: Layers.
+        include_self: Whether to include the layers themselves.
     """
     return {
         id(inner)
-        for layer in some
+        for layer in parents
         for inner in layer._flatten_layers(include_self=include_self)
     }
 
 
-def draws_something(layer: Any) -> bool:
-    """Whether a layer that is read first draws anything."""
+def is_random(layer: Any) -> bool:
+    """Whether a layer at the front of a model is random."""
     if is_random_image_layer(layer):
         return True
     if isinstance(layer, layers.Pipeline):
-        return any(draws_something(inner) for inner in layer.layers)
+        return any(is_random(inner) for inner in layer.layers)
     name = type(layer).__name__
     if any(part in name for part in _OF_THE_NETWORK):
         return False
-    # One of a user's own.
-    ours = not type(layer).__module__.startswith("keras.")
-    return ours and not layer.weights and bool(layer.variables)
+    # User-defined layers with a seed generator.
+    is_user_defined = not type(layer).__module__.startswith("keras.")
+    return is_user_defined and not layer.weights and bool(layer.variables)
 
 
-def changes_units(layer: Any) -> bool:
-    """Whether a layer is `x * scale + offset`, as `units` gives it."""
+def rescales(layer: Any) -> bool:
+    """Whether a layer is `x * scale + offset`; see `scale_and_offset`."""
     if type(layer) is layers.Rescaling:
         one = np.ndim(layer.scale) == np.ndim(layer.offset) == 0
         return one or keras.config.image_data_format() == "channels_last"
@@ -123,69 +127,73 @@ def changes_units(layer: Any) -> bool:
     return False
 
 
-def units(layer: Any) -> tuple[Any, Any]:
-    """Scale and offset of a layer that changes the units of pixels."""
+def scale_and_offset(layer: Any) -> tuple[Any, Any]:
+    """Scale and offset of a layer for which `rescales` is true."""
     if type(layer) is layers.Rescaling:
         pair = layer.scale, layer.offset
         return tuple(ops.convert_to_tensor(value, "float32") for value in pair)
-    spread = ops.maximum(ops.sqrt(layer.variance), 1e-7)
-    return 1 / spread, -layer.mean / spread
+    std = ops.maximum(ops.sqrt(layer.variance), 1e-7)
+    return 1 / std, -layer.mean / std
 
 
-def _pieces(layer):
-    """The layers that a layer is a chain of; otherwise itself."""
+def _sublayers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers in a `Pipeline` or `Sequential`; otherwise the layer."""
     if type(layer) in (layers.Pipeline, keras.Sequential):
-        return [piece for part in layer.layers for piece in _pieces(part)]
+        return [piece for part in layer.layers for piece in _sublayers(part)]
     return [layer]
 
 
-def _front_pieces(layer, tensor):
-    """What to run in place of a layer in front.
+def _front_sublayers(
+    layer: keras.Layer, tensor: keras.KerasTensor
+) -> list[keras.Layer] | None:
+    """A layer at the front as layers that are random, rescale, or do neither.
 
     Args:
         layer: A layer.
         tensor: The Keras tensor that it reads.
 
     Returns:
-        Layers, of which each draws, changes units in a known way, or neither;
-        `None` for a layer that is none of these.
+        Layers that together do what the layer does; `None` if it changes
+        images in another way, so that it belongs to the network.
     """
-    for pieces in (_pieces(layer), [layer]):
-        if _may_stand_in_front(pieces, tensor.shape):
+    for pieces in (_sublayers(layer), [layer]):
+        if _are_front_layers(pieces, tensor.shape):
             return pieces
     return None
 
 
-def _may_stand_in_front(pieces, shape):
-    # A layer that is tried out may fail in ways of its own.
+def _are_front_layers(pieces: list[keras.Layer], shape: Shape) -> bool:
+    # A user-defined layer may raise anything here.
     try:
         with keras.StatelessScope():
             for i, piece in enumerate(pieces):
-                known = type(piece) in _PASSING or changes_units(piece)
+                known = type(piece) in _PASSING or rescales(piece)
                 if not known and not (
-                    draws_something(piece) and _keeps_images(piece, shape)
+                    is_random(piece) and _keeps_images(piece, shape)
                 ):
                     return False
                 if i + 1 < len(pieces):
-                    shape = _inferred(piece, _probe(piece, shape)).shape
+                    shape = _inference_output(
+                        piece, _random_input(piece, shape)
+                    ).shape
     except Exception:
         return False
     return True
 
 
-def _keeps_images(layer, shape):
-    """Whether a layer gives images as they are when nothing is trained.
+def _keeps_images(layer: keras.Layer, shape: Shape) -> bool:
+    """Whether a layer returns images unchanged in inference mode.
 
     One that does more, such as a rescaling, would change units in a way that
-    nothing here can undo.
+    cannot be undone here.
     """
-    image = _probe(layer, shape)
+    image = _random_input(layer, shape)
     moves = isinstance(layer, layers.RandomCrop)
     if moves:
-        # Each image of one value, wherever its pixels go.
+        # Images of one value each, since crops move pixels.
         first = (slice(None), *(slice(1) for _ in shape[1:]))
         image = np.broadcast_to(image[first], image.shape).copy()
-    found = _inferred(layer, image)
+    found = _inference_output(layer, image)
     if moves and len(found) == len(image):
         found = found.reshape((len(image), -1))
         image = image.reshape((len(image), -1))[:, :1]
@@ -195,50 +203,51 @@ def _keeps_images(layer, shape):
     return bool((np.abs(found - image) <= rounding).all())
 
 
-def _probe(layer, shape):
-    """Random values that a layer can take."""
-    shape = [size or _PROBE_SIZE for size in shape]
-    values = np.random.default_rng(0).random(shape).astype("float32")
+def _random_input(layer: keras.Layer, shape: Shape) -> np.ndarray:
+    """A batch of random values that a layer can take."""
+    sizes = [size or _PROBE_SIZE for size in shape]
+    values = np.random.default_rng(0).random(sizes).astype("float32")
     if "float" in layer.compute_dtype:
         return values
     return np.round(values * 100)
 
 
-def _inferred(layer, image):
-    """What a layer gives in inference mode, as a float32 array."""
+def _inference_output(layer: keras.Layer, image: np.ndarray) -> np.ndarray:
+    """The output of a layer in inference mode, as a float32 array."""
     value = ops.cast(ops.convert_to_tensor(image), layer.compute_dtype)
     value = layer(value, **training_argument(layer, False))
     return ops.convert_to_numpy(ops.cast(value, "float32"))
 
 
-class Walk(NamedTuple):
-    """How far from an input a chain of layers in front goes.
+class Chain(NamedTuple):
+    """The first layers of a model, in a row.
 
     Attributes:
-        layers: The layers so far, in order.
-        entry: `Entry` behind them.
-        draws: Whether the last step draws anything.
-        is_whole: Whether they are all of the model.
+        layers: The layers, in order.
+        entry: `Entry` after them.
+        ends_random: Whether the last of them is random.
+        is_whole: Whether they are the whole model.
     """
 
-    layers: tuple
+    layers: tuple[keras.Layer, ...]
     entry: Entry
-    draws: bool
+    ends_random: bool
     is_whole: bool = False
 
 
-def walks_in_front(
-    model: keras.Model, tensor: keras.KerasTensor, refused: list
-) -> Iterator[Walk]:
-    """Every point that a chain of layers in front of a model comes to.
+def chains_in_front(
+    model: keras.Model, tensor: keras.KerasTensor, refused: list[keras.Layer]
+) -> Iterator[Chain]:
+    """The chains of layers at the front of a model, from short to long.
 
     Args:
-        model: A model that shows its graph.
-        tensor: Where to begin.
-        refused: List to which layers are added that draw something but end
+        model: A model for which `shows_graph` is true.
+        tensor: The Keras tensor where they begin.
+        refused: A list, to which random layers are added that cannot belong to
             the front.
     """
-    before, outputs = (), {id(output) for output in model.outputs}
+    before: tuple[keras.Layer, ...] = ()
+    outputs = {id(output) for output in model.outputs}
     nodes = [
         node
         for output in model.outputs
@@ -252,35 +261,36 @@ def walks_in_front(
         }
         node = next(iter(readers.values()), None)
         if (
-            len(readers) != 1
+            node is None
+            or len(readers) != 1
             or single_input(node) is None
             or len(node.outputs) != 1
         ):
             operations = [node.operation for node in readers.values()]
-            refused += [layer for layer in operations if draws_something(layer)]
+            refused += [layer for layer in operations if is_random(layer)]
             return
         layer, following = node.operation, node.outputs[0]
         if shows_graph(layer):
             inner = None
             if not len(layer.outputs) == len(layer.inputs) == 1:
                 return
-            for inner in walks_in_front(layer, layer.inputs[0], refused):
+            for inner in chains_in_front(layer, layer.inputs[0], refused):
                 path = (tensor, *inner.entry.path)
-                yield Walk(
+                yield Chain(
                     (*before, *inner.layers),
                     Entry(inner.entry.tensor, path),
-                    inner.draws,
+                    inner.ends_random,
                 )
             if inner is None or not inner.is_whole:
                 return
-            before, draws = (*before, *inner.layers), inner.draws
+            before, draws = (*before, *inner.layers), inner.ends_random
         else:
-            pieces, draws = _front_pieces(layer, tensor), draws_something(layer)
+            pieces, draws = _front_sublayers(layer, tensor), is_random(layer)
             if pieces is None:
                 if draws:
                     refused.append(layer)
                 return
             before = (*before, *pieces)
         is_whole = id(following) in outputs
-        yield Walk(before, Entry(following), draws, is_whole)
+        yield Chain(before, Entry(following), draws, is_whole)
         tensor = following

@@ -1,14 +1,16 @@
-"""What the wrapped model says of its own training."""
+"""Training methods that the wrapped model overrides."""
 
 import inspect
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_robust.attacks.compiled_loss import ones_for
+from keras_robust.backend import Tensor
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.frozen import frozen_scope
 from keras_robust.training.augmentation import Front
@@ -18,20 +20,20 @@ _NOT_CALLED = ("compute_metrics", "predict_step")
 
 
 def check_own_methods(model: Any) -> None:
-    """Checks that a model leaves its training to Keras.
+    """Check that a model does not override the training loop.
 
     Args:
         model: A Keras model.
 
     Raises:
-        ValueError: If it has a `train_step` or the like of its own.
+        ValueError: If it overrides `train_step` or a similar method.
     """
     for name in _REFUSED:
         if _has_own(model, name):
             raise ValueError(
                 f"Argument `model` must not have a `{name}` of its own: "
-                "`fit` of the AdversarialModel would not call it. Put your "
-                "loss into `compute_loss`, which is called. "
+                "`fit` of the AdversarialModel would not call it. Override "
+                "`compute_loss` instead, which is called. "
                 f"Received: model {model.name!r} of type {type(model).__name__}"
             )
     names = [name for name in _NOT_CALLED if _has_own(model, name)]
@@ -44,20 +46,20 @@ def check_own_methods(model: Any) -> None:
         )
 
 
-def _has_own(model, name):
+def _has_own(model: keras.Model, name: str) -> bool:
     own = getattr(type(model), name, None) is not getattr(keras.Model, name)
     return own or name in vars(model)
 
 
 class OwnLoss:
-    """The `compute_loss` of a wrapped model.
+    """The `compute_loss` of a wrapped model that overrides it.
 
     Args:
-        model: The wrapped model, held weakly.
+        model: The wrapped model; the reference is weak.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._model = weakref.ref(model)
+        self._model: Callable[[], keras.Model] = weakref.ref(model)
         parameters = inspect.signature(model.compute_loss).parameters
         self._takes_training = "training" in parameters or any(
             parameter.kind is inspect.Parameter.VAR_KEYWORD
@@ -66,20 +68,20 @@ class OwnLoss:
 
     @classmethod
     def of(cls, model: keras.Model) -> "OwnLoss | None":
-        """`None` for a model with the `compute_loss` of Keras."""
+        """Its own loss, or `None` for a model that does not override it."""
         return cls(model) if _has_own(model, "compute_loss") else None
 
     def compile(self, loss: Any, loss_weights: Any) -> None:
-        """Lets the model compute its compiled loss."""
+        """Compile the model, so that it can compute its compiled loss."""
         self._model().compile(
             optimizer=None, loss=loss, loss_weights=loss_weights
         )
 
     def metrics(self, names: set[str]) -> list[keras.metrics.Metric]:
-        """Metrics that the model keeps for itself.
+        """The metrics of the model itself.
 
         Args:
-            names: Names that are taken.
+            names: Names to leave out.
         """
         return [
             metric
@@ -94,7 +96,7 @@ class OwnLoss:
         y_pred: Any,
         sample_weight: Any = None,
         training: bool = True,
-        losses: list | None = None,
+        losses: list[Tensor] | None = None,
     ) -> Any:
         """The model's loss.
 
@@ -104,13 +106,13 @@ class OwnLoss:
             y_pred: As in `compute_loss`.
             sample_weight: As in `compute_loss`.
             training: As in `compute_loss`.
-            losses: What layers added in the forward pass, where the model
-                cannot see it.
+            losses: Losses that layers added in a forward pass outside of the
+                model.
         """
         model = self._model()
         given = {"training": training} if self._takes_training else {}
         if losses:
-            # As the trainer of Keras does on JAX.
+            # The trainer of Keras does the same on JAX.
             model._losses_override = list(losses)
         try:
             return model.compute_loss(
@@ -121,14 +123,20 @@ class OwnLoss:
                 model._losses_override = []
 
     def objective(self, classifier: Classifier, front: Front | None) -> Any:
-        """The loss to climb; one number for the batch is each example's.
+        """The loss as an objective of attacks.
 
         Args:
             classifier: The `Classifier`.
-            front: What is in front of the attacked network, or `None`.
+            front: The layers in front of the attacked network, or `None`.
+
+        Returns:
+            `(inputs, x) -> (values, success)`. The one loss of the batch is the
+            value of each example.
         """
 
-        def objective(inputs, x):
+        def objective(
+            inputs: dict[str, Any], x: Tensor
+        ) -> tuple[Tensor, Tensor]:
             model, held = self._model(), inputs.get("held")
             packed = classifier.inputs.pack(x, held)
             with frozen_scope(model, inputs.get("draw")):

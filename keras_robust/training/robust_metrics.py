@@ -1,12 +1,15 @@
-"""The compiled metrics once more, on attacked inputs."""
+"""Copies of the compiled metrics for attacked inputs."""
 
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_robust.backend import Tensor
 
 PREFIX = "robust_"
 LOSS = "robust_loss"
@@ -14,44 +17,44 @@ ACCURACY = "robust_accuracy"
 
 
 class RobustMetric(keras.metrics.Metric):
-    """A metric of attacked inputs, known to Keras by name and direction.
+    """A metric on attacked inputs, under the clean metric's name and direction.
 
     Args:
-        metric: A metric that nobody else updates.
+        metric: A metric that nothing else updates.
         name: Name of the clean metric in logs.
     """
 
     def __init__(self, metric: keras.metrics.Metric, name: str) -> None:
         super().__init__(name=PREFIX + name)
         self.metric = metric
-        # What `EarlyStopping(mode="auto")` looks at.
+        # `EarlyStopping(mode="auto")` reads it.
         direction = getattr(metric, "_direction", None)
         if direction is not None:
             self._direction = direction
-        self.is_awake = False
-        # Some metrics make their variables in the first update.
+        self.is_active = False
+        # Some metrics create their variables in the first update.
         self.is_ready = False
 
     def update_state(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> None:
-        """As the metric; nothing while Keras sorts metrics by outputs."""
-        if self.is_awake:
+        """Update the metric, once Keras has assigned it to an output."""
+        if self.is_active:
             self.metric.update_state(y_true, y_pred, sample_weight)
             self.is_ready = True
 
     def result(self) -> Any:
-        """The metric's; 0 before its first update."""
+        """The result of the metric; 0 before its first update."""
         return self.metric.result() if self.is_ready else ops.zeros(())
 
     def reset_state(self) -> None:
-        """The metric's, once there is a state."""
+        """Reset the metric, once it has a state."""
         if self.is_ready:
             self.metric.reset_state()
 
 
-class _Told(keras.metrics.Mean):
-    """A mean of numbers that are told, not computed from outputs."""
+class _ManualMean(keras.metrics.Mean):
+    """A mean of given numbers, which are not computed from outputs."""
 
     def __init__(self, name: str, direction: Any) -> None:
         super().__init__(name=name)
@@ -60,16 +63,16 @@ class _Told(keras.metrics.Mean):
     def update_state(
         self, values: Any, outputs: Any = None, sample_weight: Any = None
     ) -> None:
-        """Nothing: see `tell`."""
+        """Do nothing: see `add`."""
         del values, outputs, sample_weight
 
-    def tell(self, values: Any, weight: Any = None) -> None:
-        """Adds numbers to the mean."""
+    def add(self, values: Any, weight: Any = None) -> None:
+        """Add numbers to the mean."""
         super().update_state(values, weight)
 
 
 class _Holder(keras.Model):
-    """A model without layers, compiled so that Keras sorts its metrics."""
+    """A model without layers, so that Keras assigns its metrics to outputs."""
 
     def __init__(self, output_names: Any = None) -> None:
         super().__init__()
@@ -77,8 +80,8 @@ class _Holder(keras.Model):
             self.output_names = output_names
 
 
-def _accuracy(y_true, y_pred):
-    """What `metrics=["accuracy"]` stands for, by the rule of `compile`."""
+def _accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """What `metrics=["accuracy"]` means, by the rule of `compile`."""
     if y_pred.shape[-1] == 1:
         return keras.metrics.binary_accuracy(_like(y_true, y_pred), y_pred)
     if _is_sparse(y_true, y_pred):
@@ -86,8 +89,8 @@ def _accuracy(y_true, y_pred):
     return keras.metrics.categorical_accuracy(y_true, y_pred)
 
 
-def _cross_entropy(y_true, y_pred):
-    """What `metrics=["crossentropy"]` stands for."""
+def _cross_entropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
+    """What `metrics=["crossentropy"]` means, by the rule of `compile`."""
     if y_pred.shape[-1] == 1:
         return keras.losses.binary_crossentropy(_like(y_true, y_pred), y_pred)
     if _is_sparse(y_true, y_pred):
@@ -95,12 +98,12 @@ def _cross_entropy(y_true, y_pred):
     return keras.losses.categorical_crossentropy(y_true, y_pred)
 
 
-def _like(y_true, y_pred):
+def _like(y_true: Tensor, y_pred: Tensor) -> Tensor:
     missing = len(y_true.shape) == len(y_pred.shape) - 1
     return ops.expand_dims(y_true, -1) if missing else y_true
 
 
-def _is_sparse(y_true, y_pred):
+def _is_sparse(y_true: Tensor, y_pred: Tensor) -> bool:
     return len(y_true.shape) < len(y_pred.shape) or (
         y_true.shape[-1] == 1 and y_pred.shape[-1] > 1
     )
@@ -122,7 +125,7 @@ def robust_copy(metric: Any) -> RobustMetric | None:
 
     Returns:
         `RobustMetric`; `None`, with a warning, for a metric that cannot be
-        made again from its configuration.
+        recreated from its configuration.
     """
     if metric is None:
         return None
@@ -144,20 +147,20 @@ def robust_copy(metric: Any) -> RobustMetric | None:
     except (TypeError, ValueError, NotImplementedError) as error:
         warnings.warn(
             f"There is no robust_{name} in evaluation: metric {name!r} cannot "
-            f"be made from its get_config ({error}).",
+            f"be recreated from its get_config ({error}).",
             UserWarning,
             stacklevel=3,
         )
         return None
 
 
-def _complete(copied, metric):
-    """Settings that a metric's `get_config` leaves out, which some do."""
+def _complete(copied: keras.Metric, metric: keras.Metric) -> None:
+    """Copy settings that are missing in some metrics' `get_config`."""
     shapes = [
         [tuple(variable.shape) for variable in found.variables]
         for found in (copied, metric)
     ]
-    # One that was updated has variables, and says so, which a new one makes.
+    # A metric that creates variables in its first update may have some.
     is_lazy = len(shapes[0]) < len(shapes[1])
     for key, value in vars(metric).items():
         plain = isinstance(value, (str, int, float, bool, type(None)))
@@ -168,8 +171,8 @@ def _complete(copied, metric):
         raise ValueError("its configuration is not complete")
 
 
-def _snake_case(function):
-    """A function's name as Keras writes it in logs."""
+def _snake_case(function: Callable[..., Any]) -> str:
+    """The name of a function as Keras writes it in logs."""
     name = re.sub(r"\W+", "", getattr(function, "__name__", "metric"))
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
@@ -178,13 +181,13 @@ def _snake_case(function):
 class RobustMetrics:
     """`robust_loss`, `robust_accuracy` and a copy of each compiled metric.
 
-    They live in models of their own, compiled with them: so Keras sorts them
-    by outputs and weighs them as it does the clean ones.
+    They are compiled into separate models without layers, so that Keras
+    assigns them to outputs and weights them like the clean ones.
 
     Args:
         metrics: As in `keras.Model.compile`.
         weighted_metrics: As in `keras.Model.compile`.
-        structure: The model's outputs, anything in their structure.
+        structure: Anything with the structure of the model's outputs.
         output_names: Names of a functional model's outputs, or `None`.
     """
 
@@ -196,12 +199,12 @@ class RobustMetrics:
         output_names: list[str] | None,
     ) -> None:
         self.is_single = not keras.tree.is_nested(structure)
-        self.loss = _Told(LOSS, "down")
-        self.accuracy = _Told(ACCURACY, "up")
-        # Whether labels are of classes, known once a batch was seen.
+        self.loss = _ManualMean(LOSS, "down")
+        self.accuracy = _ManualMean(ACCURACY, "up")
+        # Whether labels are classes, known after the first batch.
         self.classifies = False
-        self._copies = []
-        self._holder = None
+        self._copies: list[RobustMetric] = []
+        self._holder: _Holder | None = None
         metrics, weighted_metrics = (
             self._copied(metrics),
             self._copied(weighted_metrics),
@@ -212,17 +215,17 @@ class RobustMetrics:
                 holder, metrics, weighted_metrics, structure
             )
         for copied in self._copies:
-            copied.is_awake = True
-        told = [self.accuracy, self.loss]
+            copied.is_active = True
+        means = [self.accuracy, self.loss]
         if self.is_single and any(c.name == ACCURACY for c in self._copies):
-            told = [self.loss]
-        self._told = _compiled(_Holder(), told, None, 0.0)
+            means = [self.loss]
+        self._means = _compiled(_Holder(), means, None, 0.0)
 
-    def _copied(self, metrics):
+    def _copied(self, metrics: Any) -> Any:
         if not metrics:
             return None
 
-        def copy_of(metric):
+        def copy_of(metric: Any) -> RobustMetric | None:
             copied = robust_copy(metric)
             if copied is not None:
                 self._copies.append(copied)
@@ -233,12 +236,12 @@ class RobustMetrics:
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """What the model must track: Keras's own groups of metrics."""
-        holders = [self._holder, self._told]
+        """The groups of compiled metrics, which the model must track."""
+        holders = [self._holder, self._means]
         return [_group(holder) for holder in holders if holder is not None]
 
     def results(self) -> dict[str, Any]:
-        """Logs of an evaluation."""
+        """The logs of an evaluation."""
         logs = {}
         if self._holder is not None:
             for name, value in _group(self._holder).result().items():
@@ -248,23 +251,26 @@ class RobustMetrics:
         return {**logs, LOSS: self.loss.result()}
 
     def names(self) -> set[str]:
-        """Names under which Keras finds them, before they are renamed."""
+        """Names that Keras gives them in logs, before they are renamed."""
         found = set()
         for group in self.metrics:
             found |= set(group.result())
         return found
 
     def build(self, y: Any, outputs: Any, sample_weight: Any = None) -> None:
-        """Lets the copies make what they make in their first update.
+        """Create variables of the copies, without counting anything.
 
-        That is to be before a step whose state is fixed. Nothing is counted.
+        Some metrics create them in their first update, which must come before
+        a step whose state is fixed.
 
         Args:
             y: Labels as `fit` takes them.
             outputs: The model's outputs.
             sample_weight: As in `fit`.
         """
-        if all(copied.is_ready for copied in self._copies):
+        if self._holder is None or all(
+            copied.is_ready for copied in self._copies
+        ):
             return
         if self.is_single and len(keras.tree.flatten(outputs)) > 1:
             return
@@ -274,7 +280,7 @@ class RobustMetrics:
             copied.is_ready = True
 
     def update(self, y: Any, outputs: Any, sample_weight: Any = None) -> None:
-        """Adds a batch to the copies.
+        """Add a batch to the copies.
 
         Args:
             y: Labels as `fit` takes them.
@@ -282,7 +288,7 @@ class RobustMetrics:
             sample_weight: As in `fit`.
 
         Raises:
-            ValueError: If a model that shows no graph has several outputs.
+            ValueError: If the model has several outputs and a hidden graph.
         """
         if self._holder is None:
             return
@@ -295,8 +301,10 @@ class RobustMetrics:
         _group(self._holder).update_state(y, outputs, sample_weight)
 
 
-def _compiled(holder, metrics, weighted_metrics, structure):
-    """The holder, with its metrics sorted by outputs."""
+def _compiled(
+    holder: _Holder, metrics: Any, weighted_metrics: Any, structure: Any
+) -> _Holder:
+    """The holder, with its metrics assigned to outputs."""
     holder.compile(
         optimizer=None, metrics=metrics, weighted_metrics=weighted_metrics
     )
@@ -308,13 +316,13 @@ def _compiled(holder, metrics, weighted_metrics, structure):
     return holder
 
 
-def _group(holder):
-    """All compiled metrics of a model, as the one object that Keras makes."""
+def _group(holder: _Holder) -> keras.Metric:
+    """All compiled metrics of a model, as the one metric that Keras has."""
     return next(m for m in holder.metrics if m.name == "compile_metrics")
 
 
-def _without_none(metrics):
-    """Lists without entries for metrics that could not be copied."""
+def _without_none(metrics: Any) -> Any:
+    """List without entries for metrics that could not be copied."""
     if isinstance(metrics, dict):
         return {key: _without_none(entry) for key, entry in metrics.items()}
     if isinstance(metrics, (list, tuple)):
@@ -325,7 +333,7 @@ def _without_none(metrics):
     return metrics
 
 
-def _renamed(name):
-    """`robust_` in front, also of the name of an output."""
+def _renamed(name: str) -> str:
+    """Put `robust_` in front, before the name of an output too."""
     before, _, after = name.partition(PREFIX)
     return PREFIX + before + after

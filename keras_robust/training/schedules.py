@@ -1,4 +1,4 @@
-"""Radii that change in the course of a training."""
+"""Schedules of the radius in adversarial training."""
 
 from abc import ABC
 from abc import abstractmethod
@@ -9,10 +9,10 @@ from keras import ops
 
 
 class EpsilonSchedule(ABC):
-    """Base class of schedules: the share of an attack's radius, by progress.
+    """Base class of schedules of the radius, as a share of the attack's.
 
-    A subclass has `call_share(progress)`, computed inside the compiled step,
-    and `get_config`.
+    A subclass defines `call_share(progress)`, which runs inside the compiled
+    step, and `get_config`.
 
     Args:
         epochs: Length of the schedule in epochs, or `None`.
@@ -48,7 +48,7 @@ class EpsilonSchedule(ABC):
 
     @abstractmethod
     def call_share(self, progress: Any) -> Any:
-        """The share at a progress between 0 and 1."""
+        """The share of the radius at a progress between 0 and 1."""
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the schedule."""
@@ -56,17 +56,17 @@ class EpsilonSchedule(ABC):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "EpsilonSchedule":
-        """The schedule that `get_config` described."""
+        """Create a schedule from the result of `get_config`."""
         return cls(**config)
 
 
 @keras.saving.register_keras_serializable("keras_robust")
 class LinearWarmup(EpsilonSchedule):
-    """A radius that grows in a straight line, then stays the attack's.
+    """A radius that grows linearly, then stays the attack's.
 
     Args:
         epochs: Length in epochs, counted over all calls of `fit`. Within an
-            epoch it grows step by step, if `fit` knows the number of steps.
+            epoch the radius grows step by step if `fit` knows their number.
         steps: Length in training steps, in place of `epochs`.
         start: Share of the radius at the beginning, 0 to 1.
 
@@ -80,7 +80,8 @@ class LinearWarmup(EpsilonSchedule):
     ```
 
     Raises:
-        ValueError: If not exactly one length is given, or `start` is no share.
+        ValueError: If not exactly one length is given, or `start` is not in
+            [0, 1].
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class LinearWarmup(EpsilonSchedule):
 
 
 class EpsilonClock:
-    """Counts what a schedule depends on, in a variable of the model.
+    """Counts steps or epochs for a schedule, in a variable of the model.
 
     Args:
         model: The model that owns the variable.
@@ -129,9 +130,8 @@ class EpsilonClock:
             )
         self.schedule = schedule
         self.counts_epochs = self._is_share and schedule.epochs is not None
-        # Not a weight of the optimizer, whose own counter is out of reach of
-        # the part of the step that attacks.
-        options = {
+        # The counter of the optimizer is not available to the attack.
+        options: dict[str, Any] = {
             "shape": (),
             "initializer": "zeros",
             "dtype": "float32",
@@ -139,7 +139,7 @@ class EpsilonClock:
             "aggregation": "only_first_replica",
         }
         self._done = model.add_weight(name="epsilon_progress", **options)
-        # Epochs for each step of this `fit`; 0 where it is not known.
+        # Epochs per step of this `fit`; 0 if the number of steps is unknown.
         self._pace = None
         if self.counts_epochs:
             self._pace = model.add_weight(name="epsilon_pace", **options)
@@ -155,35 +155,36 @@ class EpsilonClock:
         return ops.maximum(value * full if self._is_share else value, 0.0)
 
     def advance(self) -> None:
-        """Counts one training step."""
+        """Count one training step."""
         pace = 1.0 if self._pace is None else self._pace
         self._done.assign(self._done + pace)
 
     def begin_fit(self, steps: int | None) -> None:
-        """Sets how many steps an epoch has.
+        """Set the number of steps in an epoch.
 
         Args:
-            steps: Int, or `None` where it is not known.
+            steps: Int, or `None` if it is not known.
         """
         if self._pace is not None:
             self._pace.assign(0.0 if not steps else 1.0 / steps)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Sets the count to whole epochs.
+        """Set the count to whole epochs.
 
         Args:
             epoch: Number of the epoch in this `fit`, from 0 on.
         """
         if self.counts_epochs:
-            # A little more than rounding errors of the steps add up to.
+            # 0.01 is more than the rounding errors of the steps add up to.
             done = int(float(ops.convert_to_numpy(self._done.value)) + 0.01)
             self._done.assign(float(max(done, epoch)))
 
     def end_epoch(self) -> None:
-        """Counts a whole epoch, where its steps did not."""
-        if self.counts_epochs:
-            done = float(ops.convert_to_numpy(self._done.value))
-            if float(ops.convert_to_numpy(self._pace.value)) == 0.0:
-                self._done.assign(int(done) + 1.0)
-            else:
-                self._done.assign(float(round(done)))
+        """Count a whole epoch if its steps were not counted."""
+        if self._pace is None:
+            return
+        done = float(ops.convert_to_numpy(self._done.value))
+        if float(ops.convert_to_numpy(self._pace.value)) == 0.0:
+            self._done.assign(int(done) + 1.0)
+        else:
+            self._done.assign(float(round(done)))

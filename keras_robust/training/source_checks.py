@@ -1,37 +1,46 @@
-"""Every batch is checked inside the step, whatever source it comes from."""
+"""Checks of every batch inside the compiled step, for any source of data."""
 
 import warnings
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks import checks
+from keras_robust.backend import Tensor
 from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
-from keras_robust.training.tasks import OTHER
 
-# Under this name findings travel in the logs of a step, from which they are
-# taken out before anyone else sees them.
+# The key of findings in the logs of a step. They are removed before callbacks
+# see the logs.
 FINDINGS = "keras_robust_findings"
-_SUMS = ("batches", "outside", "infinite", "wrong", "measured", "moved", "odd")
+_SUMS = (
+    "batches",
+    "outside",
+    "infinite",
+    "wrong",
+    "measured",
+    "moved",
+    "probable",
+)
 _LEAST = ("least", "label_least")
 _MOST = ("most", "label_most")
 _FAR = 3e38
-# From this call on a step is looked at when the next one is on its way, so
-# that an accelerator need not wait.
-_CLOSE_CALLS = 4
+# After this many calls, findings of a step are read one step later, so that an
+# accelerator need not wait.
+_PROMPT_CALLS = 4
 
 
 def image_findings(image: Any, value_range: Any) -> dict[str, Any]:
-    """What a batch of images shows, as float scalars.
+    """Findings about a batch of images, as float scalars.
 
     Args:
         image: Float tensor `(N, ...)`.
-        value_range: The box, as attacks keep it.
+        value_range: `(low, high)` as in attacks.
     """
     low, high = (ops.convert_to_tensor(b, "float32") for b in value_range)
     inside = ops.logical_and(image >= low, image <= high)
@@ -43,20 +52,22 @@ def image_findings(image: Any, value_range: Any) -> dict[str, Any]:
     }
 
 
-def label_findings(y: Any, task: str, num_classes: int | None) -> dict:
-    """What labels show, as float scalars.
+def label_findings(
+    y: Any, task: str, num_classes: int | None
+) -> dict[str, Tensor]:
+    """Findings about labels, as float scalars.
 
     Args:
         y: Labels as `fit` takes them.
-        task: What `task_of` gave.
-        num_classes: The number of classes, where the labels are of classes.
+        task: Result of `task_of`.
+        num_classes: The number of classes; `None` for labels of another kind.
     """
     parts = [part for part in keras.tree.flatten(y) if part is not None]
     parts = [ops.cast(part, "float32") for part in parts if _is_number(part)]
     if not parts:
         return {}
     right = [_all(ops.isfinite(part)) for part in parts]
-    if task != OTHER:
+    if num_classes is not None:
         (labels,) = parts
         column = len(labels.shape) == 1 or labels.shape[-1] == 1
         soft = task != CLASSES or not column
@@ -66,22 +77,22 @@ def label_findings(y: Any, task: str, num_classes: int | None) -> dict:
             valid = ops.logical_and(valid, ops.equal(labels, ops.round(labels)))
         right.append(_all(valid))
     found = {"wrong": 1.0 - sum(right) / len(right)}
-    if task != OTHER:
+    if num_classes is not None:
         found["label_least"] = ops.min(labels)
         found["label_most"] = ops.max(labels)
     return found
 
 
-def _is_number(part):
+def _is_number(part: Any) -> bool:
     return keras.backend.standardize_dtype(part.dtype) not in ("string",)
 
 
-def _all(values):
+def _all(values: Tensor) -> Tensor:
     return ops.cast(ops.all(values), "float32")
 
 
 class BatchChecks(keras.metrics.Metric):
-    """Gathers findings of batches, inside compiled steps."""
+    """Accumulates the findings of batches inside compiled steps."""
 
     def __init__(self, name: str = "batch_checks") -> None:
         super().__init__(name=name)
@@ -92,7 +103,7 @@ class BatchChecks(keras.metrics.Metric):
         self._most = self.add_variable((len(_MOST),), far, name="most")
 
     def reset_state(self) -> None:
-        """Forgets all batches."""
+        """Forget all batches."""
         self._sums.assign(np.zeros(len(_SUMS), "float32"))
         self._least.assign(np.full(len(_LEAST), _FAR, "float32"))
         self._most.assign(np.full(len(_MOST), -_FAR, "float32"))
@@ -103,14 +114,15 @@ class BatchChecks(keras.metrics.Metric):
         return ops.equal(ops.convert_to_tensor(self._sums)[0], 0)
 
     def update_state(self, findings: dict[str, Any]) -> None:
-        """Adds the findings of a batch.
+        """Add the findings of a batch.
 
         Args:
-            findings: Float scalars by name; what is missing is not there.
+            findings: Float scalars by name; missing ones leave sums and
+                extremes as they are.
         """
         findings = {"batches": 1.0, **findings}
 
-        def row(names, neutral):
+        def row(names: tuple[str, ...], neutral: float) -> Tensor:
             values = [findings.get(name, neutral) for name in names]
             return ops.stack([ops.cast(v, "float32") for v in values])
 
@@ -119,7 +131,7 @@ class BatchChecks(keras.metrics.Metric):
         self._most.assign(ops.maximum(self._most, row(_MOST, -_FAR)))
 
     def result(self) -> Any:
-        """All findings as one vector, which is read in one go."""
+        """All findings as one vector, which is copied to the host at once."""
         return ops.concatenate(
             [
                 ops.convert_to_tensor(part)
@@ -128,38 +140,56 @@ class BatchChecks(keras.metrics.Metric):
         )
 
 
-class SourceWatch:
-    """Reads findings of steps, and raises what arrays are refused with.
+class StepContext(NamedTuple):
+    """What the findings of a step are compared with.
 
     Attributes:
-        context: By the name of a step what its findings are held against:
-            `value_range`, and `classes` where labels are of classes.
+        value_range: `(low, high)`, the range of pixels.
+        num_classes: The number of classes, or `None` if labels are of
+            another kind.
+        replicas: The number of devices that share a batch.
+        rank: The number of axes of a batch of images.
+    """
+
+    value_range: Any
+    num_classes: int | None
+    replicas: int
+    rank: int
+
+
+class BatchInspector:
+    """Raises the errors of array checks for batches of any source.
+
+    Attributes:
+        context: `StepContext` by the name of the step.
     """
 
     def __init__(self) -> None:
-        self.context: dict[str, dict] = {}
-        self._waiting: deque = deque()
+        self.context: dict[str, StepContext] = {}
+        self._waiting: deque[tuple[str, Any]] = deque()
         self._calls = 0
         self._warned = False
 
-    def begin(self) -> None:
-        """Forgets what was not looked at."""
+    def reset(self) -> None:
+        """Forget findings that were not read yet."""
         self._waiting.clear()
         self._calls = 0
 
-    def watched(self, function: Callable, step: str) -> Callable:
-        """A compiled step whose findings are taken out of its logs.
+    def wrap(
+        self, function: Callable[..., Any], step: str
+    ) -> Callable[..., Any]:
+        """Wrap a compiled step: take findings out of its logs for `check`.
 
-        An error comes at the next call, when the state of this one is safe:
-        on JAX a step that raises would take the weights with it.
+        An error is raised by the next call, when the state of this one has
+        been saved: on JAX a step that raises would lose the weights.
 
         Args:
             function: A train or test function of Keras.
             step: `"train"` or `"test"`.
         """
 
-        def call(*args):
-            self.look(lag=0 if self._calls < _CLOSE_CALLS else 1)
+        def call(*args: Any) -> Any:
+            self.check(lag=0 if self._calls < _PROMPT_CALLS else 1)
             result = function(*args)
             logs = result[0] if isinstance(result, tuple) else result
             self._waiting.append((step, logs.pop(FINDINGS)))
@@ -168,14 +198,14 @@ class SourceWatch:
 
         return call
 
-    def look(self, lag: int = 0) -> None:
-        """Looks at the steps that are done.
+    def check(self, lag: int = 0) -> None:
+        """Check the findings of finished steps.
 
         Args:
-            lag: How many of the last steps are left for later.
+            lag: How many of the last steps to leave for later.
 
         Raises:
-            ValueError: If a batch was not as it must be.
+            ValueError: If a batch was invalid.
         """
         while len(self._waiting) > lag:
             step, vector = self._waiting.popleft()
@@ -183,46 +213,49 @@ class SourceWatch:
             names = (*_SUMS, *_LEAST, *_MOST)
             found = dict(zip(names, values.tolist(), strict=True))
             try:
-                self._judge(found, **self.context[step])
+                self._raise_if_invalid(found, self.context[step])
             except ValueError:
-                self.begin()
+                self.reset()
                 raise
             self._warn_if_stuck(found, step)
 
-    def _judge(self, found, value_range, classes=None, replicas=1, rank=2):
+    def _raise_if_invalid(
+        self, found: dict[str, float], context: StepContext
+    ) -> None:
+        value_range, classes, replicas, rank = context
         if found["outside"]:
             pair = np.asarray([found["least"], found["most"]], "float32")
             pair = pair.reshape((1,) * (rank - 1) + (2,))
             if found["infinite"]:
                 pair[:] = np.nan
             if replicas == 1 and np.ndim(value_range[0]) == 0:
-                # The very error that arrays get.
+                # The same error as for arrays.
                 checks.check_images(pair, value_range)
             raise ValueError(
                 "Argument `x` must lie in "
                 f"value_range={shown(tuple(value_range))} and be finite. "
                 "Received: values outside"
             )
-        if found["wrong"] and classes is None:
-            raise ValueError(
-                "Argument `y` must be finite. Received: NaN or infinity"
-            )
         if found["wrong"]:
+            if classes is None:
+                raise ValueError(
+                    "Argument `y` must be finite. Received: NaN or infinity"
+                )
             raise ValueError(
                 f"Argument `y` must lie in 0 ... {classes - 1}, the classes of "
                 "the model, or be one-hot. Received: labels from "
                 f"{found['label_least']:g} to {found['label_most']:g}"
             )
-        if found["odd"]:
+        if found["probable"]:
             raise ValueError(
-                "The model must give logits, or end in a layer whose "
-                "activation shows; this one ends in neither and its output "
-                "looks like probabilities. Pass `from_logits=False` to the "
+                "The model must give logits, or end in a layer with a softmax "
+                "or sigmoid; this one does not, and its output looks like "
+                "probabilities. Pass `from_logits=False` to the "
                 "attack if it is, `from_logits=True` if it is not. "
                 "Received: outputs whose rows sum to 1"
             )
 
-    def _warn_if_stuck(self, found, step):
+    def _warn_if_stuck(self, found: dict[str, float], step: str) -> None:
         if self._warned or not found["measured"] or found["moved"]:
             return
         self._warned = True
@@ -230,7 +263,8 @@ class SourceWatch:
         warnings.warn(
             "The attack moves nothing: its first gradient is exactly zero for "
             "every example of the first batch. Are outputs saturated or "
-            f"rounded, or inputs cast to integers? This {what} clean inputs.",
+            f"rounded, or inputs cast to integers? The model {what} clean "
+            "inputs.",
             UserWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""What a model is trained to tell: one of its classes, or something else."""
+"""What a model is trained for: to tell classes apart, or something else."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from keras_robust.attacks import checks
-from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import labels_of
 from keras_robust.attacks.compiled_loss import resolve_loss
 
@@ -16,19 +15,19 @@ OTHER = "other"
 
 
 def task_of(y: Any, output: Any, loss: Any, head: str | None) -> str:
-    """Tell class labels from all others, by shapes, dtypes and the loss.
+    """Whether labels are classes, judged by shapes, dtypes and the loss.
 
     Args:
         y: Labels of one output, array or tensor.
-        output: What it is compared with; only its shape counts.
+        output: The output that it is compared with; only the shape matters.
         loss: A string, function or `keras.losses.Loss`; `None` before
             `compile`.
-        head: The last activation of the output, where it shows.
+        head: The last activation of the output; `None` if it is unknown.
 
     Returns:
-        `"classes"`: numbers of classes, or one-hot rows of integers;
-        `"soft classes"`: one-hot rows of floats, which may be soft, or
-        probabilities of the second of two classes; `"other"`.
+        `"classes"` for class numbers or one-hot rows of integers;
+        `"soft classes"` for rows of floats, or probabilities of the second of
+        two classes; otherwise `"other"`.
     """
     if len(output.shape) != 2 or not hasattr(y, "shape"):
         return OTHER
@@ -59,39 +58,13 @@ def task_of(y: Any, output: Any, loss: Any, head: str | None) -> str:
     return OTHER
 
 
-def _is_whole(y):
+def _is_whole(y: Any) -> bool:
     dtype = keras.backend.standardize_dtype(y.dtype)
     return "int" in dtype or dtype == "bool"
 
 
-def task_of_model(
-    y: Any, outputs: Any, loss: CompiledLoss | None, head: str | None
-) -> str:
-    """`task_of` for labels as `fit` takes them.
-
-    A model with several losses has other labels than classes: all its losses
-    are raised.
-
-    Args:
-        y: Labels as `fit` takes them.
-        outputs: The model's outputs, or anything with their shapes.
-        loss: The `CompiledLoss` of the outputs that count, or `None`.
-        head: See `task_of`.
-    """
-    if loss is None:
-        if isinstance(outputs, (dict, list, tuple)):
-            return OTHER
-        return task_of(y, outputs, None, head)
-    if len(loss.parts) != 1:
-        return OTHER
-    (part,) = loss.parts
-    return task_of(
-        loss.labels(y, part), loss.output(outputs, part), part.loss, head
-    )
-
-
 def as_soft_rows(y: Any, num_classes: int) -> Any:
-    """Labels of any classification as float rows `(N, C)`.
+    """Class labels of any form as float rows `(N, C)`.
 
     Args:
         y: Tensor `(N, C)`, or for two classes `(N,)` or `(N, 1)`.
@@ -105,11 +78,11 @@ def as_soft_rows(y: Any, num_classes: int) -> Any:
 
 
 def class_numbers(y: Any, task: str) -> Any:
-    """Labels of a classification as int32 `(N,)`; soft ones by the largest.
+    """Class labels of any form as int32 `(N,)`; of soft ones the largest.
 
     Args:
         y: Tensor of labels.
-        task: What `task_of` gave.
+        task: Result of `task_of`.
     """
     if task == SOFT_CLASSES and (len(y.shape) == 1 or y.shape[-1] == 1):
         y = ops.cast(ops.reshape(y, (-1,)), "float32") > 0.5

@@ -38,7 +38,7 @@ def call_on_batch(
     missing = padded_size - size
     rows = pad_rows(as_tensors(inputs.rows), missing)
     shared = as_tensors(inputs.shared)
-    result = function(Inputs(backend.spread(rows), shared))
+    result = function(Inputs(backend.shard_batch(rows), shared))
     if missing:
         result = {key: value[:size] for key, value in result.items()}
     return result
