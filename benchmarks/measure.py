@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
-from keras_robust.environment import installed_versions
+from keras_robust.utils.environment import installed_versions
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.environment import installed_versions
 from keras_robust.evaluation.data import Examples
+from keras_robust.utils.environment import installed_versions
 from keras_robust.version import __version__
 
 # Longer lists are told by their length and their hash.

@@ -1,0 +1,41 @@
+"""The machine and the package versions that results are made with."""
+
+import importlib.metadata
+import os
+import platform
+
+from keras_robust.version import __version__
+
+_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this package and of those that results depend on.
+
+    Returns:
+        Dictionary of strings by package; what is not installed is left out.
+    """
+    found = {"keras_robust": __version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> str:
+    """Number and name of the processors.
+
+    Returns:
+        String.
+    """
+    processor = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    if names:
+        processor = names[0].split(":", 1)[1].strip()
+    return f"{os.cpu_count()} x {processor}"
