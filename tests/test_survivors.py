@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import keras_robust as kr
-from keras_robust.evaluation import standing
+from keras_robust.evaluation import survivors
 
 
 def restarted(epsilon=0.3, **options):
@@ -61,7 +61,7 @@ def test_restarts_see_survivors_in_whole_batches(varied):
 
 
 def test_later_attacks_leave_out_what_earlier_ones_broke(varied, monkeypatch):
-    monkeypatch.setattr(standing, "WITNESSES", 2)
+    monkeypatch.setattr(survivors, "ALWAYS_ATTACKED", 2)
     model, x, y = varied
     batches = {"small": [], "large": []}
     attacks = {
@@ -115,13 +115,13 @@ def test_one_step_counts_for_itself(varied):
         (kr.SpatialAttack(), kr.PGDAttack("linf", 0.5), False),
     ],
 )
-def test_contained(small, large, inside):
-    assert standing.contained(small, large, 3).tolist() == [inside] * 3
+def test_is_contained(small, large, inside):
+    assert survivors.is_contained(small, large, 3).tolist() == [inside] * 3
 
 
-def test_contained_per_example():
+def test_is_contained_per_example():
     small = kr.PGDAttack(epsilon=np.array([0.1, 0.6]))
-    assert standing.contained(small, kr.PGDAttack(), 2).tolist() == [1, 0]
+    assert survivors.is_contained(small, kr.PGDAttack(), 2).tolist() == [1, 0]
 
 
 def test_the_cheapest_first():
@@ -133,7 +133,7 @@ def test_the_cheapest_first():
         "eot": kr.PGDAttack(steps=20, eot=3),
     }
     order = ["fgsm", "pgd", "eot", "apgd-t", "autoattack"]
-    assert standing.by_cost(attacks) == order
+    assert survivors.by_cost(attacks) == order
 
 
 def test_randomized_models_are_attacked_in_full(linear_problem):
