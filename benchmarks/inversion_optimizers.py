@@ -33,8 +33,8 @@ from networks import network
 import keras_robust as kr
 from keras_robust import backend
 from keras_robust.classifier import FrozenModel
-from keras_robust.study.optimizers import make_optimizer
-from keras_robust.study.recipes import Training
+from keras_robust.study.training import Training
+from keras_robust.study.training import make_optimizer
 
 TRAINING_IMAGES = 2500
 MARKS = (10, 25, 50, 100, 200, 400, 1000)

@@ -18,7 +18,7 @@ from keras_robust.attacks.engine.batches import as_tensors
 from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.engine.search import Batch
 from keras_robust.attacks.engine.search import compiled_loop
-from keras_robust.environment import installed_versions
+from keras_robust.utils.environment import installed_versions
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 

@@ -16,8 +16,8 @@ import pathlib
 import keras
 
 import keras_robust as kr
-from keras_robust.study.optimizers import make_optimizer
-from keras_robust.study.recipes import Training
+from keras_robust.study.training import Training
+from keras_robust.study.training import make_optimizer
 
 
 def cifar10_network():

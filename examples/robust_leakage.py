@@ -17,8 +17,8 @@ from small_studies import study_of
 from small_studies import study_parser
 from small_studies import tell
 
-from keras_robust.study.measures import leakage
-from keras_robust.study.reference import reference
+from keras_robust.study.replication.measures import leakage
+from keras_robust.study.replication.reference import reference
 
 
 def main():

@@ -11,10 +11,10 @@ from rich.table import Table
 import keras_robust as kr
 from keras_robust.cli.arguments import DATASETS
 from keras_robust.cli.arguments import PRESETS
-from keras_robust.environment import machine
 from keras_robust.study import Replication
 from keras_robust.study import get_recipe
-from keras_robust.study.optimizers import make_schedule
+from keras_robust.study.training import make_schedule
+from keras_robust.utils.environment import machine
 
 # L2 radius of a perturbation that a network of the data set cannot stand.
 EPSILON = {"digits": 1.5, "fashion_mnist": 1.0, "cifar10": 0.5}

@@ -32,7 +32,7 @@ from small_studies import study_of
 from small_studies import study_parser
 
 import keras_robust as kr
-from keras_robust.environment import machine
+from keras_robust.utils.environment import machine
 
 TRAINED_ON = ("D", "D_R", "D_NR")
 # A data set of which no image is of the classes.

@@ -27,9 +27,9 @@ import matplotlib.figure
 import numpy as np
 
 import keras_robust as kr
-from keras_robust.environment import machine
 from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
+from keras_robust.utils.environment import machine
 
 SETS = ("D_rand", "D_other")
 CONTROLS = tuple(f"{name}_shortcut" for name in SETS)

@@ -7,18 +7,18 @@ can kill it in the middle.
 import sys
 import time
 
-from keras_robust.study import optimizer_search
 from keras_robust.study import sweep
+from keras_robust.study.optimizer import search
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        line = optimizer_search._line
+        line = search._line
 
         def slowly(found):
             time.sleep(float(sys.argv[2]))
             return line(found)
 
-        optimizer_search._line = slowly
+        search._line = slowly
     sweep(
         "digits",
         output=sys.argv[1],

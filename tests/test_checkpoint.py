@@ -5,6 +5,7 @@ from conftest import make_linear
 import keras_robust as kr
 from keras_robust.attacks.engine.search import OneRun
 from keras_robust.evaluation import checkpoint
+from keras_robust.evaluation import outcomes
 
 
 class Stopped(BaseException):
@@ -139,3 +140,21 @@ def test_a_damaged_state_is_named(linear_problem, tmp_path):
         ValueError, match="remove it to begin anew.*fgsm.done.npz"
     ):
         kr.evaluate_robustness(model, (x, y), attack, **options)
+
+
+def test_an_outcome_is_kept_by_the_names_of_its_numbers(tmp_path):
+    """These names are in states of earlier versions."""
+    section = checkpoint.Checkpoint(tmp_path, "x").section("apgd")
+    kept = {
+        **{"nan": 0, "outside_box": 1, "outside_ball": 2},
+        **{"largest_excess": 0.5, "denied": 3, "missed": 4},
+        **{"zero_gradient": True, "correct": np.array([True, False])},
+    }
+    section.save(force=True, **kept)
+    outcome = outcomes.Outcome.from_arrays(section.restore())
+    assert outcome.arrays().keys() == kept.keys()
+    for name, value in kept.items():
+        np.testing.assert_array_equal(outcome.arrays()[name], value)
+    assert outcome.broken_by is None
+    with pytest.raises(ValueError, match="remove it to begin anew.*'at'"):
+        outcomes.Outcome.from_arrays({"go": 0, "at": 0})

@@ -2,13 +2,13 @@ import copy
 
 import pytest
 
-from keras_robust.study.claims import CLAIMS
-from keras_robust.study.recipes import RECIPES
-from keras_robust.study.replicate import judge
-from keras_robust.study.training_sets import MODELS
-from keras_robust.study.verdicts import find_reading
-from keras_robust.study.verdicts import tally
-from keras_robust.study.verdicts import verdicts
+from keras_robust.study.replication.claims import CLAIMS
+from keras_robust.study.replication.recipes import RECIPES
+from keras_robust.study.replication.replicate import judge
+from keras_robust.study.replication.training_sets import MODELS
+from keras_robust.study.replication.verdicts import find_reading
+from keras_robust.study.replication.verdicts import tally
+from keras_robust.study.replication.verdicts import verdicts
 
 # Tables 1, 7, 8, 9, 10 of Ilyas et al. 2019, and where the paper has none,
 # what others found (Wang et al. 2020, Jordan, Goh).

@@ -5,7 +5,7 @@ import pytest
 from conftest import exact_accuracy
 
 import keras_robust as kr
-from keras_robust.evaluation import standing
+from keras_robust.evaluation import survivors
 
 
 def test_exact_accuracy_of_a_linear_model_at_every_radius(linear_problem):
@@ -23,7 +23,7 @@ def test_exact_accuracy_of_a_linear_model_at_every_radius(linear_problem):
 def test_each_radius_attacks_what_the_smaller_ones_left(
     linear_problem, monkeypatch
 ):
-    monkeypatch.setattr(standing, "WITNESSES", 0)
+    monkeypatch.setattr(survivors, "ALWAYS_ATTACKED", 0)
     model, x, y = linear_problem
     attacked = []
 

@@ -16,7 +16,7 @@ from keras_robust import cli
 from keras_robust.attacks.attack import Attack
 from keras_robust.evaluation import evaluate
 from keras_robust.evaluation import outcomes
-from keras_robust.evaluation.probes import Probes
+from keras_robust.evaluation.diagnostics import Diagnostics
 
 
 def names(result):
@@ -400,7 +400,7 @@ def test_another_setting_into_the_same_folder_runs_anew(
 def only_restoring(examples, baseline, attack, section, *args):
     found = section.section("done").restore()
     assert found is not None
-    return found
+    return outcomes.Outcome.from_arrays(found)
 
 
 def graph(power, weights):
@@ -480,7 +480,7 @@ def test_a_stopped_evaluation_reads_what_is_done(
         "small": kr.PGDAttack("linf", 0.02, steps=2),
         "large": kr.PGDAttack("linf", 0.05, steps=3),
     }
-    real, ran = outcomes.inspect_output, []
+    real, ran = outcomes.check_output, []
 
     def once(attack, *args):
         ran.append(attack.epsilon)
@@ -488,13 +488,13 @@ def test_a_stopped_evaluation_reads_what_is_done(
             raise KeyboardInterrupt
         return real(attack, *args)
 
-    monkeypatch.setattr(outcomes, "inspect_output", once)
+    monkeypatch.setattr(outcomes, "check_output", once)
     options = {"verbose": 0, "probe": False, "state_path": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         kr.evaluate_robustness(model, (x, y), attacks, **options)
     report = kr.evaluate_robustness(model, (x, y), attacks, **options)
     assert ran == [0.02, 0.05, 0.05]
-    monkeypatch.setattr(outcomes, "inspect_output", real)
+    monkeypatch.setattr(outcomes, "check_output", real)
     whole = kr.evaluate_robustness(
         model, (x, y), attacks, verbose=0, probe=False
     )
@@ -529,7 +529,7 @@ def evaluate_by_command(saved, folder, *more):
 def test_the_wrong_scaling_then_the_right_one(
     saved, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(Probes, "run", lambda self, cheap=False: [])
+    monkeypatch.setattr(Diagnostics, "run", lambda self, cheap=False: [])
     radius = ("--epsilon", "0.3")
     found = {
         folder: [

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_robust.study import figures
+from keras_robust.study.replication import figures
 
 
 @pytest.fixture(scope="module")

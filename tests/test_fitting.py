@@ -7,9 +7,9 @@ import pytest
 
 import keras_robust as kr
 from keras_robust import datasets
-from keras_robust.study import fitting
-from keras_robust.study.fitting import fit_network
-from keras_robust.study.recipes import get_recipe
+from keras_robust.study.replication import fitting
+from keras_robust.study.replication.fitting import fit_network
+from keras_robust.study.replication.recipes import get_recipe
 
 
 @pytest.fixture(scope="module")

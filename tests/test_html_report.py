@@ -9,10 +9,10 @@ import subprocess
 import pytest
 from matplotlib.figure import Figure
 
-from keras_robust.study import figures
-from keras_robust.study import outputs
-from keras_robust.study.html_report import write_report
-from keras_robust.study.replicate import judge
+from keras_robust.study.replication import figures
+from keras_robust.study.replication import tables
+from keras_robust.study.replication.html_report import write_report
+from keras_robust.study.replication.replicate import judge
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -94,7 +94,7 @@ def test_radii_of_the_am207_report_have_a_table_of_their_own(judged, tmp_path):
     first, second = text.split("At the L-infinity radii of the AM207 report")
     for name in columns:
         assert name not in first and name in second
-    outputs.write_table(results, tmp_path / "table.md")
+    tables.write_table(results, tmp_path / "table.md")
     first, second = (tmp_path / "table.md").read_text().split("AM207 report:")
     for name in columns:
         assert name not in first and name in second

@@ -8,8 +8,7 @@ import pytest
 from keras_robust.datasets import ImageDataset
 from keras_robust.study import Replication
 from keras_robust.study import get_recipe
-from keras_robust.study import measures
-from keras_robust.study.training_sets import source_of
+from keras_robust.study.replication import measures
 
 
 class Sets:
@@ -171,8 +170,8 @@ def test_networks_by_model(tmp_path):
         "D_NR": "standard",
     }
     for name, source in sources.items():
-        assert source_of(name, recipe) == source
-    assert source_of("D_rand", plain) == "standard"
+        assert recipe.source_of(name) == source
+    assert plain.source_of("D_rand") == "standard"
     assert len({study.seed_of(name) for name in recipe.models}) == len(
         recipe.models
     )

@@ -3,8 +3,8 @@ import keras_tuner
 import pytest
 
 from keras_robust.study import OptimizerSpace
-from keras_robust.study.optimizer_space import l2_of
-from keras_robust.study.optimizer_space import optimizer_of
+from keras_robust.study.optimizer.space import l2_of
+from keras_robust.study.optimizer.space import optimizer_of
 
 NETWORKS = {"small": ("small_cnn", {})}
 

@@ -7,15 +7,15 @@ import pytest
 
 from keras_robust import cli
 from keras_robust import study
-from keras_robust.study import outputs
-from keras_robust.study.recipes import get_recipe
-from keras_robust.study.replicate import judge
+from keras_robust.study.replication import tables
+from keras_robust.study.replication.recipes import get_recipe
+from keras_robust.study.replication.replicate import judge
 
 ROOT = Path(__file__).parent.parent
 KEPT = {
     "planted": "planted",
     "digits": "digits",
-    "digits/report": "digits/report",
+    "digits/am207": "digits/am207",
     "fashion_mnist": "fashion_mnist/cpu",
     "cifar10": "cifar10/quick",
 }
@@ -39,7 +39,7 @@ def replicated(monkeypatch):
         calls.append((dataset, options))
         return kept(dataset)
 
-    module = importlib.import_module("keras_robust.study.overview")
+    module = importlib.import_module("keras_robust.study.replication.replicate")
     monkeypatch.setattr(module, "replicate", replicate)
     monkeypatch.setattr(study, "replicate", replicate)
     return calls
@@ -48,7 +48,7 @@ def replicated(monkeypatch):
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_printed_fits_a_terminal(name):
     results = kept(name)
-    table, claims = outputs.table_text(results), outputs.claims_text(results)
+    table, claims = tables.table_text(results), tables.claims_text(results)
     for line in (table + claims).splitlines():
         assert len(line) <= 80 and line == line.rstrip()
     # Nothing is cut: every model, every figure, every claim.
@@ -66,12 +66,12 @@ def test_what_is_printed_fits_a_terminal(name):
 
 
 def test_three_radii_and_long_names_fit_a_terminal():
-    results = kept("digits/report")
+    results = kept("digits/am207")
     assert "standard_frozen_flips" in results["models"]
     results["recipe"]["radii"] = [0.25, 0.5, 1.0]
     for figures_of in results["summary"].values():
         figures_of["pgd-l2-1"] = {"mean": 100.0, "deviation": 10.0}
-    lines = outputs.table_text(results).splitlines()
+    lines = tables.table_text(results).splitlines()
     assert max(map(len, lines)) <= 80
     assert all("100.0 ± 10.0" in line for line in lines[4:])
 
@@ -82,7 +82,7 @@ def test_many_radii_are_left_out_from_the_right():
     for figures_of in results["summary"].values():
         for i in range(1, 20):
             figures_of[f"pgd-l2-{i}"] = {"mean": float(i), "deviation": None}
-    lines = outputs.table_text(results).splitlines()
+    lines = tables.table_text(results).splitlines()
     assert max(map(len, lines)) <= 80
     assert "1.0" in lines[4] and "19.0" not in lines[4]
 
@@ -91,7 +91,7 @@ def test_too_small_is_one_sentence():
     results = kept("digits")
     results["recipe"]["too_small"] = True
     results["claims"] = []
-    text = outputs.claims_text(results)
+    text = tables.claims_text(results)
     assert "too small to show anything" in text
     assert len(text.strip().splitlines()) <= 2
 
@@ -99,8 +99,8 @@ def test_too_small_is_one_sentence():
 def test_no_radius_is_said():
     results = kept("digits")
     results["read_at"] = None
-    assert "At no radius" in outputs.claims_text(results)
-    assert "L-inf" not in outputs.table_text(results)
+    assert "At no radius" in tables.claims_text(results)
+    assert "L-inf" not in tables.table_text(results)
 
 
 def test_the_first_command_reports_two_data_sets(replicated, tmp_path, capsys):
@@ -135,7 +135,7 @@ def test_the_first_command_reports_two_data_sets(replicated, tmp_path, capsys):
 def test_a_stop_leaves_a_report_of_what_is_there(
     replicated, tmp_path, monkeypatch
 ):
-    module = importlib.import_module("keras_robust.study.overview")
+    module = importlib.import_module("keras_robust.study.replication.replicate")
     first = module.replicate
 
     def stopped(dataset, **options):
@@ -148,14 +148,14 @@ def test_a_stop_leaves_a_report_of_what_is_there(
         study.overview(output=tmp_path, verbose=0)
     text = (tmp_path / "report.html").read_text()
     assert "planted/report.html" in text
-    assert "digits/report.html" not in text
+    assert "digits/am207.html" not in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (("--dataset", "planted"), ("planted", None)),
-        (("--preset", "report"), ("digits", "report")),
+        (("--preset", "am207"), ("digits", "am207")),
         (("--dataset", "cifar10", "--preset", "cpu"), ("cifar10", "cpu")),
     ],
 )

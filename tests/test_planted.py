@@ -6,7 +6,7 @@ import keras_robust as kr
 from keras_robust import study
 from keras_robust.datasets.planted import KINDS
 from keras_robust.features import planted_features
-from keras_robust.study.predictions import predictions
+from keras_robust.study.replication.predictions import predictions
 
 
 def scores(planted, kind, x):

@@ -10,19 +10,27 @@ import pytest
 
 from keras_robust import datasets
 from keras_robust import study
-from keras_robust.study import outputs
-from keras_robust.study import replication
-from keras_robust.study.replicate import _summary
-from keras_robust.study.replicate import judge
-from keras_robust.study.stages import architecture_description
-from keras_robust.study.stages import evaluation_description
-from keras_robust.study.stages import measure_description
-from keras_robust.study.stages import model_description
-from keras_robust.study.stages import set_description
-from keras_robust.study.store import StageStore
-from keras_robust.study.training_sets import is_generated
+from keras_robust.study.replication import generating
+from keras_robust.study.replication import tables
+from keras_robust.study.replication.replicate import _summary
+from keras_robust.study.replication.replicate import judge
+from keras_robust.study.replication.stages import architecture_description
+from keras_robust.study.replication.stages import evaluation_description
+from keras_robust.study.replication.stages import measure_description
+from keras_robust.study.replication.stages import model_description
+from keras_robust.study.replication.stages import set_description
+from keras_robust.study.replication.store import StageStore
+from keras_robust.utils.files import json_hash
 
 ROOT = Path(__file__).parent.parent
+HASHES = [
+    "92d327564343",
+    "fb0e57cbdf9e",
+    "4bf7a0f3d7ca",
+    "7ee97a9af125",
+    "b74a350fd341",
+    "2dd71bb896fc",
+]
 
 
 def test_all_stages_and_their_files(smoke_run):
@@ -91,6 +99,7 @@ def test_a_search_has_its_place_in_the_report(smoke_run, tmp_path):
     }
     (folder / "optimizer").mkdir()
     (folder / "optimizer" / "results.json").write_text(json.dumps(search))
+    (folder / "optimizer" / "accuracy.svg").write_text("<svg></svg>")
     study.replicate(preset="smoke", seed=3, output=folder, verbose=0)
     text = (folder / "report.html").read_text()
     place = text.split("Is it the optimizer?")[1]
@@ -138,13 +147,16 @@ def test_mean_and_spread_over_seeds():
 
 def test_a_change_undoes_only_what_stands_on_it():
     recipe = study.get_recipe("digits", "smoke")
+    everything = set(recipe.models)
+    sets = {name for name in everything if name.startswith("D_")}
+    shortcuts = {name for name in everything if name.endswith("_shortcut")}
 
     def changed(**options):
         """Which models, sets and evaluations a change makes anew."""
         other = replace(recipe, **options)
         made = {
             "model": (model_description, recipe.models),
-            "set": (set_description, filter(is_generated, recipe.models)),
+            "set": (set_description, sets),
             "evaluation": (evaluation_description, recipe.models),
         }
         return {
@@ -156,9 +168,6 @@ def test_a_change_undoes_only_what_stands_on_it():
             for kind, (describe, names) in made.items()
         }
 
-    everything = set(recipe.models)
-    sets = {name for name in everything if name.startswith("D_")}
-    shortcuts = {name for name in everything if name.endswith("_shortcut")}
     robust = {"D_R", "D_rand_robust", "D_det_robust"}
     assert changed(radii=(0.1,)) == {
         "model": set(),
@@ -179,6 +188,25 @@ def test_a_change_undoes_only_what_stands_on_it():
     for option in ({"train_images": 100}, {"validation_images": 50}):
         assert changed(**option)["model"] == everything
         assert changed(**option)["set"] == sets
+
+
+def test_finished_stages_of_earlier_runs_are_found():
+    """Files are named by a hash of what their stage depends on.
+
+    Other hashes for the same recipe would make every run begun before the
+    change train anew.
+    """
+    recipe = study.get_recipe("digits", "smoke")
+    sets = [name for name in recipe.models if name.startswith("D_")]
+    described = [
+        [model_description(recipe, name) for name in recipe.models],
+        [set_description(recipe, name) for name in sets],
+        [evaluation_description(recipe, name) for name in recipe.models],
+        architecture_description(recipe, "D_det", "narrow"),
+        measure_description(recipe, "leakage"),
+        measure_description(recipe, "transfer"),
+    ]
+    assert [json_hash(each) for each in described] == HASHES
 
 
 def test_the_curve_of_a_training_is_drawn_on_images_that_it_tells():
@@ -202,7 +230,7 @@ def test_the_order_of_architectures_decides_their_random_numbers(tmp_path):
     names, places, measured = (
         [function(each) for each in studies]
         for function in (
-            lambda each: each.seed_of("standard-two"),
+            lambda each: each.seed_of("standard", "two"),
             lambda each: architecture_description(
                 each.recipe, "standard", "two"
             ),
@@ -287,7 +315,7 @@ def test_a_set_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
     for source in ("standard", "adversarial"):
         network = whole.model(source)
         stopped._networks[source] = network
-    make_shard = replication._shard
+    make_shard = generating._make_shard
     calls = []
 
     def second_fails(*args, **options):
@@ -296,8 +324,8 @@ def test_a_set_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return make_shard(*args, **options)
 
-    monkeypatch.setattr(replication, "SHARD", 15)
-    monkeypatch.setattr(replication, "_shard", second_fails)
+    monkeypatch.setattr(generating, "SHARD", 15)
+    monkeypatch.setattr(generating, "_make_shard", second_fails)
     with pytest.raises(KeyboardInterrupt):
         stopped.generated(name)
     found = stopped.generated(name)
@@ -361,9 +389,9 @@ def test_reference_stands_beside_ours():
         "recipe": {"dataset": "cifar10"},
         "models": study.MODELS,
     }
-    rows = outputs.rows(results)
+    rows = tables.rows(results)
     assert ["standard", "paper", "95.25", "4.49"] in rows
-    assert ["D_rand", "report", "24", "0"] in rows
+    assert ["D_rand", "AM207", "24", "0"] in rows
     assert ["D_NR", "this run", "90.0 ± 1.0", "90.0 ± 1.0"] in rows
     results["recipe"]["dataset"] = "digits"
-    assert len(outputs.rows(results)) == 1 + len(study.MODELS)
+    assert len(tables.rows(results)) == 1 + len(study.MODELS)

@@ -15,7 +15,7 @@ import keras_robust as kr
 from keras_robust.study import OptimizerSearch
 from keras_robust.study import OptimizerSpace
 from keras_robust.study import sweep
-from keras_robust.study import sweep_data
+from keras_robust.study.optimizer import data as search_data
 
 SCRIPT = str(Path(__file__).with_name("run_sweep.py"))
 SETTINGS = {("sgd", 0.01), ("sgd", 1.0), ("adam", 1e-4), ("adam", 1e-2)}
@@ -187,7 +187,7 @@ def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
     study = Replication(get_recipe("digits", "smoke"), tmp_path, verbose=0)
     x, y = study.data.train
     study.generated = {"D_rand": {"x": x / 2, "y": (y + 1) % 10}}.get
-    data = sweep_data.of_study(study, "D_rand")
+    data = search_data.of_study(study, "D_rand")
     assert len(data.train[0]) + len(data.validation[0]) == len(x)
     np.testing.assert_array_equal(data.validation[0], x[9::10])
     np.testing.assert_array_equal(data.validation[1], y[9::10])
@@ -201,7 +201,7 @@ def test_data_of_a_directory(tmp_path):
     shortcut = kr.Shortcut(10, target="deterministic", seed=0)
     kr.datasets.generate(shortcut, "digits", tmp_path, examples=50, verbose=0)
     path = next(Path(tmp_path).rglob("description.json")).parent
-    data = sweep_data.of_directory(path)
+    data = search_data.of_directory(path)
     x, y = kr.datasets.load("digits").train
     np.testing.assert_array_equal(data.validation[0], x[9:50:10])
     np.testing.assert_array_equal(data.validation[1], y[9:50:10])

@@ -3,7 +3,7 @@
 import argparse
 
 DATASETS = ("planted", "digits", "fashion_mnist", "cifar10")
-PRESETS = ("smoke", "quick", "cpu", "gpu", "paper", "report")
+PRESETS = ("smoke", "quick", "cpu", "gpu", "paper", "am207")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -24,9 +24,9 @@ from keras_robust.datasets.shard_writer import ShardWriter
 from keras_robust.datasets.statistics import merged
 from keras_robust.datasets.threads import Behind
 from keras_robust.datasets.threads import ahead
-from keras_robust.environment import installed_versions
 from keras_robust.messages import shown
 from keras_robust.progress import Progress
+from keras_robust.utils.environment import installed_versions
 
 # Of the data sets, as TFDS counts: raised where their content changes.
 DATA_VERSION = "1.0.0"

@@ -1,7 +1,6 @@
-"""The state of an evaluation on disk, so that it can go on after a stop."""
+"""The state of an evaluation on disk, so that it can be resumed."""
 
 import hashlib
-import json
 import os
 import pathlib
 import time
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from keras_robust.evaluation.provenance import fingerprint
+from keras_robust.utils.files import write_atomically
+from keras_robust.utils.files import write_json
 
 # Digits of the name of an evaluation's folder.
 _DIGITS = 16
@@ -23,32 +24,34 @@ SECONDS_BETWEEN_SAVES = 20.0
 class Checkpoint:
     """A folder with one file of arrays for each attack or part of one.
 
-    Each evaluation has a folder of its own inside the given one, named by
-    what the evaluation depends on. So the same evaluation goes on where it
-    was stopped, and another one into the same folder starts anew.
+    Each evaluation has a folder of its own inside the given one, named by a
+    hash of what the evaluation depends on. So the same evaluation resumes
+    where it was stopped, and another one in the same folder starts anew.
 
     Args:
         folder: Where the states of evaluations are kept.
-        fingerprint: Text that says what is evaluated.
+        fingerprint: Text that identifies the evaluation.
 
     Raises:
         ValueError: If `folder` is a file.
     """
 
-    def __init__(self, folder: str | os.PathLike, fingerprint: str) -> None:
-        folder = pathlib.Path(folder)
-        if folder.exists() and not folder.is_dir():
+    def __init__(
+        self, folder: str | os.PathLike[str], fingerprint: str
+    ) -> None:
+        parent = pathlib.Path(folder)
+        if parent.exists() and not parent.is_dir():
             raise ValueError(
                 "Argument `state_path` must be a folder. "
                 f"Received: state_path={str(folder)!r}, a file"
             )
         name = hashlib.sha256(fingerprint.encode()).hexdigest()[:_DIGITS]
-        self.folder = folder / name
+        self.folder = parent / name
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def of(
-        cls, folder: str | os.PathLike | None, facts: object
+        cls, folder: str | os.PathLike[str] | None, facts: object
     ) -> "Checkpoint | None":
         """The state of an evaluation, or `None` without a folder.
 
@@ -61,7 +64,7 @@ class Checkpoint:
         made = cls(folder, fingerprint(facts))
         described = made.folder / "evaluation.json"
         if not described.exists():
-            described.write_text(json.dumps(facts, indent=2))
+            write_json(described, facts)
         return made
 
     def section(self, name: str) -> "Section":
@@ -72,11 +75,11 @@ class Checkpoint:
 class Section:
     """One file of a `Checkpoint`; made by `Checkpoint.section`."""
 
-    def __init__(self, folder: str | os.PathLike, names: Any) -> None:
+    def __init__(self, folder: pathlib.Path, names: tuple[str, ...]) -> None:
         self._folder = folder
         self._names = names
         quoted = [urllib.parse.quote(name, safe=" ") for name in names]
-        # A plus sign in a name is quoted.
+        # A plus sign inside a name is quoted.
         self.path = folder / ("+".join(quoted) + ".npz")
         self._saved_at = time.monotonic()
 
@@ -84,8 +87,8 @@ class Section:
         """The state of a part."""
         return Section(self._folder, (*self._names, name))
 
-    def restore(self) -> dict | None:
-        """The arrays that were saved, or `None`.
+    def restore(self) -> dict[str, Any] | None:
+        """Load the arrays that were saved; `None` if there are none.
 
         Raises:
             ValueError: If the file is damaged.
@@ -104,18 +107,20 @@ class Section:
                 f"to begin anew. Received: {self.path}, {error}"
             ) from None
 
-    def save(self, force: bool = False, **arrays: object) -> None:
-        """Writes arrays, in one piece; seldom, but for `force`.
+    def save(self, force: bool = False, **arrays: Any) -> None:
+        """Write arrays atomically, unless they were just written.
 
         Args:
-            force: Whether to write although the last time is not long ago.
+            force: Whether to write even if the last write is not long ago.
             **arrays: Arrays and numbers by name.
         """
         now = time.monotonic()
         if not force and now - self._saved_at < SECONDS_BETWEEN_SAVES:
             return
-        unfinished = self.path.with_suffix(".unfinished")
-        with open(unfinished, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(unfinished, self.path)
+
+        def write(part: pathlib.Path) -> None:
+            with open(part, "wb") as file:
+                np.savez(file, **arrays)
+
+        write_atomically(self.path, write)
         self._saved_at = now

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -15,19 +16,21 @@ from keras_robust.attacks.spatial import SpatialAttack
 from keras_robust.datasets.arrays import check_form
 from keras_robust.datasets.arrays import describe
 from keras_robust.evaluation.checkpoint import Checkpoint
+from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
+from keras_robust.evaluation.diagnostics import Diagnostics
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
+from keras_robust.evaluation.flags import repeat_flags
 from keras_robust.evaluation.outcomes import Baseline
+from keras_robust.evaluation.outcomes import Outcome
 from keras_robust.evaluation.outcomes import run_attack
-from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
-from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import EvaluationResult
-from keras_robust.evaluation.standing import Standing
+from keras_robust.evaluation.survivors import Survivors
 from keras_robust.messages import shown
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ class RobustnessCurve(EvaluationResult):
         correct: Bool array `(radii, N)`: which examples are still right.
         norm: `"l1"`, `"l2"` or `"linf"`.
         attack: What was run, as text.
-        flags: List of `Flag`: what speaks against the numbers.
+        flags: List of `Flag`: reasons to doubt the numbers.
         provenance: Dictionary of plain values: attacks with their
             configuration, fingerprints of model and data, versions, date.
 
@@ -64,7 +67,7 @@ class RobustnessCurve(EvaluationResult):
         norm: str,
         attack: str,
         flags: Iterable[Flag] = (),
-        provenance: dict | None = None,
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(flags, provenance)
         self.epsilons = np.asarray(list(epsilons), float)
@@ -75,17 +78,18 @@ class RobustnessCurve(EvaluationResult):
         self.intervals = np.array([wilson_interval(r) for r in self.correct])
 
     def smallest_radius(self) -> np.ndarray:
-        """Per example the smallest radius of the sweep that breaks it.
+        """The smallest radius of the curve that breaks each example.
 
         Returns:
-            Float array `(N,)`; 0 for what is wrong from the start, infinity
-            for what survives the largest.
+            Float array `(N,)`; 0 for examples that are misclassified without
+            an attack, infinity for those that survive the largest.
         """
         padded = np.append(self.epsilons, np.inf)
-        return padded[self.correct.sum(0)]
+        smallest: np.ndarray = padded[self.correct.sum(0)]
+        return smallest
 
     def table(self, console: "Console | None" = None) -> "Table":
-        """Prints the table.
+        """Print the table.
 
         Args:
             console: A `rich.console.Console`, or `None` for the terminal.
@@ -112,7 +116,7 @@ class RobustnessCurve(EvaluationResult):
         self.print_flags(console)
         return table
 
-    def numbers(self) -> dict:
+    def numbers(self) -> dict[str, Any]:
         """See `Result`."""
         return {
             "attack": self.attack,
@@ -149,19 +153,19 @@ def robustness_curve(
     verbose: int = 1,
     seed: int | None = 0,
     probe: bool = True,
-    state_path: str | os.PathLike | None = None,
-    scaling: str | tuple | None = None,
+    state_path: str | os.PathLike[str] | None = None,
+    scaling: str | tuple[Any, ...] | None = None,
     value_range: Any = None,
     from_logits: bool | None = None,
     attacked: str | int | None = None,
     output: str | int | None = None,
 ) -> RobustnessCurve:
-    """Accuracy over radii, each attack on what the smaller radii have left.
+    """Measure accuracy over radii, each on the survivors of smaller radii.
 
     A perturbation inside a small ball is inside every larger one, so an
     example that is broken at one radius is broken at all larger ones. The
-    first 100 correctly classified examples are attacked at every radius all
-    the same, so that flags compare like with like.
+    first 100 correctly classified examples are attacked at every radius, even
+    if already broken, so that flags compare like with like.
 
     Args:
         model: A built Keras classifier.
@@ -173,8 +177,8 @@ def robustness_curve(
         batch_size: Int >= 1, for predictions and attacks by name.
         verbose: 0 for no progress bars.
         seed: Int or `None`, of attacks by name.
-        probe: Whether to look for flags that cost more forward and backward
-            passes: on up to 100 examples, at the largest radius.
+        probe: Whether to run the experiments of `Diagnostics` on up to 100
+            examples, at the largest radius, for more flags.
         state_path: As in `evaluate_robustness`.
         scaling: As in `evaluate_robustness`.
         value_range: `(low, high)`, the box of attacks by name.
@@ -220,28 +224,25 @@ def robustness_curve(
     attacks = {
         name: each.resolve(examples.classifier) for name, each in made.items()
     }
-    baseline = Baseline(examples, batch_size)
+    baseline = Baseline.of(examples, batch_size)
     facts = provenance(examples, attacks, scaling=scaling)
     checkpoint = Checkpoint.of(state_path, {"kind": "curve", **facts})
-    standing = None
+    survivors = None
     if not baseline.randomized:
-        standing = Standing(baseline.right, nested=True)
-    outcomes, correct = {}, [baseline.right]
-    for name, each in attacks.items():
-        if not correct[-1].any():
-            correct.append(correct[-1])
-            continue
-        section = checkpoint.section(name) if checkpoint else None
-        found = run_attack(examples, baseline, each, section, verbose, standing)
-        outcomes[name] = found
-        correct.append(correct[-1] & found["correct"])
-        if standing:
-            standing.after(each, ~found["correct"])
-    compared = standing.witnesses if standing else None
-    flags = find_flags(examples, attacks, outcomes, witnesses=compared)
+        survivors = Survivors(baseline.right, nested=True)
+    outcomes, correct = _run_attacks(
+        examples,
+        baseline,
+        attacks,
+        checkpoint=checkpoint,
+        verbose=verbose,
+        survivors=survivors,
+    )
+    compared = survivors.always_attacked if survivors else None
+    flags = find_flags(examples, attacks, outcomes, compared=compared)
     if attacks and probe:
         largest = dict([list(attacks.items())[-1]])
-        flags += Probes(examples, baseline.right, largest, verbose).run()
+        flags += Diagnostics(examples, baseline.right, largest, verbose).run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     name = attack if isinstance(attack, str) else _name_of(attacks)
     return RobustnessCurve(
@@ -249,7 +250,38 @@ def robustness_curve(
     )
 
 
-def _radii(epsilons):
+def _run_attacks(
+    examples: Examples,
+    baseline: Baseline,
+    attacks: Mapping[str, Attack],
+    checkpoint: Checkpoint | None,
+    verbose: int,
+    survivors: Survivors | None,
+) -> tuple[dict[str, Outcome], list[np.ndarray]]:
+    """Run the attacks in order of their radii, until nothing survives.
+
+    Returns:
+        The outcomes of the attacks that were run, and for the radius 0 and
+        each attack which examples are still classified correctly.
+    """
+    outcomes: dict[str, Outcome] = {}
+    correct = [baseline.right]
+    for name, each in attacks.items():
+        if not correct[-1].any():
+            correct.append(correct[-1])
+            continue
+        section = checkpoint.section(name) if checkpoint else None
+        outcome = run_attack(
+            examples, baseline, each, section, verbose, survivors
+        )
+        outcomes[name] = outcome
+        correct.append(correct[-1] & outcome.correct)
+        if survivors:
+            survivors.record(each, ~outcome.correct)
+    return outcomes, correct
+
+
+def _radii(epsilons: Any) -> np.ndarray:
     try:
         radii = np.asarray(epsilons, float)
         # `np.unique` would make radii of all numbers of a row.
@@ -265,16 +297,21 @@ def _radii(epsilons):
     return radii[radii > 0]
 
 
-def _name_of(attacks):
+def _name_of(attacks: Mapping[str, Attack]) -> str:
     return type(next(iter(attacks.values()))).__name__ if attacks else "none"
 
 
-def _name_of_norm(norm):
-    return get_ball(norm).name
+def _name_of_norm(norm: Any) -> str:
+    return str(get_ball(norm).name)
 
 
-def _make_attacks(attack, norm, epsilons, **options):
-    """Attacks by radius."""
+def _make_attacks(
+    attack: str | Callable[[float], Attack],
+    norm: Any,
+    epsilons: np.ndarray,
+    **options: Any,
+) -> dict[str, Attack]:
+    """Attacks by names that tell their radii."""
     if not isinstance(attack, str) and (
         isinstance(attack, (Attack, type)) or not callable(attack)
     ):
@@ -288,7 +325,7 @@ def _make_attacks(attack, norm, epsilons, **options):
             "Argument `value_range` must come with the name of an attack. "
             f"Received: value_range={shown(options['value_range'])}"
         )
-    found = {}
+    found: dict[str, Attack] = {}
     for epsilon in epsilons.tolist():
         if isinstance(attack, str):
             made = get_attack(attack, norm, epsilon, **options)
@@ -301,8 +338,8 @@ def _make_attacks(attack, norm, epsilons, **options):
     return found
 
 
-def _check_made(made, epsilon, norm):
-    """Raises unless an attack is untargeted and has norm and radius."""
+def _check_made(made: Attack, epsilon: float, norm: Any) -> None:
+    """Raise unless an attack is untargeted and has norm and radius."""
     if not isinstance(made, Attack) or made.targeted:
         raise ValueError(
             "Argument `attack` must be a name, or a function that returns an "

@@ -40,7 +40,7 @@ class Examples(NamedTuple):
     x: Any
     y: np.ndarray
     image: np.ndarray
-    held: dict
+    held: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, classifier: Classifier, x: Any, y: np.ndarray) -> "Examples":
@@ -71,7 +71,7 @@ class Examples(NamedTuple):
 
 
 def check_model(model: Any, name: str = "model") -> None:
-    """Raises unless `model` is a built Keras model or a `Classifier`."""
+    """Raise unless `model` is a built Keras model or a `Classifier`."""
     if isinstance(model, Classifier):
         return
     if not isinstance(model, keras.Model):
@@ -86,10 +86,10 @@ def read_examples(
     model: Any,
     data: Any,
     attacks: Iterable[Attack] = (),
-    scaling: str | tuple | None = None,
+    scaling: str | tuple[Any, ...] | None = None,
     **options: Any,
 ) -> Examples:
-    """Reads and checks data for a model; see `check_data`.
+    """Read and check data for a model; see `check_data`.
 
     Args:
         model: A built Keras classifier or a `Classifier`.
@@ -119,7 +119,7 @@ def read_examples(
     if is_scaled:
         _check_scaled_ranges(attacks)
 
-    def checked(x, y):
+    def read(x: Any, y: Any) -> Examples:
         x = _read_x(first, x, attacks, is_scaled)
         found = first
         if needs_data:
@@ -137,15 +137,18 @@ def read_examples(
         y = checks.check_labels(y, len(image), classes)
         return Examples(found, x, y, image, held)
 
+    def check(x: Any, y: Any) -> None:
+        read(x, y)
+
     x, y = read_data(
         data,
         several=_takes_several(first.model),
-        check=None if needs_data else checked,
+        check=None if needs_data else check,
     )
-    return checked(x, y)
+    return read(x, y)
 
 
-def _shared_option(key, given, attacks):
+def _shared_option(key: str, given: Any, attacks: Iterable[Attack]) -> Any:
     """An option as given, or as the attacks have it."""
     values = {getattr(attack, key, None) for attack in attacks}
     values = {given, *values} - {None}
@@ -163,9 +166,9 @@ def check_data(
     from_logits: bool | None = None,
     attacked: str | int | None = None,
     output: str | int | None = None,
-    scaling: str | tuple | None = None,
+    scaling: str | tuple[Any, ...] | None = None,
 ) -> tuple[Classifier, Any, np.ndarray]:
-    """Reads data as NumPy arrays and checks that they fit the model.
+    """Read data as NumPy arrays and check that they fit the model.
 
     Args:
         model: A built Keras classifier or a `Classifier`.
@@ -193,13 +196,13 @@ def check_data(
     return found.classifier, found.x, found.y
 
 
-def _takes_several(model):
-    """Whether a model takes several inputs; `None` where it does not show."""
+def _takes_several(model: keras.Model) -> bool | None:
+    """Whether a model takes several inputs; `None` if unknown."""
     inputs = getattr(model, "inputs", None)
     return len(inputs) > 1 if inputs else None
 
 
-def _labels_of(y, output):
+def _labels_of(y: Any, output: str | int | None) -> Any:
     """The labels of the output that is classified."""
     if isinstance(y, dict):
         if output in y:
@@ -216,7 +219,9 @@ def _labels_of(y, output):
     return y
 
 
-def _read_x(classifier, x, attacks, is_scaled):
+def _read_x(
+    classifier: Classifier, x: Any, attacks: Iterable[Attack], is_scaled: bool
+) -> Any:
     """`x` with floats in the place of the attacked input."""
     image, _ = classifier.split(x)
     image = np.asarray(image)
@@ -230,10 +235,10 @@ def _read_x(classifier, x, attacks, is_scaled):
     return classifier.join(x, floats)
 
 
-def _scaled(image):
+def _scaled(image: np.ndarray) -> np.ndarray:
     """Pixels in [0, 1] from bytes or from [0, 1]."""
     check_units(image)
-    floats = to_unit(image)
+    floats: np.ndarray = to_unit(image)
     if image.size and not (0 <= floats.min() and floats.max() <= 1):
         raise ValueError(
             "With `scaling`, images must lie in [0, 1], or be pixels of 0 to "
@@ -242,7 +247,7 @@ def _scaled(image):
     return floats
 
 
-def _in_range(image, attacks):
+def _in_range(image: np.ndarray, attacks: Iterable[Attack]) -> np.ndarray:
     """Floats, checked to lie in the `value_range` of each attack."""
     whole = image.dtype.kind in "biu"
     floats = image.astype("float32") if whole else image
@@ -253,11 +258,11 @@ def _in_range(image, attacks):
         if tuple(map(np.ndim, bounds)) == (0, 0) and tuple(bounds) == (0, 1):
             _check_unit(image)
         checks.check_images(floats, bounds)
-    return floats
+    return np.asarray(floats)
 
 
-def _check_unit(image):
-    """Raises for pixels of 0 to 255 where [0, 1] is expected."""
+def _check_unit(image: np.ndarray) -> None:
+    """Raise for pixels of 0 to 255 where [0, 1] is expected."""
     if not image.size or image.ndim < 2:
         return
     low, high = image.min(), image.max()
@@ -278,8 +283,8 @@ def _check_unit(image):
         )
 
 
-def _check_scaled_ranges(attacks):
-    """Raises where `scaling` and an attack speak of different pixels."""
+def _check_scaled_ranges(attacks: Iterable[Attack]) -> None:
+    """Raise where `scaling` and an attack assume different pixels."""
     for attack in attacks:
         bounds = attack.value_range
         if isinstance(bounds, str):

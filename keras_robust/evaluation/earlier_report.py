@@ -60,15 +60,15 @@ def write_report(folder: pathlib.Path, report: EvaluationResult) -> str | None:
     return kept
 
 
-def _rename(folder, old, new):
+def _rename(folder: pathlib.Path, old: str, new: str) -> None:
     for ending in _ENDINGS:
         path = folder / f"{old}{ending}"
         if path.exists():
             path.replace(folder / f"{new}{ending}")
 
 
-def _key(text):
-    """What tells settings apart, of the text or the bytes of a report."""
+def _key(text: str | bytes) -> str:
+    """A hash of the settings in the text or the bytes of a report."""
     try:
         facts = json.loads(text)["provenance"]
     except (ValueError, TypeError, KeyError):

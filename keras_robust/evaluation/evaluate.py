@@ -1,28 +1,32 @@
 """Accuracy of a model, clean and under attacks."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.registry import as_attacks
 from keras_robust.classifier import Classifier
 from keras_robust.datasets.arrays import check_form
 from keras_robust.evaluation.checkpoint import Checkpoint
-from keras_robust.evaluation.data import check_data as check_data
+from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
+from keras_robust.evaluation.diagnostics import Diagnostics
+from keras_robust.evaluation.flags import Stages
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
+from keras_robust.evaluation.flags import repeat_flags
 from keras_robust.evaluation.outcomes import LAST
 from keras_robust.evaluation.outcomes import Baseline
+from keras_robust.evaluation.outcomes import Outcome
 from keras_robust.evaluation.outcomes import run_attack
-from keras_robust.evaluation.probes import Probes
 from keras_robust.evaluation.provenance import provenance
-from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.report import RobustnessReport
-from keras_robust.evaluation.standing import Standing
-from keras_robust.evaluation.standing import by_cost
+from keras_robust.evaluation.survivors import Survivors
+from keras_robust.evaluation.survivors import by_cost
 
 
 def predict_labels(
@@ -31,7 +35,7 @@ def predict_labels(
     batch_size: int = 128,
     from_logits: bool | None = None,
 ) -> np.ndarray:
-    """Predicted labels in inference mode.
+    """Predict labels in inference mode.
 
     Args:
         model: A built Keras classifier or a `Classifier`.
@@ -56,40 +60,41 @@ def evaluate_robustness(
     norm: Any = None,
     epsilon: Any = None,
     probe: bool = True,
-    state_path: str | os.PathLike | None = None,
+    state_path: str | os.PathLike[str] | None = None,
     survivors_only: bool = True,
-    scaling: str | tuple | None = None,
+    scaling: str | tuple[Any, ...] | None = None,
     value_range: Any = None,
     from_logits: bool | None = None,
     attacked: str | int | None = None,
     output: str | int | None = None,
 ) -> RobustnessReport:
-    """Accuracy on clean data, under each attack, and in the worst case.
+    """Measure accuracy on clean data, under each attack, and in the worst case.
 
-    Robust accuracy is counted on true labels. What counts is what the model
-    itself says of the final images, called as Keras calls it; where the
-    search of an attack saw something else, a flag says so.
+    An example counts as correct if the model itself, called as Keras calls it,
+    predicts the true label for the attack's output. A flag tells where the
+    search of an attack came to another answer.
 
     Once an adversarial example is found, that image is skipped by the
     remaining steps and restarts, and by later attacks whose ball contains it.
-    Attacks run from the cheapest to the most expensive, so the cost grows
-    with what survives, and the accuracy under an attack is what it and the
-    cheaper ones in the same or a smaller ball have left; attacks of a single
-    step count for themselves. With `survivors_only=False` every attack runs
-    on every example in full, and an example is right if the model is right on
-    the output.
+    Attacks run from the cheapest to the most expensive. So the accuracy under
+    an attack is what this attack and the cheaper ones in the same or a smaller
+    ball have left, except for attacks of a single step, which keep their own.
+    With `survivors_only=False` every attack runs on every example in full, and
+    its accuracy is its own. Models whose outputs change from call to call are
+    always attacked in full: one lucky draw would end the search.
 
-    Of models whose outputs change from call to call nothing is left out: a
-    lucky draw would end the search.
+    The report's `flags` are reasons to doubt its numbers, after the published
+    AutoAttack and the checklist of Carlini et al. 2019 (arXiv:1902.06705,
+    section 5):
 
-    The report's `flags` say what speaks against the numbers. By name, of what
-    attacks returned: `nan`, `outside ball`, `outside box`, `zero gradient`,
-    `search disagrees`; of how they are set: `few classes`, `left out`,
-    `radius`; of attacks beside each other: `more attack raises accuracy`,
-    `black box beats white box`; of the data: `repeated examples`; and of the
-    model, where `probe`: see `Probes.run`. They follow the published
-    AutoAttack's and the checklist of Carlini et al. 2019 (arXiv:1902.06705,
-    section 5).
+    - outputs of attacks: `nan`, `outside ball`, `outside box`,
+      `zero gradient`, `search disagrees`;
+    - settings of attacks: `few classes`, `left out`, `radius`;
+    - attacks compared with each other: `more attack raises accuracy`,
+      `black box beats white box`;
+    - data: `range`, `repeated examples`;
+    - model: `nan outputs`, `randomized`, and with `probe` those of
+      `Diagnostics.run`.
 
     Args:
         model: A built Keras classifier.
@@ -105,19 +110,20 @@ def evaluate_robustness(
         verbose: 0 for no progress bars.
         norm: `"l1"`, `"l2"` or `"linf"`, for attacks by name.
         epsilon: Float >= 0, their radius in units of `value_range`.
-        probe: Whether to look for flags that cost more forward and backward
-            passes: on up to 100 examples.
-        state_path: `None`, or a folder in which the state is kept, so that
-            the same call goes on where it was stopped. Other evaluations may
-            use the same folder.
-        survivors_only: Whether to attack only what still stands.
-        scaling: What pixels the model takes: `"unit"` ([0, 1]), `"byte"`
+        probe: Whether to run the experiments of `Diagnostics` on up to 100
+            examples, for more flags.
+        state_path: Folder in which the state is kept, so that the same call
+            resumes after a stop, or `None`. Several evaluations may share a
+            folder.
+        survivors_only: Whether an attack skips examples that are broken
+            already.
+        scaling: Pixels that the model takes: `"unit"` ([0, 1]), `"byte"`
             ([0, 255]), `"symmetric"` ([-1, 1]), `"standardized"` (mean 0 and
             variance 1 in each channel of these data) or `("standardized",
             mean, deviation)`. The data are then pixels in [0, 1] or 0 to 255
             (rounded to whole ones where the Input takes integers), and radii
-            are shares of the whole range. `None`: the data are what the model
-            takes.
+            are shares of the whole range. `None`: the data are in the model's
+            own units.
         value_range: `(low, high)`, the box of attacks by name.
         from_logits: As in `PGDAttack`.
         attacked: Name of the input to perturb, of a model with several; the
@@ -160,43 +166,76 @@ def evaluate_robustness(
         name: attack.resolve(examples.classifier)
         for name, attack in attacks.items()
     }
-    baseline = Baseline(examples, batch_size)
+    baseline = Baseline.of(examples, batch_size)
     survivors_only = survivors_only and not baseline.randomized
     facts = provenance(
         examples, attacks, scaling=scaling, survivors_only=survivors_only
     )
-    checkpoint = Checkpoint.of(state_path, {"kind": "report", **facts})
-    standing = Standing(baseline.right) if survivors_only else None
-    outcomes, correct = {}, {"clean": baseline.right}
-    for name in by_cost(attacks):
-        section = checkpoint.section(name) if checkpoint else None
-        found = run_attack(
-            examples, baseline, attacks[name], section, verbose, standing
-        )
-        outcomes[name] = found
-        correct[name] = found["correct"]
-        if standing:
-            correct[name] = standing.after(attacks[name], ~found["correct"])
+    survivors = Survivors(baseline.right) if survivors_only else None
+    outcomes, correct = _run_attacks(
+        examples,
+        baseline,
+        attacks,
+        checkpoint=Checkpoint.of(state_path, {"kind": "report", **facts}),
+        verbose=verbose,
+        survivors=survivors,
+    )
     stages = _stages(examples, attacks, outcomes)
-    compared = standing.witnesses if standing and len(attacks) > 1 else None
+    compared = None
+    if survivors and len(attacks) > 1:
+        compared = survivors.always_attacked
     flags = find_flags(examples, attacks, outcomes, stages, compared)
     if attacks and probe:
-        flags += Probes(examples, baseline.right, attacks, verbose).run()
+        flags += Diagnostics(examples, baseline.right, attacks, verbose).run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
-    correct = {key: correct[key] for key in ("clean", *attacks)}
-    return RobustnessReport(correct, flags, stages, facts)
+    return RobustnessReport(
+        {"clean": baseline.right, **correct}, flags, stages, facts
+    )
 
 
-def _stages(examples, attacks, outcomes):
-    """Accuracy after each part of the attacks that are made of parts."""
+def _run_attacks(
+    examples: Examples,
+    baseline: Baseline,
+    attacks: Mapping[str, Attack],
+    checkpoint: Checkpoint | None,
+    verbose: int,
+    survivors: Survivors | None,
+) -> tuple[dict[str, Outcome], dict[str, np.ndarray]]:
+    """Run all attacks, the cheapest first.
+
+    Returns:
+        The outcome of each attack in the order of their runs, and in the order
+        of `attacks`, which examples are still classified correctly: bool
+        arrays `(N,)`.
+    """
+    outcomes, correct = {}, {}
+    for name in by_cost(attacks):
+        section = checkpoint.section(name) if checkpoint else None
+        outcome = run_attack(
+            examples, baseline, attacks[name], section, verbose, survivors
+        )
+        outcomes[name] = outcome
+        correct[name] = outcome.correct
+        if survivors:
+            correct[name] = survivors.record(attacks[name], ~outcome.correct)
+    return outcomes, {name: correct[name] for name in attacks}
+
+
+def _stages(
+    examples: Examples,
+    attacks: Mapping[str, Attack],
+    outcomes: Mapping[str, Outcome],
+) -> dict[str, Stages]:
+    """Accuracy after each part of the attacks that have parts."""
     stages = {}
-    for name, found in outcomes.items():
-        if "broken_by" not in found:
+    for name, outcome in outcomes.items():
+        if outcome.broken_by is None:
             continue
-        parts = attacks[name].parts(
+        attack: Any = attacks[name]
+        parts = attack.parts(
             examples.classifier.num_classes, shape=examples.image.shape
         )
-        broken_by = found["broken_by"].copy()
+        broken_by = outcome.broken_by.copy()
         broken_by[broken_by == LAST] = len(parts)
         stages[name] = {
             part: float(1 - ((0 <= broken_by) & (broken_by <= number)).mean())

@@ -1,11 +1,15 @@
-"""What speaks against the numbers of an evaluation."""
+"""Flags: reasons to doubt the numbers of an evaluation."""
 
+import hashlib
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -16,13 +20,22 @@ from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.attacks.square import SquareAttack
+from keras_robust.classifier import Classifier
 from keras_robust.classifier.scaling import shown_range
 from keras_robust.evaluation.data import Examples
+from keras_robust.evaluation.outcomes import Baseline
+from keras_robust.evaluation.outcomes import Outcome
+from keras_robust.evaluation.outcomes import OutputCheck
 
-# Images by which the units of all are told.
-_LOOKED_AT = 64
-# A count of examples below this share is no evidence.
+# Accuracy after each part of an attack, by part.
+Stages = dict[str, float]
+# Images whose units are taken as those of all.
+_UNIT_IMAGES = 64
+# A difference of a smaller share of the examples is not evidence.
 _SHARE = 0.01
+# Share of copies from which a data set was probably repeated: `.repeat(2)`
+# makes a half. Data sets have some copies by themselves.
+_COPIES = 0.5
 _OUTPUTS = {
     "nan": "outputs of the attack hold NaN or infinity",
     "outside_ball": "outputs of the attack leave its radius",
@@ -32,13 +45,13 @@ _OUTPUTS = {
 
 @dataclass(frozen=True)
 class Flag:
-    """One doubt: its name, what it means, and the numbers behind it."""
+    """A reason to doubt the numbers: name, meaning and evidence."""
 
     name: str
     message: str
-    evidence: dict = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
 
-    def __str__(self):
+    def __str__(self) -> str:
         numbers = ", ".join(
             f"{key} {value:.4g}"
             if isinstance(value, float)
@@ -48,29 +61,29 @@ class Flag:
         return f"{self.name}: {self.message} ({numbers})"
 
     def about(self, **evidence: object) -> "Flag":
-        """The same with more evidence in front."""
+        """The same flag with more evidence in front."""
         return replace(self, evidence={**evidence, **self.evidence})
 
 
 def find_flags(
     examples: Examples,
-    attacks: dict[str, Attack],
-    outcomes: dict[str, dict],
-    stages: dict[str, dict] | None = None,
-    witnesses: np.ndarray | None = None,
+    attacks: Mapping[str, Attack],
+    outcomes: Mapping[str, Outcome],
+    stages: Mapping[str, Stages] | None = None,
+    compared: np.ndarray | None = None,
 ) -> list[Flag]:
-    """Every doubt that needs no more calls of the model.
+    """Find all flags that need no further calls of the model.
 
     Args:
         examples: `Examples`.
-        attacks: Dictionary of attacks by name, with the numbers they run with.
-        outcomes: Dictionary by attack of what `run_attack` returned.
-        stages: Dictionary by attack of accuracies after each part.
-        witnesses: Rows that all attacks ran on; `None` for all.
+        attacks: Attacks by name, with the numbers they run with.
+        outcomes: Outcomes by attack.
+        stages: Accuracies after each part, by attack.
+        compared: Rows that all attacks ran on; `None` for all.
     """
-    own = {name: found["correct"] for name, found in outcomes.items()}
-    if witnesses is not None:
-        own = {name: correct[witnesses] for name, correct in own.items()}
+    own = {name: outcome.correct for name, outcome in outcomes.items()}
+    if compared is not None:
+        own = {name: correct[compared] for name, correct in own.items()}
     ran = {name: attacks[name] for name in attacks if name in outcomes}
     return [
         *outcome_flags(outcomes),
@@ -89,15 +102,17 @@ RANDOMIZED = Flag(
 )
 
 
-def baseline_flags(baseline: Any, probed: Iterable[Flag] = ()) -> list[Flag]:
-    """Flags of what a model says of the unperturbed examples.
+def baseline_flags(
+    baseline: Baseline, found: Iterable[Flag] = ()
+) -> list[Flag]:
+    """Flags of a model's answers to the unperturbed examples.
 
-    By name: `nan outputs`, `randomized`.
+    Names: `nan outputs`, `randomized`.
 
     Args:
-        baseline: A `Baseline`.
-        probed: Flags that probes gave, which tell more of randomness; they
-            need examples that are right.
+        baseline: The answers.
+        found: Flags of `Diagnostics`, which say more about a randomized model,
+            but need examples that are classified correctly.
     """
     flags = []
     count = int(np.isnan(baseline.logits).any(-1).sum())
@@ -110,62 +125,62 @@ def baseline_flags(baseline: Any, probed: Iterable[Flag] = ()) -> list[Flag]:
                 {"examples": count, "of": len(baseline.logits)},
             )
         )
-    known = any(flag.name == RANDOMIZED.name for flag in probed)
+    known = any(flag.name == RANDOMIZED.name for flag in found)
     if baseline.randomized and not known:
         flags.append(RANDOMIZED)
     return flags
 
 
-def outcome_flags(outcomes: dict[str, dict]) -> list[Flag]:
-    """Flags of what attacks returned.
+def outcome_flags(outcomes: Mapping[str, OutputCheck]) -> list[Flag]:
+    """Flags of the outputs of attacks.
 
-    By name: `nan`, `outside ball`, `outside box`, `zero gradient`,
+    Names: `nan`, `outside ball`, `outside box`, `zero gradient`,
     `search disagrees`.
 
     Args:
-        outcomes: Dictionary by attack of what `run_attack` returned.
+        outcomes: By attack.
     """
-    flags = []
-    for name, found in outcomes.items():
-        for key, message in _OUTPUTS.items():
-            if found[key]:
-                evidence = {
-                    "attack": name,
-                    "examples": int(found[key]),
-                    "largest excess": float(found["largest_excess"]),
-                }
-                flags.append(Flag(key.replace("_", " "), message, evidence))
-        if found.get("zero_gradient", False):
-            flags.append(
-                Flag(
-                    "zero gradient",
-                    "every input gradient is exactly zero where the attack "
-                    "starts: it has nothing to follow",
-                    {"attack": name},
-                )
-            )
-        denied, missed = (
-            int(found.get(key, 0)) for key in ("denied", "missed")
-        )
-        if denied or missed:
+    return [
+        flag
+        for name, outcome in outcomes.items()
+        for flag in _output_flags(name, outcome)
+    ]
+
+
+def _output_flags(name: str, outcome: OutputCheck) -> Iterator[Flag]:
+    for key, message in _OUTPUTS.items():
+        count = int(getattr(outcome, key))
+        if count:
             evidence = {
                 "attack": name,
-                "examples": denied + missed,
-                "broken by the search alone": denied,
-                "broken by the model alone": missed,
+                "examples": count,
+                "largest excess": float(outcome.largest_excess),
             }
-            flags.append(
-                Flag(
-                    "search disagrees",
-                    "the search and the model see the same images "
-                    "differently; the numbers are the model's",
-                    evidence,
-                )
-            )
-    return flags
+            yield Flag(key.replace("_", " "), message, evidence)
+    if outcome.zero_gradient:
+        yield Flag(
+            "zero gradient",
+            "every input gradient is exactly zero where the attack starts: it "
+            "has nothing to follow",
+            {"attack": name},
+        )
+    denied, missed = int(outcome.denied), int(outcome.missed)
+    if denied or missed:
+        evidence = {
+            "attack": name,
+            "examples": denied + missed,
+            "broken by the search alone": denied,
+            "broken by the model alone": missed,
+        }
+        yield Flag(
+            "search disagrees",
+            "the search and the model see the same images differently; the "
+            "numbers are the model's",
+            evidence,
+        )
 
 
-# Images that fill a smaller share of the box are probably in other units.
+# Images that fill a smaller share of `value_range` are probably in other units.
 _LEAST_SPAN = 0.25
 _NARROW = (
     "the images fill less than a quarter of value_range: are they in other "
@@ -177,24 +192,24 @@ _DARK = (
 )
 
 
-def _is_dark(classifier, image):
-    """Whether a model that shows that it takes bytes gets [0, 1]."""
-    shown = shown_range(classifier.model, classifier.inputs.tensor)
-    if shown[1] <= 1 or image.ndim < 3:
+def _is_dark(classifier: Classifier, image: np.ndarray) -> bool:
+    """Whether a model that rescales bytes gets images in [0, 1]."""
+    _, high = shown_range(classifier.model, classifier.inputs.tensor)
+    if high <= 1 or image.ndim < 3:
         return False
-    some = ops.convert_to_tensor(image[:_LOOKED_AT], "float32")
+    some = ops.convert_to_tensor(image[:_UNIT_IMAGES], "float32")
     taken = ops.convert_to_numpy(classifier.outputs.scale(some))
     return bool(taken.max() <= 1)
 
 
-def unit_flags(examples: Examples, attacks: dict[str, Attack]) -> list[Flag]:
-    """Flags of images, model and attacks that speak of different units.
+def unit_flags(examples: Examples, attacks: Mapping[str, Attack]) -> list[Flag]:
+    """Flags of images, model and attacks in different units.
 
-    By name: `range`, `radius`.
+    Names: `range`, `radius`.
 
     Args:
         examples: `Examples`.
-        attacks: Dictionary of attacks by name, with the numbers they run with.
+        attacks: Attacks by name, with the numbers they run with.
     """
     flags = []
     image, classifier = examples.image, examples.classifier
@@ -202,7 +217,9 @@ def unit_flags(examples: Examples, attacks: dict[str, Attack]) -> list[Flag]:
     grid = grid_of(classifier, image)
     is_dark = _is_dark(classifier, image)
     for name, attack in attacks.items():
-        low, high = attack.value_range
+        # Of a resolved attack: a pair of numbers or arrays.
+        bounds: Any = attack.value_range
+        low, high = bounds
         if np.ndim(low) == np.ndim(high) == 0 and np.isfinite(high - low):
             evidence = {
                 "attack": name,
@@ -224,14 +241,14 @@ def unit_flags(examples: Examples, attacks: dict[str, Attack]) -> list[Flag]:
 
 
 def setting_flags(
-    attacks: dict[str, Attack], shape: tuple, classes: int
+    attacks: Mapping[str, Attack], shape: tuple[int, ...], classes: int
 ) -> list[Flag]:
-    """Flags of how attacks are set.
+    """Flags of the settings of attacks.
 
-    By name: `few classes`, `left out`, `radius`.
+    Names: `few classes`, `left out`, `radius`.
 
     Args:
-        attacks: Dictionary of attacks by name, with the numbers they run with.
+        attacks: Attacks by name, with the numbers they run with.
         shape: Shape of the attacked input, `(N, ...)`.
         classes: Number of classes.
     """
@@ -272,7 +289,7 @@ def setting_flags(
     return flags
 
 
-def _needed_classes(attack):
+def _needed_classes(attack: Attack) -> int:
     """How many classes the losses of an attack need; 0 for any number."""
     if not isinstance(attack, AutoAttack):
         return 0
@@ -281,19 +298,19 @@ def _needed_classes(attack):
 
 
 def comparison_flags(
-    attacks: dict[str, Attack],
-    correct: dict[str, np.ndarray],
-    stages: dict[str, dict] | None = None,
+    attacks: Mapping[str, Attack],
+    correct: Mapping[str, np.ndarray],
+    stages: Mapping[str, Stages] | None = None,
 ) -> list[Flag]:
-    """Flags of attacks beside each other.
+    """Flags of attacks compared with each other.
 
-    By name: `more attack raises accuracy`, `black box beats white box`.
+    Names: `more attack raises accuracy`, `black box beats white box`.
 
     Args:
-        attacks: Dictionary of attacks by name.
-        correct: Dictionary of bool arrays by attack: which of some examples,
-            the same for all, each attack has left by itself.
-        stages: Dictionary by attack of accuracies after each part.
+        attacks: Attacks by name.
+        correct: Bool arrays by attack: which of some examples, the same for
+            all, the attack has left by itself.
+        stages: Accuracies after each part, by attack.
     """
     return [
         *_monotone_flags(attacks, correct),
@@ -302,8 +319,10 @@ def comparison_flags(
     ]
 
 
-def _monotone_flags(attacks, correct):
-    """Pairs of attacks that differ in one number only, the wrong way."""
+def _monotone_flags(
+    attacks: Mapping[str, Attack], correct: Mapping[str, np.ndarray]
+) -> list[Flag]:
+    """Pairs of attacks of which the stronger one leaves more."""
     flags = []
     for weak_name, weak in attacks.items():
         for strong_name, strong in attacks.items():
@@ -327,8 +346,8 @@ def _monotone_flags(attacks, correct):
     return flags
 
 
-def _stronger_by(weak, strong):
-    """The only number in which `strong` exceeds `weak`, or `None`."""
+def _stronger_by(weak: Attack, strong: Attack) -> str | None:
+    """The only argument in which two attacks differ, larger in `strong`."""
     if type(weak) is not type(strong):
         return None
     first, second = weak.get_config(), strong.get_config()
@@ -351,8 +370,8 @@ _BLACK_BOX = Flag(
 )
 
 
-def _stage_flags(stages: Iterable[dict]):
-    """Where the last part of AutoAttack breaks what gradients did not."""
+def _stage_flags(stages: Iterable[Stages]) -> list[Flag]:
+    """Where AutoAttack's Square breaks what its gradients did not."""
     flags = []
     for accuracy in stages:
         parts = list(accuracy)
@@ -365,8 +384,10 @@ def _stage_flags(stages: Iterable[dict]):
     return flags
 
 
-def _black_box_flags(attacks, correct):
-    """Where Square breaks what other attacks of its ball did not."""
+def _black_box_flags(
+    attacks: Mapping[str, Attack], correct: Mapping[str, np.ndarray]
+) -> list[Flag]:
+    """Where Square breaks what other attacks in its ball did not."""
     flags = []
     square = [
         name for name, attack in attacks.items() if type(attack) is SquareAttack
@@ -375,7 +396,7 @@ def _black_box_flags(attacks, correct):
         same = [
             correct[other]
             for other in attacks
-            if other not in square and _same_threat(attacks, name, other)
+            if other not in square and _same_ball(attacks[name], attacks[other])
         ]
         if not same:
             continue
@@ -389,8 +410,37 @@ def _black_box_flags(attacks, correct):
     return flags
 
 
-def _same_threat(attacks, first, second):
-    first, second = attacks[first], attacks[second]
+def _same_ball(first: Attack, second: Attack) -> bool:
     norms = getattr(first, "norm", None), getattr(second, "norm", None)
     same_radius = np.array_equal(first.epsilon, second.epsilon)
     return norms[0] == norms[1] and same_radius
+
+
+def repeat_flags(examples: Examples) -> list[Flag]:
+    """Flag a data set that probably gave its examples several times.
+
+    Name: `repeated examples`.
+
+    Args:
+        examples: `Examples`.
+    """
+    total = len(examples.y)
+    copies = total - len(set(_row_hashes(examples)))
+    if not copies or copies < _COPIES * total:
+        return []
+    message = (
+        "examples are copies of earlier ones, so that the intervals are too "
+        "narrow; is there a `.repeat` in the data set?"
+    )
+    return [Flag("repeated examples", message, {"copies": copies, "of": total})]
+
+
+def _row_hashes(examples: Examples) -> Iterator[bytes]:
+    """A hash of inputs and label of each example."""
+    arrays = keras.tree.flatten((examples.x, examples.y))
+    arrays = [np.ascontiguousarray(array) for array in arrays]
+    for row in range(len(examples.y)):
+        digest = hashlib.blake2b(digest_size=16)
+        for array in arrays:
+            digest.update(array[row].tobytes())
+        yield digest.digest()

@@ -1,81 +1,154 @@
-"""What an attack has done, as the model sees it."""
+"""What an attack achieved, by the model's own answers."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
+from typing import Self
 
 import numpy as np
 from keras import ops
 
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.checks import outside_box
+from keras_robust.attacks.checks import relative_distance
 from keras_robust.attacks.engine.search import Findings
 from keras_robust.classifier.frozen_model import rounding_of
+from keras_robust.evaluation.checkpoint import Section
 from keras_robust.evaluation.data import Examples
-from keras_robust.evaluation.outputs import inspect_output
-from keras_robust.evaluation.standing import Standing
-from keras_robust.evaluation.standing import stopping
+from keras_robust.evaluation.survivors import Survivors
+from keras_robust.evaluation.survivors import with_early_stop
 
 # Stands for the last part in `broken_by`.
 LAST = np.iinfo("int32").max
+# Share of the radius, or of the width of the box, that is rounding.
+_ROUNDING = 1e-5
 
 
+@dataclass(frozen=True)
 class Baseline:
-    """What a classifier says of the unperturbed examples.
-
-    Args:
-        examples: `Examples`.
-        batch_size: Int >= 1.
+    """A classifier's answers to the unperturbed examples.
 
     Attributes:
         logits: NumPy array `(N, C)`.
-        labels: Int array `(N,)`.
-        right: Bool array `(N,)`.
+        labels: Int array `(N,)`, predictions.
+        right: Bool array `(N,)`, which predictions are correct.
         randomized: Whether outputs change from call to call.
+        batch_size: For predictions.
     """
 
-    def __init__(self, examples: Examples, batch_size: int) -> None:
-        classifier, image, held = (
-            examples.classifier,
-            examples.image,
-            examples.held,
+    logits: np.ndarray
+    labels: np.ndarray
+    right: np.ndarray
+    randomized: bool
+    batch_size: int
+
+    @classmethod
+    def of(cls, examples: Examples, batch_size: int) -> Self:
+        """Predict the unperturbed examples."""
+        classifier = examples.classifier
+        logits = classifier.predict_logits(
+            examples.image, batch_size, examples.held
         )
-        self.batch_size = batch_size
-        self.logits = classifier.predict_logits(image, batch_size, held)
-        self.labels = self.logits.argmax(-1).astype("int32")
-        self.right = self.labels == examples.y
-        self.randomized = classifier.is_randomized(image, held)
+        labels = logits.argmax(-1).astype("int32")
+        return cls(
+            logits=logits,
+            labels=labels,
+            right=labels == examples.y,
+            randomized=classifier.is_randomized(examples.image, examples.held),
+            batch_size=batch_size,
+        )
+
+
+@dataclass(kw_only=True)
+class OutputCheck:
+    """What is wrong with the output of an attack.
+
+    Attributes:
+        nan: How many examples hold NaN or infinity.
+        outside_box: How many leave `value_range`.
+        outside_ball: How many leave the radius.
+        largest_excess: By what share of the radius the worst one leaves it.
+        zero_gradient: Whether every input gradient is zero at the start.
+        denied: Successes of the search that the model does not confirm.
+        missed: Successes by the model's answer that the search does not claim.
+    """
+
+    nan: int
+    outside_box: int
+    outside_ball: int
+    largest_excess: float
+    zero_gradient: bool = False
+    denied: int = 0
+    missed: int = 0
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays and numbers by name, for a checkpoint."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: v for name, v in found.items() if v is not None}
+
+    @classmethod
+    def from_arrays(cls, saved: Mapping[str, Any]) -> Self:
+        """The inverse of `arrays`.
+
+        Raises:
+            ValueError: If something is missing.
+        """
+        names = [each.name for each in fields(cls) if each.name in saved]
+        try:
+            return cls(**{name: saved[name] for name in names})
+        except TypeError as error:
+            raise ValueError(
+                "The state of an evaluation must hold the outcome of an "
+                "attack; remove it to begin anew. "
+                f"Received: a state with {sorted(saved)}"
+            ) from error
+
+
+@dataclass(kw_only=True)
+class Outcome(OutputCheck):
+    """What an attack did to the examples.
+
+    Attributes:
+        correct: Bool array `(N,)`: which examples the model classifies
+            correctly after the attack.
+        broken_by: Int array `(N,)` of an `AutoAttack`: the part that broke
+            each example, -1 for none; `None` for other attacks.
+    """
+
+    correct: np.ndarray
+    broken_by: np.ndarray | None = None
 
 
 def run_attack(
     examples: Examples,
     baseline: Baseline,
     attack: Attack,
-    section: Any = None,
+    section: Section | None = None,
     verbose: int = 0,
-    standing: Standing | None = None,
-) -> dict:
-    """Runs an attack, or reads what it did before a stop.
+    survivors: Survivors | None = None,
+) -> Outcome:
+    """Run an attack, or load its outcome from before a stop.
 
     Args:
         examples: `Examples`.
-        baseline: What the model says of them.
+        baseline: The model's answers to them.
         attack: An untargeted attack.
-        section: A `checkpoint.Section` or `None`.
+        section: State of the attack, or `None`.
         verbose: 0 for no progress bar.
-        standing: What has been broken by other attacks; `None` to attack all
-            examples in full.
-
-    Returns:
-        Dictionary of NumPy arrays and numbers: `correct`, which examples the
-        model gets right on the attack's output; what `inspect_output` counts;
-        `denied` and `missed`, see `compare`; `broken_by` of an `AutoAttack`.
+        survivors: What other attacks have left; `None` to attack all examples
+            in full.
     """
     done = section.section("done") if section else None
-    found = done.restore() if done else None
-    if found is not None:
-        return found
+    saved = done.restore() if done else None
+    if saved is not None:
+        return Outcome.from_arrays(saved)
+    attacked = np.ones(len(examples.y), bool)
     previous = None
-    if standing:
-        attack = stopping(attack)
-        skipped = standing.skipped(attack)
+    if survivors:
+        attack = with_early_stop(attack)
+        skipped = survivors.skipped_by(attack)
+        attacked = ~skipped
         previous = Findings.before_attack(
             examples.image, baseline.logits, skipped
         )
@@ -88,52 +161,104 @@ def run_attack(
         checkpoint=section,
         previous=previous,
     )
+    outcome = _outcome_of(examples, baseline, attack, result, attacked)
+    if done:
+        done.save(force=True, **outcome.arrays())
+    return outcome
+
+
+def _outcome_of(
+    examples: Examples,
+    baseline: Baseline,
+    attack: Attack,
+    result: Mapping[str, Any],
+    attacked: np.ndarray,
+) -> Outcome:
+    """Judge the output of an attack by the model.
+
+    Args:
+        examples: `Examples`.
+        baseline: The model's answers to them.
+        attack: The attack.
+        result: What its `run` returned.
+        attacked: Bool array `(N,)`, which examples it ran on.
+    """
     image = attacked_image(examples, result["x"])
-    labels = relabel(examples, image, examples.image, baseline)
-    found = inspect_output(attack, examples.image, image)
-    found["correct"] = labels == examples.y
-    attacked = np.ones(len(examples.y), bool)
-    if previous is not None:
-        attacked = ~previous.success
+    labels = predict_moved(examples, image, baseline)
+    correct = labels == examples.y
+    check = check_output(attack, examples.image, image)
+    outcome = Outcome(**check.arrays(), correct=correct)
+    outcome.zero_gradient = bool(result.get("zero_gradient", False))
     if "success" in result and not baseline.randomized:
         claimed = np.asarray(result["success"], bool)
-        differ = attacked & (claimed == found["correct"])
-        found.update(compare(examples, image, examples.y, claimed, differ))
-    found["zero_gradient"] = bool(result.get("zero_gradient", False))
-    if "broken_by" in result:
-        found["broken_by"] = _agreed_stages(
-            np.array(result["broken_by"]), found["correct"], attacked
+        outcome.denied, outcome.missed = count_disagreements(
+            examples,
+            image,
+            labels=examples.y,
+            claimed=claimed,
+            differ=attacked & (claimed == correct),
         )
-    if done:
-        done.save(force=True, **found)
-    return found
+    if "broken_by" in result:
+        outcome.broken_by = _confirmed_parts(
+            np.array(result["broken_by"]), correct, attacked
+        )
+    return outcome
+
+
+def check_output(
+    attack: Attack, x: np.ndarray, attacked: np.ndarray
+) -> OutputCheck:
+    """Check the output of an attack.
+
+    Args:
+        attack: The attack, with the numbers that it ran with.
+        x: NumPy array `(N, ...)`, its input.
+        attacked: NumPy array, its output.
+
+    Raises:
+        ValueError: If the output has another shape than `x`.
+    """
+    if attacked.shape != x.shape:
+        raise ValueError(
+            f"An attack must return images of shape {x.shape}. "
+            f"Received: shape {attacked.shape} from {type(attack).__name__}"
+        )
+    attacked = attacked.astype("float64")
+    bad = ~np.isfinite(attacked).reshape(len(x), -1).all(-1)
+    low, high = (np.asarray(edge, "float64") for edge in attack.value_range)
+    width = high - low
+    slack = _ROUNDING * (width.max() if np.isfinite(width).all() else 1.0)
+    beyond = outside_box(attacked, attack.value_range)
+    excess = relative_distance(attack, x, attacked) - 1
+    return OutputCheck(
+        nan=int(bad.sum()),
+        outside_box=int((beyond[~bad] > slack).sum()),
+        outside_ball=int((excess[~bad] > _ROUNDING).sum()),
+        largest_excess=float(excess[~bad].max(initial=0.0)),
+    )
 
 
 def attacked_image(examples: Examples, x: Any) -> np.ndarray:
-    """Returns the attacked input of what an attack returned, as NumPy."""
+    """The attacked input in the output of an attack, as NumPy."""
     image, _ = examples.classifier.split(x)
     return np.asarray(ops.convert_to_numpy(image))
 
 
-def relabel(
-    examples: Examples,
-    image: np.ndarray,
-    before: np.ndarray,
-    baseline: Baseline,
+def predict_moved(
+    examples: Examples, image: np.ndarray, baseline: Baseline
 ) -> np.ndarray:
-    """Labels of changed images; only those that moved are predicted anew.
+    """Predict perturbed images; unperturbed ones keep their label.
 
     Args:
         examples: `Examples` of the classifier that is asked.
         image: NumPy array like `examples.image`.
-        before: What `image` was made from.
-        baseline: What this classifier says of `before`.
+        baseline: The classifier's answers to `examples.image`.
 
     Returns:
         Int array `(N,)`.
     """
     flat = (len(image), -1)
-    moved = (image.reshape(flat) != before.reshape(flat)).any(-1)
+    moved = (image.reshape(flat) != examples.image.reshape(flat)).any(-1)
     rows = np.flatnonzero(moved)
     labels = baseline.labels.copy()
     if len(rows):
@@ -141,28 +266,27 @@ def relabel(
     return labels
 
 
-def compare(
+def count_disagreements(
     examples: Examples,
     image: np.ndarray,
     labels: np.ndarray,
     claimed: np.ndarray,
     differ: np.ndarray,
-) -> dict:
-    """Counts where a search and the model see the same images differently.
+) -> tuple[int, int]:
+    """Count where a search and the model disagree about the same images.
 
-    An image that lies on the boundary of two classes, to rounding, counts on
-    neither side.
+    An image on the boundary of two classes, to rounding, is not counted.
 
     Args:
         examples: `Examples`.
         image: The attack's output.
         labels: Int array `(N,)`, the labels to leave or to reach.
-        claimed: Bool array `(N,)`, where the search has succeeded.
+        claimed: Bool array `(N,)`, where the search claims success.
         differ: Bool array `(N,)`, where the model's answer says otherwise.
 
     Returns:
-        Dictionary: `denied`, successes that the model does not confirm;
-        `missed`, successes by the model's answer alone.
+        How many successes the model does not confirm, and how many the search
+        does not claim.
     """
     rows = np.flatnonzero(differ)
     if len(rows):
@@ -178,14 +302,13 @@ def compare(
         rounding = rounding_of(examples.classifier.model)
         tied = margin <= rounding * np.abs(logits).max(-1)
         rows = rows[~tied]
-    return {
-        "denied": int(claimed[rows].sum()),
-        "missed": int((~claimed[rows]).sum()),
-    }
+    return int(claimed[rows].sum()), int((~claimed[rows]).sum())
 
 
-def _agreed_stages(broken_by, correct, attacked):
-    """`broken_by`, with survivors and broken ones as the model sees them."""
+def _confirmed_parts(
+    broken_by: np.ndarray, correct: np.ndarray, attacked: np.ndarray
+) -> np.ndarray:
+    """`broken_by`, corrected where the model's answers say otherwise."""
     broken_by[attacked & correct] = -1
     broken_by[attacked & ~correct & (broken_by < 0)] = LAST
     return broken_by

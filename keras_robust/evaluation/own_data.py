@@ -35,14 +35,14 @@ class OwnData:
             they are numbers.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = pathlib.Path(path)
         if not self.path.is_file() or not zipfile.is_zipfile(self.path):
-            found = "no .npz file" if self.path.exists() else "nothing there"
+            problem = "no .npz file" if self.path.exists() else "nothing there"
             raise ValueError(
                 "Argument `--data` must be an .npz file, as "
                 "numpy.savez('images.npz', x=images, y=labels) writes it. "
-                f"Received: {self.path}, {found}"
+                f"Received: {self.path}, {problem}"
             )
         with np.load(self.path) as arrays:
             found = list(arrays)
@@ -54,7 +54,7 @@ class OwnData:
                 f"Received: {self.path} with the arrays {found[:8]}"
             )
         self.names = pairs[0]
-        self.width = None
+        self.width: int | None = None
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Read the arrays.
@@ -84,7 +84,7 @@ class OwnData:
             )
         return unit.astype("float32", copy=False), labels
 
-    def _array(self, name):
+    def _array(self, name: str) -> np.ndarray:
         try:
             with np.load(self.path) as arrays:
                 found = arrays[name]

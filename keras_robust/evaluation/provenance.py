@@ -1,25 +1,28 @@
-"""Where the numbers of an evaluation come from."""
+"""What the numbers of an evaluation depend on."""
 
 import datetime
 import hashlib
 import inspect
 import json
+import types
+from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.environment import installed_versions
 from keras_robust.evaluation.data import Examples
+from keras_robust.utils.environment import installed_versions
 from keras_robust.version import __version__
 
-# Longer lists are told by their length and their hash.
+# Longer lists are replaced by their shape and hash.
 _LONG = 32
 
 
-def describe_attack(attack: Attack) -> dict:
-    """Returns class and arguments of an attack as plain values."""
+def describe_attack(attack: Attack) -> dict[str, Any]:
+    """Class and arguments of an attack as plain values."""
     found = {
         "class": type(attack).__name__,
         "config": _plain(attack.get_config()),
@@ -29,7 +32,7 @@ def describe_attack(attack: Attack) -> dict:
 
 
 def data_fingerprint(examples: Examples) -> str:
-    """Returns a hash of inputs and labels."""
+    """A hash of inputs and labels."""
     digest = hashlib.sha256()
     for array in keras.tree.flatten((examples.x, examples.y)):
         array = np.ascontiguousarray(array)
@@ -39,13 +42,13 @@ def data_fingerprint(examples: Examples) -> str:
 
 
 def provenance(
-    examples: Examples, attacks: dict[str, Attack], **more: Any
-) -> dict:
-    """Returns all that the result of an evaluation depends on.
+    examples: Examples, attacks: Mapping[str, Attack], **more: Any
+) -> dict[str, Any]:
+    """All that the result of an evaluation depends on.
 
     Args:
         examples: What is evaluated.
-        attacks: Dictionary of attacks by name.
+        attacks: Attacks by name.
         **more: Other settings, plain values.
 
     Returns:
@@ -80,7 +83,7 @@ def provenance(
 
 
 def fingerprint(facts: Any) -> str:
-    """Returns a hash of what decides the result of an evaluation.
+    """A hash of what decides the result of an evaluation.
 
     Args:
         facts: What `provenance` returned, or a list or dictionary of such.
@@ -94,7 +97,7 @@ def fingerprint(facts: Any) -> str:
     return digest.hexdigest()
 
 
-def _without_date(value):
+def _without_date(value: Any) -> Any:
     if isinstance(value, dict):
         return {
             key: _without_date(entry)
@@ -106,15 +109,15 @@ def _without_date(value):
     return value
 
 
-def _shared(values):
-    """The value that all have, or a list of all."""
+def _shared(values: Iterable[Any]) -> Any:
+    """The common value, or a list of the values if they differ."""
     values = list(values)
     first = values[0] if values else None
     return first if all(value == first for value in values) else values
 
 
-def _plain(value):
-    """A value for JSON; what is long is told by its hash."""
+def _plain(value: Any) -> Any:
+    """A value for JSON, with hashes in place of long lists."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, np.generic):
@@ -132,11 +135,11 @@ def _plain(value):
     return repr(value)
 
 
-def _code_of(attack):
-    """A hash of functions that are not this package's, or `None`.
+def _code_of(attack: Attack) -> str | None:
+    """A hash of the functions of an attack that are the user's, or `None`.
 
-    A loss or an attack of one's own is told by its name in a configuration,
-    and may change while the name stays.
+    A configuration has only the names of user-defined losses and attacks,
+    whose code may change while the name stays.
     """
     functions = [
         value for value in vars(attack).values() if inspect.isfunction(value)
@@ -161,7 +164,7 @@ def _code_of(attack):
     return digest.hexdigest()
 
 
-def _add_code(digest, code):
+def _add_code(digest: "hashlib._Hash", code: types.CodeType) -> None:
     digest.update(code.co_code)
     digest.update(repr(code.co_names).encode())
     for constant in code.co_consts:

@@ -1,7 +1,8 @@
-"""What an evaluation found."""
+"""The report of an evaluation."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class RobustnessReport(EvaluationResult):
 
     Args:
         correct: Dictionary of bool arrays `(N,)` by attack, with `"clean"`.
-        flags: List of `Flag`: what speaks against the numbers.
+        flags: List of `Flag`: reasons to doubt the numbers.
         stages: Dictionary, by attack made of parts, of dictionaries: accuracy
             after each part.
         provenance: Dictionary of plain values: attacks with their
@@ -55,8 +56,8 @@ class RobustnessReport(EvaluationResult):
         self,
         correct: dict[str, np.ndarray],
         flags: Iterable[Flag] = (),
-        stages: dict[str, dict] | None = None,
-        provenance: dict | None = None,
+        stages: dict[str, dict[str, float]] | None = None,
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(flags, provenance)
         self.stages = stages or {}
@@ -72,7 +73,7 @@ class RobustnessReport(EvaluationResult):
         }
 
     def table(self, console: "Console | None" = None) -> "Table":
-        """Prints the table.
+        """Print the table.
 
         Args:
             console: A `rich.console.Console`, or `None` for the terminal.
@@ -100,7 +101,7 @@ class RobustnessReport(EvaluationResult):
         self.print_flags(console)
         return table
 
-    def numbers(self) -> dict:
+    def numbers(self) -> dict[str, Any]:
         """See `Result`."""
         return {
             "examples": self.examples,

@@ -8,6 +8,7 @@ from abc import ABC
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from typing import Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,25 +18,25 @@ if TYPE_CHECKING:
 
 
 class Result(ABC):
-    """Base class of what evaluations and measures return.
+    """Base class for the results of evaluations and measures.
 
     A subclass gives `numbers()`, a dictionary of plain Python values, and
     `draw()`, a `matplotlib.figure.Figure`.
     """
 
     @abstractmethod
-    def numbers(self) -> dict:
-        """What goes into the JSON file."""
+    def numbers(self) -> dict[str, Any]:
+        """The content of the JSON file."""
 
     @abstractmethod
     def draw(self) -> "Figure":
         """The figure."""
 
-    def to_json(self, path: str | os.PathLike | None = None) -> str:
-        """The numbers as JSON; what is not a number (NaN) is `null`.
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The numbers as JSON, with `null` for NaN and infinity.
 
         Args:
-            path: Where to write them as well, or `None`.
+            path: File to write, or `None`.
 
         Returns:
             String.
@@ -46,11 +47,11 @@ class Result(ABC):
                 file.write(text + "\n")
         return text
 
-    def figure(self, path: str | os.PathLike | None = None) -> "Figure":
+    def figure(self, path: str | os.PathLike[str] | None = None) -> "Figure":
         """The figure.
 
         Args:
-            path: Where to save it (the suffix says the format), or `None`.
+            path: File to save, whose suffix tells the format, or `None`.
 
         Returns:
             The `matplotlib.figure.Figure`.
@@ -63,21 +64,22 @@ class Result(ABC):
 
 
 class EvaluationResult(Result):
-    """Base class of results that say what speaks against their numbers.
+    """Base class for results with flags and provenance.
 
     Args:
-        flags: `Flag`s: what speaks against the numbers.
-        provenance: Dictionary of plain values: what the numbers were made
-            from and with.
+        flags: `Flag`s: reasons to doubt the numbers.
+        provenance: All that the numbers depend on, as plain values.
     """
 
     def __init__(
-        self, flags: "Iterable[Flag]" = (), provenance: dict | None = None
+        self,
+        flags: "Iterable[Flag]" = (),
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         self.flags = list(flags)
         self.provenance = dict(provenance or {})
 
-    def background(self) -> dict:
+    def background(self) -> dict[str, Any]:
         """Flags and provenance, for the JSON file."""
         return {
             "flags": [dataclasses.asdict(flag) for flag in self.flags],
@@ -85,7 +87,7 @@ class EvaluationResult(Result):
         }
 
     def print_flags(self, console: "Console | None" = None) -> None:
-        """Prints a line for each flag.
+        """Print a line for each flag.
 
         Args:
             console: A `rich.console.Console`, or `None` for the terminal.
@@ -98,8 +100,8 @@ class EvaluationResult(Result):
             console.print(f"[bold]Flag[/bold] {escape(str(flag))}")
 
 
-def _finite(value):
-    """The same with `None` for NaN and infinity, which JSON does not have."""
+def _finite(value: Any) -> Any:
+    """The same value with `None` for NaN and infinity."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -120,4 +120,4 @@ def find_scaling(
             "The scaling of the model's input must be said (--scaling): none "
             f"is clearly the best. Received: accuracy {found}"
         )
-    return max(accuracy, key=accuracy.get)
+    return max(accuracy, key=accuracy.__getitem__)

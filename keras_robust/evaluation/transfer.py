@@ -2,8 +2,13 @@
 
 import os
 from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import Self
 
 import numpy as np
 
@@ -13,22 +18,24 @@ from keras_robust.datasets.arrays import check_form
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import read_data
 from keras_robust.evaluation.checkpoint import Checkpoint
+from keras_robust.evaluation.checkpoint import Section
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
+from keras_robust.evaluation.diagnostics import Diagnostics
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import outcome_flags
+from keras_robust.evaluation.flags import repeat_flags
 from keras_robust.evaluation.flags import setting_flags
 from keras_robust.evaluation.flags import unit_flags
 from keras_robust.evaluation.outcomes import Baseline
+from keras_robust.evaluation.outcomes import OutputCheck
 from keras_robust.evaluation.outcomes import attacked_image
-from keras_robust.evaluation.outcomes import compare
-from keras_robust.evaluation.outcomes import relabel
-from keras_robust.evaluation.outputs import inspect_output
-from keras_robust.evaluation.probes import Probes
+from keras_robust.evaluation.outcomes import check_output
+from keras_robust.evaluation.outcomes import count_disagreements
+from keras_robust.evaluation.outcomes import predict_moved
 from keras_robust.evaluation.provenance import provenance
-from keras_robust.evaluation.repeats import repeat_flags
 from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.messages import shown
 
@@ -53,7 +60,7 @@ class TransferMatrix(EvaluationResult):
             that the attack on the source aimed at, drawn among the wrong
             ones; or `None`.
         examples: Int array `(sources, targets)`, how many both get right.
-        flags: List of `Flag`: what speaks against the numbers.
+        flags: List of `Flag`: reasons to doubt the numbers.
         provenance: Dictionary of plain values: attacks with their
             configuration, fingerprints of models and data, versions, date.
     """
@@ -66,7 +73,7 @@ class TransferMatrix(EvaluationResult):
         targeted: Any,
         examples: Any,
         flags: Iterable[Flag] = (),
-        provenance: dict | None = None,
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(flags, provenance)
         self.sources = list(sources)
@@ -75,14 +82,14 @@ class TransferMatrix(EvaluationResult):
         self.targeted = None if targeted is None else np.asarray(targeted)
         self.examples = np.asarray(examples)
 
-    def _rates(self):
+    def _rates(self) -> dict[str, np.ndarray]:
         rates = {"untargeted": self.untargeted}
         if self.targeted is not None:
             rates["targeted"] = self.targeted
         return rates
 
     def table(self, console: "Console | None" = None) -> "list[Table]":
-        """Prints a table for each kind.
+        """Print a table for each kind.
 
         Args:
             console: A `rich.console.Console`, or `None` for the terminal.
@@ -107,7 +114,7 @@ class TransferMatrix(EvaluationResult):
         self.print_flags(console)
         return tables
 
-    def numbers(self) -> dict:
+    def numbers(self) -> dict[str, Any]:
         """See `Result`."""
         rates = {kind: rate.tolist() for kind, rate in self._rates().items()}
         return {
@@ -148,10 +155,10 @@ def transfer_matrix(
     batch_size: int = 128,
     verbose: int = 1,
     probe: bool = True,
-    state_path: str | os.PathLike | None = None,
-    scaling: str | tuple | None = None,
+    state_path: str | os.PathLike[str] | None = None,
+    scaling: str | tuple[Any, ...] | None = None,
 ) -> TransferMatrix:
-    """Attacks each source and shows the result to each target.
+    """Attack each source and let each target classify the result.
 
     Ilyas et al. 2019, section 3.3 and appendix D.5: non-robust features are
     in the data, so that models which learned the same ones are fooled alike.
@@ -165,8 +172,8 @@ def transfer_matrix(
             attack aimed at random wrong classes.
         batch_size: Int >= 1, for predictions.
         verbose: 0 for no progress bars.
-        probe: Whether to look at the outputs and gradients of each source on
-            up to 100 examples.
+        probe: Whether to check outputs and gradients of each source on up to
+            100 examples, for more flags.
         state_path: As in `evaluate_robustness`.
         scaling: As in `evaluate_robustness`, of all models.
 
@@ -194,8 +201,8 @@ def transfer_matrix(
     attacks = {
         kind: each.resolve(first.classifier) for kind, each in attacks.items()
     }
-    said = {
-        name: Baseline(examples, batch_size)
+    baselines = {
+        name: Baseline.of(examples, batch_size)
         for name, examples in everyone.items()
     }
     facts = _facts(everyone, list(sources), list(targets), attacks, scaling)
@@ -204,42 +211,38 @@ def transfer_matrix(
         "untargeted": first.y,
         "targeted": _aims(first, attack, checkpoint),
     }
-    named = {type(attack).__name__: attacks["untargeted"]}
-    flags = [
-        flag.about(model=name)
-        for name, examples in everyone.items()
-        for flag in unit_flags(examples, named)
-    ]
-    flags += repeat_flags(first) + setting_flags(
-        named,
-        first.image.shape,
-        first.classifier.num_classes,
-    )
-    shape = (len(sources), len(targets))
-    rates = {kind: np.full(shape, np.nan) for kind in attacks}
-    right = {name: baseline.right for name, baseline in said.items()}
+    flags = _flags_of_settings(everyone, attacks["untargeted"])
+    rates = {
+        kind: np.full((len(sources), len(targets)), np.nan) for kind in attacks
+    }
+    right = {name: baseline.right for name, baseline in baselines.items()}
     for i, source in enumerate(sources):
         for kind, each in attacks.items():
             name = f"{source}, {kind}"
-            section = checkpoint.section(name) if checkpoint else None
-            found = _shown(
-                everyone, said, source, each, labels[kind], section, verbose
+            shown_to = _attack_and_show(
+                everyone,
+                baselines,
+                source,
+                attack=each,
+                labels=labels[kind],
+                section=checkpoint.section(name) if checkpoint else None,
+                verbose=verbose,
             )
-            flags += outcome_flags({name: found})
+            flags += outcome_flags({name: shown_to})
             for j, target in enumerate(targets):
                 both = right[source] & right[target]
-                hit = found[f"labels of {target}"] == labels[kind]
+                hit = shown_to.labels[target] == labels[kind]
                 hit = hit if kind == "targeted" else ~hit
                 if both.any():
                     rates[kind][i, j] = hit[both].mean()
         if probe:
-            probes = Probes(
+            found = Diagnostics(
                 everyone[source], right[source], attacks, verbose
             ).run(cheap=True)
-            flags += [flag.about(source=source) for flag in probes]
-    for name, baseline in said.items():
-        probed = [f for f in flags if f.evidence.get("source") == name]
-        found = baseline_flags(baseline, probed)
+            flags += [flag.about(source=source) for flag in found]
+    for name, baseline in baselines.items():
+        known = [f for f in flags if f.evidence.get("source") == name]
+        found = baseline_flags(baseline, known)
         flags += [flag.about(model=name) for flag in found]
     examples = [
         [(right[source] & right[target]).sum() for target in targets]
@@ -256,26 +259,78 @@ def transfer_matrix(
     )
 
 
-def _shown(everyone, said, source, attack, labels, section, verbose):
-    """An attack on one model, and what every model says of the images.
+def _flags_of_settings(
+    everyone: Mapping[str, Examples], attack: Attack
+) -> list[Flag]:
+    """Flags of data and settings, which need no attack to be run."""
+    first = next(iter(everyone.values()))
+    named = {type(attack).__name__: attack}
+    flags = [
+        flag.about(model=name)
+        for name, examples in everyone.items()
+        for flag in unit_flags(examples, named)
+    ]
+    return [
+        *flags,
+        *repeat_flags(first),
+        *setting_flags(named, first.image.shape, first.classifier.num_classes),
+    ]
+
+
+@dataclass(kw_only=True)
+class _Shown(OutputCheck):
+    """An attack on one model, and the answers of all models to its output.
+
+    Attributes:
+        labels: Int arrays `(N,)`, predictions by model.
+    """
+
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, Any]:
+        found = super().arrays()
+        labels = found.pop("labels")
+        return {
+            **found,
+            **{f"labels of {name}": rows for name, rows in labels.items()},
+        }
+
+    @classmethod
+    def from_arrays(cls, saved: Mapping[str, Any]) -> Self:
+        found = super().from_arrays(saved)
+        prefix = "labels of "
+        found.labels = {
+            key.removeprefix(prefix): rows
+            for key, rows in saved.items()
+            if key.startswith(prefix)
+        }
+        return found
+
+
+def _attack_and_show(
+    everyone: Mapping[str, Examples],
+    baselines: Mapping[str, Baseline],
+    source: str,
+    attack: Attack,
+    labels: np.ndarray,
+    section: Section | None,
+    verbose: int,
+) -> _Shown:
+    """Attack one model and let every model classify the output.
 
     Args:
-        everyone: Dictionary of `Examples` by model.
-        said: Dictionary of `Baseline` by model.
+        everyone: The same examples, by model.
+        baselines: Answers to the unperturbed examples, by model.
         source: Name of the model that is attacked.
         attack: The attack.
-        labels: What it leaves, or where it aims at.
-        section: A `checkpoint.Section` or `None`.
+        labels: The labels that it shall leave, or reach if targeted.
+        section: State of the attack, or `None`.
         verbose: 0 for no progress bar.
-
-    Returns:
-        Dictionary of arrays and numbers: `labels of` each model, and what
-        `inspect_output` and `compare` count.
     """
     done = section.section("done") if section else None
-    found = done.restore() if done else None
-    if found is not None:
-        return found
+    saved = done.restore() if done else None
+    if saved is not None:
+        return _Shown.from_arrays(saved)
     examples = everyone[source]
     result = attack.run(
         examples.classifier,
@@ -286,22 +341,34 @@ def _shown(everyone, said, source, attack, labels, section, verbose):
         checkpoint=section,
     )
     image = attacked_image(examples, result["x"])
-    found = inspect_output(attack, examples.image, image)
-    found["zero_gradient"] = result.get("zero_gradient", False)
-    for name, other in everyone.items():
-        answers = relabel(other, image, other.image, said[name])
-        found[f"labels of {name}"] = answers
-    if "success" in result and not said[source].randomized:
-        hit = found[f"labels of {source}"] == labels
+    check = check_output(attack, examples.image, image)
+    found = _Shown(**check.arrays())
+    found.zero_gradient = bool(result.get("zero_gradient", False))
+    found.labels = {
+        name: predict_moved(other, image, baselines[name])
+        for name, other in everyone.items()
+    }
+    if "success" in result and not baselines[source].randomized:
+        hit = found.labels[source] == labels
         claimed = np.asarray(result["success"], bool)
-        differ = claimed != (hit if attack.targeted else ~hit)
-        found.update(compare(examples, image, labels, claimed, differ))
+        found.denied, found.missed = count_disagreements(
+            examples,
+            image,
+            labels=labels,
+            claimed=claimed,
+            differ=claimed != (hit if attack.targeted else ~hit),
+        )
     if done:
-        done.save(force=True, **found)
+        done.save(force=True, **found.arrays())
     return found
 
 
-def _read(models, data, attack, scaling):
+def _read(
+    models: Mapping[str, Any],
+    data: Any,
+    attack: Attack,
+    scaling: str | tuple[Any, ...] | None,
+) -> dict[str, Examples]:
     """The same examples for every model."""
     inputs = getattr(next(iter(models.values())), "inputs", None)
     several = len(inputs) > 1 if inputs else None
@@ -324,22 +391,32 @@ def _read(models, data, attack, scaling):
     return everyone
 
 
-def _aims(examples: Examples, attack, checkpoint):
+def _aims(
+    examples: Examples, attack: Attack, checkpoint: Checkpoint | None
+) -> np.ndarray:
     """Random wrong classes, the same after a stop."""
     kept = checkpoint.section("aims") if checkpoint else None
     saved = kept.restore() if kept else None
     if saved is not None:
-        return saved["y"]
+        kept_aims: np.ndarray = saved["y"]
+        return kept_aims
     random = generator(attack.seed, _TARGET_STREAM)
     classes = examples.classifier.num_classes
     away = random.integers(1, classes, examples.y.shape)
-    aims = ((examples.y + away) % classes).astype("int32")
+    aims: np.ndarray = ((examples.y + away) % classes).astype("int32")
     if kept:
         kept.save(force=True, y=aims)
     return aims
 
 
-def _facts(everyone, sources, targets, attacks, scaling):
+def _facts(
+    everyone: Mapping[str, Examples],
+    sources: Sequence[str],
+    targets: Sequence[str],
+    attacks: Mapping[str, Attack],
+    scaling: str | tuple[Any, ...] | None,
+) -> dict[str, Any]:
+    """All that the rates depend on, see `provenance`."""
     first = next(iter(everyone.values()))
     facts = provenance(
         first, attacks, sources=sources, targets=targets, scaling=scaling
@@ -357,8 +434,8 @@ def _facts(everyone, sources, targets, attacks, scaling):
     }
 
 
-def _attacks(attack, targeted):
-    """The attack, and where wanted the same one towards labels."""
+def _attacks(attack: Attack, targeted: bool) -> dict[str, Attack]:
+    """The attack, and if `targeted` the same one with targets."""
     if not isinstance(attack, Attack):
         raise ValueError(
             "Argument `attack` must be an untargeted attack. "
@@ -381,7 +458,7 @@ def _attacks(attack, targeted):
     return {"untargeted": attack, "targeted": aiming}
 
 
-def _check_models(sources, targets):
+def _check_models(sources: Any, targets: Any) -> None:
     for key, models in (("sources", sources), ("targets", targets)):
         if not isinstance(models, dict) or not models:
             raise ValueError(

@@ -12,7 +12,7 @@ from keras_robust.attacks.engine.gradient_loop import GradientLoop
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.engine.randomness import generator
-from keras_robust.evaluation.evaluate import check_data
+from keras_robust.evaluation.data import check_data
 from keras_robust.features.inversion import RepresentationObjective
 from keras_robust.features.inversion import frozen_view
 from keras_robust.features.source_model import source_classifier

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_robust.evaluation import evaluate_robustness
-from keras_robust.evaluation.evaluate import check_data
+from keras_robust.evaluation.data import check_data
 from keras_robust.features.source_model import source_classifier
 
 

@@ -1,15 +1,17 @@
-"""The replication: recipes, cached stages, table and figures."""
+"""The replication, and the optimizer search on the data sets it makes."""
 
-from keras_robust.study.optimizer_search import (
+from keras_robust.study.optimizer.search import (
     OptimizerSearch as OptimizerSearch,
 )
-from keras_robust.study.optimizer_space import OptimizerSpace as OptimizerSpace
-from keras_robust.study.overview import overview as overview
+from keras_robust.study.optimizer.space import OptimizerSpace as OptimizerSpace
+from keras_robust.study.optimizer.sweep import sweep as sweep
 from keras_robust.study.plateau_monitor import PlateauMonitor as PlateauMonitor
-from keras_robust.study.recipe import Recipe as Recipe
-from keras_robust.study.recipe import Training as Training
-from keras_robust.study.recipes import get_recipe as get_recipe
-from keras_robust.study.replicate import replicate as replicate
-from keras_robust.study.replication import Replication as Replication
-from keras_robust.study.sweep import sweep as sweep
-from keras_robust.study.training_sets import MODELS as MODELS
+from keras_robust.study.replication.recipe import Recipe as Recipe
+from keras_robust.study.replication.recipes import get_recipe as get_recipe
+from keras_robust.study.replication.replicate import overview as overview
+from keras_robust.study.replication.replicate import replicate as replicate
+from keras_robust.study.replication.replication import (
+    Replication as Replication,
+)
+from keras_robust.study.replication.training_sets import MODELS as MODELS
+from keras_robust.study.training import Training as Training

@@ -1,17 +1,20 @@
-"""When a training run leaves chance, and what becomes of it."""
+"""When a training leaves chance, and where it ends."""
 
-import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_robust.utils.files import read_json
+from keras_robust.utils.files import write_json
+
 OUTCOMES = ("stuck", "memorized", "generalized")
 
 
 class PlateauMonitor(keras.callbacks.Callback):
-    """Finds the end of a plateau at chance and names a run's outcome.
+    """Find the end of a plateau at chance and name the outcome of a training.
 
     Networks trained on D_rand can sit at chance for many epochs and then jump
     (Ilyas et al. 2019, Fig. 10: past epoch 31 with SGD). Where they land
@@ -19,18 +22,18 @@ class PlateauMonitor(keras.callbacks.Callback):
     trained on and at chance elsewhere; or *generalized* (Jordan's runs show
     all three).
 
-    Works in any `fit`. With a `path` the curve is kept in a file, so that a
-    run that is stopped and goes on (`keras.callbacks.BackupAndRestore`) has a
-    whole one.
+    Works in any `fit`. With a `path` the curve is kept in a file, so that it is
+    complete for a training that is stopped and resumed
+    (`keras.callbacks.BackupAndRestore`).
 
     Args:
         chance: Accuracy of guessing, a fraction: 0.1 for ten equal classes.
-        margin: How far apart two accuracies differ, a fraction: one that is
-            so far above chance has left it.
+        margin: Difference from which two accuracies count as different, a
+            fraction; an accuracy so far above chance has left it.
         metric: Name of the training accuracy in the logs.
         validation_metric: Name of the one that tells memorized from
             generalized, on clean data; may be missing in the logs.
-        path: `None`, or where the curve is kept, as JSON.
+        path: JSON file in which the curve is kept, or `None`.
 
     Attributes:
         curve: Dictionary of lists, one number per epoch: `metric`,
@@ -54,7 +57,7 @@ class PlateauMonitor(keras.callbacks.Callback):
         margin: float = 0.03,
         metric: str = "accuracy",
         validation_metric: str = "val_accuracy",
-        path: str | os.PathLike | None = None,
+        path: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         if not (0 <= chance < 1 and 0 <= margin < 1 - chance):
@@ -67,18 +70,18 @@ class PlateauMonitor(keras.callbacks.Callback):
         self.metric = metric
         self.validation_metric = validation_metric
         self.path = None if path is None else Path(path)
-        self.curve = {}
+        self.curve: dict[str, list[float]] = {}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Starts a curve, or takes up the one in the file."""
+        """Start a curve, or continue the one in the file."""
         self.curve = {}
         if self.path is not None and self.path.exists():
-            self.curve = json.loads(self.path.read_text(encoding="utf-8"))
+            self.curve = read_json(self.path)
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Adds an epoch to the curve."""
+        """Add an epoch to the curve."""
         logs = logs or {}
         if self.metric not in logs:
             raise ValueError(
@@ -88,23 +91,21 @@ class PlateauMonitor(keras.callbacks.Callback):
             )
         for name in (self.metric, self.validation_metric, "loss"):
             if name in logs:
-                # An epoch that is run again takes the place of its first run.
+                # A repeated epoch replaces its first run.
                 values = self.curve.get(name, [])[:epoch]
                 self.curve[name] = [*values, float(logs[name])]
         if self.path is not None:
-            part = self.path.with_suffix(".part")
-            part.write_text(json.dumps(self.curve), encoding="utf-8")
-            os.replace(part, self.path)
+            write_json(self.path, self.curve)
 
     @property
-    def escape_epoch(self) -> Any:
+    def escape_epoch(self) -> int | None:
         """First epoch, from 1, after which training stays above chance."""
         return escape_epoch(
             self.curve.get(self.metric, []), self.chance, self.margin
         )
 
     @property
-    def memorization_gap(self) -> Any:
+    def memorization_gap(self) -> float | None:
         """Training minus validation accuracy at the end, or `None`."""
         validation = self.curve.get(self.validation_metric)
         if not validation:
@@ -112,7 +113,7 @@ class PlateauMonitor(keras.callbacks.Callback):
         return self.curve[self.metric][-1] - validation[-1]
 
     @property
-    def outcome(self) -> Any:
+    def outcome(self) -> str | None:
         """`"stuck"`, `"memorized"` or `"generalized"`, or `None`.
 
         Of the last epoch (the paper's D.4: a split of such data cannot pick
@@ -131,13 +132,15 @@ class PlateauMonitor(keras.callbacks.Callback):
         return "memorized" if gap > self.margin else "stuck"
 
 
-def escape_epoch(accuracy: Any, chance: float, margin: float = 0.03) -> int:
+def escape_epoch(
+    accuracy: Sequence[float], chance: float, margin: float = 0.03
+) -> int | None:
     """First epoch, from 1, from which on an accuracy is above chance.
 
     Args:
         accuracy: Sequence of fractions, one per epoch.
         chance: Fraction.
-        margin: How far above chance an accuracy has left it.
+        margin: How far above chance an accuracy must be to have left it.
 
     Returns:
         Int, or `None` if it ends at chance.

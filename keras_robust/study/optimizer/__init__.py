@@ -1,0 +1,1 @@
+"""The search for what decides whether a network learns a data set."""

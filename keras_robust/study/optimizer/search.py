@@ -1,0 +1,268 @@
+"""The search for what decides whether a network learns a data set."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from typing import cast
+
+import keras
+import keras_tuner
+import numpy as np
+
+from keras_robust import datasets
+from keras_robust import models
+from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.evaluation import evaluate_robustness
+from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.study.optimizer.space import OptimizerSpace
+from keras_robust.study.optimizer.space import l2_of
+from keras_robust.study.optimizer.space import optimizer_of
+from keras_robust.study.optimizer.trials import Setting
+from keras_robust.study.optimizer.trials import Trained
+from keras_robust.study.optimizer.trials import Trial
+from keras_robust.study.plateau_monitor import PlateauMonitor
+from keras_robust.utils.files import json_hash
+from keras_robust.utils.files import read_json
+from keras_robust.utils.files import write_json
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+class OptimizerSearch(keras_tuner.HyperModel):
+    """Train networks with the optimizers of a space, several seeds each.
+
+    A `keras_tuner.HyperModel` for any tuner. A setting is judged after the last
+    epoch, by clean images that no network was trained on (Ilyas et al. 2019,
+    appendix D.4: a split of D_rand cannot tell when to stop). Each training is
+    kept as a file, so a search that was killed repeats none.
+
+    Args:
+        train: `(x, t)`, images and labels to learn.
+        validation: `(x, y)`, clean images that settings are judged by; not
+            test images.
+        test: `(x, y)`, clean test images, which are reported and decide
+            nothing.
+        space: An `OptimizerSpace`.
+        folder: Where the trainings are kept.
+        epochs: Int, unless the tuner decides.
+        seeds: Int >= 1, trainings of each setting.
+        epsilon: L2 radius of `val_robust_accuracy`, in units of images in
+            [0, 1]: PGD, 10 steps, on the validation images; `None` for none.
+        padding: Pixels of shift in the augmentation.
+        flip: Whether the augmentation flips, see `datasets.pipeline`.
+        verbose: 0 for silence, 1 for a line per training, 2 per epoch.
+
+    Example:
+
+    ```python
+    search = keras_robust.study.OptimizerSearch(
+        (x, t), validation, test, space, "runs/search"
+    )
+    tuner = keras_tuner.GridSearch(
+        search,
+        keras_tuner.Objective("val_accuracy", "max"),
+        directory="runs/search",
+    )
+    tuner.search()
+    ```
+    """
+
+    def __init__(
+        self,
+        train: Split,
+        validation: Split,
+        test: Split,
+        space: OptimizerSpace,
+        folder: str | os.PathLike[str],
+        epochs: int = 10,
+        seeds: int = 2,
+        epsilon: float | None = None,
+        padding: int = 4,
+        flip: bool | str = True,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(name="optimizer_search")
+        self.train = train
+        self.validation = validation
+        self.test = test
+        self.space = space
+        self.folder = Path(folder)
+        self.epochs = epochs
+        self.seeds = seeds
+        self.epsilon = epsilon
+        self.padding = padding
+        self.flip = flip
+        self.verbose = verbose
+        self.num_classes = int(max(train[1].max(), validation[1].max())) + 1
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """Build the compiled network of a setting, with the first seed."""
+        setting = self.space.choose(hp)
+        return self._network(setting, self.epochs, seed=0)
+
+    def fit(
+        self,
+        hp: keras_tuner.HyperParameters,
+        model: keras.Model,
+        *args: Any,
+        epochs: int | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """Train a setting once for every seed.
+
+        Args:
+            hp: Hyperparameters of a tuner, which decides.
+            model: Not used: every seed has a new network.
+            *args: Not used.
+            epochs: Int, from a tuner that decides; else `self.epochs`.
+            callbacks: Of the tuner and of the user, for the first seed.
+            **kwargs: Not used.
+
+        Returns:
+            Dictionary of means over seeds, after the last epoch: `val_accuracy`
+            and, where attacked, `val_robust_accuracy`.
+
+        Raises:
+            keras_tuner.errors.FatalError: For any error: KerasTuner would only
+                print another one, and continue.
+        """
+        del model, args, kwargs
+        try:
+            setting = self.space.choose(hp)
+            epochs = epochs or self.epochs
+            runs = [
+                self.run(setting, epochs, seed, () if seed else callbacks)
+                for seed in range(self.seeds)
+            ]
+            means = {
+                "val_accuracy": np.mean([run["val_accuracy"] for run in runs])
+            }
+            if "val_robust_accuracy" in runs[0]:
+                means["val_robust_accuracy"] = np.mean(
+                    [run["val_robust_accuracy"] for run in runs]
+                )
+            return {name: float(mean) for name, mean in means.items()}
+        except Exception as error:
+            raise keras_tuner.errors.FatalError(
+                f"A trial failed: {type(error).__name__}: {error}"
+            ) from error
+
+    def run(
+        self,
+        setting: Setting,
+        epochs: int,
+        seed: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> Trial:
+        """Train a setting with one seed, or load what was found before.
+
+        Args:
+            setting: What `OptimizerSpace.choose` returns.
+            epochs: Int.
+            seed: Int >= 0.
+            callbacks: More callbacks of `fit`.
+        """
+        key = json_hash({**setting, "epochs": epochs, "seed": seed})
+        path = self._runs / f"{key}.json"
+        if path.exists():
+            return cast(Trial, read_json(path))
+        found: Trial = {
+            **setting,
+            "epochs": epochs,
+            "seed": seed,
+            **self._trained(setting, epochs, seed, callbacks),
+        }
+        self._runs.mkdir(parents=True, exist_ok=True)
+        write_json(path, found)
+        if self.verbose:
+            print(_line(found), flush=True)
+        return found
+
+    def runs(self) -> list[Trial]:
+        """All trainings that are kept, in the order in which they were made."""
+        paths = sorted(
+            self._runs.glob("*.json"),
+            key=lambda path: (path.stat().st_mtime_ns, path.name),
+        )
+        return [read_json(path) for path in paths]
+
+    @property
+    def _runs(self) -> Path:
+        """The folder of the trainings."""
+        return self.folder / "runs"
+
+    def _network(self, setting: Setting, epochs: int, seed: int) -> keras.Model:
+        # KerasTuner clears the session, which undoes earlier seeds.
+        keras.utils.set_random_seed(seed)
+        function, options = self.space.networks[setting["network"]]
+        model = getattr(models, function)(
+            **{**options, "weight_decay": l2_of(setting)}
+        )
+        per_epoch = -(-len(self.train[0]) // setting["batch_size"])
+        model.compile(
+            optimizer_of(setting, epochs * per_epoch),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        return model
+
+    def _trained(
+        self,
+        setting: Setting,
+        epochs: int,
+        seed: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ) -> Trained:
+        model = self._network(setting, epochs, seed)
+        monitor = PlateauMonitor(1 / self.num_classes)
+        x, y = self.train
+        batches = datasets.pipeline(
+            x,
+            y,
+            batch_size=setting["batch_size"],
+            shuffle=True,
+            augment=setting["augment"],
+            padding=self.padding,
+            flip=self.flip,
+            seed=seed,
+        )
+        x, y = self.validation
+        model.fit(
+            batches,
+            validation_data=datasets.pipeline(x, y, batch_size=256),
+            epochs=epochs,
+            shuffle=False,
+            verbose=2 if self.verbose > 1 else 0,
+            callbacks=[*callbacks, monitor],
+        )
+        x, y = self.test
+        found: Trained = {
+            "val_accuracy": monitor.curve["val_accuracy"][-1],
+            "train_accuracy": monitor.curve["accuracy"][-1],
+            "test_accuracy": float((predict_labels(model, x) == y).mean()),
+            "outcome": monitor.outcome,
+            "escape_epoch": monitor.escape_epoch,
+            "memorization_gap": monitor.memorization_gap,
+            "curve": monitor.curve,
+        }
+        if self.epsilon is not None:
+            attack = PGDAttack(epsilon=self.epsilon, steps=10)
+            report = evaluate_robustness(
+                model, self.validation, {"pgd": attack}, verbose=0, probe=False
+            )
+            found["val_robust_accuracy"] = report.accuracy["pgd"]
+        return found
+
+
+def _line(found: Trial) -> str:
+    """Describe a training in a line, for a log."""
+    return (
+        f"{found['optimizer']} {found['learning_rate']:.3g} "
+        f"{found['schedule']} batch {found['batch_size']} "
+        f"{'augmented ' if found['augment'] else ''}{found['network']} "
+        f"decay {found['weight_decay']:g} seed {found['seed']}: "
+        f"{found['outcome']}, train {found['train_accuracy']:.3f}, "
+        f"clean {found['val_accuracy']:.3f}"
+    )

@@ -1,0 +1,166 @@
+"""Generation of the data sets that models are trained on."""
+
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_robust.features import NonRobustifier
+from keras_robust.features import Robustifier
+from keras_robust.features import Shortcut
+from keras_robust.study.replication.am207_errors import NO_BOX
+from keras_robust.study.replication.am207_errors import NineTargets
+from keras_robust.study.replication.am207_errors import unpooled_layer
+from keras_robust.study.replication.recipe import Recipe
+from keras_robust.study.replication.store import Arrays
+from keras_robust.study.replication.store import StageStore
+from keras_robust.study.replication.training_sets import Kind
+from keras_robust.study.replication.training_sets import TrainingSet
+
+# A `Robustifier`, `NonRobustifier` or `Shortcut`.
+Transform = Any
+# Images that are generated, and kept, at once. A run that is stopped loses no
+# more than these.
+SHARD = 2_500
+
+
+def transform_of(
+    made: TrainingSet,
+    recipe: Recipe,
+    source: keras.Model | None,
+    num_classes: int,
+    seed: int,
+) -> Transform:
+    """The transform that generates a data set.
+
+    Args:
+        made: A generated set.
+        recipe: A `Recipe`.
+        source: The model whose features it takes; `None` for a control.
+        num_classes: C.
+        seed: Of the targets and patterns.
+    """
+    if made.kind is Kind.INVERSION:
+        unpooled = made.error == "unpooled"
+        return Robustifier(
+            source,
+            step_size=recipe.inversion_step_size,
+            steps=recipe.inversion_steps,
+            optimizer=recipe.inversion_optimizer,
+            layer=unpooled_layer(source) if unpooled else None,
+            seed=seed,
+        )
+    if made.target is None:
+        raise ValueError(
+            f"A training set must be a generated one. Received: {made.name}"
+        )
+    if made.control:
+        return Shortcut(
+            num_classes, made.target, epsilon=recipe.relabel_epsilon, seed=seed
+        )
+    kind = NineTargets if made.error == "nine_targets" else NonRobustifier
+    return kind(
+        source,
+        target=made.target,
+        epsilon=recipe.relabel_epsilon,
+        step_size=recipe.relabel_step_size,
+        steps=recipe.relabel_steps,
+        value_range=NO_BOX if made.error == "no_box" else (0.0, 1.0),
+        seed=seed,
+    )
+
+
+def generate(
+    made: TrainingSet,
+    transform: Transform,
+    x: np.ndarray,
+    y: np.ndarray,
+    num_classes: int,
+    parts: StageStore,
+    verbose: int = 1,
+) -> Arrays:
+    """Generate a data set in shards, each of which is kept when it is done.
+
+    Args:
+        made: A generated set.
+        transform: What `transform_of` returns.
+        x: Images `(N, H, W, C)` in [0, 1].
+        y: Labels `(N,)`.
+        num_classes: C.
+        parts: Where the shards are kept; removed at the end.
+        verbose: 0 for silence.
+
+    Returns:
+        Dictionary of arrays: `x`, `y` and details of each example.
+    """
+    plan = transform.plan(y, num_classes)
+    shards = []
+    for first in range(0, len(x), SHARD):
+        rows = slice(first, first + SHARD)
+        shards.append(
+            parts.arrays(
+                f"from-{first}",
+                SHARD,
+                partial(
+                    _make_shard,
+                    made,
+                    transform=transform,
+                    plan=plan,
+                    x=x,
+                    y=y,
+                    rows=rows,
+                ),
+            )
+        )
+        if verbose and len(x) > SHARD:
+            done = min(first + SHARD, len(x))
+            print(f"  {done} of {len(x)} images", flush=True)
+    whole = {
+        key: np.concatenate([shard[key] for shard in shards])
+        for key in shards[0]
+    }
+    shutil.rmtree(parts.folder)
+    return whole
+
+
+def _make_shard(
+    made: TrainingSet,
+    transform: Transform,
+    plan: Mapping[str, np.ndarray],
+    x: np.ndarray,
+    y: np.ndarray,
+    rows: slice,
+) -> Arrays:
+    """Generate some rows of a set."""
+    if made.kind is Kind.INVERSION:
+        # Unlike `make`, the call returns distances before and after.
+        images, details = transform(
+            x[rows],
+            start=x[plan["start_id"][rows]],
+            verbose=0,
+            return_details=True,
+        )
+        return {"x": images, "y": y[rows], **details}
+    labels = plan["label"][rows]
+    arrays = transform.make(x[rows], labels, original=y[rows])
+    return {**arrays, "y": labels, "original_label": y[rows]}
+
+
+def describe_generated(arrays: Arrays) -> dict[str, float]:
+    """Means of the details of each example, and the share of right labels.
+
+    Args:
+        arrays: What `generate` returns.
+    """
+    described: dict[str, float] = {
+        key: float(np.mean(arrays[key]))
+        for key in ("distance_before", "distance_after", "distance", "success")
+        if key in arrays
+    }
+    if "original_label" in arrays:
+        right = arrays["y"] == arrays["original_label"]
+        described["labels_right"] = float(right.mean())
+    return described

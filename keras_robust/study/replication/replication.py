@@ -1,0 +1,430 @@
+"""The replication for one seed, stage by stage."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from typing import TypeVar
+
+import keras
+
+from keras_robust import backend
+from keras_robust import datasets
+from keras_robust import models
+from keras_robust.study.replication.evaluating import evaluation
+from keras_robust.study.replication.fitting import Split
+from keras_robust.study.replication.fitting import fit_network
+from keras_robust.study.replication.generating import Transform
+from keras_robust.study.replication.generating import describe_generated
+from keras_robust.study.replication.generating import generate
+from keras_robust.study.replication.generating import transform_of
+from keras_robust.study.replication.recipe import NetworkSpec
+from keras_robust.study.replication.recipe import Recipe
+from keras_robust.study.replication.results import Evaluation
+from keras_robust.study.replication.results import FittedCurve
+from keras_robust.study.replication.stages import Description
+from keras_robust.study.replication.stages import architecture_description
+from keras_robust.study.replication.stages import evaluation_description
+from keras_robust.study.replication.stages import measure_description
+from keras_robust.study.replication.stages import model_description
+from keras_robust.study.replication.stages import set_description
+from keras_robust.study.replication.store import Arrays
+from keras_robust.study.replication.store import StageStore
+from keras_robust.study.replication.training_sets import STREAMS
+from keras_robust.study.replication.training_sets import training_set
+from keras_robust.training import AdversarialModel
+from keras_robust.version import __version__
+
+T = TypeVar("T")
+# Training images that the first layer of whitened networks is adapted to.
+WHITENING_IMAGES = 5_000
+# Names of what is measured besides the accuracies, see `measures`.
+MEASURES = ("decomposition", "leakage", "nearest", "transfer", "autoattack")
+
+
+class Replication:
+    """Models, generated data sets and evaluations of a recipe, for one seed.
+
+    Finished stages are kept in a folder and found again when nothing they
+    depend on has changed: those parts of the recipe that they are made of,
+    seed, backend, version of this package. A training that was stopped resumes
+    after its last epoch, a generated set after its last shard.
+
+    Args:
+        recipe: A `Recipe`.
+        folder: Where stages are kept.
+        seed: Int >= 0.
+        verbose: 0 for silence, 1 for a line per stage and progress bars.
+        logs: Folder for TensorBoard, or `None`.
+
+    Example:
+
+    ```python
+    study = Replication(get_recipe("digits"), "runs/digits", seed=0)
+    model = study.model("D_R")
+    study.evaluate("D_R")["accuracy"]
+    ```
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: str | os.PathLike[str],
+        seed: int = 0,
+        verbose: int = 1,
+        logs: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.logs = None if logs is None else Path(logs)
+        self.recipe = recipe
+        self.seed = seed
+        self.verbose = verbose
+        self.store = StageStore(f"{folder}/seed{seed}-{backend.name}")
+        self._data: datasets.ImageDataset | None = None
+        self._networks: dict[str, keras.Model] = {}
+        self._shared_networks: dict[str, keras.Model] = {}
+
+    def description(self) -> Description:
+        """All that the results depend on, as plain values."""
+        return self._described(self.recipe.description())
+
+    def _described(self, inputs: Description) -> Description:
+        """What a stage depends on, with what all stages depend on."""
+        return {
+            "recipe": inputs,
+            "seed": self.seed,
+            "backend": backend.name,
+            "version": __version__,
+        }
+
+    @property
+    def data(self) -> datasets.ImageDataset:
+        """The images that the recipe asks for."""
+        if self._data is None:
+            data = datasets.load(self.recipe.dataset)
+            held_out = self.recipe.validation_images
+            if held_out >= len(data.train[0]):
+                raise ValueError(
+                    "A recipe must leave images to train on: fewer "
+                    f"`validation_images` than the {len(data.train[0])} of "
+                    f"{self.recipe.dataset}. "
+                    f"Received: validation_images={held_out}"
+                )
+            if held_out:
+                data = replace(
+                    data,
+                    train=tuple(part[:-held_out] for part in data.train),
+                    test=tuple(part[-held_out:] for part in data.train),
+                )
+            self._data = replace(
+                data,
+                train=_first(data.train, self.recipe.train_images),
+                test=_first(data.test, self.recipe.test_images),
+            )
+        return self._data
+
+    def network(self, name: str = "standard") -> keras.Model:
+        """A new network of the kind that a model has.
+
+        Args:
+            name: One of `recipe.models`.
+        """
+        return self._build(self.recipe.network_of(name))
+
+    def _build(self, network: NetworkSpec) -> keras.Model:
+        """A new network under the recipe's dtype policy."""
+        function, options = network
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.recipe.dtype_policy)
+        try:
+            return getattr(models, function)(**options)
+        finally:
+            keras.config.set_dtype_policy(before)
+
+    def model(self, name: str) -> keras.Model:
+        """The trained model of that name.
+
+        Args:
+            name: One of `recipe.models`.
+
+        Returns:
+            A plain Keras model with logits.
+        """
+        if name not in self._networks:
+            self._networks[name] = self.store.model(
+                f"model-{name}",
+                self._described(model_description(self.recipe, name)),
+                lambda: self._train(name),
+            )
+        return self._networks[name]
+
+    def architecture(self, base: str, name: str) -> keras.Model:
+        """A network of another architecture, trained as a model of the recipe.
+
+        Args:
+            base: One of `recipe.models`, whose training and images it has.
+            name: One of `recipe.architectures`.
+
+        Returns:
+            A plain Keras model with logits.
+        """
+        return self.store.model(
+            f"model-{base}-{name}",
+            self._described(architecture_description(self.recipe, base, name)),
+            lambda: self._train(base, name),
+        )
+
+    def generated(self, name: str) -> Arrays:
+        """The generated data set of that name.
+
+        Args:
+            name: Name of a model that is trained on one.
+
+        Returns:
+            Dictionary of arrays: `x`, `y` and details of each example.
+        """
+        return self.store.arrays(
+            f"data-{name}",
+            self._described(set_description(self.recipe, name)),
+            lambda: self._generate(name),
+        )
+
+    def describe_generated(self, name: str) -> dict[str, float]:
+        """Means over a generated set, see `generating.describe_generated`.
+
+        Args:
+            name: Name of a model that is trained on a generated set.
+        """
+        return self.store.numbers(
+            f"generated-{name}",
+            self._described(set_description(self.recipe, name)),
+            lambda: describe_generated(self.generated(name)),
+        )
+
+    def measure(self, name: str, function: Callable[["Replication"], T]) -> T:
+        """Call a function of `measures`, or return what it found before.
+
+        Args:
+            name: Name under which the result is kept.
+            function: Callable of this object that returns what JSON can hold.
+
+        Returns:
+            What the function returns.
+        """
+        inputs = measure_description(self.recipe, name)
+
+        def make() -> T:
+            start_time = self._begin(f"measuring {name}")
+            found = function(self)
+            self._end(start_time, f"measuring-{name}", inputs)
+            return found
+
+        return self.store.numbers(
+            f"measured-{name}", self._described(inputs), make
+        )
+
+    def evaluate(self, name: str) -> Evaluation:
+        """Clean and robust accuracy of a model.
+
+        Args:
+            name: One of `recipe.models`.
+        """
+        return self.store.numbers(
+            f"evaluation-{name}",
+            self._described(evaluation_description(self.recipe, name)),
+            lambda: self._evaluate(name),
+        )
+
+    def curves(self) -> dict[str, FittedCurve]:
+        """How the training of each network went, by name."""
+        return self._kept("curve", self._trainings())
+
+    def seconds(self) -> dict[str, float]:
+        """How long each finished stage took when it was made, by stage."""
+        recipe = self.recipe
+        stages = {
+            f"training-{name}": inputs
+            for name, inputs in self._trainings().items()
+        }
+        for name in recipe.models:
+            if training_set(name).is_generated:
+                stages[f"generating-{name}"] = set_description(recipe, name)
+            stages[f"evaluating-{name}"] = evaluation_description(recipe, name)
+        for name in MEASURES:
+            stages[f"measuring-{name}"] = measure_description(recipe, name)
+        return self._kept("seconds", stages)
+
+    def _trainings(self) -> dict[str, Description]:
+        """What each network of the recipe depends on, by name."""
+        recipe = self.recipe
+        found = {
+            name: model_description(recipe, name) for name in recipe.models
+        }
+        for name in recipe.architectures:
+            for base in ("standard", "D_det"):
+                found[f"{base}-{name}"] = architecture_description(
+                    recipe, base, name
+                )
+        return found
+
+    def _kept(
+        self, prefix: str, stages: dict[str, Description]
+    ) -> dict[str, Any]:
+        """Kept numbers of the finished ones among these stages."""
+        found = {
+            stage: self.store.find_numbers(
+                f"{prefix}-{stage}", self._described(inputs)
+            )
+            for stage, inputs in stages.items()
+        }
+        return {
+            stage: value for stage, value in found.items() if value is not None
+        }
+
+    def _train(self, base: str, architecture: str | None = None) -> keras.Model:
+        """Train a new network and keep its curve."""
+        x, y = self._images_of(base)
+        recipe = self.recipe
+        if architecture is None:
+            name = base
+            network = self.recipe.network_of(base)
+            inputs = model_description(recipe, base)
+        else:
+            name = f"{base}-{architecture}"
+            network = recipe.architectures[architecture]
+            inputs = architecture_description(recipe, base, architecture)
+        seed = self.seed_of(base, architecture)
+        start_time = self._begin(f"training {name} ({recipe.models[base]})")
+        keras.utils.set_random_seed(seed)
+        plain = model = self._build(network)
+        models.adapt_whitening(plain, x[:WHITENING_IMAGES])
+        if base == "adversarial":
+            model = AdversarialModel(plain, recipe.training_attack())
+        curve = fit_network(
+            model,
+            name=base,
+            train=(x, y),
+            test=self.data.test,
+            recipe=recipe,
+            seed=seed,
+            folder=self.store.path(f"backup-{name}", self._described(inputs)),
+            logs=self.logs and self.logs / f"seed{self.seed}-{name}",
+            verbose=self.verbose,
+        )
+        self.store.numbers(
+            f"curve-{name}", self._described(inputs), lambda: curve
+        )
+        self._end(start_time, f"training-{name}", inputs)
+        return plain
+
+    def _images_of(self, name: str) -> Split:
+        """Images and labels that a model is trained on."""
+        if training_set(name).is_generated:
+            generated = self.generated(name)
+            return generated["x"], generated["y"]
+        x, y = self.data.train
+        return x, y
+
+    def _generate(self, name: str) -> Arrays:
+        source = self.recipe.source_of(name)
+        network = None if source is None else self.model(source)
+        inputs = set_description(self.recipe, name)
+        start_time = self._begin(f"generating {name}")
+        x, y = self.data.train
+        arrays = generate(
+            training_set(name),
+            self.transform(name, network),
+            x=x,
+            y=y,
+            num_classes=len(self.data.class_names),
+            parts=StageStore(
+                self.store.path(f"shards-{name}", self._described(inputs))
+            ),
+            verbose=self.verbose,
+        )
+        self._end(start_time, f"generating-{name}", inputs)
+        return arrays
+
+    def transform(self, name: str, source: keras.Model | None) -> Transform:
+        """The transform that generates a set, see `generating.transform_of`.
+
+        Args:
+            name: Name of a model that is trained on a generated set.
+            source: The model whose features it takes; `None` for a control.
+        """
+        made = training_set(name)
+        return transform_of(
+            made,
+            recipe=self.recipe,
+            source=source,
+            num_classes=len(self.data.class_names),
+            # A control has the targets of what it controls.
+            seed=self.seed_of(made.base),
+        )
+
+    def _evaluate(self, name: str) -> Evaluation:
+        network = self.shared_network(name)
+        start_time = self._begin(f"evaluating {name}")
+        inputs = evaluation_description(self.recipe, name)
+        state = self.store.path(f"state-{name}", self._described(inputs))
+        found = evaluation(
+            network,
+            data=self.data,
+            recipe=self.recipe,
+            state_path=state,
+            verbose=self.verbose,
+        )
+        shutil.rmtree(state, ignore_errors=True)
+        self._end(start_time, f"evaluating-{name}", inputs)
+        return found
+
+    def shared_network(self, name: str) -> keras.Model:
+        """A network with a model's weights, shared by models of one kind.
+
+        So attacks are compiled once for all of them.
+
+        Args:
+            name: One of `recipe.models`.
+        """
+        model = self.model(name)
+        kind = repr(self.recipe.network_of(name))
+        if kind not in self._shared_networks:
+            self._shared_networks[kind] = self.network(name)
+        self._shared_networks[kind].set_weights(model.get_weights())
+        return self._shared_networks[kind]
+
+    def seed_of(self, name: str, architecture: str | None = None) -> int:
+        """Seed of the random numbers of a model, set or measure.
+
+        Args:
+            name: One of `STREAMS`.
+            architecture: One of `recipe.architectures`, for a network of
+                another architecture.
+        """
+        stream = STREAMS.index(name)
+        if architecture is not None:
+            place = list(self.recipe.architectures).index(architecture)
+            stream += 100 * (1 + place)
+        return 1000 * self.seed + stream
+
+    def _begin(self, what: str) -> float:
+        """Announce a stage; returns its start time."""
+        if self.verbose:
+            print(f"[seed {self.seed}] {what} ...", flush=True)
+        return time.monotonic()
+
+    def _end(self, start_time: float, stage: str, inputs: Description) -> None:
+        """Keep how long a stage took."""
+        seconds = round(time.monotonic() - start_time, 1)
+        self.store.numbers(
+            f"seconds-{stage}", self._described(inputs), lambda: seconds
+        )
+        if self.verbose:
+            print(f"  done in {seconds} s", flush=True)
+
+
+def _first(split: Split, count: int | None) -> Split:
+    x, y = split
+    return x[:count], y[:count]

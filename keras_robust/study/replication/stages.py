@@ -1,0 +1,161 @@
+"""What each stage of a replication depends on.
+
+Trainings take hours, so a stage is found again as long as everything it was
+made of is the same: another radius of the evaluation trains nothing anew, and
+another optimizer for D_rand changes no model or set that comes before it.
+
+The descriptions decide the names of files (see `StageStore`). No name of a
+class or module may enter them, and a change of one makes every stage anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from keras_robust.study.replication.fitting import CURVE_IMAGES
+from keras_robust.study.replication.recipe import NetworkSpec
+from keras_robust.study.replication.recipe import Recipe
+from keras_robust.study.replication.training_sets import Kind
+from keras_robust.study.replication.training_sets import training_set
+
+# Plain values that JSON can hold.
+Description = dict[str, Any]
+
+
+def images_description(recipe: Recipe) -> Description:
+    """What decides which images are used for training and evaluation.
+
+    Args:
+        recipe: A `Recipe`.
+    """
+    return {
+        "dataset": recipe.dataset,
+        "train_images": recipe.train_images,
+        "validation_images": recipe.validation_images,
+    }
+
+
+def model_description(
+    recipe: Recipe, name: str, network: NetworkSpec | None = None
+) -> Description:
+    """What a trained model depends on.
+
+    Args:
+        recipe: A `Recipe`.
+        name: One of `recipe.models`.
+        network: Function of `models` and its arguments, in place of the
+            model's own network.
+
+    Returns:
+        Dictionary of plain values.
+    """
+    described: Description = {
+        **images_description(recipe),
+        "name": name,
+        "network": list(network or recipe.network_of(name)),
+        "training": asdict(recipe.training_of(name)),
+        "dtype_policy": recipe.dtype_policy,
+    }
+    if recipe.training_of(name).augment:
+        described["augmentation"] = recipe.augmentation
+    count = recipe.test_images
+    if count is not None and count < CURVE_IMAGES:
+        described["curve_images"] = count
+    if name == "adversarial":
+        described["attack"] = [
+            recipe.epsilon,
+            recipe.attack_steps,
+            recipe.attack_step_size,
+        ]
+    if training_set(name).is_generated:
+        described["set"] = set_description(recipe, name)
+    return described
+
+
+def architecture_description(
+    recipe: Recipe, base: str, name: str
+) -> Description:
+    """What a trained model of another architecture depends on.
+
+    Args:
+        recipe: A `Recipe`.
+        base: One of `recipe.models`, whose training and images it has.
+        name: One of `recipe.architectures`.
+
+    Returns:
+        Dictionary of plain values.
+    """
+    described = model_description(recipe, base, recipe.architectures[name])
+    # Decides its random numbers, see `Replication.seed_of`.
+    described["place"] = list(recipe.architectures).index(name)
+    return described
+
+
+def measure_description(recipe: Recipe, name: str) -> Description:
+    """What a measure depends on.
+
+    Args:
+        recipe: A `Recipe`.
+        name: What the measure is called.
+
+    Returns:
+        Dictionary of plain values.
+    """
+    described = recipe.description()
+    if name == "transfer":
+        # Hashes ignore the order of a dictionary, which matters here.
+        described["order"] = list(recipe.architectures)
+    return described
+
+
+def set_description(recipe: Recipe, name: str) -> Description:
+    """What a generated set depends on.
+
+    Args:
+        recipe: A `Recipe`.
+        name: Name of a model that is trained on one.
+
+    Returns:
+        Dictionary of plain values.
+    """
+    source = recipe.source_of(name)
+    described: Description = {
+        **images_description(recipe),
+        "name": name,
+        "source": source and model_description(recipe, source),
+    }
+    if training_set(name).kind is Kind.INVERSION:
+        described["inversion"] = [
+            recipe.inversion_steps,
+            recipe.inversion_step_size,
+            recipe.inversion_optimizer,
+        ]
+    else:
+        described["relabelling"] = [
+            recipe.relabel_epsilon,
+            recipe.relabel_steps,
+            recipe.relabel_step_size,
+        ]
+    return described
+
+
+def evaluation_description(recipe: Recipe, name: str) -> Description:
+    """What the evaluation of a model depends on.
+
+    Args:
+        recipe: A `Recipe`.
+        name: One of `recipe.models`.
+
+    Returns:
+        Dictionary of plain values.
+    """
+    return {
+        "model": model_description(recipe, name),
+        "test_images": recipe.test_images,
+        "attacked_images": recipe.attacked_images,
+        "radii": list(recipe.radii),
+        "linf_radii": list(recipe.linf_radii),
+        "steps": recipe.evaluation_steps,
+        "errors": list(recipe.errors),
+    }

@@ -1,0 +1,132 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_robust.study.training import SmoothedCrossEntropy
+from keras_robust.study.training import Training
+from keras_robust.study.training import Triangle
+from keras_robust.study.training import make_loss
+from keras_robust.study.training import make_optimizer
+
+
+def rates(training, steps_per_epoch):
+    schedule = make_optimizer(training, steps_per_epoch)._learning_rate
+    steps = training.epochs * steps_per_epoch
+    return [
+        float(keras.ops.convert_to_numpy(schedule(step)))
+        for step in range(steps + 1)
+    ]
+
+
+def test_one_cycle_warms_up_and_ends_at_zero():
+    values = rates(Training(epochs=10, learning_rate=0.4), 5)
+    assert values[0] == 0 and max(values) == pytest.approx(0.4)
+    assert values.index(max(values)) == 10
+    assert values[5] == pytest.approx(0.2)
+    assert values[50] == pytest.approx(0, abs=1e-6)
+
+
+def test_drops_of_the_paper():
+    """A tenth after each third of the epochs."""
+    training = Training(epochs=150, learning_rate=0.1, schedule="drops")
+    values = rates(training, 2)
+    assert values[50] == pytest.approx(0.1)
+    assert values[150] == pytest.approx(0.01)
+    assert values[250] == pytest.approx(0.001)
+
+
+def test_unknown_schedule():
+    with pytest.raises(ValueError, match="schedule.*Received"):
+        make_optimizer(Training(1, 0.1, schedule="linear"), 1)
+
+
+def test_a_triangle_is_that_of_airbench():
+    """0.2 of the peak, the peak after 23 %, 0.07 at the end, linear between."""
+    values = rates(Training(10, 0.75, schedule="triangle"), 100)
+    expected = 0.75 * np.interp(
+        np.arange(1001), [0, 230, 1000], [0.2, 1.0, 0.07]
+    )
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    schedule = Triangle(0.75, 1000, start=0.5, end=0.0, rise=0.1)
+    again = Triangle.from_config(schedule.get_config())
+    assert float(ops.convert_to_numpy(again(0))) == pytest.approx(0.375)
+    assert float(ops.convert_to_numpy(again(1000))) == pytest.approx(0.0)
+    # A step beyond the end does not go below zero.
+    assert float(ops.convert_to_numpy(again(2000))) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("arguments", [{"steps": 0}, {"rise": 1.0}])
+def test_triangles_that_are_refused(arguments):
+    with pytest.raises(ValueError, match="Received"):
+        Triangle(**{"peak": 1.0, "steps": 10, **arguments})
+
+
+def test_label_smoothing_is_that_of_one_hot_labels():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(6, 4)).astype("float32")
+    labels = random.integers(0, 4, 6)
+    rows = 0.8 * np.eye(4)[labels] + 0.2 / 4
+    log = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -(rows * log).sum(-1).mean()
+    loss = make_loss(Training(1, 0.1, label_smoothing=0.2))
+    for y in (labels, labels[:, None]):
+        found = float(ops.convert_to_numpy(loss(y, logits)))
+        assert found == pytest.approx(expected, rel=1e-5)
+    config = SmoothedCrossEntropy(0.2).get_config()
+    assert SmoothedCrossEntropy.from_config(config).smoothing == 0.2
+    with pytest.raises(ValueError, match="smoothing.*Received"):
+        SmoothedCrossEntropy(1.0)
+
+
+def network():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(5, name="first"),
+            keras.layers.BatchNormalization(scale=False, name="norm"),
+            keras.layers.Dense(3, name="last"),
+        ],
+        name="network",
+    )
+
+
+def trained(training, steps=1):
+    """What `fit` makes of the weights, one full batch a step."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(8, 4)).astype("float32")
+    y = random.integers(0, 3, 8)
+    model = network()
+    before = {
+        v.path: ops.convert_to_numpy(v) for v in model.trainable_variables
+    }
+    model.compile(make_optimizer(training, 1), make_loss(training))
+    model.fit(x, y, batch_size=8, epochs=steps, verbose=0, shuffle=False)
+    return {
+        variable.path: ops.convert_to_numpy(variable) - before[variable.path]
+        for variable in model.trainable_variables
+    }
+
+
+def test_biases_learn_faster():
+    """By `bias_rate`, and what is no bias as before."""
+    plain = Training(1, 0.1, schedule="constant", momentum=0.0)
+    faster = Training(1, 0.1, schedule="constant", momentum=0.0, bias_rate=64.0)
+    slow, fast = trained(plain), trained(faster)
+    assert len(slow) == 5
+    for (path, one), other in zip(slow.items(), fast.values(), strict=True):
+        is_bias = path.endswith(("bias", "beta"))
+        factor = 64.0 if is_bias else 1.0
+        np.testing.assert_allclose(other, factor * one, rtol=1e-3, atol=1e-6)
+
+
+def test_averaged_weights_take_the_place_of_the_last():
+    """Keras's average starts at the weights after the first step."""
+    options = {"schedule": "constant", "momentum": 0.0}
+    plain = Training(1, 0.1, **options)
+    first, second = trained(plain), trained(plain, steps=2)
+    averaging = Training(1, 0.1, weight_average=0.75, **options)
+    for path, mean in trained(averaging, steps=2).items():
+        expected = 0.75 * first[path] + 0.25 * second[path]
+        np.testing.assert_allclose(mean, expected, rtol=1e-3, atol=1e-6)
