@@ -175,9 +175,9 @@ def run(
     import keras
 
     from keras_robust import datasets
-    from keras_robust.datasets.indexed_source import class_count
-    from keras_robust.datasets.names import check_names
-    from keras_robust.datasets.names import default_name
+    from keras_robust.datasets.generation.indexed_source import class_count
+    from keras_robust.datasets.generation.names import check_names
+    from keras_robust.datasets.generation.names import default_name
 
     if model is None and not kind.startswith("shortcut_"):
         raise ValueError(
@@ -205,12 +205,12 @@ def run(
         generation = datasets.Generation(transform, source, output, **shared)
         generation.close()
         with generation.shards.lock():
-            generation.shards.sweep()
+            generation.shards.remove_leftovers()
             folder = generation.finalize()
         print(f"Finished: {folder}")
         return folder
     if beam is not None:
-        from keras_robust.datasets.beam import generate_on_beam
+        from keras_robust.datasets.generation.beam import generate_on_beam
 
         folder = generate_on_beam(
             transform,
@@ -259,11 +259,11 @@ def transform_of(
     Returns:
         A transform for `datasets.generate`.
     """
-    from keras_robust.features import Mixture
-    from keras_robust.features import NonRobustifier
-    from keras_robust.features import Robustifier
-    from keras_robust.features import Shortcut
-    from keras_robust.features.relabelling import CONFIG_NAMES
+    from keras_robust.transforms import Mixture
+    from keras_robust.transforms import NonRobustifier
+    from keras_robust.transforms import Robustifier
+    from keras_robust.transforms import Shortcut
+    from keras_robust.transforms.non_robustifier import CONFIG_NAMES
 
     targets = {config: target for target, config in CONFIG_NAMES.items()}
     shared = {key: options[key] for key in ("batch_size", "seed")}

@@ -30,7 +30,7 @@ def run(
         verbose: 0 for silence.
         **options: See `import_released`.
     """
-    from keras_robust.datasets.released import import_released
+    from keras_robust.datasets.generation.released import import_released
 
     made = import_released(released, output, verbose, **options)
     for config, folder in made.items():

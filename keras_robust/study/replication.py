@@ -30,6 +30,7 @@ from keras_robust.study.training_sets import is_inversion
 from keras_robust.study.training_sets import source_of
 from keras_robust.study.training_sets import transform_of
 from keras_robust.training import AdversarialModel
+from keras_robust.transforms import Batch
 from keras_robust.version import __version__
 
 # Training images that whitened networks take their patches from.
@@ -435,7 +436,14 @@ def _shard(name, transform, plan, x, y, rows):
         )
         return {"x": images, "y": y[rows], **details}
     labels = plan["label"][rows]
-    made = transform.make(x[rows], labels, original=y[rows])
+    made = transform.make(
+        Batch(
+            images=x[rows],
+            rows=np.arange(len(x))[rows],
+            labels=labels,
+            original_labels=y[rows],
+        )
+    )
     return {**made, "y": labels, "original_label": y[rows]}
 
 

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_robust.attacks.fgsm import FGSMAttack
-from keras_robust.features import NonRobustifier
 from keras_robust.layers import PadAndCrop
+from keras_robust.transforms import NonRobustifier
 
 # Name: the model beside which it stands, and what is different. `None`: not a
 # model, but an attack on all of them.

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from keras_robust.features import NonRobustifier
-from keras_robust.features import Robustifier
-from keras_robust.features import Shortcut
 from keras_robust.study.report_errors import NO_BOX
 from keras_robust.study.report_errors import NineTargets
 from keras_robust.study.report_errors import unpooled_layer
+from keras_robust.transforms import NonRobustifier
+from keras_robust.transforms import Robustifier
+from keras_robust.transforms import Shortcut
 
 # What each model is trained on, each set followed by its controls.
 MODELS = {

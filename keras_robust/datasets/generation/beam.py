@@ -2,26 +2,27 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
-from keras_robust.datasets.generation import Generation
+from keras_robust.datasets.generation.generation import Generation
+from keras_robust.transforms.transform import Transform
 
 
 def generate_on_beam(
-    transform: Any,
+    transform: Transform,
     source: Any,
-    directory: str | os.PathLike,
+    directory: str | os.PathLike[str],
     pipeline_options: Any = None,
     **options: Any,
-) -> Any:
-    """`datasets.generate` as a Beam pipeline: the same bytes.
+) -> Path:
+    """Run `datasets.generate` as a Beam pipeline, which writes the same bytes.
 
     Each shard is a function of its number, so the pipeline is a map over
-    numbers; Flink, Spark, Dataflow or the local runner share them out. All
-    workers see the same `directory`, and have the same packages and Keras
-    backend.
+    numbers, which Flink, Spark, Dataflow or the local runner distribute. All
+    workers need the same `directory`, packages and Keras backend.
 
     Args:
         transform: As in `datasets.generate`; travels to the workers with its
@@ -47,42 +48,53 @@ def generate_on_beam(
         pipeline_options = beam.options.pipeline_options.PipelineOptions(
             list(pipeline_options)
         )
-    arguments = (transform, source, str(directory))
-    generation = Generation(*arguments, **options)
+    arguments = {
+        "transform": transform,
+        "source": source,
+        "directory": str(directory),
+        **options,
+    }
+    generation = Generation(**arguments)
     with generation.shards.lock("beam"):
         with beam.Pipeline(options=pipeline_options) as pipeline:
             _ = (
                 pipeline
                 | beam.Create(generation.missing())
-                # Or one worker gets them all.
+                # Without it one worker would get them all.
                 | beam.Reshuffle()
-                | beam.ParDo(_MakeShard(arguments, options))
+                | beam.ParDo(_MakeShard(arguments))
             )
     generation.close()
     with generation.shards.lock():
-        generation.shards.sweep()
+        generation.shards.remove_leftovers()
         return generation.finalize()
 
 
 class _MakeShard(beam.DoFn):
-    """Makes the shards whose numbers it is given."""
+    """Makes the shards whose numbers it gets.
 
-    def __init__(self, arguments: Any, options: dict[str, Any]) -> None:
+    Args:
+        arguments: Those of `Generation`.
+    """
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
         self._arguments = arguments
-        self._options = options
-        self._generation = None
+        self._generation: Generation | None = None
 
     def setup(self) -> None:
-        """Once per worker: the model, the source."""
-        self._generation = Generation(*self._arguments, **self._options)
+        """Read the source, once per worker."""
+        self._generation = Generation(**self._arguments)
 
     def teardown(self) -> None:
-        """At the end of the worker."""
+        """Delete what was written to read the source."""
         if self._generation is not None:
             self._generation.close()
 
-    def process(self, shard: Any) -> Iterator:
-        """Makes one shard, unless an earlier try has."""
-        if self._generation.shards.entry(shard) is None:
-            self._generation.make([shard], verbose=0)
+    def process(self, shard: int) -> Iterator[int]:
+        """Make one shard, unless an earlier attempt has."""
+        generation = self._generation
+        if generation is None:
+            raise RuntimeError("Beam must call `setup` before `process`.")
+        if generation.shards.entry(shard) is None:
+            generation.make([shard], verbose=0)
         yield shard
