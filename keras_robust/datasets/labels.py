@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 # The `label_rule` of transforms that keep labels. Those of others are "random",
 # "deterministic", "other", or `None` for any other rule.

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 
 def as_floats(images: Any, value_range: Any) -> Any:

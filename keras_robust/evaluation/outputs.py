@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.checks import outside_box
-from keras_robust.attacks.checks import relative_distance
+from keras_robust.utils.checks import outside_box
+from keras_robust.utils.checks import relative_distance
 
 # Share of the radius, or of the width of the box, that is rounding.
 _ROUNDING = 1e-5

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import Box
 from keras_robust.attacks.engine.batches import Report
 from keras_robust.attacks.engine.batches import map_batches
@@ -18,6 +17,7 @@ from keras_robust.evaluation.evaluate import check_data
 from keras_robust.transforms.inversion import RepresentationObjective
 from keras_robust.transforms.inversion import frozen_view
 from keras_robust.transforms.source_model import source_classifier
+from keras_robust.utils import checks
 
 _PAIRS_STREAM = 3_000_000
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_robust import models
-from keras_robust.attacks.checks import check_positive_integer
 from keras_robust.messages import did_you_mean
 from keras_robust.messages import shown
 from keras_robust.study.report_errors import REPORT_ERRORS
 from keras_robust.study.training_sets import STREAMS
+from keras_robust.utils.checks import check_positive_integer
 
 if TYPE_CHECKING:
     from keras_robust.study.recipe import Recipe

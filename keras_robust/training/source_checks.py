@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
 from keras_robust.training.tasks import OTHER
+from keras_robust.utils import checks
 
 # Under this name findings travel in the logs of a step, from which they are
 # taken out before anyone else sees them.

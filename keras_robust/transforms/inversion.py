@@ -10,7 +10,6 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import Box
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
@@ -26,6 +25,7 @@ from keras_robust.attacks.grid import grid_of
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import FrozenModel
 from keras_robust.classifier import prepared
+from keras_robust.utils import checks
 
 # Images on which a rewritten representation is compared with the model's.
 _PROOF_IMAGES = 8

@@ -7,7 +7,6 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.attacks.norms import distances
 from keras_robust.attacks.pgd import PGDAttack
@@ -20,6 +19,7 @@ from keras_robust.transforms.source_model import resolve_range
 from keras_robust.transforms.source_model import source_classifier
 from keras_robust.transforms.transform import TARGET_STREAM
 from keras_robust.transforms.transform import Transform
+from keras_robust.utils import checks
 
 # A rule for new labels: its name, or `(y, num_classes, random) -> labels`.
 Target = str | Callable[[np.ndarray, int, np.random.Generator], Any]

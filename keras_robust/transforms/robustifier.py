@@ -5,7 +5,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.classifier import Classifier
 from keras_robust.datasets.arrays import describe
@@ -19,6 +18,7 @@ from keras_robust.transforms.source_model import default_step
 from keras_robust.transforms.source_model import resolve_range
 from keras_robust.transforms.source_model import source_classifier
 from keras_robust.transforms.transform import Transform
+from keras_robust.utils import checks
 
 
 @keras.saving.register_keras_serializable("keras_robust")

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.attacks.norms import distances
 from keras_robust.attacks.norms import get_ball
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.non_robustifier import Relabelling
+from keras_robust.utils import checks
 
 # Pixels of a coarse pattern that become one block of the image.
 _BLOCK = 4

@@ -5,13 +5,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import check_built
 from keras_robust.classifier import inner_model
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 
 def source_classifier(model: Any, **options: Any) -> Classifier:

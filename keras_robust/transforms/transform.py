@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.classifier import Classifier
@@ -29,6 +28,7 @@ from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.batch import Plan
 from keras_robust.transforms.tf_data import map_dataset
+from keras_robust.utils import checks
 
 # Streams 0 and up of a seed belong to start images and attack restarts.
 TARGET_STREAM = 1_000_000

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import weights_sha256
 from keras_robust.datasets.arrays import describe
@@ -33,6 +32,7 @@ from keras_robust.progress import Progress
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Plan
 from keras_robust.transforms.transform import Transform
+from keras_robust.utils import checks
 from keras_robust.utils.threads import BackgroundWriter
 from keras_robust.utils.threads import prefetch
 

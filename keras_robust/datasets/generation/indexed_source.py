@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import is_dataset
@@ -24,6 +23,7 @@ from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 _BATCH = 1000
 
