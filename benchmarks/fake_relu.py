@@ -40,7 +40,7 @@ def main():
                     after = told["distance_after"].mean()
                     share = after / told["distance_before"].mean()
                     left.setdefault((source, steps, fake), []).append(share)
-            start, _ = kr.Robustifier(model, seed=seed).draw_start(x)
+            start = x[kr.Robustifier(model, seed=seed).draw_index(len(x))]
             view = kr.models.representation_view(model)
             off = view.predict(start, verbose=0) == 0
             wanted = view.predict(x, verbose=0) > 0

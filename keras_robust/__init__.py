@@ -2,10 +2,12 @@
 
 from keras_robust import attacks as attacks
 from keras_robust import datasets as datasets
+from keras_robust import features as features
 from keras_robust import layers as layers
 from keras_robust import models as models
 from keras_robust import study as study
 from keras_robust import theory as theory
+from keras_robust import transforms as transforms
 from keras_robust.attacks import APGDAttack as APGDAttack
 from keras_robust.attacks import AutoAttack as AutoAttack
 from keras_robust.attacks import CarliniWagnerL2 as CarliniWagnerL2
@@ -20,9 +22,9 @@ from keras_robust.evaluation import TransferMatrix as TransferMatrix
 from keras_robust.evaluation import evaluate_robustness as evaluate_robustness
 from keras_robust.evaluation import robustness_curve as robustness_curve
 from keras_robust.evaluation import transfer_matrix as transfer_matrix
-from keras_robust.features import Mixture as Mixture
-from keras_robust.features import NonRobustifier as NonRobustifier
-from keras_robust.features import Robustifier as Robustifier
-from keras_robust.features import Shortcut as Shortcut
 from keras_robust.training import AdversarialModel as AdversarialModel
+from keras_robust.transforms import Mixture as Mixture
+from keras_robust.transforms import NonRobustifier as NonRobustifier
+from keras_robust.transforms import Robustifier as Robustifier
+from keras_robust.transforms import Shortcut as Shortcut
 from keras_robust.version import __version__ as __version__

@@ -9,7 +9,7 @@ from keras_robust.datasets import generate
 
 @pytest.mark.on_one_backend
 def test_two_workers_write_the_same_bytes(tmp_path):
-    from keras_robust.datasets.beam import generate_on_beam
+    from keras_robust.datasets.generation.beam import generate_on_beam
 
     random = np.random.default_rng(7)
     source = random.random((50, 6, 6, 2), dtype="float32"), np.arange(50) % 3

@@ -4,7 +4,7 @@ import pytest
 from conftest import make_cnn
 
 import keras_robust as kr
-from keras_robust.attacks import checks
+from keras_robust.utils import checks
 
 X = np.full((4, 6, 6, 2), 0.5, "float32")
 Y = np.array([0, 1, 2, 0])

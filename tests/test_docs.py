@@ -81,3 +81,39 @@ def test_the_page_on_models_and_data_as_written():
     assert {"val_robust_loss", "val_robust_mae"} <= set(
         names["history"].history
     )
+
+
+def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("extending.md").read_text()
+    section = page[page.index("## A transform of your own") :]
+    section = section.split("\n## ")[0]
+    own, relabelled = re.findall(
+        r"```python\n(.*?)```", section, flags=re.DOTALL
+    )
+    names = {}
+    exec(own, names)
+    x, y = names["x"], names["y"]
+    blocks = x.reshape(len(x), 4, 2, 4, 2).mean((2, 4))
+    expected = blocks.repeat(2, 1).repeat(2, 2)[..., None]
+    np.testing.assert_allclose(names["x_low"], expected, atol=1e-6)
+    np.testing.assert_array_equal(names["labels"], y)
+    moved = np.linalg.norm((expected - x).reshape(len(x), -1), axis=1)
+    found = names["details"]
+    np.testing.assert_allclose(found["distance"], moved, atol=1e-5)
+    mapped, labels = next(iter(names["batches"]))
+    np.testing.assert_allclose(mapped, expected[:128], atol=1e-6)
+    np.testing.assert_array_equal(labels, y[:128])
+    data = tfds.load(
+        "constructed_digits/low_pass", data_dir="data", split="train"
+    )
+    stored = np.array([one["image"] for one in data.as_numpy_iterator()])
+    np.testing.assert_allclose(stored, expected, atol=1e-6)
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(names["low_pass"])
+    )
+    assert again.get_config() == {"size": 2, "batch_size": 128, "seed": 0}
+    exec(relabelled, names)
+    np.testing.assert_array_equal(names["labels"], (y + 1) % 10)

@@ -8,8 +8,8 @@ from conftest import make_cnn
 import keras_robust as kr
 from keras_robust.cli import main
 from keras_robust.datasets import generate
-from keras_robust.datasets.inspection import find
-from keras_robust.datasets.inspection import inspect
+from keras_robust.datasets.generation.inspection import find
+from keras_robust.datasets.generation.inspection import inspect
 from keras_robust.datasets.labels import labels_sha256
 
 

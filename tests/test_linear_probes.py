@@ -6,7 +6,7 @@ import keras_robust as kr
 from keras_robust.features import feature_usefulness
 from keras_robust.features import linear_probes
 from keras_robust.features import planted_features
-from keras_robust.features.feature_usefulness import KINDS
+from keras_robust.features.usefulness import KINDS
 
 ROBUST, NON_ROBUST, USELESS = KINDS
 

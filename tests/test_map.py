@@ -125,11 +125,10 @@ def test_pixels_of_uint8(model, data):
         np.testing.assert_allclose(made, expected, atol=1e-6)
         np.testing.assert_array_equal(found, labels)
         # A call takes them as well.
-        arguments = {} if isinstance(transform, kr.Shortcut) else {"verbose": 0}
         called = (
-            transform(x, y, **arguments)[0]
-            if hasattr(transform, "target")
-            else transform(x, **arguments)
+            transform(x, verbose=0)
+            if transform.keeps_labels
+            else transform(x, y, verbose=0)[0]
         )
         np.testing.assert_allclose(called, made, atol=1e-6)
         assert called.dtype == "float32"

@@ -1,3 +1,6 @@
+import json
+
+import keras
 import numpy as np
 import pytest
 
@@ -16,6 +19,28 @@ def test_between_an_image_and_its_inversion(cnn, cnn_data, tmp_path):
     mixture = kr.Mixture(to_robust, 0.9)
     folder = generate(mixture, (x, y), tmp_path, verbose=0)["directory"]
     assert folder.parent.name == mixture.config_name == "mix_90"
+
+
+def test_a_set_that_an_earlier_version_began(cnn, cnn_data, tmp_path):
+    """Its configuration names the module in which the class was then."""
+    mixture = kr.Mixture(kr.Robustifier(cnn, steps=1, seed=2), 0.5)
+
+    def run():
+        return generate(mixture, cnn_data, tmp_path, shard_size=8, verbose=0)
+
+    folder = run()["directory"]
+    path = folder / "generation" / "config.json"
+    config = json.loads(path.read_text())
+    earlier = config["arguments"]["transform"]
+    earlier["module"] = "keras_robust.features.robustifier"
+    path.write_text(json.dumps(config))
+    next(folder.glob("*.tfrecord-00001*")).unlink()
+    assert run()["images"] == 8
+    # It loads as well; a configuration has no weights.
+    again = keras.saving.deserialize_keras_object(
+        {**keras.saving.serialize_keras_object(mixture), "module": "elsewhere"}
+    )
+    assert isinstance(again.transform, kr.Robustifier)
 
 
 def test_data_sets_and_pixels_of_uint8(cnn, cnn_data):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_robust.datasets.inspection import inspect
-from keras_robust.datasets.released import import_released
+from keras_robust.datasets.generation.inspection import inspect
+from keras_robust.datasets.generation.released import import_released
 
 
 def test_all_four(tmp_path, rng):

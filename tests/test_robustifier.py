@@ -65,7 +65,7 @@ def test_starts_are_drawn_per_example_and_independently_of_the_label():
 
     (x, y), _ = kr.datasets.load("digits")
     model = kr.models.small_cnn(filters=(4,))
-    _, index = kr.Robustifier(model, seed=0).draw_start(x)
+    index = kr.Robustifier(model, seed=0).draw_index(len(x))
     assert len(np.unique(index)) > 0.55 * len(x)
     table = np.zeros((10, 10))
     np.add.at(table, (y, y[index]), 1)

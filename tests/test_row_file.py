@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_robust.datasets.indexed_source import IndexedSource
-from keras_robust.datasets.row_file import RowFile
+from keras_robust.datasets.generation.indexed_source import IndexedSource
+from keras_robust.datasets.generation.row_file import RowFile
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])

@@ -55,10 +55,10 @@ def test_cifar10_itself():
 
 
 def test_missing_set_says_how_to_prepare_it(tmp_path, monkeypatch):
-    from keras_robust.datasets.sources import prepared
+    from keras_robust.datasets.tfds import load_tfds
 
     with pytest.raises(FileNotFoundError, match="TFDS_DATA_DIR") as error:
-        prepared("cifar10", data_dir=tmp_path, download=False)
+        load_tfds("cifar10", data_dir=tmp_path, download=False)
     assert "tfds.load('cifar10')" in str(error.value)
 
 

@@ -3,11 +3,11 @@ import time
 
 import pytest
 
-from keras_robust.datasets.threads import Behind
-from keras_robust.datasets.threads import ahead
+from keras_robust.utils.threads import BackgroundWriter
+from keras_robust.utils.threads import prefetch
 
 
-def test_ahead_keeps_order_and_reads_no_further_than_asked():
+def test_prefetch_keeps_order_and_reads_no_further_than_asked():
     made = []
 
     def items():
@@ -15,7 +15,7 @@ def test_ahead_keeps_order_and_reads_no_further_than_asked():
             made.append(i)
             yield i
 
-    reader = ahead(items(), size=2)
+    reader = prefetch(items(), size=2)
     assert [next(reader) for _ in range(3)] == [0, 1, 2]
     time.sleep(0.3)
     # Three taken, two waiting, one in hand.
@@ -24,33 +24,33 @@ def test_ahead_keeps_order_and_reads_no_further_than_asked():
     assert threading.active_count() == 1 or "work" not in str(
         threading.enumerate()
     )
-    assert list(ahead(range(50), size=3)) == list(range(50))
+    assert list(prefetch(range(50), size=3)) == list(range(50))
 
 
-def test_errors_come_out_of_ahead():
+def test_errors_come_out_of_prefetch():
     def items():
         yield 1
         raise OSError("unreadable")
 
-    reader = ahead(items())
+    reader = prefetch(items())
     assert next(reader) == 1
     with pytest.raises(OSError, match="unreadable"):
         next(reader)
 
 
-def test_behind_keeps_order_and_tells_of_errors():
+def test_the_writer_keeps_order_and_tells_of_errors():
     seen = []
-    behind = Behind(seen.append)
+    writer = BackgroundWriter(seen.append)
     for i in range(20):
-        behind.put(i)
-    behind.close()
+        writer.put(i)
+    writer.close()
     assert seen == list(range(20))
 
     def full(item):
         raise OSError("disk full")
 
-    behind = Behind(full)
-    behind.put(1)
+    writer = BackgroundWriter(full)
+    writer.put(1)
     with pytest.raises(OSError, match="disk full"):
-        behind.close()
-    behind.stop()
+        writer.close()
+    writer.stop()

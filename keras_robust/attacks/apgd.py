@@ -11,7 +11,6 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.engine.gradient_loop import GradientLoop
@@ -37,6 +36,7 @@ from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import targeted_dlr
 from keras_robust.attacks.problem import Problem
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 # Losses towards a target class: any wrong class is a success.
 _TO_TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.config import ChecksArguments
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.config import unknown_name
@@ -26,6 +25,7 @@ from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.classifier import Classifier
 from keras_robust.messages import did_you_mean
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 _ZERO_GRADIENTS = (
     "All input gradients are exactly zero, so the attack has nothing to "

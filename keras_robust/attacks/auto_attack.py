@@ -9,7 +9,6 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.engine.search import clean_findings
@@ -22,6 +21,7 @@ from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 VERSIONS: dict[str, tuple[str, ...]] = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),

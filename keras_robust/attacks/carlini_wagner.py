@@ -11,7 +11,6 @@ import keras
 from keras import ops
 
 from keras_robust import backend
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import other_axes
@@ -26,6 +25,7 @@ from keras_robust.attacks.loop_attack import LoopAttack
 from keras_robust.attacks.objectives import margin
 from keras_robust.attacks.problem import Problem
 from keras_robust.classifier import prepared
+from keras_robust.utils import checks
 
 # Adam's constants (Kingma & Ba 2015, algorithm 1).
 _BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8

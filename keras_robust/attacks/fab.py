@@ -14,7 +14,6 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import Ball
 from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l1_norm
@@ -37,6 +36,7 @@ from keras_robust.attacks.objectives import is_predicted
 from keras_robust.attacks.problem import Problem
 from keras_robust.classifier import prepared
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 # The distance to a hyperplane divides by the dual norm of its normal.
 _DUAL = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}

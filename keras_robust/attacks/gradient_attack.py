@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.engine.gradient_loop import GradientLoop
 from keras_robust.attacks.engine.gradient_loop import Objective
 from keras_robust.attacks.engine.loop import Candidate
@@ -25,6 +24,7 @@ from keras_robust.attacks.own_loss import own_objective
 from keras_robust.attacks.own_loss import with_targets
 from keras_robust.attacks.problem import Problem
 from keras_robust.classifier import Classifier
+from keras_robust.utils import checks
 
 
 class GradientAttack(LoopAttack):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.classifier import Classifier
+from keras_robust.utils import checks
 
 
 def grid_of(classifier: Classifier, x: Any) -> float | None:

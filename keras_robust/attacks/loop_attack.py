@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.balls import Ball
 from keras_robust.attacks.engine.batches import like
@@ -20,6 +19,7 @@ from keras_robust.attacks.first_gradient import is_zero
 from keras_robust.attacks.first_gradient import looks_stuck
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.problem import Problem
+from keras_robust.utils import checks
 
 
 class LoopAttack(Attack):

@@ -8,13 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import compiled_loss
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.compiled_objective import CompiledObjective
 from keras_robust.attacks.compiled_objective import objective_of
 from keras_robust.classifier import prepared
+from keras_robust.utils import checks
 
 
 def is_own_loss(loss: Any) -> bool:

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.engine.gradient_loop import Objective
 from keras_robust.attacks.engine.loop import Candidate
 from keras_robust.attacks.engine.loop import Inputs
@@ -26,6 +25,7 @@ from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.problem import Problem
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 
 @keras.saving.register_keras_serializable("keras_robust")

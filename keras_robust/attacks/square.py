@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import nonzero
@@ -31,6 +30,7 @@ from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.square_proposals import checkerboard
 from keras_robust.attacks.square_proposals import windows
+from keras_robust.utils import checks
 
 
 @keras.saving.register_keras_serializable("keras_robust")

@@ -1,6 +1,7 @@
 """`keras-robust generate`: makes data sets with a saved model."""
 
 import argparse
+import pathlib
 import shlex
 from typing import Any
 
@@ -183,9 +184,9 @@ def run(
     import keras
 
     from keras_robust import datasets
-    from keras_robust.datasets.indexed_source import class_count
-    from keras_robust.datasets.names import check_names
-    from keras_robust.datasets.names import default_name
+    from keras_robust.datasets.generation.indexed_source import class_count
+    from keras_robust.datasets.generation.names import check_names
+    from keras_robust.datasets.generation.names import default_name
 
     if model is None and not kind.startswith("shortcut_"):
         raise ValueError(
@@ -232,14 +233,14 @@ def run(
 
 def _finalize(
     transform: Any, source: Any, output: str, shared: dict[str, Any]
-) -> str:
+) -> pathlib.Path:
     """Complete the data set of several workers; return its folder."""
     from keras_robust import datasets
 
     generation = datasets.Generation(transform, source, output, **shared)
     generation.close()
     with generation.shards.lock():
-        generation.shards.sweep()
+        generation.shards.remove_leftovers()
         folder = generation.finalize()
     print(f"Finished: {folder}")
     return folder
@@ -251,9 +252,9 @@ def _generate_on_beam(
     output: str,
     flags: str,
     shared: dict[str, Any],
-) -> str:
+) -> pathlib.Path:
     """Generate the data set on Apache Beam; return its folder."""
-    from keras_robust.datasets.beam import generate_on_beam
+    from keras_robust.datasets.generation.beam import generate_on_beam
 
     folder = generate_on_beam(
         transform,
@@ -286,11 +287,11 @@ def transform_of(
     Returns:
         A transform for `datasets.generate`.
     """
-    from keras_robust.features import Mixture
-    from keras_robust.features import NonRobustifier
-    from keras_robust.features import Robustifier
-    from keras_robust.features import Shortcut
-    from keras_robust.features.relabelling import CONFIG_NAMES
+    from keras_robust.transforms import Mixture
+    from keras_robust.transforms import NonRobustifier
+    from keras_robust.transforms import Robustifier
+    from keras_robust.transforms import Shortcut
+    from keras_robust.transforms.non_robustifier import CONFIG_NAMES
 
     targets = {config: target for target, config in CONFIG_NAMES.items()}
     shared = {key: options[key] for key in ("batch_size", "seed")}

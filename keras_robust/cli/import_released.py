@@ -28,7 +28,7 @@ def run(released: Any, output: str, verbose: int = 1, **options: Any) -> None:
         verbose: 0 for silence.
         **options: See `import_released`.
     """
-    from keras_robust.datasets.released import import_released
+    from keras_robust.datasets.generation.released import import_released
 
     folders = import_released(released, output, verbose, **options)
     for config, folder in folders.items():

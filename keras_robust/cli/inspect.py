@@ -27,7 +27,7 @@ def run(directory: str | os.PathLike[str], verbose: int = 1) -> None:
     Raises:
         ValueError: If a check fails.
     """
-    from keras_robust.datasets import inspection
+    from keras_robust.datasets.generation import inspection
 
     wrong = []
     for folder in inspection.find(directory):

@@ -41,7 +41,7 @@ def add_arguments(
 
 def run(
     preset: str | None = None, dataset: str | None = None, **options: Any
-) -> dict[str, Any]:
+) -> Any:
     """Run the study, see `study.overview` and `study.replicate`."""
     from keras_robust import study
 

@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_verbose_argument(parser, (0, 1, 2))
 
 
-def run(**options: Any) -> dict[str, Any] | None:
+def run(**options: Any) -> Any:
     """Run the search, see `study.sweep`."""
     from keras_robust.study import sweep
 

@@ -1,7 +1,7 @@
-"""Where images come from and go to."""
+"""Image data sets by name, pipelines, and generated data sets."""
 
-from keras_robust.datasets.generate import generate as generate
-from keras_robust.datasets.generation import Generation as Generation
+from keras_robust.datasets.generation.generate import generate as generate
+from keras_robust.datasets.generation.generation import Generation as Generation
 from keras_robust.datasets.image_dataset import ImageDataset as ImageDataset
 from keras_robust.datasets.pipelines import pipeline as pipeline
 from keras_robust.datasets.planted import PlantedFeatures as PlantedFeatures

@@ -3,8 +3,11 @@
 import hashlib
 import numbers
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
+from typing import NoReturn
 
 import keras
 import numpy as np
@@ -13,7 +16,7 @@ from keras import ops
 from keras_robust.plain_arrays import check_complete
 from keras_robust.plain_arrays import in_native_format
 
-# What a data set that does not tell its length may give before it counts as
+# How much a data set of unknown length may hold before it counts as
 # endless: examples, and bytes.
 MAX_EXAMPLES = 500_000
 MAX_BYTES = 4 * 2**30
@@ -23,7 +26,7 @@ _REPEATED_EXAMPLES = 1000
 
 
 def describe(value: Any) -> str:
-    """Describes a value in a few words, without its numbers."""
+    """Describe a value in a few words, without its numbers."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, str):
@@ -44,7 +47,7 @@ def describe(value: Any) -> str:
 
 
 def is_dataset(data: Any) -> bool:
-    """Returns whether `data` gives batches one by one.
+    """Whether `data` is a data set, an iterable of batches.
 
     Args:
         data: A `tf.data.Dataset`, `PyDataset`, `DataLoader`, generator or list
@@ -62,16 +65,16 @@ def is_dataset(data: Any) -> bool:
     return hasattr(data, "__iter__")
 
 
-def _is_array(value):
+def _is_array(value: Any) -> bool:
     """Whether it is an array, a tensor or a data frame."""
     return hasattr(value, "dtype") or hasattr(value, "to_numpy")
 
 
-def _has_rows(value):
+def _has_rows(value: Any) -> bool:
     return _is_array(value) and len(np.shape(value)) > 0
 
 
-def _is_batch(value):
+def _is_batch(value: Any) -> bool:
     if isinstance(value, dict):
         return {"image", "label"} <= value.keys()
     return (
@@ -91,7 +94,7 @@ def read_data(
     several: bool | None = None,
     check: Callable[[Any, Any], None] | None = None,
 ) -> tuple[Any, Any]:
-    """Returns inputs and labels of arrays or a data set.
+    """Read inputs and labels of arrays or a data set.
 
     Args:
         data: `(x, y)`: arrays, tensors, lists of numbers or data frames, where
@@ -117,7 +120,7 @@ def read_data(
 
 
 def check_form(data: Any) -> None:
-    """Raises unless `data` is a pair or a data set; reads nothing.
+    """Raise unless `data` is a pair or a data set; reads nothing.
 
     Args:
         data: As in `read_data`.
@@ -139,7 +142,7 @@ def to_arrays(
     several: bool | None = None,
     check: Callable[[Any, Any], None] | None = None,
 ) -> tuple[Any, Any]:
-    """Returns inputs and labels of a data set of batches, in order.
+    """Read inputs and labels of a data set of batches, in order.
 
     Args:
         dataset: Iterable of batches `(x, y)` or `(x, y, sample_weight)`, or
@@ -156,18 +159,18 @@ def to_arrays(
             are not pairs.
     """
     watch = None if _tells_length(dataset) else _Watch()
-    pairs = []
+    pairs: list[tuple[Any, Any]] = []
     for batch in _batches(dataset):
         pair = _pair(batch, several, is_batch=True)
         if check and not pairs:
             check(*pair)
         if watch:
-            watch.see(pair)
+            watch.add(pair)
         pairs.append(pair)
     if not pairs:
         raise ValueError("A data set must have batches. Received: none")
     try:
-        return keras.tree.map_structure(
+        x, y = keras.tree.map_structure(
             lambda *parts: np.concatenate(parts), *pairs
         )
     except (TypeError, ValueError) as error:
@@ -175,14 +178,15 @@ def to_arrays(
             "All batches of a data set must have the same structure and the "
             f"same shape of an example. Received: batches that differ ({error})"
         ) from None
+    return x, y
 
 
 def as_array(value: Any, name: str = "x") -> np.ndarray:
-    """Returns numbers as a NumPy array.
+    """Convert numbers to a NumPy array.
 
     Args:
         value: Array, tensor, list of numbers, data frame or series.
-        name: What to call it in errors.
+        name: Name for error messages.
 
     Returns:
         NumPy array of booleans, integers, float32 or float64.
@@ -222,8 +226,8 @@ def as_array(value: Any, name: str = "x") -> np.ndarray:
     )
 
 
-def _numbers_of(array):
-    """An array of objects as one of numbers, where they are numbers."""
+def _numbers_of(array: np.ndarray) -> np.ndarray:
+    """Convert an array of objects to numbers, where they are numbers."""
     flat = array.reshape(-1)
     if not all(
         isinstance(entry, (bool, np.bool_, numbers.Real)) for entry in flat
@@ -235,7 +239,9 @@ def _numbers_of(array):
     return array.astype("int64" if whole else "float64")
 
 
-def _pair(batch, several=None, is_batch=False):
+def _pair(
+    batch: Any, several: bool | None = None, is_batch: bool = False
+) -> tuple[Any, Any]:
     """`(x, y)` as NumPy, checked to hold as many labels as examples."""
     if isinstance(batch, dict):
         if not {"image", "label"} <= batch.keys():
@@ -264,11 +270,13 @@ def _pair(batch, several=None, is_batch=False):
     return x, y
 
 
-def _shapes(parts):
+def _shapes(parts: Iterable[np.ndarray]) -> str:
     return ", ".join(str(part.shape) for part in parts)
 
 
-def _leaves(value, name, several, examples=None):
+def _leaves(
+    value: Any, name: str, several: bool | None, examples: int | None = None
+) -> Any:
     """NumPy arrays in the structure of the inputs or outputs of a model."""
     if isinstance(value, dict):
         return {
@@ -285,7 +293,7 @@ def _leaves(value, name, several, examples=None):
     return as_array(value, name)
 
 
-def _are_inputs(parts, examples):
+def _are_inputs(parts: Sequence[Any], examples: int | None) -> bool:
     """Whether a list holds several inputs rather than one row per example."""
     if not parts or not all(_has_rows(part) for part in parts):
         return False
@@ -295,7 +303,7 @@ def _are_inputs(parts, examples):
     return lengths == {examples}
 
 
-def _tells_length(dataset):
+def _tells_length(dataset: Any) -> bool:
     """Whether it is known that the data set ends.
 
     Raises:
@@ -324,14 +332,14 @@ def _tells_length(dataset):
     return True
 
 
-def _refuse_endless(received):
+def _refuse_endless(received: str) -> NoReturn:
     raise ValueError(
         "A data set must end after one pass; leave out `.repeat()`, or end it "
         f"with `.take(batches)`. Received: {received}"
     )
 
 
-def _batches(dataset) -> Iterator:
+def _batches(dataset: Any) -> Iterator[Any]:
     if isinstance(dataset, keras.utils.PyDataset):
         return (dataset[number] for number in range(dataset.num_batches))
     return iter(dataset)
@@ -343,18 +351,18 @@ class _Watch:
     def __init__(self) -> None:
         self.examples = 0
         self.bytes = 0
-        self.digests = []
+        self.digests: list[bytes] = []
         # For each batch: how many batches up to it are also the first ones.
-        self.borders = []
+        self.borders: list[int] = []
 
-    def see(self, pair: Any) -> None:
-        """Takes note of a batch; raises where there have been too many."""
+    def add(self, pair: Any) -> None:
+        """Count a batch; raises where there have been too many."""
         digest = hashlib.blake2b(digest_size=16)
         for part in keras.tree.flatten(pair):
             self.bytes += part.nbytes
             digest.update(np.ascontiguousarray(part).data)
         self.examples += len(part)
-        self._add(digest.digest())
+        self._extend(digest.digest())
         count = len(self.digests)
         period = count - self.borders[-1]
         if count >= _PERIODS * period and self.examples >= _REPEATED_EXAMPLES:
@@ -368,7 +376,7 @@ class _Watch:
                 "meant, pass arrays or a data set that tells its length"
             )
 
-    def _add(self, digest):
+    def _extend(self, digest: bytes) -> None:
         """The step of Knuth, Morris and Pratt's search for a period."""
         border = self.borders[-1] if self.borders else 0
         while border and self.digests[border] != digest:

@@ -1,6 +1,8 @@
-"""What a data set of batches gives, looked at before it is read."""
+"""Checks of the elements of a data set."""
 
 from typing import Any
+
+import numpy as np
 
 from keras_robust.datasets.arrays import as_array
 from keras_robust.datasets.arrays import describe
@@ -8,26 +10,29 @@ from keras_robust.datasets.labels import read_labels
 
 
 def as_pairs(dataset: Any, name: str, rank: int | None = None) -> Any:
-    """A `tf.data.Dataset` of `(x, y)` batches, checked without reading it.
+    """Check that a `tf.data.Dataset` has `(x, y)` batches, without reading it.
 
     Args:
         dataset: `tf.data.Dataset` of `(x, y)` batches, or of dictionaries
             with `"image"` and `"label"`.
-        name: What to call it in errors.
-        rank: How many axes a batch of images has, where that is known.
+        name: Name for error messages.
+        rank: Number of axes of a batch of images, where that is known.
 
     Returns:
         `tf.data.Dataset` of `(x, y)`.
 
     Raises:
-        ValueError: If it gives something else.
+        ValueError: If it has other elements.
     """
     spec = getattr(dataset, "element_spec", None)
     if isinstance(spec, dict) and {"image", "label"} <= spec.keys():
         dataset = dataset.map(lambda batch: (batch["image"], batch["label"]))
         spec = dataset.element_spec
-    pair = isinstance(spec, tuple) and len(spec) == 2
-    if not pair or not all(hasattr(part, "shape") for part in spec):
+    if not (
+        isinstance(spec, tuple)
+        and len(spec) == 2
+        and all(hasattr(part, "shape") for part in spec)
+    ):
         raise ValueError(
             f"Argument `{name}` must be a tf.data.Dataset of (x, y) batches. "
             f"Received: {describe(dataset)} with elements {spec}"
@@ -47,25 +52,26 @@ def as_pairs(dataset: Any, name: str, rank: int | None = None) -> Any:
     return dataset
 
 
-def _is_unbatched(x, y, rank):
+def _is_unbatched(x: Any, y: Any, rank: int | None) -> bool:
+    """Whether shapes of images and labels lack the axis of a batch."""
     if y.rank == 0 or x.rank is not None and x.rank < 2:
         return True
     if x.rank is None or y.rank is None:
         return False
     # One-hot labels of single images have a rank too.
     apart = None not in (x[0], y[0]) and x[0] != y[0]
-    return apart or rank is not None and x.rank == rank - 1
+    return bool(apart or rank is not None and x.rank == rank - 1)
 
 
 def check_ends(dataset: Any, name: str) -> None:
-    """Raises if a data set is known to have no end.
+    """Raise if a data set is known to have no end.
 
     Args:
         dataset: `tf.data.Dataset`, `PyDataset` or another iterable.
-        name: What to call it in errors.
+        name: Name for error messages.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If it has no end.
     """
     count = 0
     if hasattr(dataset, "cardinality"):
@@ -80,12 +86,14 @@ def check_ends(dataset: Any, name: str) -> None:
         )
 
 
-def read_element(element: Any, name: str) -> tuple:
-    """Images and labels of one batch.
+def read_element(
+    element: Any, name: str
+) -> tuple[np.ndarray, np.ndarray, int | None]:
+    """Read images and labels of one batch.
 
     Args:
-        element: What the data set gave.
-        name: What to call the data set in errors.
+        element: An element of the data set.
+        name: Name of the data set for error messages.
 
     Returns:
         `(images, labels, width)`: NumPy images as they are, and labels as in

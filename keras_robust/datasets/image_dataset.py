@@ -1,5 +1,6 @@
-"""What `load` returns."""
+"""An image data set with training and test split."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ class ImageDataset:
 
     train: Any
     test: Any
-    class_names: tuple
+    class_names: tuple[str, ...]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter((self.train, self.test))

@@ -1,28 +1,31 @@
 """Class labels in the forms that users have them, and how many classes."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
-# The `label_rule` of transforms that leave labels as they are; others have
-# "random", "deterministic" or "other", or `None` for a rule of their own.
+# The `label_rule` of transforms that keep labels. Those of others are "random",
+# "deterministic", "other", or `None` for any other rule.
 KEPT = "kept"
-# More classes than any data set has: only the form of the labels counts.
+# More classes than any data set has: only the form of the labels is checked.
 _ANY = 2**31 - 1
 
 
-def read_labels(y: Any, examples: int, name: str = "y") -> tuple:
+def read_labels(
+    y: Any, examples: int, name: str = "y"
+) -> tuple[np.ndarray, int | None]:
     """Labels as integers, whatever the number of classes.
 
     Args:
         y: Integers of shape `(N,)` or `(N, 1)`, or one-hot of `(N, C)`.
         examples: N.
-        name: What to call them in errors.
+        name: Name for error messages.
 
     Returns:
         `(labels, width)`: an int32 array `(N,)`, and C where the labels were
@@ -63,7 +66,7 @@ def labels_of_model(
         y: As in `read_labels`.
         examples: N.
         num_classes: C.
-        name: What to call them in errors.
+        name: Name for error messages.
 
     Returns:
         Int32 array `(N,)`.
@@ -91,38 +94,42 @@ def labels_sha256(labels: Any) -> str:
 
 
 def settle_classes(
-    labels: Any, told: Any, width: int | None, names: Any, keeps_labels: bool
-) -> tuple:
-    """How many classes a generated data set has, and what they are called.
+    labels: np.ndarray,
+    of_transform: int | None,
+    width: int | None,
+    names: Sequence[str] | None,
+    keeps_labels: bool,
+) -> tuple[int, list[str]]:
+    """Number and names of the classes of a generated data set.
 
-    They are those that the transform's model tells apart, or those that the
-    data set names, and never those that happen to occur: a subset may lack
-    the last ones.
+    They are those of the transform's model, or those that the data set names,
+    and never those that happen to occur: a subset may lack the last ones.
 
     Args:
         labels: Int array `(N,)`, the true labels.
-        told: What the transform's `count_classes` returns; `None` where it
-            cannot tell.
+        of_transform: What the transform's `count_classes` returns.
         width: Width of one-hot labels, or `None`.
         names: Names of the data set's classes, or `None`.
-        keeps_labels: Whether the labels stay as they are, so that the data
-            set's own classes count rather than the model's.
+        keeps_labels: Whether the labels stay as they are. Then the classes are
+            the data set's own rather than the model's.
 
     Returns:
         `(num_classes, names)`, with a name for each class.
 
     Raises:
-        ValueError: If nothing tells how many classes there are, or labels lie
-            beyond them.
+        ValueError: If the number of classes is not known, or labels lie beyond
+            them.
     """
-    names = None if names is None else list(names)
-    if names and not all(isinstance(name, str) for name in names):
+    named = list(names or ())
+    if not all(isinstance(name, str) for name in named):
         raise ValueError(
             "Argument `class_names` must be a list of strings. "
-            f"Received: class_names={shown(names)}"
+            f"Received: class_names={shown(named)}"
         )
-    known = len(names) if names else width
-    count = (known or told) if keeps_labels else (told or known)
+    known = len(named) if named else width
+    count = known or of_transform
+    if not keeps_labels:
+        count = of_transform or known
     if count is None:
         raise ValueError(
             "Argument `class_names` must be given: neither the model nor the "
@@ -130,10 +137,10 @@ def settle_classes(
             f"class_names=None and labels up to {labels.max()}"
         )
     whose = "the source" if count == known else "the model"
-    if not keeps_labels and told and width not in (None, told):
+    if not keeps_labels and of_transform and width not in (None, of_transform):
         raise ValueError(
-            f"One-hot labels must have a column for each of the {told} classes "
-            f"of the model. Received: {width} columns"
+            "One-hot labels must have a column for each of the "
+            f"{of_transform} classes of the model. Received: {width} columns"
         )
     if labels.max() >= count:
         advice = "; `class_names` may name more" if keeps_labels else ""
@@ -141,8 +148,7 @@ def settle_classes(
             f"Labels must lie in 0 ... {count - 1}, the classes of {whose}"
             f"{advice}. Received: labels from {labels.min()} to {labels.max()}"
         )
-    names = list(names or ())
-    for number in range(len(names), count):
+    for number in range(len(named), count):
         name = str(number)
-        names.append(f"class {name}" if name in names else name)
-    return count, names
+        named.append(f"class {name}" if name in named else name)
+    return count, named

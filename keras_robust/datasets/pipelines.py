@@ -1,16 +1,17 @@
 """tf.data pipelines: shuffle, batch, augment, prefetch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_robust.attacks.checks import check_positive_integer
 from keras_robust.datasets.arrays import describe
 from keras_robust.layers import PadAndCrop
 from keras_robust.layers.pad_and_crop import check_fill_mode
 from keras_robust.messages import did_you_mean
 from keras_robust.messages import shown
+from keras_robust.utils.checks import check_positive_integer
 
 # Batches that are made while another one trains.
 _PREFETCHED = 2
@@ -28,7 +29,7 @@ def pipeline(
     seed: int | None = None,
     fill_mode: str = "constant",
 ) -> Any:
-    """Batches for `fit`, with the CIFAR augmentation on request.
+    """Make batches for `fit`, with the CIFAR augmentation on request.
 
     Every image gets its own shift and flip, new ones in every epoch; the same
     seed gives the same batches. Works on every Keras backend.
@@ -112,7 +113,7 @@ def check_augmentation(padding: Any, flip: Any, fill_mode: Any) -> None:
         )
 
 
-def _check_seed(seed):
+def _check_seed(seed: Any) -> int | None:
     if seed is None:
         return None
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
@@ -123,8 +124,8 @@ def _check_seed(seed):
     return int(seed)
 
 
-def _check_source(x, y):
-    """Raises unless there are images and labels, or a data set of both."""
+def _check_source(x: Any, y: Any) -> None:
+    """Raise unless there are images and labels, or a data set of both."""
     import tensorflow as tf
 
     if isinstance(x, tf.data.Dataset) == (y is not None):
@@ -139,8 +140,8 @@ def _check_source(x, y):
         )
 
 
-def _check_images(spec):
-    """Raises unless a data set is of single images with labels.
+def _check_images(spec: Any) -> None:
+    """Raise unless a data set is of single images with labels.
 
     Layers would take a batch of images without channels for one image, and
     shift one into the other.
@@ -156,7 +157,7 @@ def _check_images(spec):
         )
 
 
-def _first_sides(seed):
+def _first_sides(seed: int | None) -> Any:
     """An endless data set of integers, odd where an image is flipped first."""
     import tensorflow as tf
 
@@ -165,7 +166,7 @@ def _first_sides(seed):
     return tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=False)
 
 
-def _alternately_flipped(dataset):
+def _alternately_flipped(dataset: Any) -> Any:
     """Batches whose images are flipped in every second pass.
 
     Args:
@@ -182,7 +183,7 @@ def _alternately_flipped(dataset):
         lambda _: tf.data.Dataset.from_tensors(passes.assign_add(1)).repeat()
     )
 
-    def flip(batch: Any, first: Any, number: Any) -> tuple:
+    def flip(batch: Any, first: Any, number: Any) -> tuple[Any, Any]:
         images, labels = batch
         first = tf.reshape(first, [-1] + [1] * (images.shape.rank - 1))
         # Passes are counted from 1.
@@ -201,14 +202,17 @@ def _alternately_flipped(dataset):
     return flipped
 
 
-def _augmentation(padding, flip, seed, fill_mode):
-    layers = []
+def _augmentation(
+    padding: int, flip: bool | str, seed: int | None, fill_mode: str
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """The function of `(images, labels)` that shifts and flips images."""
+    layers: list[keras.layers.Layer] = []
     if padding:
         layers.append(PadAndCrop(padding, seed=seed, fill_mode=fill_mode))
     if flip:
         layers.append(keras.layers.RandomFlip("horizontal", seed=seed))
 
-    def augment(images, labels):
+    def augment(images: Any, labels: Any) -> tuple[Any, Any]:
         for layer in layers:
             images = layer(images, training=True)
         return images, labels

@@ -1,4 +1,4 @@
-"""Pixels in the units of a transform."""
+"""Images as floats in a range of pixels."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 
 def as_floats(images: Any, value_range: Any) -> Any:
-    """Images as floats; those of dtype uint8 scaled to a range.
+    """Images as floats; those of dtype uint8 are scaled to a range.
 
     Args:
         images: NumPy array or tensor; of dtype uint8, 0 and 255 stand for the
@@ -42,14 +42,14 @@ def as_floats(images: Any, value_range: Any) -> Any:
     return ops.clip(scaled, low, high)
 
 
-def read_images(x: Any, value_range: Any, name: str = "x") -> np.ndarray:
-    """A checked batch of floats.
+def read_images(x: Any, value_range: Any, name: str = "x") -> Any:
+    """Read and check a batch of images.
 
     Args:
-        x: Images as a user has them: NumPy array, tensor or lists, of floats
-            in `value_range` or of dtype uint8.
+        x: NumPy array, tensor or lists, of floats in `value_range` or of
+            dtype uint8.
         value_range: `(low, high)`.
-        name: What to call it in errors.
+        name: Name for error messages.
 
     Returns:
         NumPy array or tensor of float32 or float64.

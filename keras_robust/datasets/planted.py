@@ -1,7 +1,10 @@
-"""Images whose robust and non-robust features are known, being planted."""
+"""Images whose robust and non-robust features are known."""
 
+from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ KINDS = ("robust", "non_robust")
 
 @dataclass(frozen=True)
 class PlantedFeatures(ImageDataset):
-    """Images made of two templates, and what a rule that reads one is worth.
+    """Images made of two templates, with the accuracy that each can give.
 
     An image is grey, plus a robust template, plus a non-robust one, plus
     Gaussian noise. Each template is that of the label with the reliability of
@@ -28,11 +31,11 @@ class PlantedFeatures(ImageDataset):
         noise: Float, standard deviation per pixel.
     """
 
-    templates: dict = field(default_factory=dict)
-    reliabilities: dict = field(default_factory=dict)
+    templates: dict[str, np.ndarray] = field(default_factory=dict)
+    reliabilities: dict[str, float] = field(default_factory=dict)
     noise: float = 0.0
 
-    def accuracy(self, kind: str, epsilon: Any = 0.0) -> float:
+    def accuracy(self, kind: str, epsilon: float = 0.0) -> float:
         """Accuracy of the best rule that reads one kind of template only.
 
         It names the class whose template has the largest inner product with
@@ -63,7 +66,7 @@ class PlantedFeatures(ImageDataset):
         return float(reliability * right + (1 - reliability) * wrong)
 
     @property
-    def most_useful(self) -> Any:
+    def most_useful(self) -> str:
         """The kind with the larger accuracy, unattacked.
 
         Where the noise is small, nothing is gained by reading both kinds:
@@ -84,8 +87,8 @@ def planted_features(
     non_robust_reliability: float = 0.98,
     noise: float = 0.01,
     seed: int | None = 0,
-) -> Any:
-    """Draws images with planted features.
+) -> PlantedFeatures:
+    """Draw images with planted features.
 
     So that every claim of Ilyas et al. 2019 has a known answer: networks
     should use the small, reliable template unless they are trained against
@@ -135,10 +138,16 @@ def planted_features(
         kind: (norms[kind] * part.T).reshape(shape).astype("float32")
         for kind, part in zip(KINDS, np.hsplit(basis, 2), strict=True)
     }
-    draw = {"random": random, "templates": templates, "noise": noise}
+    draw = partial(
+        _draw,
+        reliabilities=reliabilities,
+        random=random,
+        templates=templates,
+        noise=noise,
+    )
     return PlantedFeatures(
-        _draw(train, reliabilities, **draw),
-        _draw(test, reliabilities, **draw),
+        draw(train),
+        draw(test),
         tuple(str(label) for label in range(num_classes)),
         templates,
         reliabilities,
@@ -146,7 +155,14 @@ def planted_features(
     )
 
 
-def _draw(count, reliabilities, random, templates, noise):
+def _draw(
+    count: int,
+    reliabilities: Mapping[str, float],
+    random: np.random.Generator,
+    templates: Mapping[str, np.ndarray],
+    noise: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `count` images and their labels."""
     classes, size = templates["robust"].shape[:2]
     y = random.permutation(np.arange(count) % classes)
     x = 0.5 + noise * random.normal(size=(count, size, size, 1))
@@ -157,16 +173,22 @@ def _draw(count, reliabilities, random, templates, noise):
     return np.clip(x, 0, 1).astype("float32"), y.astype("int32")
 
 
-def _expected_product(factors):
+def _expected_product(factors: Iterable[tuple[Any, int]]) -> float:
     """`E prod_i Phi(z + b_i)^n_i` for normal z, by quadrature."""
     from scipy.stats import norm
 
     z, step = np.linspace(-9, 9, 4001, retstep=True)
     log = sum(power * norm.logcdf(z + shift) for shift, power in factors)
-    return (norm.pdf(z) * np.exp(log)).sum() * step
+    return float((norm.pdf(z) * np.exp(log)).sum() * step)
 
 
-def _check(reliabilities, norms, noise, size, num_classes):
+def _check(
+    reliabilities: Mapping[str, float],
+    norms: Mapping[str, float],
+    noise: float,
+    size: int,
+    num_classes: int,
+) -> None:
     if not (min(*norms.values(), noise) > 0 and num_classes >= 2):
         raise ValueError(
             "Norms and noise must be > 0 and `num_classes` >= 2. Received: "

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust.datasets.tfds import load_tfds
+
 # Ilyas et al. 2019, Table 2; ImageNet indices, both ends included.
 CLASS_RANGES = {
     "dog": (151, 268),
@@ -21,7 +23,7 @@ IMAGE_SIZE = 224
 
 
 def class_table() -> np.ndarray:
-    """The new label of each ImageNet label, -1 for those left out.
+    """The new label of each ImageNet label, -1 for classes left out.
 
     Returns:
         Int32 array `(1000,)`.
@@ -33,7 +35,7 @@ def class_table() -> np.ndarray:
 
 
 def regroup(dataset: Any) -> Any:
-    """Keeps the nine classes; scales and center-crops to 224x224.
+    """Keep the nine classes; scale and center-crop to 224x224.
 
     The shorter side becomes 256 first, as is usual for ImageNet evaluation.
 
@@ -47,7 +49,7 @@ def regroup(dataset: Any) -> Any:
 
     table = tf.constant(class_table())
 
-    def prepare(image, label):
+    def prepare(image: Any, label: Any) -> tuple[Any, Any]:
         size = tf.cast(tf.shape(image)[:2], "float32")
         size = tf.round(size * 256 / tf.reduce_min(size))
         image = tf.image.resize(image, tf.cast(size, "int32"), antialias=True)
@@ -59,13 +61,11 @@ def regroup(dataset: Any) -> Any:
     ).map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def load() -> tuple:
-    """Train and validation set of `imagenet2012`, regrouped.
+def load() -> tuple[Any, Any]:
+    """Load train and validation set of `imagenet2012`, regrouped.
 
     Returns:
         Two `tf.data.Dataset`.
     """
-    from keras_robust.datasets.sources import prepared
-
-    splits = prepared("imagenet2012")
-    return tuple(regroup(split) for split in splits)
+    train, validation = load_tfds("imagenet2012")
+    return regroup(train), regroup(validation)

@@ -7,6 +7,7 @@ import numpy as np
 from keras_robust.datasets import restricted_imagenet
 from keras_robust.datasets.image_dataset import ImageDataset
 from keras_robust.datasets.planted import planted_features
+from keras_robust.datasets.tfds import load_tfds
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -21,8 +22,8 @@ FASHION_CLASSES = (
 CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "fashion_mnist": FASHION_CLASSES}
 
 
-def load(name: str) -> Any:
-    """Loads a data set.
+def load(name: str) -> ImageDataset:
+    """Load an image data set by name.
 
     `digits` (1,797 8x8 images of handwritten digits, embedded in
     scikit-learn; the last 20 % of each class are the test set), `cifar10` and
@@ -38,7 +39,7 @@ def load(name: str) -> Any:
 
     Raises:
         ValueError: If the name is unknown.
-        FileNotFoundError: If the set is not there and cannot be downloaded.
+        FileNotFoundError: If it is not prepared and cannot be downloaded.
 
     Example:
 
@@ -61,7 +62,7 @@ def load(name: str) -> Any:
     )
 
 
-def _digits():
+def _digits() -> ImageDataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -75,50 +76,14 @@ def _digits():
     return ImageDataset((x[~test], y[~test]), (x[test], y[test]), names)
 
 
-def _from_tfds(name, class_names):
-    train, test = (_to_arrays(split) for split in prepared(name))
+def _from_tfds(name: str, class_names: tuple[str, ...]) -> ImageDataset:
+    train, test = (_to_arrays(split) for split in load_tfds(name))
     return ImageDataset(train, test, class_names)
 
 
-def _to_arrays(split):
+def _to_arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
     batches = list(split.batch(1000).as_numpy_iterator())
     images, labels = (
         np.concatenate(part) for part in zip(*batches, strict=True)
     )
-    return np.float32(images) / 255, labels.astype("int32")
-
-
-def prepared(name: str, **kwargs: Any) -> list:
-    """Train and test split of a TFDS data set, downloaded where needed.
-
-    Args:
-        name: TFDS name.
-        **kwargs: Arguments of `tfds.load`.
-
-    Returns:
-        List of two `tf.data.Dataset` of `(image, label)`.
-
-    Raises:
-        FileNotFoundError: If it is not there and cannot be downloaded; says
-            how to prepare it.
-    """
-    import tensorflow_datasets as tfds
-
-    second = "validation" if name == "imagenet2012" else "test"
-    try:
-        return tfds.load(
-            name, split=["train", second], as_supervised=True, **kwargs
-        )
-    except Exception as error:
-        archives = (
-            " (imagenet2012 needs its archives in the manual folder, see "
-            "tensorflow.org/datasets/catalog/imagenet2012)"
-        )
-        raise FileNotFoundError(
-            f"The data set {name!r} must be prepared for TFDS, or a network "
-            "must be there to download it. Set TFDS_DATA_DIR to a folder that "
-            f'holds {name}/, or run `python -c "import tensorflow_datasets as '
-            f"tfds; tfds.load('{name}')\"` where there is a network"
-            f"{archives if name == 'imagenet2012' else ''}. "
-            f"Received: {type(error).__name__}: {error}"
-        ) from error
+    return images.astype("float32") / 255, labels.astype("int32")

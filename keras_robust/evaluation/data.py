@@ -7,7 +7,6 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.grid import grid_of
 from keras_robust.classifier import Classifier
@@ -20,6 +19,7 @@ from keras_robust.evaluation.scaling import DARK
 from keras_robust.evaluation.scaling import check_units
 from keras_robust.evaluation.scaling import with_statistics
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 # Options of a `Classifier` that attacks have as well.
 _OPTIONS = ("from_logits", "attacked", "output")

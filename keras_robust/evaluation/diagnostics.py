@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.checks import expand_radius
 from keras_robust.attacks.objectives import log_odds
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.square import SquareAttack
@@ -23,6 +22,7 @@ from keras_robust.evaluation.flags import RANDOMIZED
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.outcomes import attacked_image
 from keras_robust.progress import Progress
+from keras_robust.utils.checks import expand_radius
 
 # Correctly classified examples that the experiments run on.
 EXAMPLES = 100

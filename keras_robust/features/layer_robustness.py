@@ -4,26 +4,28 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import Box
+from keras_robust.attacks.engine.batches import Report
 from keras_robust.attacks.engine.batches import map_batches
 from keras_robust.attacks.engine.compiled import CompiledLoop
 from keras_robust.attacks.engine.gradient_loop import GradientLoop
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.engine.randomness import generator
+from keras_robust.classifier import Classifier
 from keras_robust.evaluation.data import check_data
-from keras_robust.features.inversion import RepresentationObjective
-from keras_robust.features.inversion import frozen_view
-from keras_robust.features.source_model import source_classifier
+from keras_robust.transforms.inversion import RepresentationObjective
+from keras_robust.transforms.inversion import frozen_view
+from keras_robust.transforms.source_model import source_classifier
+from keras_robust.utils import checks
 
 _PAIRS_STREAM = 3_000_000
 
 
 class _Distance(RepresentationObjective):
-    """Distance from a representation, where the base class has closeness."""
+    """The squared distance itself, where the base class has its negative."""
 
-    def __call__(self, inputs: Any, x: Any) -> tuple:
+    def __call__(self, inputs: Any, x: Any) -> tuple[Any, Any]:
         values, success = super().__call__(inputs, x)
         return -values, success
 
@@ -38,16 +40,16 @@ def layer_robustness(
     """Distance that an attack moves a representation, over that of two images.
 
     `E max_d ||f(x + d) - f(x)|| / E ||f(x1) - f(x2)||`, as in the rebuttal of
-    Ilyas et al. (Distill 2019, response to Nakano): near 0, what a layer
-    tells survives the attack; near 1, an attacked image may look like any
-    other one. The maximum is found by the attack, so this is a lower bound.
+    Ilyas et al. (Distill 2019, response to Nakano): near 0, the
+    representation survives the attack; near 1, an attacked image may look like
+    any other one. The maximum is found by the attack, so this is a lower bound.
 
     Args:
         model: A built Keras classifier.
         data: `(x, y)` arrays, at least two images, or a data set of batches;
             labels are not used.
-        attack: A `PGDAttack`: its ball, radius, steps and seed are taken. It
-            starts at random points, since at the image the gradient is 0.
+        attack: A `PGDAttack`, of which ball, radius, steps and seed are used.
+            It starts at random points: at the image the gradient is 0.
         layer: `None` for the input of the classifying layer, or the name of a
             layer.
         verbose: 0 for no progress bar.
@@ -85,17 +87,23 @@ def layer_robustness(
     return float(moved / max(_distance(here, here[other]).mean(), 1e-12))
 
 
-def _distance(first, second):
+def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     difference = (first - second).reshape(len(first), -1).astype("float64")
     return np.linalg.norm(difference, axis=-1)
 
 
-def _moved_most(classifier, layer, x, attack, verbose):
-    """The images, moved inside the ball such that what is seen moves."""
+def _moved_most(
+    classifier: Classifier,
+    layer: str | None,
+    x: np.ndarray,
+    attack: Any,
+    verbose: int,
+) -> np.ndarray:
+    """Images in the ball whose representation is moved as far as possible."""
     view, frozen = frozen_view(classifier, layer, x)
     fixed = classifier.batch_size is not None
 
-    def make():
+    def make() -> CompiledLoop:
         loop = GradientLoop(
             objective=_Distance(frozen),
             ball=attack.ball,
@@ -126,7 +134,7 @@ def _moved_most(classifier, layer, x, attack, verbose):
 
     inputs["noise"] = attack.ball.noise(draws, x.shape)
 
-    def move_batch(inputs, report):
+    def move_batch(inputs: Inputs, report: Report) -> dict[str, Any]:
         target = frozen(inputs.rows["center"])
         inputs = Inputs({**inputs.rows, "target": target})
         return {"x": loop(inputs, attack.steps, report)["x"]}

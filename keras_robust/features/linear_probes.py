@@ -1,4 +1,4 @@
-"""What can be told from parts of a representation, clean and attacked."""
+"""Linear classifiers of parts of a representation, clean and attacked."""
 
 from typing import Any
 
@@ -7,20 +7,21 @@ import numpy as np
 
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.data import check_data
-from keras_robust.features.source_model import source_classifier
+from keras_robust.features.usefulness import FeatureUsefulness
+from keras_robust.transforms.source_model import source_classifier
 
 
 def linear_probes(
     model: Any,
     train: Any,
     test: Any,
-    usefulness: Any,
-    attacks: Any = None,
+    usefulness: FeatureUsefulness,
+    attacks: dict[str, Any] | None = None,
     layer: str | None = None,
     least: float = 0.1,
     batch_size: int = 256,
     verbose: int = 1,
-) -> dict:
+) -> dict[str, dict[str, float]]:
     """Accuracy of a linear classifier of each part of a layer's units.
 
     The parts are those of `FeatureUsefulness.split`: useful and robust, useful
@@ -68,7 +69,7 @@ def linear_probes(
     flat = keras.layers.Activation("linear", dtype="float32")(flat)
     flat_view = keras.Model(view.inputs, flat)
     outputs = flat_view.predict(x, batch_size=batch_size, verbose=0)
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for part, units in usefulness.split(least).items():
         found[part] = {"units": len(units)}
         if len(units) == 0:
@@ -85,8 +86,10 @@ def linear_probes(
     return found
 
 
-def _fitted(outputs, y, units, classes):
-    """Kernel `(D, C)`, zero for other units, and bias of a probe."""
+def _fitted(
+    outputs: np.ndarray, y: np.ndarray, units: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a probe: kernel `(D, C)`, zero for other units, and bias `(C,)`."""
     from sklearn.linear_model import LogisticRegression
 
     mean, deviation = outputs[:, units].mean(0), outputs[:, units].std(0)
@@ -101,4 +104,4 @@ def _fitted(outputs, y, units, classes):
         bias = np.concatenate([-bias / 2, bias / 2])
     kernel = np.zeros((outputs.shape[1], classes), "float32")
     kernel[units] = weights
-    return kernel, np.float32(bias - mean @ weights)
+    return kernel, np.asarray(bias - mean @ weights, "float32")

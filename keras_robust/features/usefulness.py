@@ -6,13 +6,97 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.classifier import Classifier
 from keras_robust.evaluation.data import check_data
-from keras_robust.features.feature_usefulness import FeatureUsefulness
-from keras_robust.features.source_model import source_classifier
+from keras_robust.evaluation.result import Result
 from keras_robust.progress import Progress
+from keras_robust.transforms.source_model import source_classifier
 
+KINDS = ("useful, robust", "useful, non-robust", "useless")
 # Standard deviations below this are those of a unit that never changes.
 _DEAD = 1e-6
+
+
+class FeatureUsefulness(Result):
+    """Usefulness of units: rho, and gamma under attack.
+
+    Args:
+        units: Int array `(D,)`, which units.
+        rho: Float array `(D, C)`: correlation with each class, in the unit's
+            better direction, in [0, 1].
+        gamma: Float array `(D, C)`: the same under attack, at most rho.
+    """
+
+    def __init__(self, units: Any, rho: Any, gamma: Any) -> None:
+        self.units = np.asarray(units)
+        self.rho = np.asarray(rho)
+        self.gamma = np.asarray(gamma)
+
+    @property
+    def best(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(rho, gamma)` of each unit, of the class it is most useful for."""
+        rows = np.arange(len(self.units))
+        classes = self.rho.argmax(1)
+        return self.rho[rows, classes], self.gamma[rows, classes]
+
+    def split(self, least: float = 0.1) -> dict[str, np.ndarray]:
+        """Split the units into and robust, useful and not, or useless.
+
+        Ilyas et al. 2019, section 2: a useful, non-robust feature is one that
+        is gamma-robustly useful for no gamma >= 0.
+
+        Args:
+            least: Float, rho from which a unit is useful.
+
+        Returns:
+            Dictionary of int arrays of `units` by name of `KINDS`.
+        """
+        rho, gamma = self.best
+        useful = rho >= least
+        return dict(
+            zip(
+                KINDS,
+                (
+                    self.units[useful & (gamma >= 0)],
+                    self.units[useful & (gamma < 0)],
+                    self.units[~useful],
+                ),
+                strict=True,
+            )
+        )
+
+    def numbers(self) -> dict[str, Any]:
+        """See `Result`."""
+        return {
+            "units": self.units.tolist(),
+            "rho": self.rho.tolist(),
+            "gamma": self.gamma.tolist(),
+            "split": {k: len(v) for k, v in self.split().items()},
+        }
+
+    def draw(self) -> Any:
+        """Draw a dot per unit: gamma over rho."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.5, 4))
+        axes = figure.subplots()
+        rho, gamma = self.best
+        place = {unit: row for row, unit in enumerate(self.units)}
+        for (kind, units), marker, color in zip(
+            self.split().items(),
+            ("o", "s", "x"),
+            ("#4477aa", "#ee6677", "#bbbbbb"),
+            strict=True,
+        ):
+            rows = [place[unit] for unit in units]
+            label = f"{kind} ({len(units)})"
+            axes.plot(rho[rows], gamma[rows], marker, color=color, label=label)
+        axes.axhline(0, color="black", lw=0.8)
+        axes.set_xlabel("usefulness rho")
+        axes.set_ylabel("robust usefulness gamma")
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        return figure
 
 
 def feature_usefulness(
@@ -23,7 +107,7 @@ def feature_usefulness(
     units: Any = None,
     batch_size: int = 256,
     verbose: int = 1,
-) -> Any:
+) -> FeatureUsefulness:
     """Usefulness rho and robust usefulness gamma of every unit and class.
 
     Ilyas et al. 2019, section 2: a feature f of mean 0 and variance 1 is
@@ -37,7 +121,7 @@ def feature_usefulness(
     Args:
         model: A built Keras classifier.
         data: `(x, y)` arrays, or a data set of `(x, y)` batches.
-        attack: A `PGDAttack`: its ball, steps and start are taken.
+        attack: A `PGDAttack`, of which ball, steps and start are used.
         layer: `None` for the input of the classifying layer, or the name of
             a layer; its outputs, flattened, are the units.
         units: Which of them, ints; `None` for all. Each costs two attacks.
@@ -83,19 +167,31 @@ def feature_usefulness(
             np.maximum(worst[1], clean),
         )
     ]
-    rho, gamma = _usefulness(y, classifier.num_classes, *scaled)
+    rho, gamma = _usefulness(
+        y,
+        classifier.num_classes,
+        clean=scaled[0],
+        low=scaled[1],
+        high=scaled[2],
+    )
     return FeatureUsefulness(units, rho, gamma)
 
 
-def _usefulness(y, num_classes, clean, low, high):
+def _usefulness(
+    y: np.ndarray,
+    num_classes: int,
+    clean: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Rho and gamma, `(units, C)`, of standardized outputs.
 
     Both are 0 for a class that does not occur, which nothing correlates with.
     """
     share = np.bincount(y, minlength=num_classes) / len(y)
-    spread = np.sqrt(share * (1 - share))
+    deviation = np.sqrt(share * (1 - share))
     signs = (y[:, None] == np.arange(num_classes)) - share
-    signs = signs / np.where(spread > 0, spread, 1)
+    signs = signs / np.where(deviation > 0, deviation, 1)
     rho = clean.T @ signs / len(y)
     # In the better direction, the worst value is low for one side of the
     # label and high for the other.
@@ -105,10 +201,10 @@ def _usefulness(y, num_classes, clean, low, high):
     return np.abs(rho), np.where(rho >= 0, along, against)
 
 
-def _both_ways(classifier, layer):
+def _both_ways(classifier: Classifier, layer: str | None) -> keras.Model:
     """A model of the units and, behind them, of their negatives."""
 
-    def make():
+    def make() -> keras.Model:
         view = classifier.representation(layer)
         flat = keras.layers.Flatten()(view.output)
         flat = keras.layers.Activation("linear", dtype="float32")(flat)
@@ -119,12 +215,20 @@ def _both_ways(classifier, layer):
     return classifier.once(("both ways", layer), make)
 
 
-def _own_output(y, outputs):
-    """What an attack on a unit raises."""
+def _own_output(y: Any, outputs: Any) -> Any:
+    """The output that an attack on a unit increases."""
     return ops.take_along_axis(outputs, y[:, None], axis=-1)[:, 0]
 
 
-def _extremes(view, x, attack, units, total, batch_size, verbose):
+def _extremes(
+    view: keras.Model,
+    x: np.ndarray,
+    attack: Any,
+    units: np.ndarray,
+    total: int,
+    batch_size: int,
+    verbose: int,
+) -> np.ndarray:
     """Smallest and largest value of each unit in the ball, `(N, units)`."""
     raise_unit = attack.replace(
         loss=_own_output,

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.training.tasks import CLASSES
 from keras_robust.training.tasks import OTHER
+from keras_robust.utils import checks
 
 
 def check_arrays(attack: Any, x: Any, y: Any) -> None:

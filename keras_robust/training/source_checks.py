@@ -10,10 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.backend import Tensor
 from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
+from keras_robust.utils import checks
 
 # The key of findings in the logs of a step. They are removed before callbacks
 # see the logs.

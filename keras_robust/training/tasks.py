@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.compiled_loss import labels_of
 from keras_robust.attacks.compiled_loss import resolve_loss
+from keras_robust.utils import checks
 
 CLASSES = "classes"
 SOFT_CLASSES = "soft classes"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -55,7 +56,10 @@ class CompiledLoop:
         # Pieces between checks have several lengths: compiling each as one
         # program would cost more than it gains.
         self._unrolls = loop.unrolls and not loop.early_stop
-        options = {"variables": variables, "jit_compile": jit_compile}
+        options: dict[str, Any] = {
+            "variables": variables,
+            "jit_compile": jit_compile,
+        }
         self._run = backend.compile(loop.run, takes_steps=True, **options)
         self._init = backend.compile(loop.init, **options)
         self._advance = backend.compile(
@@ -79,8 +83,7 @@ class CompiledLoop:
         Returns:
             Dictionary with `x`, and where scored `loss` and `success`.
         """
-        pieces = backend.chunks(steps, self.jit_compile, self._unrolls)
-        if len(pieces) == 1 and not self.loop.early_stop:
+        if len(self._pieces(steps)) == 1 and not self.loop.early_stop:
             # One call instead of three, which a small model feels.
             result: dict[str, Tensor] = self._run(inputs, steps)
             if report is not None:
@@ -105,11 +108,8 @@ class CompiledLoop:
                 state = active.drop_finished(state, moving)
         return self._finish(active.all_inputs, active.all_rows(state))
 
-    def _pieces(self, steps: int) -> list[int]:
-        pieces: list[int] = backend.chunks(
-            steps, self.jit_compile, self._unrolls
-        )
-        return pieces
+    def _pieces(self, steps: int) -> Sequence[int]:
+        return backend.chunks(steps, self.jit_compile, self._unrolls)
 
     def _stretches(self, steps: int) -> Iterator[int]:
         """Yield the numbers of steps between checks of early stopping."""

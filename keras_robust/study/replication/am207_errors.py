@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from keras_robust.attacks.fgsm import FGSMAttack
-from keras_robust.features import NonRobustifier
 from keras_robust.layers import PadAndCrop
+from keras_robust.transforms import NonRobustifier
 
 # Each has a training set of its own in `training_sets`, but for
 # `broken_linf`, an attack on all models.

@@ -1,16 +1,11 @@
 """Generation of the data sets that models are trained on."""
 
 import shutil
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import keras
 import numpy as np
 
-from keras_robust.features import NonRobustifier
-from keras_robust.features import Robustifier
-from keras_robust.features import Shortcut
 from keras_robust.study.replication.am207_errors import NO_BOX
 from keras_robust.study.replication.am207_errors import NineTargets
 from keras_robust.study.replication.am207_errors import unpooled_layer
@@ -19,9 +14,13 @@ from keras_robust.study.replication.store import Arrays
 from keras_robust.study.replication.store import StageStore
 from keras_robust.study.replication.training_sets import Kind
 from keras_robust.study.replication.training_sets import TrainingSet
+from keras_robust.transforms import Batch
+from keras_robust.transforms import NonRobustifier
+from keras_robust.transforms import Plan
+from keras_robust.transforms import Robustifier
+from keras_robust.transforms import Shortcut
+from keras_robust.transforms import Transform
 
-# A `Robustifier`, `NonRobustifier` or `Shortcut`.
-Transform = Any
 # Images that are generated, and kept, at once. A run that is stopped loses no
 # more than these.
 SHARD = 2_500
@@ -74,7 +73,6 @@ def transform_of(
 
 
 def generate(
-    made: TrainingSet,
     transform: Transform,
     x: np.ndarray,
     y: np.ndarray,
@@ -85,7 +83,6 @@ def generate(
     """Generate a data set in shards, each of which is kept when it is done.
 
     Args:
-        made: A generated set.
         transform: What `transform_of` returns.
         x: Images `(N, H, W, C)` in [0, 1].
         y: Labels `(N,)`.
@@ -106,7 +103,6 @@ def generate(
                 SHARD,
                 partial(
                     _make_shard,
-                    made,
                     transform=transform,
                     plan=plan,
                     x=x,
@@ -127,15 +123,14 @@ def generate(
 
 
 def _make_shard(
-    made: TrainingSet,
     transform: Transform,
-    plan: Mapping[str, np.ndarray],
+    plan: Plan,
     x: np.ndarray,
     y: np.ndarray,
     rows: slice,
 ) -> Arrays:
     """Generate some rows of a set."""
-    if made.kind is Kind.INVERSION:
+    if isinstance(transform, Robustifier):
         # Unlike `make`, the call returns distances before and after.
         images, details = transform(
             x[rows],
@@ -145,7 +140,13 @@ def _make_shard(
         )
         return {"x": images, "y": y[rows], **details}
     labels = plan["label"][rows]
-    arrays = transform.make(x[rows], labels, original=y[rows])
+    batch = Batch(
+        images=x[rows],
+        rows=np.arange(len(x))[rows],
+        labels=labels,
+        original_labels=y[rows],
+    )
+    arrays = {key: np.asarray(v) for key, v in transform.make(batch).items()}
     return {**arrays, "y": labels, "original_label": y[rows]}
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from keras_robust import models
-from keras_robust.attacks.checks import check_positive_integer
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.datasets.pipelines import check_augmentation
 from keras_robust.messages import did_you_mean
@@ -24,6 +23,7 @@ from keras_robust.study.replication.training_sets import Kind
 from keras_robust.study.replication.training_sets import sets_with_error
 from keras_robust.study.replication.training_sets import training_set
 from keras_robust.study.training import Training
+from keras_robust.utils.checks import check_positive_integer
 
 # A function of `models` and its arguments.
 NetworkSpec = tuple[str, dict[str, Any]]

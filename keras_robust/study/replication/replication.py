@@ -17,7 +17,6 @@ from keras_robust import models
 from keras_robust.study.replication.evaluating import evaluation
 from keras_robust.study.replication.fitting import Split
 from keras_robust.study.replication.fitting import fit_network
-from keras_robust.study.replication.generating import Transform
 from keras_robust.study.replication.generating import describe_generated
 from keras_robust.study.replication.generating import generate
 from keras_robust.study.replication.generating import transform_of
@@ -36,6 +35,7 @@ from keras_robust.study.replication.store import StageStore
 from keras_robust.study.replication.training_sets import STREAMS
 from keras_robust.study.replication.training_sets import training_set
 from keras_robust.training import AdversarialModel
+from keras_robust.transforms import Transform
 from keras_robust.version import __version__
 
 T = TypeVar("T")
@@ -334,7 +334,6 @@ class Replication:
         start_time = self._begin(f"generating {name}")
         x, y = self.data.train
         arrays = generate(
-            training_set(name),
             self.transform(name, network),
             x=x,
             y=y,

@@ -1,11 +1,15 @@
-"""What there is to say about many examples, part by part."""
+"""Statistics of a generated data set, added up over its parts."""
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 
-def statistics_of(batch: Any, images: Any, num_classes: int) -> dict:
+def statistics_of(
+    batch: Mapping[str, Any], images: np.ndarray, num_classes: int
+) -> dict[str, Any]:
     """Counts and extremes of some examples.
 
     Args:
@@ -32,8 +36,8 @@ def statistics_of(batch: Any, images: Any, num_classes: int) -> dict:
     }
 
 
-def merged(parts: Any) -> dict:
-    """The statistics of the union.
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The statistics of the union of some parts.
 
     Args:
         parts: List of what `statistics_of` returned, at least one.
@@ -42,7 +46,7 @@ def merged(parts: Any) -> dict:
         The same kind of dictionary.
     """
 
-    def column(key):
+    def column(key: str) -> list[Any]:
         return [part[key] for part in parts]
 
     return {

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 class RowFile:
     """Rows of one shape and dtype in a plain file.
 
-    Random access to more images than fit into memory: a read touches only the
-    rows that it asks for, and nothing stays mapped.
+    Random access to more images than fit into memory: only the requested rows
+    are read, and nothing stays mapped.
 
     Args:
         path: The file.
@@ -21,18 +22,18 @@ class RowFile:
     """
 
     def __init__(
-        self, path: str | os.PathLike, shape: tuple, dtype: Any
+        self, path: str | os.PathLike[str], shape: tuple[int, ...], dtype: Any
     ) -> None:
         self.path = Path(path)
         self.shape = tuple(shape)
         self.dtype = np.dtype(dtype)
         self._bytes = int(np.prod(self.shape)) * self.dtype.itemsize
 
-    def __len__(self):
-        return self.path.stat().st_size // self._bytes
+    def __len__(self) -> int:
+        return int(self.path.stat().st_size // self._bytes)
 
-    def __getitem__(self, rows):
-        """The given rows, `(len(rows), *shape)`."""
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """The given rows, an array `(len(rows), *shape)`."""
         rows = np.asarray(rows)
         out = np.empty((len(rows), *self.shape), self.dtype)
         with open(self.path, "rb", buffering=0) as file:
@@ -46,8 +47,10 @@ class RowFile:
         return out
 
     @classmethod
-    def write(cls, path: str | os.PathLike, batches: Any) -> Any:
-        """Writes all rows; the file appears when it is whole.
+    def write(
+        cls, path: str | os.PathLike[str], batches: Iterable[np.ndarray]
+    ) -> "RowFile":
+        """Write all rows; the file appears once it is whole.
 
         Args:
             path: The file.
@@ -61,24 +64,24 @@ class RowFile:
                 dtype.
         """
         part = Path(f"{path}.part-{uuid.uuid4().hex}")
-        shape = dtype = None
+        form: tuple[tuple[int, ...], np.dtype] | None = None
         try:
             with open(part, "wb") as file:
                 for batch in batches:
                     batch = np.ascontiguousarray(batch)
                     found = batch.shape[1:], batch.dtype
-                    if shape is None:
-                        shape, dtype = found
-                    if found != (shape, dtype):
+                    if form is None:
+                        form = found
+                    if found != form:
                         raise ValueError(
                             "All images must have one shape and dtype. "
-                            f"Received: {shape} of {dtype}, then {found[0]} "
-                            f"of {found[1]}"
+                            f"Received: {form[0]} of {form[1]}, then "
+                            f"{found[0]} of {found[1]}"
                         )
                     file.write(batch.data)
-            if shape is None:
+            if form is None:
                 raise ValueError("A source must hold images. Received: none")
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
-        return cls(path, shape, dtype)
+        return cls(path, shape=form[0], dtype=form[1])

@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import check_built
 from keras_robust.classifier import inner_model
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 
 def source_classifier(model: Any, **options: Any) -> Classifier:
@@ -24,8 +25,8 @@ def source_classifier(model: Any, **options: Any) -> Classifier:
         `Classifier`.
 
     Raises:
-        ValueError: If it is no built Keras model, has several inputs, or
-            several outputs none of which is chosen.
+        ValueError: If it is not a built Keras model, has several inputs, or
+            several outputs of which none is chosen.
     """
     model = inner_model(model)
     check_built(model)
@@ -48,7 +49,7 @@ def source_classifier(model: Any, **options: Any) -> Classifier:
     return Classifier.of(model, **options)
 
 
-def _output_names(model):
+def _output_names(model: keras.Model) -> list[str]:
     if not shows_graph(model):
         return []
     structure = output_structure(model)
@@ -57,36 +58,35 @@ def _output_names(model):
     return list(getattr(model, "output_names", None) or [])
 
 
-def input_rank(classifier: Classifier) -> int | None:
-    """How many axes a batch of images has; `None` if the model hides it."""
-    shape = classifier.input_shape
-    return None if shape is None else len(shape) + 1
-
-
-def resolve_range(value_range: Any, classifier: Classifier) -> tuple:
+def resolve_range(value_range: Any, classifier: Classifier) -> tuple[Any, Any]:
     """The range of pixels as `(low, high)`.
 
     Args:
-        value_range: `(low, high)`, or `"auto"`: what the model shows.
+        value_range: `(low, high)`, or `"auto"` for the one that the first
+            layers of the model show.
         classifier: The source of the features.
 
+    Returns:
+        Two floats, or two float32 arrays with an axis for the examples.
+
     Raises:
-        ValueError: If it is no range, or does not go with a scaling.
+        ValueError: If it is not a range, or contradicts the scaling.
     """
-    value_range = checks.check_value_range(value_range)
-    if isinstance(value_range, str):
+    checked = checks.check_value_range(value_range)
+    if isinstance(checked, str):
         return classifier.value_range()
     scaling = classifier.outputs.scaling
-    if scaling is not None and value_range != (0.0, 1.0):
+    if scaling is not None and checked != (0.0, 1.0):
         raise ValueError(
             "Argument `value_range` must be (0, 1) where `scaling` is given: "
             "images are then in [0, 1]. Received: "
             f"value_range={shown(value_range)}, scaling={scaling.name!r}"
         )
-    return value_range
+    low, high = checked
+    return low, high
 
 
-def default_step(value_range: tuple) -> float | None:
+def default_step(value_range: tuple[Any, Any]) -> float | None:
     """A tenth of the width of a range, the paper's step for pixels in [0, 1].
 
     Args:

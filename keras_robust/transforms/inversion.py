@@ -1,6 +1,8 @@
 """Images made to have a given representation."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -8,23 +10,68 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
-from keras_robust.attacks import checks
 from keras_robust.attacks.balls import Box
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import l2_norm
+from keras_robust.attacks.balls import nonzero
+from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.engine.batches import Report
 from keras_robust.attacks.engine.batches import map_batches
 from keras_robust.attacks.engine.compiled import CompiledLoop
 from keras_robust.attacks.engine.gradient_loop import GradientLoop
 from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.loop import State
 from keras_robust.attacks.grid import grid_of
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import FrozenModel
 from keras_robust.classifier import prepared
-from keras_robust.features.polyak import PolyakLoop
+from keras_robust.utils import checks
 
 # Images on which a rewritten representation is compared with the model's.
 _PROOF_IMAGES = 8
-OPTIMIZERS = {"gradient_descent": GradientLoop, "polyak": PolyakLoop}
+# Share of the last direction that the next one keeps in a `PolyakLoop`.
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolyakLoop(GradientLoop):
+    """Gradient descent on a distance whose least value, 0, is known.
+
+    For `r = ||g(z) - g(x)||` a linear model of r is 0 after a step of length
+    `r / ||grad r||` (B. T. Polyak 1969, Minimization of unsmooth
+    functionals), here averaged over steps by momentum (the same 1964):
+    `m <- 0.9 m + min(0.1 r / ||grad r||, step_size) unit(-grad r)`, `z + m`.
+
+    The objective must be minus the squared distance; there is no ball, and
+    the arguments are those of `GradientLoop`.
+    """
+
+    def init(self, inputs: Inputs) -> State:
+        """See `Loop`."""
+        state = super().init(inputs)
+        direction = ops.zeros_like(state.rows["x"])
+        return state._replace(rows={**state.rows, "direction": direction})
+
+    def step(self, inputs: Inputs, state: State) -> State:
+        """See `Loop`: one step inside the box."""
+        x, i = state.rows["x"], state.shared["step"]
+        values, _, gradient = self.value_and_gradient(inputs, x, i)
+        # The gradient of r is that of r ** 2 divided by 2 r.
+        length = -2 * values / nonzero(l2_norm(gradient))
+        length = ops.minimum((1 - MOMENTUM) * length, inputs.rows["step_size"])
+        unit = self.ball.unit(gradient)
+        direction = MOMENTUM * state.rows["direction"] + unit * per_example(
+            length, x
+        )
+        x = ops.clip(x + direction, *self.value_range)
+        rows = {**state.rows, "x": x, "direction": direction}
+        return State(rows=rows, shared={"step": i + 1})
+
+
+OPTIMIZERS: dict[str, type[GradientLoop]] = {
+    "gradient_descent": GradientLoop,
+    "polyak": PolyakLoop,
+}
 
 
 class RepresentationObjective:
@@ -34,15 +81,15 @@ class RepresentationObjective:
         represent: `x -> (N, ...)`, a frozen representation.
     """
 
-    def __init__(self, represent: Callable) -> None:
+    def __init__(self, represent: Callable[[Any], Any]) -> None:
         self.represent = represent
 
-    def prepared(self) -> Any:
+    def prepared(self) -> AbstractContextManager[None]:
         """See `classifier.prepared`."""
         return prepared(self.represent)
 
-    def __call__(self, inputs: Any, x: Any) -> tuple:
-        """Minus the squared distance, `(N,)`; there is no success."""
+    def __call__(self, inputs: Any, x: Any) -> tuple[Any, Any]:
+        """Minus the squared distance `(N,)`, and that nothing is a success."""
         # The square has the direction of the distance, and a gradient at 0.
         difference = self.represent(x) - inputs["target"]
         axes = tuple(range(1, len(difference.shape)))
@@ -55,10 +102,12 @@ class FrozenRepresentation:
 
     Args:
         frozen: `FrozenModel` of the representation, which is held weakly.
-        scale: What turns images into what the model takes.
+        scale: Function from images to what the model takes.
     """
 
-    def __init__(self, frozen: FrozenModel, scale: Any) -> None:
+    def __init__(
+        self, frozen: FrozenModel, scale: Callable[[Any], Any]
+    ) -> None:
         self._frozen = frozen
         self._scale = scale
 
@@ -66,13 +115,13 @@ class FrozenRepresentation:
         """The representations `(N, ...)` of images."""
         return ops.cast(self._frozen(self._scale(x)), "float32")
 
-    def prepared(self) -> Any:
+    def prepared(self) -> AbstractContextManager[None]:
         """See `classifier.prepared`."""
         return self._frozen.prepared()
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether it does something else than calling the model."""
+        """Whether it does something other than calling the model."""
         return self._frozen.is_rewritten
 
     def prove(self, x: Any) -> None:
@@ -86,7 +135,7 @@ def frozen_view(
 ) -> tuple[keras.Model, FrozenRepresentation]:
     """The representation as a model, and as a frozen function of images.
 
-    Where the function does something else than calling the model, it is
+    Where the function does something other than calling the model, it is
     compared with the model on a few of the images first.
 
     Args:
@@ -129,7 +178,7 @@ class Inversion:
         self,
         classifier: Classifier,
         layer: str | None,
-        value_range: tuple,
+        value_range: tuple[Any, Any],
         jit_compile: bool | str = "auto",
         optimizer: str = "gradient_descent",
     ) -> None:
@@ -172,10 +221,10 @@ class Inversion:
             "step_size": np.full(x.shape[0], step_size, "float32"),
         }
 
-        def invert_batch(inputs, report):
+        def invert_batch(inputs: Inputs, report: Report) -> dict[str, Any]:
             rows = inputs.rows
             target = represent({"x": rows.pop("center")})
-            first = {"x": rows["start"], "target": target}
+            initial = {"x": rows["start"], "target": target}
             inputs = Inputs({**rows, "target": target})
             x = loop(inputs, steps, report)["x"]
             if grid is not None:
@@ -183,7 +232,7 @@ class Inversion:
                 x = ops.round(x / grid) * grid
             return {
                 "x": x,
-                "distance_before": distance(first),
+                "distance_before": distance(initial),
                 "distance_after": distance({"x": x, "target": target}),
             }
 
@@ -199,11 +248,17 @@ class Inversion:
             fixed=classifier.batch_size is not None,
         )
 
-    def _compiled(self, x):
+    def _compiled(
+        self, x: Any
+    ) -> tuple[Callable[[Any], Any], Callable[[Any], Any], CompiledLoop]:
+        """Compiled functions for images of one shape, made once.
+
+        They are the representation, its distance from a target, and the loop.
+        """
         classifier = self.classifier
         view, frozen = frozen_view(classifier, self.layer, x)
 
-        def make():
+        def make() -> Any:
             loop = OPTIMIZERS[self.optimizer](
                 objective=RepresentationObjective(frozen),
                 ball=L2Ball,
@@ -211,18 +266,21 @@ class Inversion:
                 inside_ball=False,
             )
 
-            def represent(inputs):
+            def represent(inputs: Any) -> Any:
                 return frozen(inputs["x"])
 
-            def distance(inputs):
+            def distance(inputs: Any) -> Any:
                 return l2_norm(represent(inputs) - inputs["target"])
 
-            options = (view.variables, self.jit_compile)
+            options = {
+                "variables": view.variables,
+                "jit_compile": self.jit_compile,
+            }
             fixed = classifier.batch_size is not None
             return (
-                backend.compile(represent, *options),
-                backend.compile(distance, *options),
-                CompiledLoop(loop, *options, fixed=fixed),
+                backend.compile(represent, **options),
+                backend.compile(distance, **options),
+                CompiledLoop(loop, **options, fixed=fixed),
             )
 
         key = (

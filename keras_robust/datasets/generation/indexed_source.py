@@ -1,25 +1,29 @@
-"""Images that a generation reads: by row, in their order, with labels."""
+"""Sources of generated data sets: images by row, with labels."""
 
 import hashlib
+import os
 import shutil
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_robust.attacks import checks
 from keras_robust.datasets.arrays import as_array
 from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.elements import as_pairs
 from keras_robust.datasets.elements import check_ends
 from keras_robust.datasets.elements import read_element
+from keras_robust.datasets.generation.row_file import RowFile
 from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import as_floats
-from keras_robust.datasets.row_file import RowFile
 from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load
 from keras_robust.messages import shown
+from keras_robust.utils import checks
 
 _BATCH = 1000
 
@@ -28,29 +32,29 @@ class IndexedSource:
     """Images by row, and all labels.
 
     Args:
-        images: What gives images for an array of rows: float32 or float64 in
+        images: Array or `RowFile` of images: float32 or float64 in
             `value_range`, or uint8, then scaled to it.
         labels: Integers `(N,)` or `(N, 1)`, or one-hot `(N, C)`.
-        class_names: Names of the classes, or `None` where nobody says how
-            many there are.
-        name: What to call it.
-        version: Of the data, as text; or `None`.
+        class_names: Names of the classes, or `None` where their number is
+            not known.
+        name: Name for messages and the description.
+        version: Version of the data, or `None`.
         split: Such as `"train"`.
-        value_range: `(low, high)`, what uint8 0 and 255 stand for.
-        scratch: `None`, or a folder to delete when done.
-        width: C of one-hot labels that `labels` were read from, or `None`.
+        value_range: `(low, high)`, the values of uint8 0 and 255.
+        scratch: `None`, or a folder that `close` deletes.
+        width: C where `labels` were one-hot before, or `None`.
     """
 
     def __init__(
         self,
         images: Any,
         labels: Any,
-        class_names: Any = None,
+        class_names: Sequence[str] | None = None,
         name: str = "images",
         version: str | None = None,
         split: str = "train",
         value_range: Any = (0.0, 1.0),
-        scratch: Any = None,
+        scratch: Path | None = None,
         width: int | None = None,
     ) -> None:
         self._images = images
@@ -60,7 +64,7 @@ class IndexedSource:
             raise ValueError("A source must hold images. Received: none")
         self.class_names = None if class_names is None else list(class_names)
         most = self.labels.max()
-        if class_names is not None and most >= len(self.class_names):
+        if self.class_names is not None and most >= len(self.class_names):
             raise ValueError(
                 f"Labels must lie in 0 ... {len(self.class_names) - 1}, one "
                 "for each of `class_names`. "
@@ -72,18 +76,16 @@ class IndexedSource:
         self.value_range = tuple(value_range)
         self.scratch = scratch
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Float32 images of the given rows."""
         images = as_floats(self._images[rows], self.value_range)
         return images.astype("float32")
 
-    def description(self) -> dict:
-        """What it is, as plain values.
-
-        All images are read for it, so all are looked at.
+    def description(self) -> dict[str, Any]:
+        """Describe the source by plain values; reads and checks all images.
 
         Raises:
             ValueError: If an image is out of range.
@@ -104,7 +106,7 @@ class IndexedSource:
         }
 
     def close(self) -> None:
-        """Deletes what was written to read by row."""
+        """Delete what was written to read images by row."""
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -112,21 +114,21 @@ class IndexedSource:
     def open(
         cls,
         source: Any,
-        scratch: Any,
+        scratch: str | os.PathLike[str],
         split: str = "train",
         examples: int | None = None,
         value_range: Any = (0.0, 1.0),
         rank: int | None = None,
-    ) -> Any:
-        """The source that a name, arrays or a data set stand for.
+    ) -> "IndexedSource":
+        """Open a source: a name, arrays or a data set.
 
         Args:
             source: `"digits"`, `"cifar10"`, `"fashion_mnist"` or any image
                 classification set of TFDS; `(x, y)` arrays; a
                 `tf.data.Dataset` of `(x, y)` batches; an `IndexedSource`.
             scratch: Folder for decoded images, where they are read from disk.
-            split: Which one, of a name.
-            examples: Int, only the first so many; `None` for all.
+            split: Split of a named set.
+            examples: Int, how many images from the first on; `None` for all.
             value_range: As of the constructor.
             rank: How many axes a batch of images has, where that is known.
 
@@ -134,35 +136,27 @@ class IndexedSource:
             `IndexedSource`.
 
         Raises:
-            ValueError: If it is none of them.
+            ValueError: If `source` is anything else.
         """
         if isinstance(source, cls):
             return source
-        options = {"split": split, "value_range": value_range}
+        options: dict[str, Any] = {"split": split, "value_range": value_range}
         pair = isinstance(source, (tuple, list)) and len(source) == 2
         if pair and not is_dataset(source):
             x = as_array(source[0], "x")
             y, width = read_labels(source[1], len(x))
             return cls(x[:examples], y[:examples], width=width, **options)
         if isinstance(source, str) and source == "digits":
-            data = load("digits")
-            if split not in ("train", "test"):
-                raise ValueError(
-                    "Argument `split` of digits must be 'train' or 'test'. "
-                    f"Received: split={shown(split)}"
-                )
-            x, y = (part[:examples] for part in getattr(data, split))
-            low, high = value_range
-            x = np.float32(low + x * (high - low))
-            return cls(x, y, data.class_names, "digits", **options)
+            return _from_digits(examples, options)
+        scratch = Path(scratch)
         if isinstance(source, str):
-            return _from_tfds(cls, source, scratch, examples, options)
+            return _from_tfds(source, scratch, examples, options)
         if is_dataset(source):
             if hasattr(source, "element_spec"):
                 source = as_pairs(source, "source", rank)
             if examples is None:
                 check_ends(source, "source")
-            return _spooled(cls, source, scratch, examples, options)
+            return _spooled(source, scratch, examples, options)
         raise ValueError(
             "Argument `source` must be a name, (x, y) arrays or a data set of "
             f"(x, y) batches. Received: {describe(source)}"
@@ -170,20 +164,23 @@ class IndexedSource:
 
 
 def class_count(name: str) -> int:
-    """How many classes a named source has.
+    """Number of classes of a named source.
 
     Args:
         name: `"digits"` or the name of a TFDS data set.
+
+    Returns:
+        Int >= 1.
     """
     if name == "digits":
         return 10
     import tensorflow_datasets as tfds
 
-    return _label_of(tfds.builder(name).info).num_classes
+    return int(_label_of(tfds.builder(name).info).num_classes)
 
 
-def _label_of(info):
-    """The feature of the labels of a TFDS classification set."""
+def _label_of(info: Any) -> Any:
+    """The labels' feature of a TFDS classification set."""
     keys = info.supervised_keys
     label = info.features[keys[1]] if keys and len(keys) == 2 else None
     if not hasattr(label, "names"):
@@ -194,7 +191,30 @@ def _label_of(info):
     return label
 
 
-def _from_tfds(cls, name, scratch, examples, options):
+def _from_digits(
+    examples: int | None, options: dict[str, Any]
+) -> IndexedSource:
+    data = load("digits")
+    split = options["split"]
+    if split not in ("train", "test"):
+        raise ValueError(
+            "Argument `split` of digits must be 'train' or 'test'. "
+            f"Received: split={shown(split)}"
+        )
+    x, y = (part[:examples] for part in getattr(data, split))
+    low, high = options["value_range"]
+    return IndexedSource(
+        np.float32(low + x * (high - low)),
+        labels=y,
+        class_names=data.class_names,
+        name="digits",
+        **options,
+    )
+
+
+def _from_tfds(
+    name: str, scratch: Path, examples: int | None, options: dict[str, Any]
+) -> IndexedSource:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name)
@@ -213,14 +233,20 @@ def _from_tfds(cls, name, scratch, examples, options):
         "name": name,
         "version": str(info.version),
     }
-    return _spooled(cls, dataset.batch(_BATCH), scratch, examples, options)
+    return _spooled(dataset.batch(_BATCH), scratch, examples, options)
 
 
-def _spooled(cls, dataset, scratch, examples, options):
-    """Written to disk once, since a data set cannot be read by row."""
-    labels, widths = [], set()
+def _spooled(
+    dataset: Iterable[Any],
+    scratch: Path,
+    examples: int | None,
+    options: dict[str, Any],
+) -> IndexedSource:
+    """Write a data set to disk once, since it cannot be read by row."""
+    labels: list[np.ndarray] = []
+    widths: set[int | None] = set()
 
-    def batches():
+    def batches() -> Iterator[np.ndarray]:
         left = np.inf if examples is None else examples
         for element in dataset:
             x, y, width = read_element(element, "source")
@@ -232,7 +258,6 @@ def _spooled(cls, dataset, scratch, examples, options):
             if left <= 0:
                 return
 
-    scratch = Path(scratch)
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         images = RowFile.write(scratch / "images.bin", batches())
@@ -241,7 +266,7 @@ def _spooled(cls, dataset, scratch, examples, options):
                 "Labels must have one form in all batches. "
                 f"Received: one-hot labels of {widths} columns"
             )
-        return cls(
+        return IndexedSource(
             images,
             np.concatenate(labels),
             scratch=scratch,

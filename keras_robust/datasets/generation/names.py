@@ -7,7 +7,7 @@ from keras_robust.messages import shown
 
 
 def check_names(name: str, config: str, split: str) -> None:
-    """Raises unless TFDS can load `name/config` and its split.
+    """Raise unless TFDS can load `name/config` and its split.
 
     Args:
         name: Name of the data set.
@@ -46,23 +46,23 @@ def check_names(name: str, config: str, split: str) -> None:
         )
 
 
-def _is_text(value):
+def _is_text(value: Any) -> bool:
     # A line break at the end is part of a match for `$`.
     return isinstance(value, str) and value == value.strip()
 
 
-def _is_config(naming, name, config):
+def _is_config(naming: Any, name: str, config: str) -> bool:
     if not config.strip("."):
         return False
     try:
         found, options = naming.parse_builder_name_kwargs(f"{name}/{config}")
     except ValueError:
         return False
-    return str(found) == name and options == {"config": config}
+    return bool(str(found) == name and options == {"config": config})
 
 
 def default_name(source: Any) -> str:
-    """The name of a data set that is made of a source.
+    """The default name of a data set that is made from a source.
 
     Args:
         source: What `datasets.generate` takes.

@@ -1,4 +1,4 @@
-"""A data set that grows shard by shard and loses none of them."""
+"""A folder of shards that survives interruptions."""
 
 import hashlib
 import json
@@ -6,13 +6,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
 class ShardFolder:
-    """Finished shards with their checksums, and what they are made by.
+    """Finished shards with their checksums and their configuration.
 
     A shard counts once its file is whole, on disk, and described by a small
     file beside it; each appears under its name in one move, so that a process
@@ -24,26 +25,30 @@ class ShardFolder:
         config: All that the bytes depend on, as plain values.
 
     Raises:
-        ValueError: If the folder belongs to another configuration; says what
-            differs.
+        ValueError: If the folder belongs to another configuration; the message
+            names what differs.
     """
 
     def __init__(
-        self, folder: str | os.PathLike, file_names: Any, config: dict[str, Any]
+        self,
+        folder: str | os.PathLike[str],
+        file_names: Sequence[str],
+        config: dict[str, Any],
     ) -> None:
         self.folder = Path(folder)
         self.state = self.folder / "generation"
         self.file_names = list(file_names)
-        # Not the name of another process or machine on the same folder.
+        # Unlike that of any other process or machine on the same folder.
         self._mine = uuid.uuid4().hex
-        self.config = json.loads(json.dumps(config))
+        self.config: dict[str, Any] = json.loads(json.dumps(config))
         self.state.mkdir(parents=True, exist_ok=True)
         path = self.state / "config.json"
         if not path.exists():
             write_json(path, self.config)
         self._refuse_another(json.loads(path.read_text(encoding="utf-8")))
 
-    def _refuse_another(self, known):
+    def _refuse_another(self, known: dict[str, Any]) -> None:
+        """Raise if the folder was started with another configuration."""
         changed = [
             f"{key} was {old!r} and is {new!r}"
             for key, old, new in _differences(known, self.config)
@@ -55,15 +60,15 @@ class ShardFolder:
                 f"Received: {str(self.folder)!r}, where {'; '.join(changed)}"
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.file_names)
 
-    def path(self, shard: Any) -> Any:
+    def path(self, shard: int) -> Path:
         """The file of a shard."""
         return self.folder / self.file_names[shard]
 
-    def entry(self, shard: Any) -> dict:
-        """What is known of a finished shard, or `None`.
+    def entry(self, shard: int) -> dict[str, Any] | None:
+        """Describe a finished shard.
 
         A shard whose bytes are not those that were written is not finished.
 
@@ -71,11 +76,14 @@ class ShardFolder:
             shard: Its number.
 
         Returns:
-            Dictionary with `sha256`, `bytes`, `examples`, `statistics`.
+            Dictionary with `sha256`, `bytes`, `examples`, `statistics`; `None`
+            for a shard that is not finished.
         """
         described, path = self._description(shard), self.path(shard)
         try:
-            entry = json.loads(described.read_text(encoding="utf-8"))
+            entry: dict[str, Any] = json.loads(
+                described.read_text(encoding="utf-8")
+            )
             if path.stat().st_size == entry["bytes"]:
                 return entry if sha256(path) == entry["sha256"] else None
         except (OSError, ValueError, KeyError):
@@ -83,11 +91,11 @@ class ShardFolder:
             return None
         return None
 
-    def _description(self, shard):
+    def _description(self, shard: int) -> Path:
         return self.state / f"shard-{shard:05d}.json"
 
-    def temporary(self, shard: Any) -> Any:
-        """Where to write a shard, before `commit`.
+    def temporary(self, shard: int) -> Path:
+        """Path to write a shard to, before `commit`.
 
         Args:
             shard: Its number.
@@ -97,8 +105,10 @@ class ShardFolder:
         """
         return self.state / f"part-{self._mine}-{self.file_names[shard]}"
 
-    def commit(self, shard: Any, examples: int, statistics: Any) -> None:
-        """Makes a written shard count.
+    def commit(
+        self, shard: int, examples: int, statistics: dict[str, Any]
+    ) -> None:
+        """Record a written shard as finished.
 
         Args:
             shard: Its number.
@@ -118,32 +128,32 @@ class ShardFolder:
         write_json(self._description(shard), entry)
 
     def discard(self) -> None:
-        """Deletes what this object has begun and not finished."""
+        """Delete the unfinished shards of this object."""
         for path in self.state.glob(f"part-{self._mine}-*"):
             path.unlink(missing_ok=True)
 
-    def sweep(self, but: Any = None) -> None:
-        """Deletes what killed processes have left; only under the lock.
+    def remove_leftovers(self, keep: Path | None = None) -> None:
+        """Delete what killed processes have left; only under the lock.
 
         Args:
-            but: Folder of decoded images that is in use, or `None`.
+            keep: Folder of decoded images that is in use, or `None`.
         """
         for path in self.state.glob("part-*"):
             path.unlink(missing_ok=True)
         for path in self.state.glob("source-*"):
-            if path != but:
+            if path != keep:
                 shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def lock(self, worker: int | None = None) -> Iterator:
-        """Keeps other processes out.
+    def lock(self, worker: str | None = None) -> Iterator[None]:
+        """Keep other processes out.
 
         Args:
-            worker: `None`, to be alone; or a name, such as "0 of 4": other
-                names may work at the same time, the same one may not.
+            worker: `None` to exclude all others; or a name, such as "0 of 4",
+                to exclude processes of the same name only.
 
         Raises:
-            RuntimeError: If another process is at work there.
+            RuntimeError: If another process uses the folder.
         """
         import fcntl
 
@@ -157,7 +167,7 @@ class ShardFolder:
             for name, kind in wanted:
                 files.append(open(self.state / name, "w", encoding="utf-8"))
                 try:
-                    # Given back by the system when the process ends.
+                    # Released by the system when the process ends.
                     fcntl.flock(files[-1], kind | fcntl.LOCK_NB)
                 except OSError as error:
                     raise RuntimeError(
@@ -170,14 +180,14 @@ class ShardFolder:
                 file.close()
 
 
-def sha256(path: str | os.PathLike) -> str:
+def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes JSON that appears under its name when it is whole."""
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write JSON to a file, which appears under its name once it is whole."""
     part = Path(f"{path}.part-{uuid.uuid4().hex}")
     try:
         with open(part, "w", encoding="utf-8") as file:
@@ -189,11 +199,24 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         part.unlink(missing_ok=True)
 
 
-def _differences(first, second, prefix=""):
-    """`(key, value in first, value in second)` of nested dictionaries."""
+def _differences(
+    first: dict[str, Any], second: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield `(key, value in first, value in second)` where these differ."""
     for key in sorted(first.keys() | second.keys()):
         one, other = first.get(key), second.get(key)
+        if key == "module" and _is_registered(first, second):
+            continue
         if isinstance(one, dict) and isinstance(other, dict):
             yield from _differences(one, other, f"{prefix}{key}.")
         elif one != other:
             yield f"{prefix}{key}", one, other
+
+
+def _is_registered(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether both describe a class that Keras knows by one registered name.
+
+    Where the class is defined makes no difference then.
+    """
+    name = first.get("registered_name")
+    return ">" in str(name) and name == second.get("registered_name")

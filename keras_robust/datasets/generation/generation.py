@@ -3,37 +3,45 @@
 import os
 import time
 import uuid
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import weights_sha256
-from keras_robust.datasets import names
-from keras_robust.datasets import records
-from keras_robust.datasets.indexed_source import IndexedSource
+from keras_robust.datasets.arrays import describe
+from keras_robust.datasets.generation import names
+from keras_robust.datasets.generation import records
+from keras_robust.datasets.generation.indexed_source import IndexedSource
+from keras_robust.datasets.generation.shard_folder import ShardFolder
+from keras_robust.datasets.generation.shard_folder import write_json
+from keras_robust.datasets.generation.shard_writer import ShardWriter
+from keras_robust.datasets.generation.statistics import merged
 from keras_robust.datasets.labels import KEPT
 from keras_robust.datasets.labels import labels_sha256
 from keras_robust.datasets.labels import settle_classes
-from keras_robust.datasets.shard_folder import ShardFolder
-from keras_robust.datasets.shard_folder import write_json
-from keras_robust.datasets.shard_writer import ShardWriter
-from keras_robust.datasets.statistics import merged
-from keras_robust.datasets.threads import Behind
-from keras_robust.datasets.threads import ahead
 from keras_robust.messages import shown
 from keras_robust.progress import Progress
+from keras_robust.transforms.batch import Batch
+from keras_robust.transforms.batch import Plan
+from keras_robust.transforms.transform import Transform
+from keras_robust.utils import checks
 from keras_robust.utils.environment import installed_versions
+from keras_robust.utils.threads import BackgroundWriter
+from keras_robust.utils.threads import prefetch
 
 # Of the data sets, as TFDS counts: raised where their content changes.
 DATA_VERSION = "1.0.0"
 
 
 class Generation:
-    """A transform, a source and a folder: one data set in the making.
+    """A generated data set that is being made, shard by shard.
 
     The shards can be made in any order, by any process; each is a function of
     its number alone.
@@ -54,9 +62,9 @@ class Generation:
 
     def __init__(
         self,
-        transform: Any,
+        transform: Transform,
         source: Any,
-        directory: str | os.PathLike,
+        directory: str | os.PathLike[str],
         config: str | None = None,
         name: str | None = None,
         split: str = "train",
@@ -64,12 +72,18 @@ class Generation:
         dtype: str = "float32",
         file_format: str = "tfrecord",
         shard_size: int = 512,
-        class_names: Any = None,
+        class_names: Sequence[str] | None = None,
     ) -> None:
+        if not isinstance(transform, Transform):
+            raise ValueError(
+                "Argument `transform` must be a `Transform`, such as a "
+                "Robustifier. "
+                f"Received: transform={describe(transform)}"
+            )
         if transform.seed is None:
             raise ValueError(
                 "The transform must have a seed, so that an interrupted "
-                "generation can go on. Received: seed=None"
+                "generation can resume. Received: seed=None"
             )
         for key, value, known in (
             ("dtype", dtype, records.DTYPES),
@@ -100,46 +114,45 @@ class Generation:
         names.check_names(self.name, self.config, split)
         self.folder = Path(directory) / self.name / self.config / DATA_VERSION
         self.source = IndexedSource.open(
-            # Its own: another process may be at work on the same folder.
+            # Its own: another process may be using the same folder.
             source,
             self.folder / "generation" / f"source-{uuid.uuid4().hex}",
             split=split,
             examples=examples,
             value_range=transform.value_range,
-            rank=getattr(transform, "input_rank", None),
+            rank=transform.input_rank,
         )
         try:
-            self._plan(class_names)
-            self._begin(split)
+            self._settle_labels(class_names)
+            self._open_folder(split)
         except BaseException:
             self.close()
             raise
         self._busy = 0.0
 
-    def _plan(self, class_names):
-        """Decides the labels of the whole data set."""
+    def _settle_labels(self, class_names: Sequence[str] | None) -> None:
+        """Decide the classes and the labels of the whole data set."""
         source, transform = self.source, self.transform
-        told = None
-        if hasattr(transform, "count_classes"):
-            told = transform.count_classes(
-                source[np.arange(min(len(source), 8))]
-            )
-        self.rule = getattr(transform, "label_rule", None)
+        few = source[np.arange(min(len(source), 8))]
+        self.rule = transform.label_rule
         self.num_classes, self.class_names = settle_classes(
             labels=source.labels,
-            told=told,
+            of_transform=transform.count_classes(few),
             width=source.width,
             names=source.class_names if class_names is None else class_names,
             keeps_labels=self.rule == KEPT,
         )
-        self.plan = dict(transform.plan(source.labels, self.num_classes))
-        self.plan["label"] = checks.check_labels(
-            self.plan["label"], len(source), self.num_classes, "label"
-        )
-        # Where a transform does not know them, they are those of the source.
-        self.plan.setdefault("original_label", source.labels)
+        plan = transform.plan(source.labels, self.num_classes)
+        self.plan: Plan = {
+            "label": checks.check_labels(
+                plan["label"], len(source), self.num_classes, "label"
+            ),
+            "start_id": plan["start_id"],
+            # Where a transform does not say, they are those of the source.
+            "original_label": plan.get("original_label", source.labels),
+        }
 
-    def _begin(self, split):
+    def _open_folder(self, split: str) -> None:
         count = -(-len(self.source) // self.shard_size)
         file_names = [
             f"{self.name}-{split}.{self.file_format}-{shard:05d}-of-{count:05d}"
@@ -150,10 +163,10 @@ class Generation:
             self.source[np.arange(1)].shape[1:], self.class_names, self.dtype
         )
 
-    def configuration(self) -> dict:
+    def configuration(self) -> dict[str, Any]:
         """All that the bytes depend on, as plain values."""
         config = self.transform.get_config()
-        model = getattr(self.transform, "model", None)
+        model = self.transform.model
         if model is not None:
             config["model"] = {
                 "name": model.name,
@@ -181,23 +194,23 @@ class Generation:
             "versions": installed_versions(),
         }
 
-    def missing(self, worker: int = 0, num_workers: int = 1) -> list:
+    def missing(self, worker: int = 0, num_workers: int = 1) -> list[int]:
         """Numbers of the shards that are not finished.
 
         Args:
-            worker: Int, which worker's.
+            worker: Int, the worker whose shards are meant.
             num_workers: Int >= 1, how many share the shards.
         """
         mine = range(worker, len(self.shards), num_workers)
         return [shard for shard in mine if self.shards.entry(shard) is None]
 
-    def rows(self, shard: Any) -> Any:
+    def rows(self, shard: int) -> np.ndarray:
         """Rows of the source that a shard holds."""
         start = shard * self.shard_size
         return np.arange(start, min(start + self.shard_size, len(self.source)))
 
-    def make(self, shards: Any, verbose: int = 1) -> dict:
-        """Makes the given shards.
+    def make(self, shards: Sequence[int], verbose: int = 1) -> dict[str, Any]:
+        """Make the given shards.
 
         Args:
             shards: Their numbers.
@@ -209,20 +222,20 @@ class Generation:
         """
         images = sum(len(self.rows(shard)) for shard in shards)
         progress = Progress(images, verbose, f"image, {self.config}")
-        begun, done = time.monotonic(), 0
+        start_time, done = time.monotonic(), 0
         self._busy = 0.0
-        writer = Behind(ShardWriter(self))
+        writer = BackgroundWriter(ShardWriter(self))
         try:
-            for shard, rows, inputs in ahead(self._batches(shards)):
+            for shard, rows, inputs in prefetch(self._batches(shards)):
                 writer.put((shard, rows, self._transformed(rows, inputs)))
                 done += len(rows)
-                rate = done / (time.monotonic() - begun)
+                rate = done / (time.monotonic() - start_time)
                 progress.add(len(rows), [("images/s", rate)])
             writer.close()
         finally:
             writer.stop()
             self.shards.discard()
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start_time
         return {
             "images": images,
             "seconds": seconds,
@@ -230,7 +243,10 @@ class Generation:
             "busy": self._busy / seconds if images else 0.0,
         }
 
-    def _batches(self, shards):
+    def _batches(
+        self, shards: Iterable[int]
+    ) -> Iterator[tuple[int, np.ndarray, tuple[np.ndarray, Any]]]:
+        """Shard, rows, and images with their start images, batch by batch."""
         size = self.transform.batch_size
         start_id = self.plan["start_id"]
         for shard in shards:
@@ -241,9 +257,11 @@ class Generation:
                 start = self.source[starts] if starts[0] >= 0 else None
                 yield shard, chosen, (self.source[chosen], start)
 
-    def _transformed(self, rows, inputs):
-        """What the transform makes of a batch, always of one size."""
-        begun = time.monotonic()
+    def _transformed(
+        self, rows: np.ndarray, inputs: tuple[np.ndarray, Any]
+    ) -> dict[str, np.ndarray]:
+        """New images of a batch, which is filled up to one size."""
+        start_time = time.monotonic()
         whole = min(self.transform.batch_size, self.shard_size)
         missing = max(whole - len(rows), 0)
         padded = np.concatenate([rows, rows[:1].repeat(missing)])
@@ -253,15 +271,22 @@ class Generation:
             else np.concatenate([images, images[:1].repeat(missing, 0)])
             for images in inputs
         )
-        labels = self.plan["label"][padded]
-        made = self.transform.make(
-            x, labels, start, padded, self.source.labels[padded]
+        batch = Batch(
+            images=x,
+            rows=padded,
+            labels=self.plan["label"][padded],
+            original_labels=self.source.labels[padded],
+            start=start,
         )
-        self._busy += time.monotonic() - begun
-        return {key: value[: len(rows)] for key, value in made.items()}
+        made = {
+            key: np.asarray(ops.convert_to_numpy(value))[: len(rows)]
+            for key, value in self.transform.make(batch).items()
+        }
+        self._busy += time.monotonic() - start_time
+        return made
 
-    def finalize(self) -> Any:
-        """Writes the description and TFDS's metadata, once all is made.
+    def finalize(self) -> Path:
+        """Write the description and TFDS's metadata, once all shards are made.
 
         Returns:
             Folder of the data set.
@@ -272,8 +297,9 @@ class Generation:
         entries = [
             self.shards.entry(shard) for shard in range(len(self.shards))
         ]
-        missing = [i for i, entry in enumerate(entries) if entry is None]
-        if missing:
+        finished = [entry for entry in entries if entry is not None]
+        if len(finished) < len(entries):
+            missing = [i for i, entry in enumerate(entries) if entry is None]
             raise ValueError(
                 "All shards must be made before the data set is finalized. "
                 f"Received: {len(missing)} of {len(entries)} missing, the "
@@ -284,14 +310,16 @@ class Generation:
                 "file": name,
                 **{k: entry[k] for k in ("sha256", "bytes", "examples")},
             }
-            for name, entry in zip(self.shards.file_names, entries, strict=True)
+            for name, entry in zip(
+                self.shards.file_names, finished, strict=True
+            )
         ]
-        found = merged([entry["statistics"] for entry in entries])
+        found = merged([entry["statistics"] for entry in finished])
         records.write_metadata(
             folder=self.folder,
             file_format=self.file_format,
             file_names=self.shards.file_names,
-            entries=entries,
+            entries=finished,
             feature=self.feature,
             description=self._text(),
         )
@@ -303,10 +331,10 @@ class Generation:
         return self.folder
 
     def close(self) -> None:
-        """Deletes what was written only to read the source by row."""
+        """Delete the scratch file of the source, if there is one."""
         self.source.close()
 
-    def _text(self):
+    def _text(self) -> str:
         return (
             f"{self.config}: {len(self.source)} images of {self.source.name} "
             f"({self.source.split}) by keras_robust's "

@@ -1,6 +1,9 @@
 """Generated examples as TFDS records."""
 
 import os
+from collections.abc import Mapping
+from collections.abc import Sequence
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,9 @@ FILE_FORMATS = ("tfrecord", "array_record")
 DTYPES = ("float32", "uint8")
 
 
-def features(shape: tuple, class_names: Any, dtype: str) -> Any:
+def features(
+    shape: tuple[int, ...], class_names: Sequence[str], dtype: str
+) -> Any:
     """The TFDS features of a generated data set.
 
     Args:
@@ -41,8 +46,8 @@ def features(shape: tuple, class_names: Any, dtype: str) -> Any:
     )
 
 
-def serialize(feature: Any, example: Any) -> Any:
-    """An example as bytes, the same in every process.
+def serialize(feature: Any, example: Mapping[str, Any]) -> bytes:
+    """Encode an example as bytes that are the same in every process.
 
     Args:
         feature: What `features` returned.
@@ -55,9 +60,8 @@ def serialize(feature: Any, example: Any) -> Any:
 
     encoded = feature.serialize_example(example)
     # The map in a proto has no order of its own.
-    return tf.train.Example.FromString(encoded).SerializeToString(
-        deterministic=True
-    )
+    proto = tf.train.Example.FromString(encoded)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 class RecordWriter:
@@ -71,9 +75,10 @@ class RecordWriter:
         OSError: From any method, where the disk does not take the bytes.
     """
 
-    def __init__(self, path: str | os.PathLike, file_format: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], file_format: str) -> None:
         self._path = path
         with _as_os_error(path):
+            self._writer: Any
             if file_format == "tfrecord":
                 import tensorflow as tf
 
@@ -86,50 +91,55 @@ class RecordWriter:
                     str(path), "group_size:1"
                 )
 
-    def write(self, record: Any) -> None:
-        """Appends bytes."""
+    def write(self, record: bytes) -> None:
+        """Append a record."""
         with _as_os_error(self._path):
             self._writer.write(record)
 
     def close(self) -> None:
-        """Writes what is still in memory."""
+        """Write what is still in memory."""
         with _as_os_error(self._path):
             self._writer.close()
 
 
 class _as_os_error:
-    """What frameworks raise for a full disk, as `OSError`."""
+    """Turns what frameworks raise for a full disk into `OSError`."""
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = path
 
-    def __enter__(self):
+    def __enter__(self) -> "_as_os_error":
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if kind is None or not issubclass(kind, Exception):
             return
         raise OSError(
             f"{self._path} could not be written: {error}. Shards that are "
-            "finished are intact; with room on the disk the same call goes on."
+            "finished are intact; with room on the disk the same call resumes."
         ) from error
 
 
 def write_metadata(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     file_format: str,
-    file_names: Any,
-    entries: Any,
+    file_names: Sequence[str],
+    entries: Sequence[Mapping[str, Any]],
     feature: Any,
-    description: Any,
+    description: str,
 ) -> None:
-    """What makes a folder of shards a TFDS data set.
+    """Write the files that make a folder of shards a TFDS data set.
 
     Args:
         folder: Where the shards are, `.../name/config/version`.
         file_format: As in `RecordWriter`.
         file_names: Names of the shards, `name-split.format-i-of-n`.
-        entries: What is known of each shard: `examples` and `bytes`.
+        entries: A dictionary with `examples` and `bytes` for each shard.
         feature: What `features` returned.
         description: Text.
     """

@@ -1,5 +1,6 @@
-"""Whether stored labels are those that were planned."""
+"""Check whether stored labels are those that were planned."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from keras_robust.datasets.labels import labels_sha256
 
 # Below this probability a distribution is not the one that it should be.
 _IMPROBABLE = 1e-6
-# Names of configurations that say how labels follow from the true ones.
+# Whether a check passed, and what was found.
+Finding = tuple[bool, str]
+# Names of configurations that imply how labels follow from the true ones.
 _NAMED = {
     "rand": "random",
     "det": "deterministic",
@@ -19,12 +22,14 @@ _NAMED = {
 }
 
 
-def check_planned_labels(label: Any, original: Any, description: Any) -> tuple:
-    """Compares stored labels with the plan of the data set.
+def check_planned_labels(
+    label: np.ndarray, original: np.ndarray, description: Mapping[str, Any]
+) -> Finding:
+    """Compare stored labels with the plan of the data set.
 
-    A plan of one of this package's rules is checked against the rule; of any
-    other, such as that of a subclass, its checksum tells whether the labels
-    are those that it drew. A name that promises a rule must keep it.
+    A checksum shows whether the labels are those that were drawn. Where the
+    plan follows one of this package's rules, the rule is checked as well, and
+    so is the rule that the name of the configuration implies.
 
     Args:
         label: Int array `(N,)`, as stored.
@@ -52,7 +57,7 @@ def check_planned_labels(label: Any, original: Any, description: Any) -> tuple:
     return _together(found)
 
 
-def _guessed(description):
+def _guessed(description: Mapping[str, Any]) -> dict[str, Any]:
     """The plan of a data set that was made before plans were recorded."""
     transform = description["transform"]
     rule = None
@@ -65,19 +70,21 @@ def _guessed(description):
     return {"rule": rule, "num_classes": len(description["class_names"])}
 
 
-def _named_rule(config):
+def _named_rule(config: str) -> str | None:
     if config.startswith("mix_"):
         return KEPT
     return _NAMED.get(config.removeprefix("shortcut_"))
 
 
-def _together(found):
+def _together(found: list[Finding]) -> Finding:
     wrong = [what for passed, what in found if not passed]
     return not wrong, "; ".join(wrong or [what for _, what in found])
 
 
-def _check_rule(rule, label, original, classes):
-    """Labels against the definition of a rule."""
+def _check_rule(
+    rule: str, label: np.ndarray, original: np.ndarray, classes: int
+) -> Finding:
+    """Check labels against the definition of a rule."""
     same = f"{float((label == original).mean()):.2%} are the original label"
     known = bool((original >= 0).all())
     if rule == "random":
@@ -95,7 +102,7 @@ def _check_rule(rule, label, original, classes):
     return bool((label == original).all()), same
 
 
-def _uniform(values, categories, what):
+def _uniform(values: np.ndarray, categories: int, what: str) -> Finding:
     from scipy.stats import chisquare
 
     counts = np.bincount(values, minlength=categories)

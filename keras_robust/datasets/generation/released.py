@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust.datasets.generate import generate
-from keras_robust.datasets.indexed_source import IndexedSource
+from keras_robust.datasets.generation.generate import generate
+from keras_robust.datasets.generation.indexed_source import IndexedSource
 from keras_robust.datasets.labels import KEPT
 from keras_robust.datasets.sources import CIFAR10_CLASSES
+from keras_robust.transforms.batch import Batch
+from keras_robust.transforms.batch import Made
+from keras_robust.transforms.batch import Plan
+from keras_robust.transforms.transform import Transform
 
 # MadryLab/constructed-datasets: folders as in the archive, as in its README.
 FOLDERS = {
@@ -20,66 +24,53 @@ FOLDERS = {
 }
 
 
-class ReleasedTensors:
-    """Released images as they are; a transform for `generate`.
+class ReleasedTensors(Transform):
+    """Returns released images as they are, for `generate`.
 
     Args:
         config_name: `"robust"`, `"non_robust"`, `"rand"` or `"det"`.
     """
 
-    value_range = (0.0, 1.0)
-    batch_size = 512
-    # Nothing is drawn.
-    seed = 0
+    def __init__(self, config_name: str) -> None:
+        # Nothing is drawn.
+        super().__init__(batch_size=512, seed=0)
+        self._config_name = config_name
 
-    def __init__(self, config_name: str | None) -> None:
-        self.config_name = config_name
-
-    def get_config(self) -> dict[str, Any]:
-        """Which set it is."""
-        return {"config_name": self.config_name}
+    @property
+    def config_name(self) -> str:
+        """Name of the released set."""
+        return self._config_name
 
     @property
     def label_rule(self) -> str | None:
-        """How its labels follow from the original ones."""
+        """How the labels follow from the original ones."""
         rules = {"rand": "random", "det": "deterministic"}
         return rules.get(self.config_name, KEPT)
 
-    def plan(self, labels: Any, num_classes: int) -> dict:
+    def plan(self, labels: Any, num_classes: int) -> Plan:
         """Labels as released, and the original ones as far as known."""
         labels = np.asarray(labels)
-        original = {
-            "rand": np.full(len(labels), -1),
-            "det": (labels - 1) % num_classes,
-        }.get(self.config_name, labels)
         unknown = np.full(len(labels), -1)
+        original = {"rand": unknown, "det": (labels - 1) % num_classes}
         return {
             "label": labels,
-            "original_label": original,
+            "original_label": original.get(self.config_name, labels),
             "start_id": unknown,
         }
 
-    def make(
-        self,
-        x: Any,
-        labels: Any,
-        start: Any = None,
-        rows: Any = None,
-        original: Any = None,
-    ) -> dict:
-        """The images; how far they moved is not known and stored as -1."""
-        del labels, start, rows, original
-        unknown = np.full(len(x), -1.0, "float32")
-        return {"x": x, "distance": unknown, "success": unknown > 0}
+    def make(self, batch: Batch) -> Made:
+        """Return the images; their distance is not known and stored as -1."""
+        unknown = np.full(len(batch), -1.0, "float32")
+        return {"x": batch.images, "distance": unknown, "success": unknown > 0}
 
 
 def import_released(
-    released: Any,
-    directory: str | os.PathLike,
+    released: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
     verbose: int = 1,
     **options: Any,
-) -> dict:
-    """Turns the released torch files into TFDS data sets.
+) -> dict[str, Path]:
+    """Turn the released torch files into TFDS data sets.
 
     `CIFAR_ims` and `CIFAR_lab` are lists of tensors, `(n, 3, 32, 32)` in
     [0, 1] and `(n,)`.
@@ -99,7 +90,7 @@ def import_released(
         FileNotFoundError: If none of the four is there.
         ImportError: If PyTorch, which reads the files, is not installed.
     """
-    made = {}
+    made: dict[str, Path] = {}
     for config, names in FOLDERS.items():
         for name in names:
             folder = Path(released) / name
@@ -131,7 +122,7 @@ def import_released(
     return made
 
 
-def _read(path):
+def _read(path: Path) -> np.ndarray:
     import torch
 
     value = torch.load(path, map_location="cpu", weights_only=True)

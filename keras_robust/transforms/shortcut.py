@@ -6,14 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks import checks
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.attacks.norms import distances
 from keras_robust.attacks.norms import get_ball
-from keras_robust.datasets.labels import labels_of_model
-from keras_robust.datasets.pixels import read_images
-from keras_robust.features.relabelling import Relabelling
-from keras_robust.features.relabelling import check_target
+from keras_robust.transforms.batch import Batch
+from keras_robust.transforms.batch import Made
+from keras_robust.transforms.non_robustifier import Relabelling
+from keras_robust.utils import checks
 
 # Pixels of a coarse pattern that become one block of the image.
 _BLOCK = 4
@@ -55,8 +54,6 @@ class Shortcut(Relabelling):
     """
 
     _prefix = "shortcut_"
-    # (N, H, W, C).
-    input_rank = 4
 
     def __init__(
         self,
@@ -69,58 +66,40 @@ class Shortcut(Relabelling):
         seed: int | None = None,
         config_name: str | None = None,
     ) -> None:
+        super().__init__(
+            target,
+            config_name=config_name,
+            value_range=value_range,
+            batch_size=batch_size,
+            seed=seed,
+        )
         self.num_classes = checks.check_positive_integer(
             num_classes, "num_classes", least=2
         )
-        self.target = check_target(target)
         self.norm = get_ball(norm, ("l2", "linf")).name
-        self.value_range = checks.check_value_range(value_range)
-        if isinstance(self.value_range, str):
-            raise ValueError(
-                "Argument `value_range` must be (low, high): there is no model "
-                "that shows it. Received: value_range='auto'"
-            )
         if epsilon is None:
             epsilon = checks.default_radius(_RADIUS_SHARE, self.value_range)
         self.epsilon = checks.check_non_negative(epsilon, "epsilon")
-        self.batch_size = checks.check_positive_integer(
-            batch_size, "batch_size"
-        )
-        self.seed = seed
-        self._config_name = config_name
-        self._patterns = None
+        self._patterns: np.ndarray | None = None
 
-    def __call__(self, x: Any, y: Any, return_details: bool = False) -> tuple:
-        """Images with patterns, and their new labels.
+    @property
+    def input_rank(self) -> int:
+        """Number of axes of `(N, H, W, C)`."""
+        return 4
 
-        Args:
-            x: Array `(N, H, W, C)` of floats in `value_range`, or of dtype
-                uint8, then scaled to it.
-            y: True labels, `(N,)`, `(N, 1)` or one-hot.
-            return_details: Whether a dictionary as of `NonRobustifier`
-                follows.
-
-        Returns:
-            `(x_s, t)`, NumPy arrays.
-        """
-        x = read_images(ops.convert_to_numpy(x), self.value_range)
-        y = labels_of_model(y, len(x), self.num_classes)
-        targets = self._targets(y, self.num_classes)
-        made = self.make(x, targets, original=y)
-        x = made.pop("x")
-        details = ({**made, "original_label": y},) if return_details else ()
-        return (x, targets, *details)
-
-    def count_classes(self, x: Any) -> int | None:
-        """`num_classes`."""
-        del x
+    def count_classes(self, images: Any) -> int:
+        """The number of classes that the constructor was given."""
+        del images
         return self.num_classes
 
-    def patterns(self, shape: tuple) -> Any:
-        """The pattern of each class, float32 `(num_classes, *shape)`.
+    def patterns(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The pattern of each class.
 
         Args:
             shape: `(H, W, C)`.
+
+        Returns:
+            Float32 array `(num_classes, H, W, C)`.
         """
         if self._patterns is None or self._patterns.shape[1:] != tuple(shape):
             height, width, channels = shape
@@ -136,35 +115,22 @@ class Shortcut(Relabelling):
                 size = distances(noise, np.zeros_like(noise), "l2")
                 noise = noise / size[:, None, None, None]
             # Kept: without a seed, one object still has one set of patterns.
-            self._patterns = np.float32(self.epsilon * noise)
+            self._patterns = np.asarray(self.epsilon * noise, "float32")
         return self._patterns
 
-    def make(
-        self,
-        x: Any,
-        labels: Any,
-        start: Any = None,
-        rows: Any = None,
-        original: Any = None,
-    ) -> dict:
-        """One batch of a generated data set; see `datasets.generate`.
+    def make(self, batch: Batch) -> Made:
+        """Make one batch.
 
         Args:
-            x: Float array `(N, H, W, C)` in `value_range`.
-            labels: Int array `(N,)`, the new labels.
-            start: Not used.
-            rows: Not used.
-            original: Int array `(N,)`, the true labels.
+            batch: See `Batch`; its `labels` are the new ones.
 
         Returns:
-            Dictionary of arrays: `x`, `distance` moved, and `success`,
-            whether it got a pattern.
+            Dictionary of NumPy arrays: `x`, `distance` moved, and `success`,
+            whether the image got a pattern.
         """
-        del start, rows
-        x = ops.convert_to_numpy(x)
-        checks.check_images(x, self.value_range)
-        marked = np.asarray(labels) != np.asarray(original)
-        pattern = self.patterns(x.shape[1:])[labels]
+        x = ops.convert_to_numpy(batch.images)
+        marked = np.asarray(batch.labels) != np.asarray(batch.original_labels)
+        pattern = self.patterns(x.shape[1:])[batch.labels]
         moved = np.clip(x + pattern, *self.value_range)
         moved = np.where(marked[:, None, None, None], moved, x)
         return {
@@ -172,3 +138,10 @@ class Shortcut(Relabelling):
             "distance": distances(moved, x, self.norm),
             "success": marked,
         }
+
+    def make_all(
+        self, batch: Batch, verbose: int, scored: bool
+    ) -> dict[str, Any]:
+        """Make all images of a call at once; see `Transform`."""
+        del verbose, scored
+        return {**self.make(batch)}

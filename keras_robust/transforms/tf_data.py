@@ -1,17 +1,19 @@
-"""Generated batches as a tf.data.Dataset."""
+"""Transforms behind `tf.data`, on any backend."""
 
 import contextlib
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.datasets.elements import as_pairs
 from keras_robust.datasets.pixels import as_floats
-from keras_robust.datasets.threads import ahead
+from keras_robust.utils.threads import prefetch
 
-# What a transform may tell of each example.
+# Dtypes of what `Transform.map` returns besides images and labels.
 _DETAILS = {
     "distance": "float32",
     "success": "bool",
@@ -19,14 +21,13 @@ _DETAILS = {
 }
 
 
-def mapped(
+def map_dataset(
     dataset: Any,
-    batches: Any,
+    make: Callable[[Iterable[Any]], Iterator[Any]],
     return_details: bool,
-    value_range: Any,
-    rank: int | None = None,
+    value_range: tuple[Any, Any],
 ) -> Any:
-    """Runs a transform behind `tf.data`, on any backend.
+    """Run a transform over the batches of a `tf.data.Dataset`.
 
     A thread reads ahead and brings images to the device; the transform runs
     in the one that fills the data set's prefetch buffer, so that its next
@@ -34,26 +35,19 @@ def mapped(
 
     Args:
         dataset: `tf.data.Dataset` of `(x, y)` batches: images of floats, or
-            of dtype uint8, then scaled to `value_range`; labels `(N,)`,
-            `(N, 1)` or one-hot `(N, C)`.
-        batches: Function from an iterable of `(images, labels)`, a float32
-            tensor and a NumPy array as it comes, to an iterable of
+            of dtype uint8, then scaled to `value_range`.
+        make: Function from an iterable of `(images, labels)`, a float32 tensor
+            and a NumPy array as it comes, to an iterator of
             `(x, y, details)`.
         return_details: Whether details are part of the elements.
         value_range: `(low, high)` of the images.
-        rank: How many axes a batch of images has, where that is known.
 
     Returns:
-        `tf.data.Dataset`.
-
-    Raises:
-        ValueError: If the elements are not batches `(x, y)`.
+        `tf.data.Dataset` of `(x, y)` or `(x, y, details)`.
     """
     import tensorflow as tf
 
-    dataset = as_pairs(dataset, "dataset", rank)
-
-    def loaded():
+    def loaded() -> Iterator[Any]:
         for x, y in dataset.as_numpy_iterator():
             x = as_floats(np.asarray(x), value_range)
             yield ops.convert_to_tensor(x.astype("float32")), y
@@ -62,7 +56,7 @@ def mapped(
     distribution = keras.distribution.distribution()
     strategy = tf.distribute.get_strategy()
 
-    def generate():
+    def generate() -> Iterator[Any]:
         keras.distribution.set_distribution(distribution)
         scope = contextlib.nullcontext()
         if strategy.num_replicas_in_sync > 1:
@@ -70,8 +64,8 @@ def mapped(
         with scope:
             yield from made()
 
-    def made():
-        for x, y, details in batches(ahead(loaded())):
+    def made() -> Iterator[Any]:
+        for x, y, details in make(prefetch(loaded())):
             x = ops.convert_to_numpy(x)
             chosen = {
                 key: np.asarray(details[key], dtype)
@@ -79,21 +73,28 @@ def mapped(
             }
             yield (x, y, chosen) if return_details else (x, y)
 
-    shape = dataset.element_spec[0].shape
-    if shape.rank is not None:
-        shape = [None, *shape[1:]]
-    image = tf.TensorSpec(shape, "float32")
-    signature = (image, tf.TensorSpec([None], "int32"))
-    if return_details:
-        column = {
-            key: tf.TensorSpec([None], dtype) for key, dtype in _DETAILS.items()
-        }
-        signature = (*signature, column)
     result = tf.data.Dataset.from_generator(
-        generate, output_signature=signature
+        generate,
+        output_signature=_signature(dataset.element_spec[0], return_details),
     )
     cardinality = dataset.cardinality()
     if cardinality != tf.data.UNKNOWN_CARDINALITY:
         known = tf.data.experimental.assert_cardinality(cardinality)
         result = result.apply(known)
     return result.prefetch(1)
+
+
+def _signature(images: Any, return_details: bool) -> tuple[Any, ...]:
+    """Specification of the elements, given that of the images."""
+    import tensorflow as tf
+
+    shape = images.shape
+    if shape.rank is not None:
+        shape = [None, *shape[1:]]
+    pair = tf.TensorSpec(shape, "float32"), tf.TensorSpec([None], "int32")
+    if not return_details:
+        return pair
+    columns = {
+        key: tf.TensorSpec([None], dtype) for key, dtype in _DETAILS.items()
+    }
+    return (*pair, columns)

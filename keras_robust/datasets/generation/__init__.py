@@ -1,0 +1,1 @@
+"""Generated data sets on disk: sources, shards, records, checks."""
