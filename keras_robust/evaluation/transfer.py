@@ -212,11 +212,9 @@ def transfer_matrix(
         "targeted": _aims(first, attack, checkpoint),
     }
     flags = _flags_of_settings(everyone, attacks["untargeted"])
-    rates = {
-        kind: np.full((len(sources), len(targets)), np.nan) for kind in attacks
-    }
+    rates: dict[str, list[list[float]]] = {kind: [] for kind in attacks}
     right = {name: baseline.right for name, baseline in baselines.items()}
-    for i, source in enumerate(sources):
+    for source in sources:
         for kind, each in attacks.items():
             name = f"{source}, {kind}"
             shown_to = _attack_and_show(
@@ -229,21 +227,23 @@ def transfer_matrix(
                 verbose=verbose,
             )
             flags += outcome_flags({name: shown_to})
-            for j, target in enumerate(targets):
-                both = right[source] & right[target]
-                hit = shown_to.labels[target] == labels[kind]
-                hit = hit if kind == "targeted" else ~hit
-                if both.any():
-                    rates[kind][i, j] = hit[both].mean()
+            rates[kind].append(
+                [
+                    _rate(
+                        shown_to.labels[target],
+                        labels[kind],
+                        both=right[source] & right[target],
+                        targeted=kind == "targeted",
+                    )
+                    for target in targets
+                ]
+            )
         if probe:
             found = Diagnostics(
                 everyone[source], right[source], attacks, verbose
             ).run(cheap=True)
             flags += [flag.about(source=source) for flag in found]
-    for name, baseline in baselines.items():
-        known = [f for f in flags if f.evidence.get("source") == name]
-        found = baseline_flags(baseline, known)
-        flags += [flag.about(model=name) for flag in found]
+    flags += _flags_of_models(baselines, flags)
     examples = [
         [(right[source] & right[target]).sum() for target in targets]
         for source in sources
@@ -257,6 +257,39 @@ def transfer_matrix(
         flags,
         facts,
     )
+
+
+def _rate(
+    predicted: np.ndarray, labels: np.ndarray, both: np.ndarray, targeted: bool
+) -> float:
+    """Share of the examples that both models get right and that are fooled.
+
+    Args:
+        predicted: Int array `(N,)`, labels of the target after the attack.
+        labels: Int array `(N,)`, labels to leave, or to reach if `targeted`.
+        both: Bool array `(N,)`, which examples both models get right.
+        targeted: Whether the attack has targets.
+
+    Returns:
+        NaN where there are no such examples.
+    """
+    if not both.any():
+        return np.nan
+    hit = predicted == labels if targeted else predicted != labels
+    return float(hit[both].mean())
+
+
+def _flags_of_models(
+    baselines: Mapping[str, Baseline], found: Sequence[Flag]
+) -> list[Flag]:
+    """Flags of the models' answers to the unperturbed examples."""
+    flags = []
+    for name, baseline in baselines.items():
+        known = [f for f in found if f.evidence.get("source") == name]
+        flags += [
+            flag.about(model=name) for flag in baseline_flags(baseline, known)
+        ]
+    return flags
 
 
 def _flags_of_settings(

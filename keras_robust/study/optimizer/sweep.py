@@ -14,8 +14,10 @@ import keras_tuner
 
 from keras_robust import backend
 from keras_robust.datasets.arrays import describe
-from keras_robust.study.optimizer import data as search_data
 from keras_robust.study.optimizer import outputs
+from keras_robust.study.optimizer.data import SweepData
+from keras_robust.study.optimizer.data import of_directory
+from keras_robust.study.optimizer.data import of_study
 from keras_robust.study.optimizer.search import OptimizerSearch
 from keras_robust.study.optimizer.space import OptimizerSpace
 from keras_robust.study.optimizer.summary import summarize
@@ -92,15 +94,15 @@ def sweep(
     _check_arguments(source, tuner, objective, epsilon)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    if source in {dataset for dataset, _ in RECIPES}:
-        recipe = get_recipe(str(source), preset)
-        space = _space(recipe, choices)
-        study = Replication(recipe, folder / "stages", seed, verbose)
-        data = search_data.of_study(study, made)
-    else:
-        data = search_data.of_directory(source)
-        recipe = get_recipe(data.description["name"])
-        space = _space(recipe, choices)
+    recipe, space, data = _source(
+        source,
+        made=made,
+        preset=preset,
+        seed=seed,
+        stages=folder / "stages",
+        choices=choices,
+        verbose=verbose,
+    )
     epochs = epochs or recipe.training.epochs
     description = {
         "data": data.description,
@@ -153,6 +155,27 @@ def sweep(
     }
     outputs.write(results, folder, verbose)
     return results
+
+
+def _source(
+    source: str | os.PathLike[str],
+    made: str,
+    preset: str | None,
+    seed: int,
+    stages: Path,
+    choices: Mapping[str, Any],
+    verbose: int,
+) -> tuple[Recipe, OptimizerSpace, SweepData]:
+    """Recipe, space and images of a search; arguments are those of `sweep`."""
+    if source in {dataset for dataset, _ in RECIPES}:
+        recipe = get_recipe(str(source), preset)
+        # Before networks are trained to make the images: it may be refused.
+        space = _space(recipe, choices)
+        study = Replication(recipe, stages, seed, verbose)
+        return recipe, space, of_study(study, made)
+    data = of_directory(source)
+    recipe = get_recipe(data.description["name"])
+    return recipe, _space(recipe, choices), data
 
 
 def _check_arguments(
