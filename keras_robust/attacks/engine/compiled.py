@@ -55,7 +55,10 @@ class CompiledLoop:
         # Pieces between checks have several lengths: compiling each as one
         # program would cost more than it gains.
         self._unrolls = loop.unrolls and not loop.early_stop
-        options = {"variables": variables, "jit_compile": jit_compile}
+        options: dict[str, Any] = {
+            "variables": variables,
+            "jit_compile": jit_compile,
+        }
         self._run = backend.compile(loop.run, takes_steps=True, **options)
         self._init = backend.compile(loop.init, **options)
         self._advance = backend.compile(
