@@ -1,7 +1,6 @@
 """What every backend offers, method by method."""
 
 from collections.abc import Callable
-from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 from typing import TypeAlias
@@ -120,7 +119,7 @@ class Backend(Protocol):
         steps: int,
         jit_compile: bool | str = "auto",
         unrolls: bool = True,
-    ) -> Sequence[int]:
+    ) -> list[int]:
         """Split a loop into the numbers of steps that are compiled as one.
 
         A progress bar moves between them.
