@@ -4,7 +4,7 @@ import pytest
 from conftest import make_cnn
 
 import keras_robust as kr
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
 
 X = np.full((4, 6, 6, 2), 0.5, "float32")
 Y = np.array([0, 1, 2, 0])
@@ -153,6 +153,6 @@ def test_tables_need_ranges_of_columns(value_range):
 
 def test_fractions_for_an_integer_input_name_the_cure():
     with pytest.raises(ValueError, match=r"value_range=\(0, 255\).*Received"):
-        checks.check_whole(np.array([[0.25, 1.0]]), 1.0)
+        array_checks.check_whole(np.array([[0.25, 1.0]]), 1.0)
     with pytest.raises(ValueError, match="cut off the rest. Received"):
-        checks.check_whole(np.array([[0.25, 7.0]]), 1.0)
+        array_checks.check_whole(np.array([[0.25, 7.0]]), 1.0)

@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_robust.messages import did_you_mean
-from keras_robust.messages import shown
-from keras_robust.messages import shown_places
+from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
+from keras_robust.utils.messages import shown_places
 
 
 @pytest.mark.parametrize(

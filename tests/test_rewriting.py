@@ -221,7 +221,7 @@ def test_a_wrong_rewriting_is_given_up_and_named(rng, monkeypatch):
     if not frozen.is_rewritten:
         pytest.skip("Nothing is folded on this backend: XLA does it.")
     x = rng.random((5, 8, 8, 3)).astype("float32")
-    assert frozen.prove(x)
+    assert frozen.verify(x)
     monkeypatch.setattr(folding, "folded_weights", wrong)
     norm = [
         layer.name
@@ -229,7 +229,7 @@ def test_a_wrong_rewriting_is_given_up_and_named(rng, monkeypatch):
         if isinstance(layer, layers.BatchNormalization)
     ][-1]
     with pytest.warns(UserWarning, match=f"first at layer '{norm}'"):
-        assert not frozen.prove(x)
+        assert not frozen.verify(x)
     found = ops.convert_to_numpy(frozen(ops.convert_to_tensor(x)))
     np.testing.assert_allclose(found, own_outputs(model, x), atol=1e-5)
 
@@ -259,7 +259,7 @@ def test_work_is_shared_inside_prepared_only(rng):
     frozen = FrozenModel(model)
     x = ops.convert_to_tensor(rng.random((5, 8, 8, 3)), "float32")
     before = ops.convert_to_numpy(frozen(x))
-    with frozen.prepared():
+    with frozen.cached_weights():
         np.testing.assert_allclose(
             ops.convert_to_numpy(frozen(x)), before, atol=1e-6
         )
@@ -367,7 +367,7 @@ def test_pooling_is_not_named_for_what_the_norm_does_wrong(rng, monkeypatch):
     if not frozen.is_rewritten:
         pytest.skip("Nothing is folded on this backend: XLA does it.")
     x = rng.random((5, 8, 8, 3)).astype("float32")
-    assert frozen.prove(x)
+    assert frozen.verify(x)
     right = folding.folded_weights
 
     def wrong(layer, norm):
@@ -377,7 +377,7 @@ def test_pooling_is_not_named_for_what_the_norm_does_wrong(rng, monkeypatch):
     monkeypatch.setattr(folding, "folded_weights", wrong)
     name = model.layers[-1].name
     with pytest.warns(UserWarning, match=f"first at layer '{name}'"):
-        assert not frozen.prove(x)
+        assert not frozen.verify(x)
 
 
 def test_a_subclass_as_a_layer(rng):

@@ -290,9 +290,9 @@ def test_use_does_not_drop_what_was_compiled():
     model = dense_network()
     model.compile("sgd", "sparse_categorical_crossentropy")
     kr.PGDAttack("l2", 0.5, steps=1)(model, x[:8], y[:8], verbose=0)
-    first = Classifier.of(model).once("a mark", object)
+    first = Classifier.of(model).cached("a mark", object)
     model.predict(x[:8], verbose=0)
     model.evaluate(x[:8], y[:8], verbose=0)
     model(x[:8], training=True)
     model.set_weights([2 * weight for weight in model.get_weights()])
-    assert Classifier.of(model).once("a mark", object) is first
+    assert Classifier.of(model).cached("a mark", object) is first

@@ -35,8 +35,8 @@ from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import targeted_dlr
 from keras_robust.attacks.problem import Problem
-from keras_robust.messages import shown
 from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
 
 # Losses towards a target class: any wrong class is a success.
 _TO_TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

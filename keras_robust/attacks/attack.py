@@ -23,9 +23,10 @@ from keras_robust.attacks.grid import to_grid
 from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.classifier import Classifier
-from keras_robust.messages import did_you_mean
-from keras_robust.messages import shown
+from keras_robust.utils import array_checks
 from keras_robust.utils import checks
+from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
 
 _ZERO_GRADIENTS = (
     "All input gradients are exactly zero, so the attack has nothing to "
@@ -280,15 +281,15 @@ class Attack(_Defaults):
         """Check inputs; tell the spacing of the grid that they must stay on."""
         image, held = classifier.split(x)
         grid = grid_of(classifier, image)
-        image = checks.as_floats(image, self.value_range)
-        checks.check_images(image, self.value_range)
+        image = array_checks.as_floats(image, self.value_range)
+        array_checks.check_images(image, self.value_range)
         problem = Problem(
             classifier, image, y, classes=None, held=held, source=source
         )
         if not image.shape[0]:
             return problem, grid
         if classifier.integer_input:
-            checks.check_whole(image, grid)
+            array_checks.check_whole(image, grid)
         self.check_shapes(classifier, image)
         return self.with_labels(problem), grid
 
@@ -308,7 +309,7 @@ class Attack(_Defaults):
     def with_labels(self, problem: Problem) -> Problem:
         """The problem with checked labels and the number of classes."""
         classes = problem.classifier.check(problem.x, problem.held)
-        y = checks.check_labels(problem.y, problem.x.shape[0], classes)
+        y = array_checks.check_labels(problem.y, problem.x.shape[0], classes)
         return problem._replace(y=y, classes=classes)
 
     def is_stuck(self, problem: Problem, result: dict[str, Any]) -> bool:

@@ -20,8 +20,8 @@ from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.square import SquareAttack
-from keras_robust.messages import shown
 from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
 
 VERSIONS: dict[str, tuple[str, ...]] = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),

@@ -24,7 +24,7 @@ from keras_robust.attacks.engine.search import Run
 from keras_robust.attacks.loop_attack import LoopAttack
 from keras_robust.attacks.objectives import margin
 from keras_robust.attacks.problem import Problem
-from keras_robust.classifier import prepared
+from keras_robust.classifier import cached_weights
 from keras_robust.utils import checks
 
 # Adam's constants (Kingma & Ba 2015, algorithm 1).
@@ -259,4 +259,4 @@ class CarliniWagnerLoop(Loop):
 
     def cached_weights(self) -> AbstractContextManager[Any]:
         """See `Loop`."""
-        return prepared(self.logits)
+        return cached_weights(self.logits)

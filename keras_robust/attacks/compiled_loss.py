@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 # Names of losses in `keras.losses`, by what labels they take.
 _LABELS = {

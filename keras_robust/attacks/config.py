@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_robust.messages import did_you_mean
-from keras_robust.messages import shown
+from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
 
 # Kinds of parameters without names of their own.
 _PASSED_ON = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -34,9 +34,9 @@ from keras_robust.attacks.loop_attack import ranked_targets
 from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import is_predicted
 from keras_robust.attacks.problem import Problem
-from keras_robust.classifier import prepared
-from keras_robust.messages import shown
+from keras_robust.classifier import cached_weights
 from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
 
 # The distance to a hyperplane divides by the dual norm of its normal.
 _DUAL = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
@@ -319,7 +319,7 @@ class FABLoop(Loop):
 
     def cached_weights(self) -> AbstractContextManager[Any]:
         """See `Loop`."""
-        return prepared(self.logits)
+        return cached_weights(self.logits)
 
     def _flat_range(self) -> Any:
         """Return the box of flat examples."""

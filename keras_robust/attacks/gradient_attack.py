@@ -24,7 +24,7 @@ from keras_robust.attacks.own_loss import own_objective
 from keras_robust.attacks.own_loss import with_targets
 from keras_robust.attacks.problem import Problem
 from keras_robust.classifier import Classifier
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
 
 
 class GradientAttack(LoopAttack):
@@ -157,7 +157,7 @@ class GradientAttack(LoopAttack):
         radius, step_size = self._lengths_in_graph(x, epsilon)
         rows = {"center": x, "y": y, "epsilon": radius, "step_size": step_size}
         if objective is None:
-            rows["y"] = checks.labels_in_graph(y)
+            rows["y"] = array_checks.labels_in_graph(y)
             objective = self._objective(self._classifier(model))
         if held:
             rows["held"] = held

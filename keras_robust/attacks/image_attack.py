@@ -13,7 +13,7 @@ from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.loop_attack import LoopAttack
 from keras_robust.attacks.problem import Problem
-from keras_robust.classifier import prepared
+from keras_robust.classifier import cached_weights
 
 _FORMATS = (None, "channels_last", "channels_first")
 # Channels of images; the sides of an image are hardly ever so few.
@@ -83,9 +83,9 @@ class FromChannelsLast:
 
     logits: Callable[..., Tensor]
 
-    def prepared(self) -> AbstractContextManager[Any]:
+    def cached_weights(self) -> AbstractContextManager[Any]:
         """A context for many calls with the same weights."""
-        return prepared(self.logits)
+        return cached_weights(self.logits)
 
     def __call__(self, x: Tensor, draw: Any = None, held: Any = None) -> Tensor:
         """Logits of shape `(N, C)`."""

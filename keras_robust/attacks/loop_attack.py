@@ -19,6 +19,7 @@ from keras_robust.attacks.first_gradient import is_zero
 from keras_robust.attacks.first_gradient import looks_stuck
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.problem import Problem
+from keras_robust.utils import array_checks
 from keras_robust.utils import checks
 
 
@@ -94,7 +95,7 @@ class LoopAttack(Attack):
         epsilon = np.inf if self.epsilon is None else self.epsilon
         rows["epsilon"] = self.lengths(problem, batch, "epsilon", epsilon)
         if self.mask is not None:
-            mask = checks.broadcast_mask(self.mask, problem.shape)
+            mask = array_checks.broadcast_mask(self.mask, problem.shape)
             rows["mask"] = mask[batch.rows]
         return Inputs(rows)
 

@@ -11,7 +11,7 @@ from keras_robust.attacks.balls import Ball
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.l1_ball import L1Ball
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 _BALLS: dict[Any, type[Ball]] = {
     "l1": L1Ball,

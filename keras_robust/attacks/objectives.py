@@ -8,8 +8,8 @@ from typing import Any
 from keras import ops
 
 from keras_robust.attacks.engine.loop import Tensor
-from keras_robust.classifier import prepared
-from keras_robust.messages import shown
+from keras_robust.classifier import cached_weights
+from keras_robust.utils.messages import shown
 
 # Stands for minus infinity where the label's own logit is left out.
 _LEFT_OUT = -1e30
@@ -169,9 +169,9 @@ class LabelObjective:
     targeted: bool
     outputs: Callable[..., Tensor] | None = None
 
-    def prepared(self) -> AbstractContextManager[Any]:
+    def cached_weights(self) -> AbstractContextManager[Any]:
         """Return a context for many calls with the same weights."""
-        return prepared(self.logits)
+        return cached_weights(self.logits)
 
     def __call__(
         self, inputs: dict[str, Any], x: Tensor
@@ -199,9 +199,9 @@ class AwayToTarget:
     logits: Callable[..., Tensor]
     loss: Callable[[Tensor, Tensor, Tensor], Tensor]
 
-    def prepared(self) -> AbstractContextManager[Any]:
+    def cached_weights(self) -> AbstractContextManager[Any]:
         """Return a context for many calls with the same weights."""
-        return prepared(self.logits)
+        return cached_weights(self.logits)
 
     def __call__(
         self, inputs: dict[str, Any], x: Tensor

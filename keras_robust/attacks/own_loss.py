@@ -13,8 +13,8 @@ from keras_robust.attacks.compiled_loss import compiled_loss
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.compiled_objective import CompiledObjective
 from keras_robust.attacks.compiled_objective import objective_of
-from keras_robust.classifier import prepared
-from keras_robust.utils import checks
+from keras_robust.classifier import cached_weights
+from keras_robust.utils import array_checks
 
 
 def is_own_loss(loss: Any) -> bool:
@@ -40,7 +40,7 @@ def own_objective(problem: Any, loss: Any, targeted: bool) -> CompiledObjective:
     parts = tuple(
         (part.key, part.index, part.loss, part.weight) for part in found.parts
     )
-    return classifier.once(
+    return classifier.cached(
         ("objective", parts, targeted),
         lambda: objective_of(classifier, found, targeted),
     )
@@ -106,7 +106,7 @@ def _class_numbers(
         return None, None
     try:
         classes = problem.classifier.check(problem.x, problem.held)
-        labels = checks.check_labels(targets, len(targets), classes)
+        labels = array_checks.check_labels(targets, len(targets), classes)
     except ValueError:
         return None, None
     return labels, classes
@@ -131,9 +131,9 @@ class ReadsTargets:
 
     objective: Any
 
-    def prepared(self) -> AbstractContextManager[Any]:
+    def cached_weights(self) -> AbstractContextManager[Any]:
         """A context for many calls with the same weights."""
-        return prepared(self.objective)
+        return cached_weights(self.objective)
 
     def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
         """See `CompiledObjective`."""

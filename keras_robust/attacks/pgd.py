@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from keras_robust.attacks.gradient_attack import GradientAttack
-from keras_robust.messages import shown
 from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")

@@ -4,30 +4,32 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
-from keras_robust import attacks
+from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
-from keras_robust.datasets.arrays import describe
-from keras_robust.messages import shown
+from keras_robust.attacks.auto_attack import AutoAttack
+from keras_robust.attacks.carlini_wagner import CarliniWagnerL2
+from keras_robust.attacks.fab import FABAttack
+from keras_robust.attacks.fgsm import FGSMAttack
+from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.attacks.square import SquareAttack
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import shown
 
 _BY_NAME: dict[str, Callable[..., Attack]] = {
-    "autoattack": lambda **o: attacks.AutoAttack(**o),
-    "autoattack-plus": lambda **o: attacks.AutoAttack(version="plus", **o),
-    "autoattack-rand": lambda **o: attacks.AutoAttack(version="rand", **o),
-    "apgd": lambda **o: attacks.APGDAttack(early_stop=True, **o),
-    "apgd-dlr": lambda **o: attacks.APGDAttack(
-        loss="dlr", early_stop=True, **o
-    ),
-    "apgd-t": lambda **o: attacks.APGDAttack(
-        loss="targeted_dlr", early_stop=True, **o
-    ),
-    "fab": lambda **o: attacks.FABAttack(early_stop=True, **o),
-    "fab-t": lambda **o: attacks.FABAttack(targets=9, early_stop=True, **o),
-    "square": lambda **o: attacks.SquareAttack(**o),
-    "pgd": lambda **o: attacks.PGDAttack(
+    "autoattack": lambda **o: AutoAttack(**o),
+    "autoattack-plus": lambda **o: AutoAttack(version="plus", **o),
+    "autoattack-rand": lambda **o: AutoAttack(version="rand", **o),
+    "apgd": lambda **o: APGDAttack(early_stop=True, **o),
+    "apgd-dlr": lambda **o: APGDAttack(loss="dlr", early_stop=True, **o),
+    "apgd-t": lambda **o: APGDAttack(loss="targeted_dlr", early_stop=True, **o),
+    "fab": lambda **o: FABAttack(early_stop=True, **o),
+    "fab-t": lambda **o: FABAttack(targets=9, early_stop=True, **o),
+    "square": lambda **o: SquareAttack(**o),
+    "pgd": lambda **o: PGDAttack(
         steps=20, random_start=True, keep_best=True, **o
     ),
-    "fgsm": lambda seed, **o: attacks.FGSMAttack(**o),
-    "carlini-wagner": lambda seed, norm, **o: attacks.CarliniWagnerL2(**o),
+    "fgsm": lambda seed, **o: FGSMAttack(**o),
+    "carlini-wagner": lambda seed, norm, **o: CarliniWagnerL2(**o),
 }
 ATTACK_NAMES = tuple(_BY_NAME)
 

@@ -24,8 +24,8 @@ from keras_robust.attacks.image_attack import to_first
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.problem import Problem
-from keras_robust.messages import shown
 from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")

@@ -25,7 +25,7 @@ from keras_robust.classifier.inputs import check_input_shape
 from keras_robust.classifier.parts import Options
 from keras_robust.classifier.parts import Parts
 from keras_robust.classifier.parts import parts_of
-from keras_robust.classifier.scaling import shown_range
+from keras_robust.classifier.scaling import implied_range
 from keras_robust.classifier.views import layer_view
 from keras_robust.classifier.views import representation_view
 
@@ -180,7 +180,7 @@ class Classifier:
         """
         if self.outputs.scaling is not None:
             return (0.0, 1.0)
-        return shown_range(self.model, self.inputs.tensor)
+        return implied_range(self.model, self.inputs.tensor)
 
     def split(self, x: Any) -> tuple[Any, dict[str, Any]]:
         """See `Inputs.split`."""
@@ -190,7 +190,7 @@ class Classifier:
         """See `Inputs.join`."""
         return self.inputs.join(x, image)
 
-    def once(self, key: Any, make: Callable[[], T]) -> T:
+    def cached(self, key: Any, make: Callable[[], T]) -> T:
         """The result of `make()`, cached until the model's structure changes.
 
         Args:
@@ -204,9 +204,9 @@ class Classifier:
         result: T = cache[key]
         return result
 
-    def prepared(self) -> AbstractContextManager[None]:
+    def cached_weights(self) -> AbstractContextManager[None]:
         """A context for many calls of `logits` with the same weights."""
-        return self.logits.prepared()
+        return self.logits.cached_weights()
 
     def refresh(self, image: Any, held: Held | None = None) -> None:
         """Clear the cache if compiled functions no longer match the model.
@@ -335,7 +335,7 @@ class Classifier:
             own = ops.cast(outputs(x, draw, held), "float32")
             return logits(x, draw, held), own
 
-        return self.once(
+        return self.cached(
             "logits and outputs", lambda: backend.compile(both, self.variables)
         )
 
@@ -358,7 +358,7 @@ class Classifier:
             Float32 array `(N, ...)`.
         """
         outputs = self.outputs
-        predict = self.once(
+        predict = self.cached(
             ("own outputs", tuple(image.shape[1:])),
             lambda: backend.compile(
                 lambda inputs: ops.cast(
@@ -445,7 +445,7 @@ class Classifier:
                 self, few, kept
             )
 
-        return self.once("randomized", outputs_differ)
+        return self.cached("randomized", outputs_differ)
 
     def layer_outputs(self, layer: str) -> Callable[..., Tensor]:
         """Outputs of a layer in inference mode, `(x, draw=None, held=None)`."""
@@ -461,11 +461,11 @@ class Classifier:
                 scale(x), draw, held
             )
 
-        return self.once(("layer", layer), make)
+        return self.cached(("layer", layer), make)
 
     def representation(self, layer: str | None = None) -> keras.Model:
         """See `views.representation_view`."""
-        return self.once(
+        return self.cached(
             ("representation", layer),
             lambda: representation_view(self.model, layer, self.output),
         )

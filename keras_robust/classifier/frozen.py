@@ -96,11 +96,11 @@ def call_frozen(model: keras.Model, inputs: Any, draw: Any = None) -> Any:
         return model(inputs, training=False)
 
 
-def prepared(function: Any) -> Any:
+def cached_weights(function: Any) -> Any:
     """A context in which folded weights are computed once for all calls.
 
     Args:
         function: An object with such a context, such as `FrozenModel`; for
             others the context does nothing.
     """
-    return getattr(function, "prepared", nullcontext)()
+    return getattr(function, "cached_weights", nullcontext)()

@@ -57,7 +57,7 @@ class FrozenModel:
     """A model in inference mode as a function `x -> output`.
 
     BatchNorm is folded into the layer before it if the backend gains by that.
-    `prove` compares the outputs with those of the model.
+    `verify` compares the outputs with those of the model.
 
     Args:
         model: A built Keras model. The reference is weak, so that a cache
@@ -117,7 +117,7 @@ class FrozenModel:
             return self._rewritten(flat, weights)
 
     @contextmanager
-    def prepared(self) -> Iterator[None]:
+    def cached_weights(self) -> Iterator[None]:
         """A context in which folded weights are computed once for all calls."""
         if self._rewritten is not None:
             self._thread.weights = self._rewritten.weights()
@@ -126,7 +126,7 @@ class FrozenModel:
         finally:
             self._thread.weights = None
 
-    def prove(self, x: Any, held: Any = None) -> bool:
+    def verify(self, x: Any, held: Any = None) -> bool:
         """Compare with the model, and fall back to calling it if they differ.
 
         Args:

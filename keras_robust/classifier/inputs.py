@@ -10,9 +10,9 @@ from keras import ops
 
 from keras_robust.classifier.graph import input_structure
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.messages import shown
-from keras_robust.plain_arrays import check_complete
-from keras_robust.plain_arrays import in_native_format
+from keras_robust.utils.messages import shown
+from keras_robust.utils.plain_arrays import check_complete
+from keras_robust.utils.plain_arrays import in_native_format
 
 # The inputs that are not attacked, by name.
 Held: TypeAlias = dict[str, Any]

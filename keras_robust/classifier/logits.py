@@ -22,7 +22,7 @@ from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
 from keras_robust.classifier.inputs import Inputs
 from keras_robust.classifier.scaling import Scaling
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 # Probabilities are clipped to this before the logarithm.
 _TINY = 1e-37
@@ -152,11 +152,11 @@ class SearchLogits:
             return as_logits(outputs, self.gives_probabilities)
         return as_logits(self._head.finish(outputs), takes_log=False)
 
-    def prepared(self) -> AbstractContextManager[None]:
+    def cached_weights(self) -> AbstractContextManager[None]:
         """A context in which folded weights are computed once for all calls."""
         if self._frozen is None:
             return nullcontext()
-        return self._frozen.prepared()
+        return self._frozen.cached_weights()
 
     def from_outputs(self, outputs: np.ndarray) -> np.ndarray:
         """Convert the model's own outputs to logits `(N, C)`, in NumPy."""
@@ -205,7 +205,7 @@ class SearchLogits:
             warn: Whether to warn. Outputs of a randomized model always differ.
         """
         if warn and self._frozen is not None and self._frozen.is_rewritten:
-            self._frozen.prove(self._own.scale(x), held)
+            self._frozen.verify(self._own.scale(x), held)
             if not self._frozen.is_rewritten:
                 return
         self._frozen = self._head = None

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 SCALINGS = ("unit", "byte", "symmetric", "standardized")
 _AFFINE = {"unit": (1.0, 0.0), "byte": (255.0, 0.0), "symmetric": (2.0, -1.0)}
@@ -84,7 +84,7 @@ def to_unit(x: Any) -> Any:
     return x
 
 
-def shown_range(
+def implied_range(
     model: keras.Model, tensor: keras.KerasTensor | None
 ) -> tuple[float, float]:
     """The range of pixels, inferred from the first layers of a model.

@@ -9,7 +9,7 @@ from keras_robust.classifier.graph import input_structure
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import producer
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 _CLASSIFYING = (
     layers.Dense,

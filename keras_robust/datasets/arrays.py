@@ -13,8 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.plain_arrays import check_complete
-from keras_robust.plain_arrays import in_native_format
+from keras_robust.utils.messages import describe
+from keras_robust.utils.plain_arrays import check_complete
+from keras_robust.utils.plain_arrays import in_native_format
 
 # How much a data set of unknown length may hold before it counts as
 # endless: examples, and bytes.
@@ -23,27 +24,6 @@ MAX_BYTES = 4 * 2**30
 # Periods of equal batches, and examples, that tell a data set which repeats.
 _PERIODS = 3
 _REPEATED_EXAMPLES = 1000
-
-
-def describe(value: Any) -> str:
-    """Describe a value in a few words, without its numbers."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    if isinstance(value, str):
-        return repr(value if len(value) <= 60 else value[:60] + "...")
-    if value is None or isinstance(value, numbers.Number):
-        return repr(value)
-    kind = type(value).__name__
-    if isinstance(value, dict):
-        return f"a {kind} with the keys {[str(key) for key in value][:8]}"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        dtype = str(value.dtype).removeprefix("torch.")
-        dtype = getattr(value.dtype, "name", dtype) if "<" in dtype else dtype
-        return f"an array of shape {tuple(value.shape)} and dtype {dtype}"
-    if isinstance(value, (list, tuple)):
-        kinds = sorted({type(entry).__name__ for entry in value})
-        return f"a {kind} of {len(value)} elements of type {', '.join(kinds)}"
-    return f"an object of type {kind}"
 
 
 def is_dataset(data: Any) -> bool:

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from keras_robust.datasets.arrays import as_array
-from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.labels import read_labels
+from keras_robust.utils.messages import describe
 
 
 def as_pairs(dataset: Any, name: str, rank: int | None = None) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_robust.datasets.arrays import as_array
-from keras_robust.messages import shown
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
+from keras_robust.utils.messages import shown
 
 # The `label_rule` of transforms that keep labels. Those of others are "random",
 # "deterministic", "other", or `None` for any other rule.
@@ -54,7 +54,7 @@ def read_labels(
             f"Received: {name}.shape={y.shape} with a row that sums to "
             f"{y.sum(-1)[y.sum(-1) != 1][0]}"
         )
-    return checks.check_labels(y, examples, width or _ANY, name), width
+    return array_checks.check_labels(y, examples, width or _ANY, name), width
 
 
 def labels_of_model(
@@ -81,7 +81,7 @@ def labels_of_model(
             f"the {num_classes} classes of the model. "
             f"Received: {name}.shape={(examples, width)}"
         )
-    return checks.check_labels(labels, examples, num_classes, name)
+    return array_checks.check_labels(labels, examples, num_classes, name)
 
 
 def labels_sha256(labels: Any) -> str:

@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_robust.datasets.arrays import describe
 from keras_robust.layers import PadAndCrop
 from keras_robust.layers.pad_and_crop import check_fill_mode
-from keras_robust.messages import did_you_mean
-from keras_robust.messages import shown
 from keras_robust.utils.checks import check_positive_integer
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
 
 # Batches that are made while another one trains.
 _PREFETCHED = 2

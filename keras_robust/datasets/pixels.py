@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_robust.datasets.arrays import as_array
-from keras_robust.messages import shown
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
+from keras_robust.utils.messages import shown
 
 
 def as_floats(images: Any, value_range: Any) -> Any:
@@ -58,5 +58,5 @@ def read_images(x: Any, value_range: Any, name: str = "x") -> Any:
         ValueError: If they are text, out of range or not a batch.
     """
     x = as_floats(x if ops.is_tensor(x) else as_array(x, name), value_range)
-    checks.check_images(x, value_range, name)
+    array_checks.check_images(x, value_range, name)
     return x

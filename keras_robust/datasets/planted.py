@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust.datasets.image_dataset import ImageDataset
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 KINDS = ("robust", "non_robust")
 

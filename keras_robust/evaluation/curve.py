@@ -14,7 +14,6 @@ from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.registry import get_attack
 from keras_robust.attacks.spatial import SpatialAttack
 from keras_robust.datasets.arrays import check_form
-from keras_robust.datasets.arrays import describe
 from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.data import check_model
@@ -31,7 +30,8 @@ from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.evaluation.survivors import Survivors
-from keras_robust.messages import shown
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,13 +13,13 @@ from keras_robust.classifier import Classifier
 from keras_robust.classifier import check_built
 from keras_robust.classifier import inner_model
 from keras_robust.classifier.scaling import to_unit
-from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import read_data
 from keras_robust.evaluation.scaling import DARK
 from keras_robust.evaluation.scaling import check_units
 from keras_robust.evaluation.scaling import with_statistics
-from keras_robust.messages import shown
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import shown
 
 # Options of a `Classifier` that attacks have as well.
 _OPTIONS = ("from_logits", "attacked", "output")
@@ -131,10 +131,10 @@ def read_examples(
                 "Argument `data` must hold examples. Received: none"
             )
         if found.integer_input:
-            checks.check_whole(image, grid_of(found, image))
+            array_checks.check_whole(image, grid_of(found, image))
         classes = found.check(image, held)
         y = _labels_of(y, options["output"])
-        y = checks.check_labels(y, len(image), classes)
+        y = array_checks.check_labels(y, len(image), classes)
         return Examples(found, x, y, image, held)
 
     def check(x: Any, y: Any) -> None:
@@ -257,7 +257,7 @@ def _in_range(image: np.ndarray, attacks: Iterable[Attack]) -> np.ndarray:
             continue
         if tuple(map(np.ndim, bounds)) == (0, 0) and tuple(bounds) == (0, 1):
             _check_unit(image)
-        checks.check_images(floats, bounds)
+        array_checks.check_images(floats, bounds)
     return np.asarray(floats)
 
 

@@ -21,8 +21,8 @@ from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.flags import RANDOMIZED
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.outcomes import attacked_image
-from keras_robust.progress import Progress
 from keras_robust.utils.checks import expand_radius
+from keras_robust.utils.progress import Progress
 
 # Correctly classified examples that the experiments run on.
 EXAMPLES = 100
@@ -152,7 +152,7 @@ class Diagnostics:
     def vanishing_gradients(self) -> Flag | None:
         """Whether input gradients are exactly zero or not finite."""
         logits = self.classifier.logits
-        compiled = self.classifier.once(
+        compiled = self.classifier.cached(
             ("steepest gradient", self.examples.image.shape[1:]),
             lambda: backend.compile(
                 _steepest_gradient(logits), self.classifier.variables

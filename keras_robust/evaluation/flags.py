@@ -21,7 +21,7 @@ from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.classifier import Classifier
-from keras_robust.classifier.scaling import shown_range
+from keras_robust.classifier.scaling import implied_range
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import Outcome
@@ -194,7 +194,7 @@ _DARK = (
 
 def _is_dark(classifier: Classifier, image: np.ndarray) -> bool:
     """Whether a model that rescales bytes gets images in [0, 1]."""
-    _, high = shown_range(classifier.model, classifier.inputs.tensor)
+    _, high = implied_range(classifier.model, classifier.inputs.tensor)
     if high <= 1 or image.ndim < 3:
         return False
     some = ops.convert_to_tensor(image[:_UNIT_IMAGES], "float32")

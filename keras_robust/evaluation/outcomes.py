@@ -16,8 +16,8 @@ from keras_robust.evaluation.checkpoint import Section
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.survivors import Survivors
 from keras_robust.evaluation.survivors import with_early_stop
-from keras_robust.utils.checks import outside_box
-from keras_robust.utils.checks import relative_distance
+from keras_robust.utils.array_checks import outside_box
+from keras_robust.utils.array_checks import relative_distance
 
 # Stands for the last part in `broken_by`.
 LAST = np.iinfo("int32").max

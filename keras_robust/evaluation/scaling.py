@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_robust.classifier import SCALINGS
 from keras_robust.classifier import Classifier
-from keras_robust.datasets.arrays import describe
+from keras_robust.utils.messages import describe
 
 # What the scalings are called in messages.
 MEANINGS = {

@@ -1,7 +1,6 @@
 """Whether adversarial examples for one model fool another."""
 
 import os
-from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import numpy as np
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.datasets.arrays import check_form
-from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import read_data
 from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.checkpoint import Section
@@ -29,6 +27,7 @@ from keras_robust.evaluation.flags import outcome_flags
 from keras_robust.evaluation.flags import repeat_flags
 from keras_robust.evaluation.flags import setting_flags
 from keras_robust.evaluation.flags import unit_flags
+from keras_robust.evaluation.matrix import TransferMatrix
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import OutputCheck
 from keras_robust.evaluation.outcomes import attacked_image
@@ -36,114 +35,13 @@ from keras_robust.evaluation.outcomes import check_output
 from keras_robust.evaluation.outcomes import count_disagreements
 from keras_robust.evaluation.outcomes import predict_moved
 from keras_robust.evaluation.provenance import provenance
-from keras_robust.evaluation.result import EvaluationResult
-from keras_robust.messages import shown
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import shown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from rich.console import Console
-    from rich.table import Table
+    pass
 
 _TARGET_STREAM = 101
-
-
-class TransferMatrix(EvaluationResult):
-    """Rates of transfer between models.
-
-    Args:
-        sources: Names of the models attacked.
-        targets: Names of the models fooled.
-        untargeted: Array `(sources, targets)`: of the examples that both
-            models get right, the share that the target gets wrong after the
-            attack on the source.
-        targeted: The same, the share that the target takes for the class
-            that the attack on the source aimed at, drawn among the wrong
-            ones; or `None`.
-        examples: Int array `(sources, targets)`, how many both get right.
-        flags: List of `Flag`: reasons to doubt the numbers.
-        provenance: Dictionary of plain values: attacks with their
-            configuration, fingerprints of models and data, versions, date.
-    """
-
-    def __init__(
-        self,
-        sources: Iterable[str],
-        targets: Iterable[str],
-        untargeted: Any,
-        targeted: Any,
-        examples: Any,
-        flags: Iterable[Flag] = (),
-        provenance: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(flags, provenance)
-        self.sources = list(sources)
-        self.targets = list(targets)
-        self.untargeted = np.asarray(untargeted)
-        self.targeted = None if targeted is None else np.asarray(targeted)
-        self.examples = np.asarray(examples)
-
-    def _rates(self) -> dict[str, np.ndarray]:
-        rates = {"untargeted": self.untargeted}
-        if self.targeted is not None:
-            rates["targeted"] = self.targeted
-        return rates
-
-    def table(self, console: "Console | None" = None) -> "list[Table]":
-        """Print a table for each kind.
-
-        Args:
-            console: A `rich.console.Console`, or `None` for the terminal.
-
-        Returns:
-            List of `rich.table.Table`.
-        """
-        from rich.console import Console
-        from rich.table import Table
-
-        console = console or Console()
-        tables = []
-        for kind, rates in self._rates().items():
-            table = Table(title=f"{kind.capitalize()} transfer, %")
-            table.add_column("source")
-            for target in self.targets:
-                table.add_column(target, justify="right")
-            for source, row in zip(self.sources, rates, strict=True):
-                table.add_row(source, *(f"{100 * rate:.1f}" for rate in row))
-            console.print(table)
-            tables.append(table)
-        self.print_flags(console)
-        return tables
-
-    def numbers(self) -> dict[str, Any]:
-        """See `Result`."""
-        rates = {kind: rate.tolist() for kind, rate in self._rates().items()}
-        return {
-            "sources": self.sources,
-            "targets": self.targets,
-            "examples": self.examples.tolist(),
-            **rates,
-            **self.background(),
-        }
-
-    def draw(self) -> "Figure":
-        """A heat map for each kind."""
-        from matplotlib.figure import Figure
-
-        kinds = self._rates()
-        width = 1.5 + 0.8 * len(self.targets)
-        height = 1.5 + 0.6 * len(self.sources)
-        figure = Figure(figsize=(width * len(kinds), height))
-        panels = figure.subplots(1, len(kinds), squeeze=False)[0]
-        for axes, (kind, rates) in zip(panels, kinds.items(), strict=True):
-            axes.imshow(100 * rates, vmin=0, vmax=100, cmap="Blues")
-            axes.set_xticks(range(len(self.targets)), self.targets, rotation=30)
-            axes.set_yticks(range(len(self.sources)), self.sources)
-            axes.set_title(f"{kind} transfer, %")
-            for (row, column), rate in np.ndenumerate(rates):
-                dark = "white" if rate > 0.5 else "black"
-                label = f"{100 * rate:.0f}"
-                axes.text(column, row, label, ha="center", color=dark)
-        return figure
 
 
 def transfer_matrix(

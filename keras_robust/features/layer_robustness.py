@@ -17,6 +17,7 @@ from keras_robust.evaluation.data import check_data
 from keras_robust.transforms.inversion import RepresentationObjective
 from keras_robust.transforms.inversion import frozen_view
 from keras_robust.transforms.source_model import source_classifier
+from keras_robust.utils import array_checks
 from keras_robust.utils import checks
 
 _PAIRS_STREAM = 3_000_000
@@ -65,7 +66,7 @@ def layer_robustness(
         model, data, attack.from_logits, output=attack.output
     )
     attack = attack.resolve(classifier)
-    checks.check_images(x, attack.value_range)
+    array_checks.check_images(x, attack.value_range)
     if len(x) < 2:
         raise ValueError(
             f"Argument `data` must hold two images or more. Received: {len(x)}"
@@ -122,7 +123,7 @@ def _moved_most(
         x.shape[1:],
         frozen.is_rewritten,
     )
-    loop = classifier.once(key, make)
+    loop = classifier.cached(key, make)
     draws = RowDraws(attack.seed, 0).for_rows(np.arange(len(x)))
     inputs = {
         name: checks.expand_radius(value, name, x.shape, attack.takes_rows)

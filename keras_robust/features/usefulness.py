@@ -9,8 +9,8 @@ from keras import ops
 from keras_robust.classifier import Classifier
 from keras_robust.evaluation.data import check_data
 from keras_robust.evaluation.result import Result
-from keras_robust.progress import Progress
 from keras_robust.transforms.source_model import source_classifier
+from keras_robust.utils.progress import Progress
 
 KINDS = ("useful, robust", "useful, non-robust", "useless")
 # Standard deviations below this are those of a unit that never changes.
@@ -212,7 +212,7 @@ def _both_ways(classifier: Classifier, layer: str | None) -> keras.Model:
         both = keras.layers.Concatenate(dtype="float32")([flat, negative])
         return keras.Model(view.input, both)
 
-    return classifier.once(("both ways", layer), make)
+    return classifier.cached(("both ways", layer), make)
 
 
 def _own_output(y: Any, outputs: Any) -> Any:

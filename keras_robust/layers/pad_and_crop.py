@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from keras_robust.messages import did_you_mean
-from keras_robust.messages import shown
+from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
 
 # Fill modes of `RandomTranslation`.
 _FILL_MODES = ("constant", "reflect", "wrap", "nearest")

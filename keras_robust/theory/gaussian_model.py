@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 # Order of the dual norm, in which an attack reduces a linear margin.
 _DUALS = {"l1": np.inf, "l2": 2, "linf": 1}

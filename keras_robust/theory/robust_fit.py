@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 
 @dataclass(frozen=True)

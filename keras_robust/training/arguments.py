@@ -10,7 +10,7 @@ from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.classifier.head import find_head
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 
 def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:

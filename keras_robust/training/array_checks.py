@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_robust.training.tasks import CLASSES
 from keras_robust.training.tasks import OTHER
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
 
 
 def check_arrays(attack: Any, x: Any, y: Any) -> None:
@@ -30,8 +30,8 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
     if not _is_array(x):
         return
     image, held = classifier.split(x)
-    image = checks.as_floats(image, own.value_range)
-    checks.check_images(image, own.value_range)
+    image = array_checks.as_floats(image, own.value_range)
+    array_checks.check_images(image, own.value_range)
     if not image.shape[0]:
         return
     classifier.check_shape(image)
@@ -46,7 +46,7 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
     classes = classifier.check(image, held)
     labels = attack.labels(y)
     if task == CLASSES:
-        checks.check_labels(labels, image.shape[0], classes)
+        array_checks.check_labels(labels, image.shape[0], classes)
     else:
         _check_shares(labels, image.shape[0], classes)
 

@@ -25,7 +25,6 @@ from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
 from keras_robust.classifier.inputs import Held
-from keras_robust.messages import shown
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
 from keras_robust.training.objectives import ClassObjective
@@ -39,6 +38,7 @@ from keras_robust.training.tasks import SOFT_CLASSES
 from keras_robust.training.tasks import as_soft_rows
 from keras_robust.training.tasks import class_numbers
 from keras_robust.training.tasks import task_of
+from keras_robust.utils.messages import shown
 
 
 class Batch(NamedTuple):
@@ -199,7 +199,7 @@ class BatchAttack:
             found = classifier.outputs(few, held=kept)
             return _Shape((None, *tuple(found.shape)[1:])), None
 
-        return classifier.once(("output of task", key), shape_and_head)
+        return classifier.cached(("output of task", key), shape_and_head)
 
     def num_classes(self, batch: Batch) -> int | None:
         """The number of classes; `None` for labels of another kind."""

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import keras
 
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 # Names of a metric to be maximized and of one to be minimized.
 _HIGHER = "binary_accuracy"

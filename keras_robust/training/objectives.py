@@ -7,7 +7,7 @@ from keras import ops
 from keras_robust.attacks.compiled_objective import CompiledObjective
 from keras_robust.attacks.compiled_objective import soft_log_odds
 from keras_robust.attacks.objectives import is_predicted
-from keras_robust.classifier import prepared
+from keras_robust.classifier import cached_weights
 from keras_robust.classifier.head import as_logits
 
 
@@ -23,9 +23,9 @@ class SoftObjective:
         self.logits = logits
         self.targeted = targeted
 
-    def prepared(self) -> Any:
+    def cached_weights(self) -> Any:
         """A context in which folded weights are computed once for all calls."""
-        return prepared(self.logits)
+        return cached_weights(self.logits)
 
     def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
         """Values `(N,)` to increase at `x`, and where the attack succeeds."""

@@ -11,9 +11,9 @@ import numpy as np
 from keras import ops
 
 from keras_robust.backend import Tensor
-from keras_robust.messages import shown
 from keras_robust.training.tasks import CLASSES
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
+from keras_robust.utils.messages import shown
 
 # The key of findings in the logs of a step. They are removed before callbacks
 # see the logs.
@@ -230,7 +230,7 @@ class BatchInspector:
                 pair[:] = np.nan
             if replicas == 1 and np.ndim(value_range[0]) == 0:
                 # The same error as for arrays.
-                checks.check_images(pair, value_range)
+                array_checks.check_images(pair, value_range)
             raise ValueError(
                 "Argument `x` must lie in "
                 f"value_range={shown(tuple(value_range))} and be finite. "

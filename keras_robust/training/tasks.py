@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_robust.attacks.compiled_loss import labels_of
 from keras_robust.attacks.compiled_loss import resolve_loss
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
 
 CLASSES = "classes"
 SOFT_CLASSES = "soft classes"
@@ -87,4 +87,4 @@ def class_numbers(y: Any, task: str) -> Any:
     if task == SOFT_CLASSES and (len(y.shape) == 1 or y.shape[-1] == 1):
         y = ops.cast(ops.reshape(y, (-1,)), "float32") > 0.5
         return ops.cast(y, "int32")
-    return checks.labels_in_graph(y)
+    return array_checks.labels_in_graph(y)

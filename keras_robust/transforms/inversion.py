@@ -24,8 +24,8 @@ from keras_robust.attacks.engine.loop import State
 from keras_robust.attacks.grid import grid_of
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import FrozenModel
-from keras_robust.classifier import prepared
-from keras_robust.utils import checks
+from keras_robust.classifier import cached_weights
+from keras_robust.utils import array_checks
 
 # Images on which a rewritten representation is compared with the model's.
 _PROOF_IMAGES = 8
@@ -84,9 +84,9 @@ class RepresentationObjective:
     def __init__(self, represent: Callable[[Any], Any]) -> None:
         self.represent = represent
 
-    def prepared(self) -> AbstractContextManager[None]:
-        """See `classifier.prepared`."""
-        return prepared(self.represent)
+    def cached_weights(self) -> AbstractContextManager[None]:
+        """See `classifier.cached_weights`."""
+        return cached_weights(self.represent)
 
     def __call__(self, inputs: Any, x: Any) -> tuple[Any, Any]:
         """Minus the squared distance `(N,)`, and that nothing is a success."""
@@ -115,19 +115,19 @@ class FrozenRepresentation:
         """The representations `(N, ...)` of images."""
         return ops.cast(self._frozen(self._scale(x)), "float32")
 
-    def prepared(self) -> AbstractContextManager[None]:
-        """See `classifier.prepared`."""
-        return self._frozen.prepared()
+    def cached_weights(self) -> AbstractContextManager[None]:
+        """See `classifier.cached_weights`."""
+        return self._frozen.cached_weights()
 
     @property
     def is_rewritten(self) -> bool:
         """Whether it does something other than calling the model."""
         return self._frozen.is_rewritten
 
-    def prove(self, x: Any) -> None:
+    def verify(self, x: Any) -> None:
         """Compares it with the model on a few images; see `FrozenModel`."""
         x = ops.cast(ops.convert_to_tensor(x), "float32")
-        self._frozen.prove(self._scale(x))
+        self._frozen.verify(self._scale(x))
 
 
 def frozen_view(
@@ -148,7 +148,7 @@ def frozen_view(
     """
     classifier.refresh(x)
     view = classifier.representation(layer)
-    frozen = classifier.once(
+    frozen = classifier.cached(
         ("frozen representation", layer),
         lambda: FrozenRepresentation(
             FrozenModel(view, is_integer=classifier.integer_input),
@@ -158,7 +158,7 @@ def frozen_view(
     size = classifier.batch_size or min(_PROOF_IMAGES, x.shape[0])
     rows = np.arange(size) % x.shape[0]
     few = x[rows] if isinstance(x, np.ndarray) else ops.take(x, rows, axis=0)
-    frozen.prove(few)
+    frozen.verify(few)
     return view, frozen
 
 
@@ -214,7 +214,7 @@ class Inversion:
         classifier = self.classifier
         grid = grid_of(classifier, x)
         if grid is not None:
-            checks.check_whole(x, grid)
+            array_checks.check_whole(x, grid)
         represent, distance, loop = self._compiled(x)
         inputs = {
             "start": start,
@@ -292,4 +292,4 @@ class Inversion:
             self.optimizer,
             frozen.is_rewritten,
         )
-        return classifier.once(key, make)
+        return classifier.cached(key, make)

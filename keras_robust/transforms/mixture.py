@@ -7,12 +7,12 @@ import numpy as np
 from keras import ops
 
 from keras_robust.classifier import Classifier
-from keras_robust.datasets.arrays import describe
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.batch import Plan
 from keras_robust.transforms.transform import Transform
 from keras_robust.utils import checks
+from keras_robust.utils.messages import describe
 
 
 @keras.saving.register_keras_serializable("keras_robust")

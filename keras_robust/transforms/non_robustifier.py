@@ -11,7 +11,6 @@ from keras_robust.attacks.engine.randomness import generator
 from keras_robust.attacks.norms import distances
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.classifier import Classifier
-from keras_robust.datasets.arrays import describe
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.source_model import default_step
@@ -19,7 +18,8 @@ from keras_robust.transforms.source_model import resolve_range
 from keras_robust.transforms.source_model import source_classifier
 from keras_robust.transforms.transform import TARGET_STREAM
 from keras_robust.transforms.transform import Transform
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
+from keras_robust.utils.messages import describe
 
 # A rule for new labels: its name, or `(y, num_classes, random) -> labels`.
 Target = str | Callable[[np.ndarray, int, np.random.Generator], Any]
@@ -123,7 +123,7 @@ class Relabelling(Transform):
         random = random or generator(self.seed, TARGET_STREAM)
         if not isinstance(self.target, str):
             t = self.target(y, num_classes, random)
-            return checks.check_labels(t, len(y), num_classes, "target")
+            return array_checks.check_labels(t, len(y), num_classes, "target")
         if self.target == "random":
             t = random.integers(0, num_classes, y.shape)
         elif self.target == "deterministic":

@@ -7,8 +7,6 @@ import numpy as np
 
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.classifier import Classifier
-from keras_robust.datasets.arrays import describe
-from keras_robust.messages import shown
 from keras_robust.models.parts import fake_relu_copy
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
@@ -19,6 +17,8 @@ from keras_robust.transforms.source_model import resolve_range
 from keras_robust.transforms.source_model import source_classifier
 from keras_robust.transforms.transform import Transform
 from keras_robust.utils import checks
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import shown
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -126,7 +126,7 @@ class Robustifier(Transform):
         source = source_classifier(self.model, **options)
         if not self.fake_relu:
             return source
-        copy = source.once(
+        copy = source.cached(
             ("fake relu", self.output),
             lambda: fake_relu_copy(source.model, self.output),
         )

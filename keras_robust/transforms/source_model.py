@@ -10,8 +10,8 @@ from keras_robust.classifier import check_built
 from keras_robust.classifier import inner_model
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.messages import shown
 from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
 
 
 def source_classifier(model: Any, **options: Any) -> Classifier:

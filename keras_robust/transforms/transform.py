@@ -22,13 +22,14 @@ from keras_robust.datasets.labels import labels_of_model
 from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.pixels import read_images
-from keras_robust.messages import shown
-from keras_robust.progress import Progress
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.batch import Plan
 from keras_robust.transforms.tf_data import map_dataset
+from keras_robust.utils import array_checks
 from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
+from keras_robust.utils.progress import Progress
 
 # Streams 0 and up of a seed belong to start images and attack restarts.
 TARGET_STREAM = 1_000_000
@@ -357,7 +358,7 @@ class Transform(ConfigMixin):
             others = None if starts is None else starts.as_numpy_iterator()
             first = 0
             for x, y in items:
-                checks.check_images(x, self.value_range)
+                array_checks.check_images(x, self.value_range)
                 original, labels = self._read_labels(y, x, random)
                 rows = np.arange(first, first + x.shape[0])
                 first += len(rows)
@@ -417,7 +418,7 @@ class Transform(ConfigMixin):
     ) -> np.ndarray:
         """Call `draw_targets`, which a subclass may override, and check."""
         t = self.draw_targets(y, num_classes, random)
-        return checks.check_labels(t, len(y), num_classes, "target")
+        return array_checks.check_labels(t, len(y), num_classes, "target")
 
 
 def _to_numpy(values: Any) -> np.ndarray:

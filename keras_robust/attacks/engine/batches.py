@@ -12,7 +12,7 @@ from keras import ops
 from keras_robust import backend
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Tensor
-from keras_robust.progress import Progress
+from keras_robust.utils.progress import Progress
 
 # Counts steps done in a batch.
 Report = Callable[[int], None]

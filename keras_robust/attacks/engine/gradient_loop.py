@@ -23,7 +23,7 @@ from keras_robust.attacks.engine.loop import State
 from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.engine.loop import keep_better
 from keras_robust.attacks.engine.loop import zeros_per_example
-from keras_robust.classifier import prepared
+from keras_robust.classifier import cached_weights
 
 # `(inputs, x) -> (loss, success)`, both `(N,)`; the loss is increased.
 Objective = Callable[[dict[str, Any], Tensor], tuple[Tensor, Tensor]]
@@ -249,7 +249,7 @@ class GradientLoop(ProjectedLoop):
 
     def cached_weights(self) -> AbstractContextManager[Any]:
         """See `Loop`."""
-        return prepared(self.objective)
+        return cached_weights(self.objective)
 
 
 def without_blocked(x: Tensor, gradient: Tensor, value_range: Any) -> Tensor:

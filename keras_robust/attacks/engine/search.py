@@ -17,7 +17,7 @@ from keras_robust.attacks.engine.compiled import CompiledLoop
 from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.randomness import Draws
 from keras_robust.attacks.engine.randomness import RowDraws
-from keras_robust.progress import Progress
+from keras_robust.utils.progress import Progress
 
 if TYPE_CHECKING:
     from keras_robust.attacks.loop_attack import LoopAttack
@@ -307,7 +307,7 @@ def compiled_loop(
     """Return a loop, compiled once for a model and a shape of inputs."""
     classifier = problem.classifier
     fixed = problem.batch_size is not None
-    made: CompiledLoop = classifier.once(
+    made: CompiledLoop = classifier.cached(
         (loop, problem.shape[1:], jit_compile, fixed),
         lambda: CompiledLoop(
             loop,

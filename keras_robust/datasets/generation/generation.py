@@ -15,7 +15,6 @@ from keras import ops
 
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import weights_sha256
-from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.generation import names
 from keras_robust.datasets.generation import records
 from keras_robust.datasets.generation.indexed_source import IndexedSource
@@ -26,13 +25,14 @@ from keras_robust.datasets.generation.statistics import merged
 from keras_robust.datasets.labels import KEPT
 from keras_robust.datasets.labels import labels_sha256
 from keras_robust.datasets.labels import settle_classes
-from keras_robust.messages import shown
-from keras_robust.progress import Progress
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Plan
 from keras_robust.transforms.transform import Transform
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
 from keras_robust.utils.environment import installed_versions
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import shown
+from keras_robust.utils.progress import Progress
 from keras_robust.utils.threads import BackgroundWriter
 from keras_robust.utils.threads import prefetch
 
@@ -144,7 +144,7 @@ class Generation:
         )
         plan = transform.plan(source.labels, self.num_classes)
         self.plan: Plan = {
-            "label": checks.check_labels(
+            "label": array_checks.check_labels(
                 plan["label"], len(source), self.num_classes, "label"
             ),
             "start_id": plan["start_id"],

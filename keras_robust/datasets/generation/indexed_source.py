@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from keras_robust.datasets.arrays import as_array
-from keras_robust.datasets.arrays import describe
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.elements import as_pairs
 from keras_robust.datasets.elements import check_ends
@@ -22,8 +21,9 @@ from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load
-from keras_robust.messages import shown
-from keras_robust.utils import checks
+from keras_robust.utils import array_checks
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import shown
 
 _BATCH = 1000
 
@@ -96,7 +96,9 @@ class IndexedSource:
             images = self._images[np.arange(start, stop)]
             digest.update(np.ascontiguousarray(images).data)
             images = as_floats(images, self.value_range)
-            checks.check_images(images.astype("float32"), self.value_range)
+            array_checks.check_images(
+                images.astype("float32"), self.value_range
+            )
         return {
             "name": self.name,
             "version": self.version,

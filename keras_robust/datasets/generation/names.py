@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from keras_robust.messages import shown
+from keras_robust.utils.messages import shown
 
 
 def check_names(name: str, config: str, split: str) -> None:

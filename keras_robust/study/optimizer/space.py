@@ -8,9 +8,9 @@ from typing import cast
 import keras
 import keras_tuner
 
-from keras_robust.messages import shown
 from keras_robust.study.optimizer.trials import Setting
 from keras_robust.study.training import make_schedule
+from keras_robust.utils.messages import shown
 
 OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw")
 # These subtract weight decay from the weights. The others have it in the loss,

@@ -13,7 +13,6 @@ import keras
 import keras_tuner
 
 from keras_robust import backend
-from keras_robust.datasets.arrays import describe
 from keras_robust.study.optimizer import outputs
 from keras_robust.study.optimizer.data import SweepData
 from keras_robust.study.optimizer.data import of_directory
@@ -31,6 +30,7 @@ from keras_robust.utils.environment import installed_versions
 from keras_robust.utils.environment import machine
 from keras_robust.utils.files import read_json
 from keras_robust.utils.files import write_json
+from keras_robust.utils.messages import describe
 from keras_robust.version import __version__
 
 TUNERS = ("grid", "random", "hyperband", "bayesian")

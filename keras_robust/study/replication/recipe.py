@@ -13,8 +13,6 @@ from typing import Any
 from keras_robust import models
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.datasets.pipelines import check_augmentation
-from keras_robust.messages import did_you_mean
-from keras_robust.messages import shown
 from keras_robust.study.replication.am207_errors import AM207_ERRORS
 from keras_robust.study.replication.training_sets import MODELS
 from keras_robust.study.replication.training_sets import SOURCE
@@ -24,6 +22,8 @@ from keras_robust.study.replication.training_sets import sets_with_error
 from keras_robust.study.replication.training_sets import training_set
 from keras_robust.study.training import Training
 from keras_robust.utils.checks import check_positive_integer
+from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
 
 # A function of `models` and its arguments.
 NetworkSpec = tuple[str, dict[str, Any]]

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-from keras_robust.datasets.arrays import describe
 from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
 from keras_robust.study.replication.am207_errors import AM207_ERRORS
@@ -12,6 +11,7 @@ from keras_robust.study.replication.recipe import NetworkSpec
 from keras_robust.study.replication.recipe import Recipe
 from keras_robust.study.replication.training_sets import RELABELLED
 from keras_robust.study.training import Training
+from keras_robust.utils.messages import describe
 
 # Those of the AM207 report beside the usual one.
 _AM207_LINF_RADII = (8 / 255, *AM207_RADII)

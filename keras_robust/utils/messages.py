@@ -1,6 +1,7 @@
 """Error messages: how values are shown and names suggested."""
 
 import difflib
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -114,3 +115,24 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     if _ELSEWHERE.get(name) in known:
         close = [_ELSEWHERE[name]]
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def describe(value: Any) -> str:
+    """Describe a value in a few words, without its numbers."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:60] + "...")
+    if value is None or isinstance(value, numbers.Number):
+        return repr(value)
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        return f"a {kind} with the keys {[str(key) for key in value][:8]}"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        dtype = str(value.dtype).removeprefix("torch.")
+        dtype = getattr(value.dtype, "name", dtype) if "<" in dtype else dtype
+        return f"an array of shape {tuple(value.shape)} and dtype {dtype}"
+    if isinstance(value, (list, tuple)):
+        kinds = sorted({type(entry).__name__ for entry in value})
+        return f"a {kind} of {len(value)} elements of type {', '.join(kinds)}"
+    return f"an object of type {kind}"
