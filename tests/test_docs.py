@@ -83,16 +83,53 @@ def test_the_page_on_models_and_data_as_written():
     )
 
 
+def code_of(page, title):
+    """The blocks of code of a section, one after the other."""
+    section = page[page.index(f"## {title}") :].split("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+
+
+def test_attacks_of_ones_own_as_written():
+    page = GUIDE.with_name("extending.md").read_text()
+    names, blocks = {}, code_of(page, "An attack of your own")
+    exec(blocks[0], names)
+    model, x, y = names["model"], names["x"][:64], names["y"][:64]
+    attack, x_adv = names["RandomSearch"], names["x_adv"]
+
+    def distance(moved):
+        return np.linalg.norm((moved - x).reshape(len(x), -1), axis=1)
+
+    assert distance(x_adv).max() <= 1 + 1e-5 and distance(x_adv).max() > 0.1
+    # What an attack promises: split into batches alike, more runs help.
+    again = attack(epsilon=1.0, seed=0, batch_size=10)(model, x, y)
+    np.testing.assert_allclose(again, x_adv, atol=1e-6)
+    found = [
+        attack(epsilon=2.0, seed=0, restarts=n).run(model, x, y, scored=True)
+        for n in (1, 8)
+    ]
+    assert not (found[0]["success"] & ~found[1]["success"]).any()
+    assert (
+        names["report"].accuracy["random"] <= names["report"].accuracy["clean"]
+    )
+    config = keras.saving.serialize_keras_object(attack(seed=3))
+    assert keras.saving.deserialize_keras_object(config).seed == 3
+    exec(blocks[1], names)
+    moved = np.abs(names["x_adv"] - x)
+    assert moved.max() <= 0.1 * (1 + 1e-6)
+    plain = kr.PGDAttack(norm="linf", epsilon=0.1)(model, x, y)
+    assert np.abs(plain - names["x_adv"]).max() > 0.01
+    for code in code_of(page, "A loss or an objective of your own"):
+        exec(code, names)
+        assert distance(names["x_adv"]).max() <= 0.5 * (1 + 1e-5)
+        assert distance(names["x_adv"]).max() > 0.1
+
+
 def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("extending.md").read_text()
-    section = page[page.index("## A transform of your own") :]
-    section = section.split("\n## ")[0]
-    own, relabelled = re.findall(
-        r"```python\n(.*?)```", section, flags=re.DOTALL
-    )
+    own, relabelled = code_of(page, "A transform of your own")
     names = {}
     exec(own, names)
     x, y = names["x"], names["y"]

@@ -45,7 +45,7 @@ class _Sealing(ChecksArguments):
 
 
 class _Defaults(ConfigMixin, metaclass=_Sealing):
-    """What an attack that does not have a setting goes by.
+    """Values for attacks that do not have a setting.
 
     Not a dataclass: an attack declares the settings that it has itself.
     """

@@ -149,11 +149,11 @@ def _head(model: keras.Model, key: str | int | None) -> Head:
 
 
 class CompiledObjective:
-    """The loss of `compile` to climb, or with `targeted` to descend.
+    """The loss of `compile`, to be increased; decreased with `targeted`.
 
     Where the loss is a cross-entropy and the model shows its logits, it is
     computed from these: Keras cuts probabilities off at 1e-7, where a
-    confident model has no gradient left. A single loss is climbed by its
+    confident model has no gradient left. A single loss is replaced by its
     logarithm, which rises with it and has a gradient where the loss rounds to
     zero; of class labels by their log-odds. A hinge loss that is zero counts
     by its margin.
@@ -365,7 +365,7 @@ def _from_margins(loss: Any, raw: Raw) -> Loss | None:
 def objective_of(
     classifier: Classifier, loss: CompiledLoss, targeted: bool = False
 ) -> CompiledObjective:
-    """What `loss="compiled"` climbs on a model.
+    """Return what `loss="compiled"` increases on a model.
 
     Args:
         classifier: The `Classifier`; its `output` chooses one of several.

@@ -36,7 +36,7 @@ class GradientAttack(LoopAttack):
 
     follows_gradients: ClassVar[bool] = True
 
-    # What an attack without the setting goes by.
+    # Values for attacks that do not have the setting.
     step_size: Any = None
     random_start: bool = False
     loss: Any = "cross_entropy"

@@ -40,7 +40,7 @@ class LoopAttack(Attack):
     # Whether steps follow the gradient at the point itself.
     follows_gradients: ClassVar[bool] = False
 
-    # What an attack without the setting goes by.
+    # Values for attacks that do not have the setting.
     norm: Any = "linf"
     steps: int = 1
     restarts: int = 1

@@ -154,7 +154,7 @@ def get_loss(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class LabelObjective:
-    """Loss to climb and success, for labels or for targets.
+    """Loss to increase and success, for labels or for targets.
 
     Attributes:
         logits: `(x, draw, held) -> (N, C)` logits of a classifier.
@@ -189,7 +189,7 @@ class LabelObjective:
 
 @dataclass(frozen=True)
 class AwayToTarget:
-    """Loss to climb towards a target; success is any wrong label.
+    """Loss to increase towards a target; success is any wrong label.
 
     Attributes:
         logits: `(x, draw, held) -> (N, C)` logits of a classifier.

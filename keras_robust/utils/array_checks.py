@@ -1,4 +1,4 @@
-"""Checks of images and labels: each says what was expected and what came."""
+"""Checks of images and labels: errors state what was expected."""
 
 from typing import Any
 

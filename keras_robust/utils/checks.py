@@ -1,4 +1,4 @@
-"""Input checks: each says what was expected and what came."""
+"""Checks of settings: errors state what was expected and what came."""
 
 from typing import Any
 

@@ -50,7 +50,7 @@ class State(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """Points and what the objective says of them.
+    """Points with their loss and success.
 
     Attributes:
         x: Points, `(N, ...)`.
