@@ -165,7 +165,7 @@ def test_chunks_add_up(steps):
         for unrolls in (True, False):
             chunks = backend.chunks(steps, jit_compile, unrolls=unrolls)
             assert sum(chunks) == steps
-            assert all(chunk > 0 for chunk in chunks)
+            assert all(chunk > 0 for chunk in chunks) or chunks == [0]
 
 
 def test_padding_is_needed_where_shapes_are_compiled():

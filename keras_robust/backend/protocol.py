@@ -131,7 +131,7 @@ class Backend(Protocol):
                 where the loop is unrolled.
 
         Returns:
-            Positive ints that add up to `steps`.
+            Positive ints that add up to `steps`; for no steps, `[]` or `[0]`.
         """
 
     def needs_padding(self, jit_compile: bool | str = "auto") -> bool:
