@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.norms import relative_distance
 from keras_robust.attacks.objectives import LabelObjective
 from keras_robust.attacks.objectives import log_odds
 from keras_robust.classifier import Classifier
-from keras_robust.utils.array_checks import relative_distance
 
 _EXAMPLES = 8
 # Steps end on the ball, uniform random points hardly ever.

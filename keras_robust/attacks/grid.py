@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.attacks.norms import relative_distance
 from keras_robust.classifier import Classifier
-from keras_robust.utils import array_checks
 
 
 def grid_of(classifier: Classifier, x: Any) -> float | None:
@@ -88,7 +88,7 @@ def to_grid(
     steps = (moved - center) / grid
     nearest = _inside(attack, center + grid * np.round(steps))
     towards = _inside(attack, center + grid * np.trunc(steps))
-    outside = array_checks.relative_distance(attack, center, nearest) > 1 + 1e-6
+    outside = relative_distance(attack, center, nearest) > 1 + 1e-6
     rows = outside.reshape((-1,) + (1,) * (center.ndim - 1))
     rounded = np.where(rows, towards, nearest).astype("float32")
     result = dict(result)

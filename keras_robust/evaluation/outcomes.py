@@ -11,13 +11,13 @@ from keras import ops
 
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.engine.search import Findings
+from keras_robust.attacks.norms import relative_distance
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.evaluation.checkpoint import Section
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.survivors import Survivors
 from keras_robust.evaluation.survivors import with_early_stop
 from keras_robust.utils.array_checks import outside_box
-from keras_robust.utils.array_checks import relative_distance
 
 # Stands for the last part in `broken_by`.
 LAST = np.iinfo("int32").max

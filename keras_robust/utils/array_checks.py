@@ -6,7 +6,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.utils.checks import expand_radius
 from keras_robust.utils.messages import shown
 from keras_robust.utils.messages import shown_places
 from keras_robust.utils.plain_arrays import check_complete
@@ -81,42 +80,6 @@ def outside_box(x: Any, value_range: Any) -> np.ndarray:
     low, high = value_range
     excess = np.maximum(np.maximum(low - x, x - high), 0)
     return excess.reshape(len(x), -1).max(-1, initial=0.0)
-
-
-def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
-    """How far examples have moved, as a share of the radius.
-
-    Args:
-        attack: An attack with `norm` and `epsilon`.
-        x: Array `(N, ...)`.
-        attacked: Array `(N, ...)`.
-
-    Returns:
-        Float64 array `(N,)`; 0 for what has not moved, infinity for what has
-        with a radius of 0. Zeros where the attack has no ball.
-    """
-    x, attacked = (
-        np.asarray(ops.convert_to_numpy(part), "float64")
-        for part in (x, attacked)
-    )
-    norm, examples = getattr(attack, "norm", None), len(x)
-    if attack.epsilon is None or norm is None:
-        return np.zeros(examples)
-    step = (attacked - x).reshape(examples, -1)
-    epsilon = expand_radius(attack.epsilon, "epsilon", x.shape, True)
-    epsilon = epsilon.astype("float64")
-    if epsilon.ndim > 1:
-        ratio = np.abs(step) / _nonzero(step, epsilon.reshape(examples, -1))
-        return ratio.max(-1, initial=0.0)
-    order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
-    distance = np.linalg.norm(step, ord=order, axis=1)
-    return distance / _nonzero(distance, epsilon)
-
-
-def _nonzero(moved: np.ndarray, epsilon: np.ndarray) -> np.ndarray:
-    """A divisor: what has moved with a radius of 0 is infinitely far."""
-    tiny = np.where(moved != 0, np.finfo("float64").tiny, 1.0)
-    return np.where(epsilon > 0, epsilon, tiny)
 
 
 def check_images(x: Any, value_range: Any, name: str = "x") -> None:
