@@ -30,7 +30,45 @@ import numpy as np
 import pytest
 
 # Whole runs that several tests look at, with the mark of those tests.
-FIXTURES = {"smoke_run": "slow_on_jax", "swept": "on_one_backend"}
+FIXTURES = {"smoke_run": "on_one_backend", "swept": "on_one_backend"}
+# Whose code asks nothing of the backend but what others test: files, texts,
+# pictures, layout. Run on one backend, elsewhere by `-m slow`.
+SAME_ON_ALL = {
+    f"test_{name}.py"
+    for name in (
+        "am207_errors",
+        "annotations",
+        "architecture",
+        "beam",
+        "claims",
+        "earlier_report",
+        "examples",
+        "figures",
+        "files",
+        "generate_command",
+        "html_report",
+        "inspection",
+        "measures",
+        "messages",
+        "optimizer_space",
+        "overview",
+        "own_data",
+        "peers",
+        "planted",
+        "radii",
+        "released",
+        "restricted_imagenet",
+        "row_file",
+        "sources",
+        "study",
+        "style",
+        "sweep",
+        "sweep_summary",
+        "theory",
+        "threads",
+        "training_sets",
+    )
+}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,6 +93,8 @@ def pytest_collection_modifyitems(items):
         marks = {marker.name for marker in item.iter_markers()}
         # What a test is given may take longer than the test.
         marks |= {FIXTURES.get(name) for name in item.fixturenames}
+        if item.path.name in SAME_ON_ALL:
+            marks.add("on_one_backend")
         if slow & marks:
             item.add_marker(pytest.mark.slow)
 
