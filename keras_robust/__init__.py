@@ -11,9 +11,12 @@ from keras_robust import transforms as transforms
 from keras_robust.attacks import APGDAttack as APGDAttack
 from keras_robust.attacks import AutoAttack as AutoAttack
 from keras_robust.attacks import CarliniWagnerL2 as CarliniWagnerL2
+from keras_robust.attacks import DDNAttack as DDNAttack
 from keras_robust.attacks import FABAttack as FABAttack
 from keras_robust.attacks import FGSMAttack as FGSMAttack
+from keras_robust.attacks import FMNAttack as FMNAttack
 from keras_robust.attacks import PGDAttack as PGDAttack
+from keras_robust.attacks import SigmaZeroAttack as SigmaZeroAttack
 from keras_robust.attacks import SpatialAttack as SpatialAttack
 from keras_robust.attacks import SquareAttack as SquareAttack
 from keras_robust.evaluation import RobustnessCurve as RobustnessCurve

@@ -6,6 +6,7 @@ from keras_robust.attacks.auto_attack import AutoAttack as AutoAttack
 from keras_robust.attacks.carlini_wagner import (
     CarliniWagnerL2 as CarliniWagnerL2,
 )
+from keras_robust.attacks.ddn import DDNAttack as DDNAttack
 from keras_robust.attacks.engine.gradient_loop import (
     GradientLoop as GradientLoop,
 )
@@ -21,6 +22,7 @@ from keras_robust.attacks.engine.search import Batch as Batch
 from keras_robust.attacks.engine.search import Run as Run
 from keras_robust.attacks.fab import FABAttack as FABAttack
 from keras_robust.attacks.fgsm import FGSMAttack as FGSMAttack
+from keras_robust.attacks.fmn import FMNAttack as FMNAttack
 from keras_robust.attacks.loop_attack import LoopAttack as LoopAttack
 from keras_robust.attacks.objectives import LabelObjective as LabelObjective
 from keras_robust.attacks.objectives import margin as margin
@@ -28,5 +30,6 @@ from keras_robust.attacks.pgd import PGDAttack as PGDAttack
 from keras_robust.attacks.problem import Problem as Problem
 from keras_robust.attacks.radii import matched_epsilon as matched_epsilon
 from keras_robust.attacks.registry import get_attack as get_attack
+from keras_robust.attacks.sigma_zero import SigmaZeroAttack as SigmaZeroAttack
 from keras_robust.attacks.spatial import SpatialAttack as SpatialAttack
 from keras_robust.attacks.square import SquareAttack as SquareAttack

@@ -10,11 +10,15 @@ from keras import ops
 from keras_robust.attacks.balls import Ball
 from keras_robust.attacks.balls import L2Ball
 from keras_robust.attacks.balls import LinfBall
+from keras_robust.attacks.l0_ball import L0Ball
 from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.utils.checks import expand_radius
 from keras_robust.utils.messages import shown
 
 _BALLS: dict[Any, type[Ball]] = {
+    "l0": L0Ball,
+    0: L0Ball,
+    "0": L0Ball,
     "l1": L1Ball,
     "l2": L2Ball,
     "linf": LinfBall,
@@ -33,7 +37,7 @@ def get_ball(
     """The ball of a norm.
 
     Args:
-        norm: `"l1"` or 1, `"l2"` or 2, `"linf"` or `numpy.inf`.
+        norm: `"l0"` or 0, `"l1"` or 1, `"l2"` or 2, `"linf"` or `numpy.inf`.
         norms: The names that the caller can do.
 
     Returns:
@@ -45,7 +49,11 @@ def get_ball(
     key = norm.lower() if isinstance(norm, str) else norm
     known = not isinstance(key, bool) and key in _BALLS
     if not known or _BALLS[key].name not in norms:
-        spelled = {"l1": "'l1' (or 1)", "l2": "'l2' (or 2)"}
+        spelled = {
+            "l0": "'l0' (or 0)",
+            "l1": "'l1' (or 1)",
+            "l2": "'l2' (or 2)",
+        }
         spelled["linf"] = "'linf' (or numpy.inf)"
         hint = ""
         if isinstance(norm, keras.Model):
@@ -70,7 +78,7 @@ def distances(x: Any, y: Any, norm: Any) -> np.ndarray:
         NumPy array `(N,)`.
     """
     step = ops.convert_to_numpy(x) - ops.convert_to_numpy(y)
-    order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
+    order = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}[norm]
     flat = step.reshape(len(step), math.prod(step.shape[1:]))
     return np.linalg.norm(flat, ord=order, axis=1)
 
@@ -100,7 +108,7 @@ def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
     if epsilon.ndim > 1:
         ratio = np.abs(step) / _nonzero(step, epsilon.reshape(examples, -1))
         return ratio.max(-1, initial=0.0)
-    order = {"l1": 1, "l2": 2, "linf": np.inf}[norm]
+    order = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}[norm]
     distance = np.linalg.norm(step, ord=order, axis=1)
     return distance / _nonzero(distance, epsilon)
 

@@ -87,7 +87,9 @@ def doubtful_radius(attack: Any, shape: tuple[int, ...]) -> str | None:
         A sentence, or `None`.
     """
     norm, epsilon = getattr(attack, "norm", None), attack.epsilon
-    if epsilon is None or norm is None or isinstance(attack.value_range, str):
+    if epsilon is None or norm in (None, "l0"):
+        return None
+    if isinstance(attack.value_range, str):
         return None
     low, high = attack.value_range
     width = float(np.max(np.asarray(high, "float64") - low))

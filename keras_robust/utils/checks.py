@@ -183,6 +183,15 @@ def check_restarts(restarts: int, random_start: bool) -> None:
         )
 
 
+def check_share(value: Any, name: str) -> float:
+    """Check that a number is between 0 and 1, and neither; return it."""
+    if isinstance(value, bool) or not 0 < value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be in (0, 1). Received: {name}={value!r}"
+        )
+    return float(value)
+
+
 def check_non_negative(value: Any, name: str) -> Any:
     """Returns `value`, a number or one per example, as float or float32 array.
 
