@@ -214,7 +214,7 @@ def search(
 def clean_findings(
     problem: "Problem", batch_size: int, targeted: bool = False
 ) -> Findings:
-    """Find the examples that are misclassified without an attack.
+    """Find the examples that reach the goal without an attack.
 
     Args:
         problem: The problem, its inputs NumPy arrays.
