@@ -1,4 +1,4 @@
-"""How much an evaluation saves by attacking only what still stands.
+"""How much an evaluation saves by skipping examples that are broken already.
 
     python benchmarks/networks.py
     python benchmarks/evaluation_speed.py --images 256

@@ -137,7 +137,7 @@ def test_a_damaged_state_is_named(linear_problem, tmp_path):
     (state,) = tmp_path.rglob("fgsm+done.npz")
     state.write_bytes(state.read_bytes()[:100])
     with pytest.raises(
-        ValueError, match="remove it to begin anew.*fgsm.done.npz"
+        ValueError, match="remove it to start again.*fgsm.done.npz"
     ):
         kr.evaluate_robustness(model, (x, y), attack, **options)
 
@@ -156,5 +156,5 @@ def test_an_outcome_is_kept_by_the_names_of_its_numbers(tmp_path):
     for name, value in kept.items():
         np.testing.assert_array_equal(outcome.arrays()[name], value)
     assert outcome.broken_by is None
-    with pytest.raises(ValueError, match="remove it to begin anew.*'at'"):
+    with pytest.raises(ValueError, match="remove it to start again.*'at'"):
         outcomes.Outcome.from_arrays({"go": 0, "at": 0})

@@ -1,4 +1,4 @@
-"""Attacks, and what an attack of one's own is made of."""
+"""Attacks, and the base classes of user-defined attacks."""
 
 from keras_robust.attacks.apgd import APGDAttack as APGDAttack
 from keras_robust.attacks.attack import Attack as Attack

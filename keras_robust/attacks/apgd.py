@@ -56,8 +56,8 @@ class APGDAttack(LoopAttack):
 
     Croce & Hein 2020 (arXiv:2003.01690), section 3, in the L2 and L-infinity
     ball; Croce & Hein 2021 (arXiv:2103.01208), section 4, in the L1 ball.
-    Examples that are wrong from the start stay as they are; those that fall
-    in one restart or to one target do not enter the next.
+    Examples that are wrong from the start stay unchanged; those that are broken
+    in one restart, or towards one target, are skipped in the next.
 
     Args:
         norm: `"l2"` (or 2), `"linf"` (or `numpy.inf`) or `"l1"` (or 1).
@@ -203,8 +203,8 @@ class AutoPGDLoop(GradientLoop):
 
     Checkpoints come after 22 % of the steps, then after shorter and shorter
     windows. At each, an example whose loss did not rise often enough, or whose
-    best loss and step size both stayed as they were, halves its step and
-    returns to its best point.
+    best loss and step size both stayed as they were, continues from its best
+    point with half the step.
 
     Attributes, besides those of `GradientLoop`:
         steps: Int, steps in all; the schedule depends on it.
@@ -361,7 +361,7 @@ class AutoPGDLoop(GradientLoop):
         return found._replace(x=x)._asdict()
 
     def with_scores(self) -> "AutoPGDLoop":
-        """See `Loop`: scores are always told."""
+        """See `Loop`: the result always includes scores."""
         return self
 
 
@@ -393,12 +393,12 @@ class AutoPGDL1Loop(AutoPGDLoop):
 
     @property
     def least_window(self) -> int:
-        """The same: windows do not change."""
+        """The fewest steps between two checkpoints: windows do not change."""
         return self.first_window
 
     @property
     def window_decrease(self) -> int:
-        """0: windows do not change."""
+        """How much shorter windows become: 0, they do not change."""
         return 0
 
     def more_rows(self, inputs: Inputs, x: Tensor) -> dict[str, Tensor]:

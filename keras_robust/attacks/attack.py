@@ -35,8 +35,8 @@ _ZERO_GRADIENTS = (
 )
 
 
-class _Sealing(ChecksArguments):
-    """Makes objects that do not change once `__init__` is done."""
+class _FrozenAfterInit(ChecksArguments):
+    """A metaclass whose objects do not change after `__init__`."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         made = super().__call__(*args, **kwargs)
@@ -44,7 +44,7 @@ class _Sealing(ChecksArguments):
         return made
 
 
-class _Defaults(ConfigMixin, metaclass=_Sealing):
+class _Defaults(ConfigMixin, metaclass=_FrozenAfterInit):
     """Values for attacks that do not have a setting.
 
     Not a dataclass: an attack declares the settings that it has itself.
@@ -194,14 +194,14 @@ class Attack(_Defaults):
         previous: Findings | None = None,
         warns: bool = False,
     ) -> dict[str, Any]:
-        """Perturb inputs as the call does, and tell more.
+        """Perturb inputs as the call does; return a dictionary of results.
 
         Args:
             model: As in the call, or a `Classifier`.
             x: As in the call.
             y: As in the call.
             verbose: As in the call.
-            scored: Whether to tell `loss` and `success` as well.
+            scored: Whether to return `loss` and `success` as well.
             checkpoint: A `Checkpoint` for attacks that can resume, or `None`.
             previous: What an earlier search found, or `None`; see `Problem`.
             warns: Whether to warn of radii that are probably a mistake, and
@@ -278,7 +278,7 @@ class Attack(_Defaults):
     def prepare_on_grid(
         self, classifier: Classifier, x: Any, y: Any, source: Any = None
     ) -> tuple[Problem, float | None]:
-        """Check inputs; tell the spacing of the grid that they must stay on."""
+        """Check inputs; also return the spacing of their grid of values."""
         image, held = classifier.split(x)
         grid = grid_of(classifier, image)
         image = array_checks.as_floats(image, self.value_range)
@@ -326,7 +326,7 @@ class Attack(_Defaults):
     def attack(
         self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
     ) -> dict[str, Any]:
-        """What `run` returns, for a checked problem."""
+        """Attack a checked problem; return the content of `run`'s result."""
 
 
 def _in_dtype_of(x: Any, result: Any) -> Any:

@@ -38,12 +38,12 @@ class AutoAttack(Attack):
     """AutoAttack: an ensemble of attacks without parameters to tune.
 
     Croce & Hein 2020 (arXiv:2003.01690), section 6, in the order of the
-    published code. Each attack sees only the examples that the ones before
-    have left. `"standard"`: APGD on cross-entropy, APGD on the targeted DLR
-    loss (nine targets), targeted FAB (nine), Square (5000 queries). `"plus"`:
-    APGD on cross-entropy and DLR and FAB, five restarts each, Square, targeted
-    APGD, targeted FAB. `"rand"`, for randomized models: APGD on cross-entropy
-    and DLR with 20 gradients averaged in each step.
+    published code. Each attack runs only on the examples that the ones before
+    have not broken. `"standard"`: APGD on cross-entropy, APGD on the targeted
+    DLR loss (nine targets), targeted FAB (nine), Square (5000 queries).
+    `"plus"`: APGD on cross-entropy and DLR and FAB, five restarts each, Square,
+    targeted APGD, targeted FAB. `"rand"`, for randomized models: APGD on
+    cross-entropy and DLR with 20 gradients averaged in each step.
 
     What cannot take the inputs is left out, with a warning: Square where they
     are no images, FAB and Square where the radius is one per feature.
@@ -181,7 +181,7 @@ class AutoAttack(Attack):
     def attack(
         self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
     ) -> dict[str, Any]:
-        """See `Attack`; tells `broken_by` as well.
+        """See `Attack`; the result includes `broken_by`.
 
         `broken_by` holds 0 for an example that was wrong from the start, k
         for one that the k-th part broke, -1 for a survivor.

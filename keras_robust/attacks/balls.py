@@ -46,7 +46,7 @@ class Box(tuple[Any, Any]):
 def per_example(values: Tensor, like: Tensor) -> Tensor:
     """Reshape `(N,)` to `(N, 1, ..., 1)` so that it broadcasts to `like`.
 
-    What has a value for each feature stays as it is.
+    A tensor with a value for each feature is returned unchanged.
     """
     if len(values.shape) == len(like.shape):
         return values
@@ -70,7 +70,7 @@ def other_axes(x: Tensor) -> tuple[Any, ...]:
 
 
 def nonzero(x: Tensor) -> Tensor:
-    """`x` with ones for zeros: a divisor, without a floor that shrinks."""
+    """`x` with ones for zeros, a divisor that changes no other value."""
     return ops.where(x > 0, x, ops.ones_like(x))
 
 

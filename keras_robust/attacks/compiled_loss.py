@@ -123,7 +123,7 @@ def per_example(loss: Any) -> Callable[[Any, Any], Any]:
     """
     total = getattr(loss, "reduction", "mean") in ("sum", "none", None)
     if isinstance(loss, keras.losses.Loss):
-        # `copy.copy` goes by `get_config`, which does not hold everything.
+        # `copy.copy` would use `get_config`, which does not hold everything.
         unreduced = object.__new__(type(loss))
         vars(unreduced).update(vars(loss))
         unreduced.reduction = "none"
@@ -326,7 +326,7 @@ class CompiledLoss:
 
 
 def _only(structure: Any, what: str) -> Any:
-    """The one entry of a list or dictionary; what is neither as it is."""
+    """The only entry of a list or dictionary; other values unchanged."""
     if not isinstance(structure, (dict, list, tuple)):
         return structure
     entries = structure

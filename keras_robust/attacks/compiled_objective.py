@@ -49,7 +49,7 @@ class Raw(NamedTuple):
     Attributes:
         values: Tensor `(N, ...)`.
         kind: `"softmax"` or `"sigmoid"`, the activation that was left out;
-            `"linear"` where there is none, `None` where it does not show.
+            `"linear"` where there is none, `None` where it is unknown.
     """
 
     values: Any
@@ -66,7 +66,8 @@ class Raw(NamedTuple):
 class RawOutputs:
     """Outputs of a model in inference mode, before a softmax or sigmoid.
 
-    Layers are called as they are, nothing is folded. The model is held weakly.
+    Layers are called as in Keras; no BatchNorm is folded. The model is held
+    weakly.
 
     Args:
         classifier: The `Classifier`.
@@ -141,7 +142,7 @@ def _position(tensors: list[Any], wanted: Any) -> int:
 
 
 def _head(model: keras.Model, key: str | int | None) -> Head:
-    """The head of an output; one that cannot be taken off is none."""
+    """The head of an output; of kind `None` if it cannot be removed."""
     head = find_head(model, key)
     if head.body is None and head.kind != "linear":
         return Head(None)
@@ -151,12 +152,12 @@ def _head(model: keras.Model, key: str | int | None) -> Head:
 class CompiledObjective:
     """The loss of `compile`, to be increased; decreased with `targeted`.
 
-    Where the loss is a cross-entropy and the model shows its logits, it is
-    computed from these: Keras cuts probabilities off at 1e-7, where a
-    confident model has no gradient left. A single loss is replaced by its
-    logarithm, which rises with it and has a gradient where the loss rounds to
-    zero; of class labels by their log-odds. A hinge loss that is zero counts
-    by its margin.
+    Where the loss is a cross-entropy and the model's logits can be computed, it
+    is computed from these: Keras cuts probabilities off at 1e-7, where a
+    confident model has no gradient. A single loss is replaced by its logarithm,
+    which rises with it and has a gradient where the loss rounds to zero; of
+    class labels by their log-odds. A hinge loss that is zero counts by its
+    margin.
 
     Args:
         outputs: `(x, draw, held)` to a list of `Raw`, one for each part of the

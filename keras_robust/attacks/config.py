@@ -138,7 +138,7 @@ class ConfigMixin(metaclass=ChecksArguments):
     """`get_config`, `from_config` and a `repr` from the signature."""
 
     def arguments(self) -> dict[str, Any]:
-        """Arguments of `__init__` by name, as they are kept."""
+        """Arguments of `__init__` by name, with the attributes' values."""
         names = _named(inspect.signature(type(self)))
         not_kept = vars(self).get("_not_kept", {})
         names += [name for name in not_kept if name not in names]
@@ -186,7 +186,7 @@ class ConfigMixin(metaclass=ChecksArguments):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its arguments: compiled functions are made anew."""
+        """Pickle the arguments only: compiled functions are created again."""
         return _made, (type(self), self.arguments())
 
     def __repr__(self) -> str:

@@ -84,7 +84,7 @@ class GradientAttack(LoopAttack):
         return result
 
     def _reached(self, problem: Problem, x: Any) -> np.ndarray:
-        """Return where the model's own answer is wrong, or the target."""
+        """Return where the model's own prediction is wrong, or the target."""
         if problem.classes is None:
             return np.zeros(problem.x.shape[0], bool)
         labels = problem.classifier.predict_labels(

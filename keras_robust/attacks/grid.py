@@ -76,8 +76,8 @@ def to_grid(
     Args:
         attack: The attack.
         problem: Its checked problem.
-        result: What it found; `success` is told anew, by the model's own
-            answers.
+        result: What it found; `success` is determined again, by the model's own
+            predictions.
         grid: Spacing of the grid.
 
     Returns:

@@ -24,12 +24,12 @@ def step_to_hyperplane(
 ) -> Tensor:
     """`argmin ||d||` with `x + d` on the hyperplane and in the box.
 
-    Where no point of the box is on the hyperplane, d goes as far towards it as
+    If no point of the box is on the hyperplane, d leads as far towards it as
     the box allows. Croce & Hein 2020 (arXiv:1907.02044), section 2.2; for L2
     and L-infinity `d_i = clip(r u_i, low - x_i, high - x_i)` with u the normal
     or its sign, and the length r that solves a concave, piecewise linear
-    equation by Newton's method from the left; for L1 by filling the entries
-    of the largest weights first.
+    equation by Newton's method from the left; for L1 by filling the entries of
+    the largest weights first.
 
     Args:
         norm: `"l1"`, `"l2"` or `"linf"`.

@@ -43,8 +43,8 @@ def channels_first(
         model: The model that takes them.
         shape: `(N, ...)`, four numbers.
         data_format: `"channels_last"` or `"channels_first"`; `None` to find
-            out: what the layers of the model say, else which axis is as short
-            as channels are.
+            out: from the axis that is as short as channels are, else from
+            `data_format` of the model's layers.
     """
     if data_format is not None:
         return data_format == "channels_first"
@@ -54,9 +54,9 @@ def channels_first(
     waiting = list(getattr(model, "layers", None) or [])
     while waiting:
         layer = waiting.pop(0)
-        said = getattr(layer, "data_format", None)
-        if said is not None:
-            return said == "channels_first"
+        found = getattr(layer, "data_format", None)
+        if found is not None:
+            return found == "channels_first"
         waiting += getattr(layer, "layers", None) or []
     return keras.config.image_data_format() == "channels_first"
 
@@ -95,7 +95,7 @@ class FromChannelsLast:
 class ImageAttack(LoopAttack):
     """Base class of attacks on rows and columns of images.
 
-    Their loops see channels-last images, whatever the model takes.
+    Their loops get channels-last images, whatever the model takes.
     """
 
     # `"channels_last"`, `"channels_first"`, or `None` to find out.

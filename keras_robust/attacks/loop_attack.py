@@ -181,7 +181,7 @@ class LoopAttack(Attack):
 def as_result(
     findings: Findings, problem: Problem, value_range: Any
 ) -> dict[str, Any]:
-    """Return what `Attack.run` returns, of what a search found."""
+    """Convert the findings of a search to the result of `Attack.run`."""
     x = like(problem.x, findings.x, value_range)
     return {"x": x, "loss": findings.loss, "success": findings.success}
 

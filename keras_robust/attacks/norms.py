@@ -67,7 +67,7 @@ def get_ball(
 
 
 def distances(x: Any, y: Any, norm: Any) -> np.ndarray:
-    """How far apart examples are.
+    """Distances between the examples of two batches.
 
     Args:
         x: Array or tensor of shape `(N, ...)`.
@@ -84,7 +84,7 @@ def distances(x: Any, y: Any, norm: Any) -> np.ndarray:
 
 
 def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
-    """How far examples have moved, as a share of the radius.
+    """Distances that an attack has moved examples, as shares of the radius.
 
     Args:
         attack: An attack with `norm` and `epsilon`.
@@ -114,6 +114,6 @@ def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
 
 
 def _nonzero(moved: np.ndarray, epsilon: np.ndarray) -> np.ndarray:
-    """A divisor: what has moved with a radius of 0 is infinitely far."""
+    """A divisor that makes any movement with a radius of 0 infinitely far."""
     tiny = np.where(moved != 0, np.finfo("float64").tiny, 1.0)
     return np.where(epsilon > 0, epsilon, tiny)

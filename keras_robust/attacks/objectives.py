@@ -28,7 +28,7 @@ def log_odds(y: Tensor, logits: Tensor) -> Tensor:
     """`logsumexp_{j != y} z_j - z_y`: cross-entropy before its softplus.
 
     Cross-entropy is `softplus(log_odds)`, so both order images alike and have
-    gradients of the same direction; normalized steps cannot tell them apart.
+    gradients of the same direction; normalized steps are the same for both.
     But the softmax form's gradient rounds to zero in float32 from a margin of
     17 on and the softplus form's from 88 on; this one's never does.
 

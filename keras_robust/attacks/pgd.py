@@ -50,14 +50,14 @@ class PGDAttack(GradientAttack):
             and for every batch size; `None` for fresh ones.
         keep_best: Whether to return the best iterate by (success, loss)
             instead of the last.
-        early_stop: Whether an example stops at its first success: one that
-            is wrong from the start stays as it is, and later restarts see
-            only what still stands.
+        early_stop: Whether an example stops at its first success: one that is
+            wrong from the start is returned unchanged, and later restarts run
+            only on examples that are not broken yet.
         mask: `None`, or numbers that broadcast to `x`: 0 where it must not
             move. Applied before the norm.
         batch_size: Int >= 1, how many examples are attacked at once.
-        from_logits: `None` to find out whether the model gives logits,
-            `True` or `False` to say so.
+        from_logits: `True` if the model gives logits, `False` if not, `None` to
+            infer it.
         jit_compile: `"auto"` for the fastest way of the backend and device,
             `True` to force XLA (or `torch.compile`), `False` to forbid it.
         momentum: Float >= 0, share of the last direction kept in the next

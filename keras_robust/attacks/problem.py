@@ -22,7 +22,7 @@ class Problem(NamedTuple):
         previous: What an earlier search has found, for attacks that skip
             what is broken already; or `None`.
         held: Dictionary of the inputs that are held fixed.
-        source: The model as the user gave it, which knows its compiled loss.
+        source: The model as the user gave it, which has the compiled loss.
         targets: Labels as `fit` takes them, for a compiled loss; or `None`.
     """
 

@@ -183,7 +183,7 @@ class GridLoop(Loop):
         center, i = inputs.rows["center"], state.shared["step"]
         transform = ops.take(inputs.shared["grid"], i, axis=0)
         ones = ops.ones_like(inputs.rows["epsilon"])[:, None]
-        # Shifted so that what comes in from outside is the low end.
+        # Shifted so that pixels from outside the image are the low end.
         low = self.value_range[0]
         x = low + ops.image.affine_transform(
             center - low, ones * transform, data_format="channels_last"

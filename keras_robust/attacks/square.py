@@ -36,7 +36,7 @@ from keras_robust.utils import checks
 @keras.saving.register_keras_serializable("keras_robust")
 @dataclass(eq=False, repr=False)
 class SquareAttack(ImageAttack):
-    """Square: random search that asks only for the model's outputs.
+    """Square: random search that needs only the model's outputs.
 
     Andriushchenko et al. 2020 (arXiv:1912.00049). It needs no gradients, so
     that it shows where those of a model mislead the other attacks.
@@ -292,7 +292,7 @@ def _pattern(
     """The pattern of the proposal's level, moved to its first window."""
     level, row, column = (proposal["windows"][k] for k in (0, 2, 3))
     pattern = ops.take(patterns, level, axis=0)
-    pattern = ops.where(proposal["turned"] > 0, _turn(pattern), pattern)
+    pattern = ops.where(proposal["turned"] > 0, _transpose(pattern), pattern)
     rows = ops.clip(ops.arange(shape[1], dtype="int32") - row, 0, shape[1] - 1)
     columns = ops.clip(
         ops.arange(shape[2], dtype="int32") - column, 0, shape[2] - 1
@@ -301,8 +301,8 @@ def _pattern(
     return moved[None]
 
 
-def _turn(pattern: Tensor) -> Tensor:
-    """Transposes the square in the corner of a rectangle."""
+def _transpose(pattern: Tensor) -> Tensor:
+    """Transpose the square in the corner of a rectangle."""
     height, width = pattern.shape
     side = min(height, width)
     corner = ops.transpose(pattern[:side, :side])

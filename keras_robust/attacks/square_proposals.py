@@ -1,6 +1,6 @@
 """What the Square attack proposes, query by query: tables drawn on the host.
 
-All examples see the same windows and signs, as in the published code for
+All examples get the same windows and signs, as in the published code for
 L-infinity; so an example's result does not depend on its batch.
 """
 

@@ -97,8 +97,8 @@ class Backend(Protocol):
     ) -> Callable[..., Any]:
         """Compile a function once for each shape of its arguments.
 
-        Nothing is compiled before the first call. Where a new batch size
-        alone would be compiled again, `needs_padding` says so.
+        Nothing is compiled before the first call. `needs_padding` is true where
+        a new batch size alone is compiled again.
 
         Args:
             function: Takes nested tensors of shape `(N, ...)` or `()`, and

@@ -92,7 +92,7 @@ class FrozenModel:
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether it does not simply call the model."""
+        """Whether outputs are computed without calling the model itself."""
         return self._rewritten is not None
 
     def __call__(self, x: Any, draw: Any = None, held: Any = None) -> Any:

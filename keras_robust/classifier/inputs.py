@@ -170,10 +170,10 @@ class Inputs:
             if any(name not in x for name in self.names):
                 raise _missing_inputs(x, self.names)
             return self._split_list([x[name] for name in self.names])
-        wanted = self.names or list(x)
-        if any(name not in x for name in (*wanted, key)):
-            raise _missing_inputs(x, wanted)
-        held = {name: _as_array(x[name]) for name in wanted if name != key}
+        expected = self.names or list(x)
+        if any(name not in x for name in (*expected, key)):
+            raise _missing_inputs(x, expected)
+        held = {name: _as_array(x[name]) for name in expected if name != key}
         return _checked(_as_array(x[key]), held)
 
     def _split_list(self, x: Sequence[Any]) -> tuple[Any, Held]:
@@ -237,9 +237,9 @@ class Inputs:
         return name if name is not None and name in x else next(iter(x))
 
 
-def _missing_inputs(x: dict[str, Any], wanted: list[str]) -> ValueError:
+def _missing_inputs(x: dict[str, Any], expected: list[str]) -> ValueError:
     return ValueError(
-        f"Argument `x` must hold the inputs {wanted} of the model. "
+        f"Argument `x` must hold the inputs {expected} of the model. "
         f"Received: {list(x)}"
     )
 
@@ -288,12 +288,12 @@ def _described(x: Any) -> str:
 
 
 def check_input_shape(
-    wanted: Shape | None, shape: Shape, name: str, model_name: str
+    expected: Shape | None, shape: Shape, name: str, model_name: str
 ) -> None:
     """Check that inputs have the shape of a model's Input.
 
     Args:
-        wanted: Shape of one input, with `None` for any size; `None` if it is
+        expected: Shape of one input, with `None` for any size; `None` if it is
             not known.
         shape: Shape of the given inputs, `(N, ...)`.
         name: Name of the argument in errors.
@@ -302,26 +302,28 @@ def check_input_shape(
     Raises:
         ValueError: If the shapes do not match.
     """
-    if wanted is None or len(shape) == len(wanted) + 1 and _fits(wanted, shape):
+    if (
+        expected is None
+        or len(shape) == len(expected) + 1
+        and _fits(expected, shape)
+    ):
         return
     hint = ""
-    if len(shape) == len(wanted):
-        if _fits(wanted, (None, *shape)):
+    if len(shape) == len(expected):
+        if _fits(expected, (None, *shape)):
             hint = "; one image needs a batch axis: x[None]"
-        elif wanted[-1] == 1 and shape[1:] == wanted[:-1]:
+        elif expected[-1] == 1 and shape[1:] == expected[:-1]:
             hint = "; an axis of channels is missing: x[..., None]"
-    elif sorted(map(str, shape[1:])) == sorted(map(str, wanted)):
+    elif sorted(map(str, shape[1:])) == sorted(map(str, expected)):
         hint = ", perhaps with its axis of channels in another place"
-    expected = ", ".join(
-        "any" if size is None else str(size) for size in wanted
-    )
+    sizes = ", ".join("any" if size is None else str(size) for size in expected)
     raise ValueError(
-        f"Argument `{name}` must have the shape (N, {expected}) of the input "
+        f"Argument `{name}` must have the shape (N, {sizes}) of the input "
         f"of model {model_name!r}{hint}. Received: {name}.shape={shape}"
     )
 
 
-def _fits(wanted: Shape, shape: Shape) -> bool:
-    """Whether all sizes but the first are as wanted."""
-    pairs = zip(wanted, shape[1:], strict=True)
+def _fits(expected: Shape, shape: Shape) -> bool:
+    """Whether all sizes but the first are as expected."""
+    pairs = zip(expected, shape[1:], strict=True)
     return all(size in (None, given) for size, given in pairs)

@@ -131,7 +131,7 @@ class SearchLogits:
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether it does not simply call the model."""
+        """Whether logits are computed without calling the model itself."""
         if self._frozen is None:
             return False
         return self._frozen.is_rewritten or self._head is not None

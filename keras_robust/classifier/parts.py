@@ -37,7 +37,7 @@ class Parts:
         inputs: Which of the inputs is attacked.
         outputs: The model's own outputs.
         logits: The logits that attacks differentiate.
-        uncompiled: Names of layers that say they cannot be compiled.
+        uncompiled: Names of layers with `supports_jit=False`.
         lookups: Names of layers that look up values.
         runs_user_code: Whether calls run code that is not Keras's.
         num_classes: The number of classes, once real inputs were checked.

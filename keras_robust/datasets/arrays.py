@@ -21,7 +21,8 @@ from keras_robust.utils.plain_arrays import in_native_format
 # endless: examples, and bytes.
 MAX_EXAMPLES = 500_000
 MAX_BYTES = 4 * 2**30
-# Periods of equal batches, and examples, that tell a data set which repeats.
+# A data set counts as endless after this many periods of equal batches, with at
+# least this many examples.
 _PERIODS = 3
 _REPEATED_EXAMPLES = 1000
 
@@ -46,7 +47,7 @@ def is_dataset(data: Any) -> bool:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether it is an array, a tensor or a data frame."""
+    """Whether a value is an array, a tensor or a data frame."""
     return hasattr(value, "dtype") or hasattr(value, "to_numpy")
 
 
@@ -82,7 +83,7 @@ def read_data(
             with `"image"` and `"label"`; or a data set of such batches. A
             third element, the sample weights, is ignored.
         several: Whether a list `x` holds several inputs rather than rows;
-            `None` to tell by the shapes.
+            `None` to infer it from the shapes.
         check: Called as `check(x, y)` with the first batch of a data set,
             before more is read; may raise.
 
@@ -138,7 +139,7 @@ def to_arrays(
         ValueError: If it is empty, endless or not batched, or its elements
             are not pairs.
     """
-    watch = None if _tells_length(dataset) else _Watch()
+    watch = None if _has_known_length(dataset) else _Watch()
     pairs: list[tuple[Any, Any]] = []
     for batch in _batches(dataset):
         pair = _pair(batch, several, is_batch=True)
@@ -283,8 +284,8 @@ def _are_inputs(parts: Sequence[Any], examples: int | None) -> bool:
     return lengths == {examples}
 
 
-def _tells_length(dataset: Any) -> bool:
-    """Whether it is known that the data set ends.
+def _has_known_length(dataset: Any) -> bool:
+    """Whether a data set is known to end.
 
     Raises:
         ValueError: If it is known that it does not.
@@ -353,7 +354,7 @@ class _Watch:
         if self.examples > MAX_EXAMPLES or self.bytes > MAX_BYTES:
             _refuse_endless(
                 f"{self.examples} examples without an end; where so many are "
-                "meant, pass arrays or a data set that tells its length"
+                "meant, pass arrays or a data set of known length"
             )
 
     def _extend(self, digest: bytes) -> None:

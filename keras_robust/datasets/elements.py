@@ -96,7 +96,7 @@ def read_element(
         name: Name of the data set for error messages.
 
     Returns:
-        `(images, labels, width)`: NumPy images as they are, and labels as in
+        `(images, labels, width)`: NumPy images unchanged, and labels as in
         `read_labels`.
 
     Raises:

@@ -110,7 +110,7 @@ def settle_classes(
         of_transform: What the transform's `count_classes` returns.
         width: Width of one-hot labels, or `None`.
         names: Names of the data set's classes, or `None`.
-        keeps_labels: Whether the labels stay as they are. Then the classes are
+        keeps_labels: Whether the labels do not change. Then the classes are
             the data set's own rather than the model's.
 
     Returns:
@@ -133,7 +133,7 @@ def settle_classes(
     if count is None:
         raise ValueError(
             "Argument `class_names` must be given: neither the model nor the "
-            "source tells how many classes there are. Received: "
+            "source has a number of classes. Received: "
             f"class_names=None and labels up to {labels.max()}"
         )
     whose = "the source" if count == known else "the model"

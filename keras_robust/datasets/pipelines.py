@@ -40,8 +40,8 @@ def pipeline(
             `y`.
         y: Labels, `(N,)` or one-hot.
         batch_size: Int >= 1.
-        shuffle: Whether to shuffle, anew in every epoch: arrays completely,
-            a data set in a buffer of 10,000.
+        shuffle: Whether to shuffle, differently in every epoch: arrays
+            completely, a data set in a buffer of 10,000.
         augment: Whether to shift by up to `padding` pixels and flip.
         padding: Int >= 0, for `PadAndCrop`.
         flip: Whether to flip left to right with probability 1/2; not for
@@ -170,7 +170,7 @@ def _alternately_flipped(dataset: Any) -> Any:
     """Batches whose images are flipped in every second pass.
 
     Args:
-        dataset: Of `((images, labels), integers)`, where an odd integer says
+        dataset: Of `((images, labels), integers)`, where an odd integer means
             that the image is flipped in the first pass.
     """
     import tensorflow as tf

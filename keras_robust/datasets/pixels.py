@@ -15,12 +15,12 @@ def as_floats(images: Any, value_range: Any) -> Any:
     """Images as floats; those of dtype uint8 are scaled to a range.
 
     Args:
-        images: NumPy array or tensor; of dtype uint8, 0 and 255 stand for the
-            ends of `value_range`.
+        images: NumPy array or tensor; of dtype uint8, 0 and 255 are the ends of
+            `value_range`.
         value_range: `(low, high)`.
 
     Returns:
-        Images of another dtype as they are, others in float32.
+        Images in float32; those of another dtype than uint8 unchanged.
 
     Raises:
         ValueError: If the range is not finite, and images are of dtype uint8.

@@ -71,7 +71,7 @@ class PlantedFeatures(ImageDataset):
 
         Where the noise is small, nothing is gained by reading both kinds:
         where they differ, the more reliable one is right more often, and
-        where they agree, they say the same.
+        where they agree, they predict the same class.
         """
         return max(KINDS, key=self.accuracy)
 

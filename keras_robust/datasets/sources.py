@@ -39,7 +39,8 @@ def load(name: str) -> ImageDataset:
 
     Raises:
         ValueError: If the name is unknown.
-        FileNotFoundError: If it is not prepared and cannot be downloaded.
+        FileNotFoundError: If the data set is not prepared and cannot be
+            downloaded.
 
     Example:
 

@@ -15,7 +15,7 @@ def load_tfds(name: str, **kwargs: Any) -> list[Any]:
 
     Raises:
         FileNotFoundError: If it is not prepared and cannot be downloaded; the
-            message tells how to prepare it.
+            message explains how to prepare it.
     """
     import tensorflow_datasets as tfds
 

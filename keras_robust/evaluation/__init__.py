@@ -1,4 +1,4 @@
-"""Robust accuracy: numbers, intervals, doubts, tables, figures."""
+"""Robust accuracy: numbers, intervals, flags, tables, figures."""
 
 from keras_robust.attacks.registry import get_attack as get_attack
 from keras_robust.evaluation.curve import RobustnessCurve as RobustnessCurve

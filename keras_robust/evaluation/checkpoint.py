@@ -25,8 +25,9 @@ class Checkpoint:
     """A folder with one file of arrays for each attack or part of one.
 
     Each evaluation has a folder of its own inside the given one, named by a
-    hash of what the evaluation depends on. So the same evaluation resumes
-    where it was stopped, and another one in the same folder starts anew.
+    hash of what the evaluation depends on. So the same evaluation resumes where
+    it was stopped, and another one in the same folder starts from the
+    beginning.
 
     Args:
         folder: Where the states of evaluations are kept.
@@ -104,7 +105,7 @@ class Section:
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
             raise ValueError(
                 "The state of an evaluation must be a whole file; remove it "
-                f"to begin anew. Received: {self.path}, {error}"
+                f"to start again. Received: {self.path}, {error}"
             ) from None
 
     def save(self, force: bool = False, **arrays: Any) -> None:

@@ -284,7 +284,7 @@ def _run_attacks(
 def _radii(epsilons: Any) -> np.ndarray:
     try:
         radii = np.asarray(epsilons, float)
-        # `np.unique` would make radii of all numbers of a row.
+        # `np.unique` would flatten an array of rows.
         radii = np.unique(radii) if radii.ndim < 2 else np.array([np.nan])
     except (TypeError, ValueError):
         radii = np.array([np.nan])
@@ -311,7 +311,7 @@ def _make_attacks(
     epsilons: np.ndarray,
     **options: Any,
 ) -> dict[str, Attack]:
-    """Attacks by names that tell their radii."""
+    """Create the attack of each radius, under a name with that radius."""
     if not isinstance(attack, str) and (
         isinstance(attack, (Attack, type)) or not callable(attack)
     ):

@@ -192,7 +192,7 @@ class Diagnostics:
         )
 
     def larger_radius_leaves_more(self) -> Flag | None:
-        """Whether PGD leaves more at a larger radius."""
+        """Whether more examples survive PGD at a larger radius."""
         near = float(self._after_pgd.mean())
         far = float(self._after_pgd_at(4).mean())
         if far <= near + _SHARE:
@@ -289,11 +289,11 @@ class Diagnostics:
 
     @cached_property
     def _after_pgd(self) -> np.ndarray:
-        """Which examples 20 steps of PGD leave."""
+        """Which examples survive 20 steps of PGD."""
         return self._after_pgd_at(1)
 
     def _after_pgd_at(self, factor: int) -> np.ndarray:
-        """Which examples 20 steps of PGD leave at a multiple of the radius."""
+        """Which examples survive 20 steps of PGD at a multiple of epsilon."""
         return self._is_right(
             self._run_pgd(
                 factor * np.asarray(self.epsilon),

@@ -53,7 +53,7 @@ def write_report(folder: pathlib.Path, report: EvaluationResult) -> str | None:
         _rename(folder, "report", f"report-{before}")
         kept = f"report-{before}.json"
     for ending in _ENDINGS:
-        # The report of these settings goes back to its first name.
+        # The report of these settings gets its first name back.
         (folder / f"report-{now}{ending}").unlink(missing_ok=True)
     report.to_json(path)
     report.figure(folder / "report.png")

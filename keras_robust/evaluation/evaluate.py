@@ -71,8 +71,8 @@ def evaluate_robustness(
     """Measure accuracy on clean data, under each attack, and in the worst case.
 
     An example counts as correct if the model itself, called as Keras calls it,
-    predicts the true label for the attack's output. A flag tells where the
-    search of an attack came to another answer.
+    predicts the true label for the attack's output. A flag is raised where the
+    search of an attack disagrees with the model.
 
     Once an adversarial example is found, that image is skipped by the
     remaining steps and restarts, and by later attacks whose ball contains it.

@@ -111,8 +111,8 @@ def baseline_flags(
 
     Args:
         baseline: The answers.
-        found: Flags of `Diagnostics`, which say more about a randomized model,
-            but need examples that are classified correctly.
+        found: Flags of `Diagnostics`, which hold more evidence about a
+            randomized model, but need examples that are classified correctly.
     """
     flags = []
     count = int(np.isnan(baseline.logits).any(-1).sum())
@@ -322,7 +322,7 @@ def comparison_flags(
 def _monotone_flags(
     attacks: Mapping[str, Attack], correct: Mapping[str, np.ndarray]
 ) -> list[Flag]:
-    """Pairs of attacks of which the stronger one leaves more."""
+    """Flag pairs of attacks where more examples survive the stronger one."""
     flags = []
     for weak_name, weak in attacks.items():
         for strong_name, strong in attacks.items():
@@ -371,7 +371,7 @@ _BLACK_BOX = Flag(
 
 
 def _stage_flags(stages: Iterable[Stages]) -> list[Flag]:
-    """Where AutoAttack's Square breaks what its gradients did not."""
+    """Flag AutoAttack where Square breaks what gradients did not."""
     flags = []
     for accuracy in stages:
         parts = list(accuracy)
@@ -387,7 +387,7 @@ def _stage_flags(stages: Iterable[Stages]) -> list[Flag]:
 def _black_box_flags(
     attacks: Mapping[str, Attack], correct: Mapping[str, np.ndarray]
 ) -> list[Flag]:
-    """Where Square breaks what other attacks in its ball did not."""
+    """Flag attacks that do not break what Square breaks in their ball."""
     flags = []
     square = [
         name for name, attack in attacks.items() if type(attack) is SquareAttack

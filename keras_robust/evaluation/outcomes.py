@@ -100,7 +100,7 @@ class OutputCheck:
         except TypeError as error:
             raise ValueError(
                 "The state of an evaluation must hold the outcome of an "
-                "attack; remove it to begin anew. "
+                "attack; remove it to start again. "
                 f"Received: a state with {sorted(saved)}"
             ) from error
 
@@ -250,7 +250,7 @@ def predict_moved(
     """Predict perturbed images; unperturbed ones keep their label.
 
     Args:
-        examples: `Examples` of the classifier that is asked.
+        examples: `Examples` of the classifier that predicts.
         image: NumPy array like `examples.image`.
         baseline: The classifier's answers to `examples.image`.
 
@@ -282,7 +282,8 @@ def count_disagreements(
         image: The attack's output.
         labels: Int array `(N,)`, the labels to leave or to reach.
         claimed: Bool array `(N,)`, where the search claims success.
-        differ: Bool array `(N,)`, where the model's answer says otherwise.
+        differ: Bool array `(N,)`, where the model's prediction contradicts
+            `claimed`.
 
     Returns:
         How many successes the model does not confirm, and how many the search
@@ -308,7 +309,7 @@ def count_disagreements(
 def _confirmed_parts(
     broken_by: np.ndarray, correct: np.ndarray, attacked: np.ndarray
 ) -> np.ndarray:
-    """`broken_by`, corrected where the model's answers say otherwise."""
+    """`broken_by`, corrected where the model's predictions contradict it."""
     broken_by[attacked & correct] = -1
     broken_by[attacked & ~correct & (broken_by < 0)] = LAST
     return broken_by

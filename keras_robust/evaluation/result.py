@@ -51,7 +51,7 @@ class Result(ABC):
         """The figure.
 
         Args:
-            path: File to save, whose suffix tells the format, or `None`.
+            path: File to save, whose suffix decides the format, or `None`.
 
         Returns:
             The `matplotlib.figure.Figure`.

@@ -1,4 +1,4 @@
-"""What pixels a model takes."""
+"""The scaling of the pixels that a model takes."""
 
 from typing import Any
 
@@ -15,9 +15,10 @@ MEANINGS = {
     "symmetric": "pixels in [-1, 1]",
     "standardized": "mean 0 and variance 1 in each channel",
 }
-# Images that decide, and by how many points the best must win.
+# Images that are predicted, and the lead in accuracy that the best scaling
+# needs.
 _IMAGES = 500
-_CLEAR = 0.05
+_CLEAR_LEAD = 0.05
 # Images of bytes whose brightest pixel is no brighter are hardly bytes.
 DARK = 100
 
@@ -53,7 +54,7 @@ def check_units(x: np.ndarray) -> None:
 
 
 def with_statistics(scaling: Any, x: np.ndarray) -> Any:
-    """Returns the `scaling` that `Classifier` takes.
+    """Return the `scaling` that `Classifier` takes.
 
     Args:
         scaling: One of `SCALINGS`, or `None`.
@@ -69,7 +70,7 @@ def with_statistics(scaling: Any, x: np.ndarray) -> Any:
 
 
 def with_scaling(model: Any, scaling: str, x: np.ndarray) -> Classifier:
-    """Returns a classifier that takes pixels in [0, 1].
+    """Return a classifier that takes pixels in [0, 1].
 
     So an attack's radius is in units of [0, 1], whatever the model takes.
 
@@ -89,7 +90,7 @@ def find_scaling(
     y: np.ndarray,
     from_logits: bool | None = None,
 ) -> str:
-    """Returns the scaling with which the model is clearly most often right.
+    """Find the scaling with which the model is clearly most accurate.
 
     Args:
         model: A built Keras classifier.
@@ -112,12 +113,12 @@ def find_scaling(
         accuracy[scaling] = float(np.mean(scaled.predict_labels(x) == y))
     first, second = sorted(accuracy.values(), reverse=True)[:2]
     commonest = np.bincount(y).max() / len(y)
-    if first < commonest + _CLEAR or first < second + _CLEAR:
+    if first < commonest + _CLEAR_LEAD or first < second + _CLEAR_LEAD:
         found = ", ".join(
             f"{key}: {100 * value:.1f} %" for key, value in accuracy.items()
         )
         raise ValueError(
-            "The scaling of the model's input must be said (--scaling): none "
-            f"is clearly the best. Received: accuracy {found}"
+            "The scaling of the model's input must be given (--scaling): no "
+            f"scaling is clearly the best. Received: accuracy {found}"
         )
     return max(accuracy, key=accuracy.__getitem__)

@@ -11,7 +11,7 @@ from keras_robust.attacks.attack import Attack
 # Every attack runs on the first so many correctly classified examples, even if
 # already broken, so that flags compare like with like.
 ALWAYS_ATTACKED = 100
-# Attacks of so few gradients keep their own accuracy: skipping saves little.
+# Attacks with at most this many gradients skip nothing: it would save little.
 CHEAP = 1
 
 
@@ -23,7 +23,7 @@ def by_cost(attacks: Mapping[str, Attack]) -> list[str]:
 def with_early_stop(attack: Attack) -> Attack:
     """The attack, set to stop each example at its first success.
 
-    An attack that cannot stop early is returned as it is.
+    An attack that cannot stop early is returned unchanged.
     """
     if getattr(attack, "early_stop", True):
         return attack

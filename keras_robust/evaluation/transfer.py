@@ -107,7 +107,7 @@ def transfer_matrix(
     checkpoint = Checkpoint.of(state_path, {"kind": "transfer", **facts})
     labels = {
         "untargeted": first.y,
-        "targeted": _aims(first, attack, checkpoint),
+        "targeted": _draw_targets(first, attack, checkpoint),
     }
     flags = _flags_of_settings(everyone, attacks["untargeted"])
     rates: dict[str, list[list[float]]] = {kind: [] for kind in attacks}
@@ -115,7 +115,7 @@ def transfer_matrix(
     for source in sources:
         for kind, each in attacks.items():
             name = f"{source}, {kind}"
-            shown_to = _attack_and_show(
+            outcome = _attack_source(
                 everyone,
                 baselines,
                 source,
@@ -124,11 +124,11 @@ def transfer_matrix(
                 section=checkpoint.section(name) if checkpoint else None,
                 verbose=verbose,
             )
-            flags += outcome_flags({name: shown_to})
+            flags += outcome_flags({name: outcome})
             rates[kind].append(
                 [
                     _rate(
-                        shown_to.labels[target],
+                        outcome.labels[target],
                         labels[kind],
                         both=right[source] & right[target],
                         targeted=kind == "targeted",
@@ -209,8 +209,8 @@ def _flags_of_settings(
 
 
 @dataclass(kw_only=True)
-class _Shown(OutputCheck):
-    """An attack on one model, and the answers of all models to its output.
+class _SourceOutcome(OutputCheck):
+    """An attack on one model, and what all models predict for its output.
 
     Attributes:
         labels: Int arrays `(N,)`, predictions by model.
@@ -238,7 +238,7 @@ class _Shown(OutputCheck):
         return found
 
 
-def _attack_and_show(
+def _attack_source(
     everyone: Mapping[str, Examples],
     baselines: Mapping[str, Baseline],
     source: str,
@@ -246,7 +246,7 @@ def _attack_and_show(
     labels: np.ndarray,
     section: Section | None,
     verbose: int,
-) -> _Shown:
+) -> _SourceOutcome:
     """Attack one model and let every model classify the output.
 
     Args:
@@ -261,7 +261,7 @@ def _attack_and_show(
     done = section.section("done") if section else None
     saved = done.restore() if done else None
     if saved is not None:
-        return _Shown.from_arrays(saved)
+        return _SourceOutcome.from_arrays(saved)
     examples = everyone[source]
     result = attack.run(
         examples.classifier,
@@ -273,7 +273,7 @@ def _attack_and_show(
     )
     image = attacked_image(examples, result["x"])
     check = check_output(attack, examples.image, image)
-    found = _Shown(**check.arrays())
+    found = _SourceOutcome(**check.arrays())
     found.zero_gradient = bool(result.get("zero_gradient", False))
     found.labels = {
         name: predict_moved(other, image, baselines[name])
@@ -322,10 +322,10 @@ def _read(
     return everyone
 
 
-def _aims(
+def _draw_targets(
     examples: Examples, attack: Attack, checkpoint: Checkpoint | None
 ) -> np.ndarray:
-    """Random wrong classes, the same after a stop."""
+    """Draw wrong classes, the same ones after a stop."""
     kept = checkpoint.section("aims") if checkpoint else None
     saved = kept.restore() if kept else None
     if saved is not None:

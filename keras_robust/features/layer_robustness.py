@@ -24,7 +24,7 @@ _PAIRS_STREAM = 3_000_000
 
 
 class _Distance(RepresentationObjective):
-    """The squared distance itself, where the base class has its negative."""
+    """The squared distance to a target representation, to be increased."""
 
     def __call__(self, inputs: Any, x: Any) -> tuple[Any, Any]:
         values, success = super().__call__(inputs, x)
@@ -72,7 +72,7 @@ def layer_robustness(
             f"Argument `data` must hold two images or more. Received: {len(x)}"
         )
     view = classifier.representation(layer)
-    attacked = _moved_most(classifier, layer, x, attack, verbose)
+    attacked = _move_far(classifier, layer, x, attack, verbose)
     here, there = (
         view.predict(
             images,
@@ -93,14 +93,14 @@ def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.linalg.norm(difference, axis=-1)
 
 
-def _moved_most(
+def _move_far(
     classifier: Classifier,
     layer: str | None,
     x: np.ndarray,
     attack: Any,
     verbose: int,
 ) -> np.ndarray:
-    """Images in the ball whose representation is moved as far as possible."""
+    """Move images inside the ball until representations are far away."""
     view, frozen = frozen_view(classifier, layer, x)
     fixed = classifier.batch_size is not None
 

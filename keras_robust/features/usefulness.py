@@ -40,7 +40,7 @@ class FeatureUsefulness(Result):
         return self.rho[rows, classes], self.gamma[rows, classes]
 
     def split(self, least: float = 0.1) -> dict[str, np.ndarray]:
-        """Split the units into and robust, useful and not, or useless.
+        """Split the units: useful and robust, useful and non-robust, useless.
 
         Ilyas et al. 2019, section 2: a useful, non-robust feature is one that
         is gamma-robustly useful for no gamma >= 0.

@@ -29,8 +29,8 @@ class PatchWhitening(keras.layers.Layer):
 
     `adapt` computes the kernel. Before that it is the identity and its
     negative, which is right for patches that are white already; `is_adapted`
-    tells the difference. The kernel is a weight, saved and copied like any
-    other.
+    distinguishes the two states. The kernel is a weight, saved and copied like
+    any other.
 
     The paper's code takes second moments about zero, of images whose channels
     have mean zero. Here they are taken about the mean of the patches, which is

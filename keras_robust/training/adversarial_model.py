@@ -298,7 +298,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         perturbed = attack.run(batch, self._seed_generator, epsilon, front)
         first = self._batch_checks.is_first
         findings |= attack.movement(batch, perturbed, first, epsilon, front)
-        self._note(findings, attack, batch, "train")
+        self._add_findings(findings, attack, batch, "train")
         if front is None:
             x = attack.classifier.join(x, perturbed)
         else:
@@ -312,7 +312,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         strategy = getattr(self, "distribute_strategy", None)
         return getattr(strategy, "num_replicas_in_sync", 1)
 
-    def _note(
+    def _add_findings(
         self,
         findings: dict[str, Any],
         attack: BatchAttack,
@@ -351,7 +351,7 @@ class AdversarialModel(backend.Trainer, keras.Model):
         findings = attack.findings(batch)
         first = self._batch_checks.is_first
         findings |= attack.movement(batch, perturbed, first)
-        self._note(findings, attack, batch, "test")
+        self._add_findings(findings, attack, batch, "test")
         x, y = attack.classifier.join(x, perturbed), attack.safe_labels(batch)
         known = [*self.variables, *self.metrics_variables]
         mapping = [(variable, variable.value) for variable in known]

@@ -79,7 +79,7 @@ def _refuse_names(dtype: Any) -> NoReturn:
 
 
 def _is_array(x: Any) -> bool:
-    """Whether this is an array, or a list or dictionary of arrays."""
+    """Whether a value is an array, or a list or dictionary of arrays."""
     if isinstance(x, dict):
         return bool(x) and all(_is_array(part) for part in x.values())
     if isinstance(x, (list, tuple)):

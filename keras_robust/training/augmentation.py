@@ -277,7 +277,7 @@ def front_to_draw(
             f"Random layers {names} change the image after the attack, which "
             "undoes it in training. Move them to the data, or to the front of "
             "the model with augmentation='auto'; in inference mode a layer "
-            "there must give images as they are, and what else it does (such "
+            "there must return images unchanged, and what else it does (such "
             "as a rescaling) needs a layer of its own.",
             UserWarning,
             stacklevel=3,

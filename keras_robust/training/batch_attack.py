@@ -29,9 +29,9 @@ from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
 from keras_robust.training.objectives import ClassObjective
 from keras_robust.training.objectives import SoftObjective
+from keras_robust.training.source_checks import could_be_probabilities
 from keras_robust.training.source_checks import image_findings
 from keras_robust.training.source_checks import label_findings
-from keras_robust.training.source_checks import looks_probable
 from keras_robust.training.tasks import CLASSES
 from keras_robust.training.tasks import OTHER
 from keras_robust.training.tasks import SOFT_CLASSES
@@ -360,7 +360,9 @@ class BatchAttack:
         logits = self.classifier.logits
         if batch.task != OTHER and not logits.known:
             outputs = self.classifier.outputs(batch.image, held=batch.held)
-            found["probable"] = looks_probable(ops.cast(outputs, "float32"))
+            found["probable"] = could_be_probabilities(
+                ops.cast(outputs, "float32")
+            )
         return found
 
     def is_right(self, batch: Batch, outputs: Any) -> Any:
@@ -437,8 +439,8 @@ class BatchAttack:
                 "measured": measured,
                 "moved": _any_difference(batch.image, perturbed),
             }
-        # These change images without a gradient, too. One plain step on the
-        # first batch tells.
+        # These change images even without a gradient, so one plain step on the
+        # first batch is looked at instead.
         one_step = attack.replace(
             random_start=False,
             restarts=1,

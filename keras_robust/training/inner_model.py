@@ -68,7 +68,7 @@ class OwnLoss:
 
     @classmethod
     def of(cls, model: keras.Model) -> "OwnLoss | None":
-        """Its own loss, or `None` for a model that does not override it."""
+        """A model's own loss, or `None` for one that does not override it."""
         return cls(model) if _has_own(model, "compute_loss") else None
 
     def compile(self, loss: Any, loss_weights: Any) -> None:

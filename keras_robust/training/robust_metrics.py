@@ -311,7 +311,7 @@ def _compiled(
     nothing = keras.tree.map_structure(
         lambda part: np.zeros((1, 1), "float32"), structure
     )
-    # Not by `compute_metrics`, which asks them for results too.
+    # Not by `compute_metrics`, which computes their results too.
     _group(holder).update_state(nothing, nothing)
     return holder
 

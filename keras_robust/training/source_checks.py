@@ -118,7 +118,7 @@ class BatchChecks(keras.metrics.Metric):
 
         Args:
             findings: Float scalars by name; missing ones leave sums and
-                extremes as they are.
+                extremes unchanged.
         """
         findings = {"batches": 1.0, **findings}
 
@@ -270,7 +270,7 @@ class BatchInspector:
         )
 
 
-def looks_probable(outputs: Any) -> Any:
+def could_be_probabilities(outputs: Any) -> Any:
     """Whether all rows could be probabilities, as a float scalar.
 
     Args:

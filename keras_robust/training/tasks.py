@@ -1,4 +1,4 @@
-"""What a model is trained for: to tell classes apart, or something else."""
+"""The task that a model is trained for: classification or another one."""
 
 from typing import Any
 

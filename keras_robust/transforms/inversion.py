@@ -89,7 +89,7 @@ class RepresentationObjective:
         return cached_weights(self.represent)
 
     def __call__(self, inputs: Any, x: Any) -> tuple[Any, Any]:
-        """Minus the squared distance `(N,)`, and that nothing is a success."""
+        """Minus the squared distance `(N,)`, and `False` for every success."""
         # The square has the direction of the distance, and a gradient at 0.
         difference = self.represent(x) - inputs["target"]
         axes = tuple(range(1, len(difference.shape)))
@@ -121,11 +121,11 @@ class FrozenRepresentation:
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether it does something other than calling the model."""
+        """Whether outputs are computed without calling the model itself."""
         return self._frozen.is_rewritten
 
     def verify(self, x: Any) -> None:
-        """Compares it with the model on a few images; see `FrozenModel`."""
+        """Compare it with the model on a few images; see `FrozenModel`."""
         x = ops.cast(ops.convert_to_tensor(x), "float32")
         self._frozen.verify(self._scale(x))
 
@@ -197,7 +197,7 @@ class Inversion:
         batch_size: int,
         verbose: int,
     ) -> dict[str, Any]:
-        """Moves start images.
+        """Move start images towards given representations.
 
         Args:
             x: Float array or tensor `(N, ...)`, N >= 1.
@@ -228,7 +228,7 @@ class Inversion:
             inputs = Inputs({**rows, "target": target})
             x = loop(inputs, steps, report)["x"]
             if grid is not None:
-                # What the model sees of it.
+                # In the units that the model takes.
                 x = ops.round(x / grid) * grid
             return {
                 "x": x,

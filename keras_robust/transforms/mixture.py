@@ -69,7 +69,7 @@ class Mixture(Transform):
             x: As in `Robustifier`.
             start: As in `Robustifier`.
             verbose: 0 for no progress bar.
-            return_details: Whether the details of `transform` follow.
+            return_details: Whether to return the details of `transform` too.
 
         Returns:
             Images like `x`; for a data set the arrays `(x_mix, y)`.
@@ -85,28 +85,28 @@ class Mixture(Transform):
 
     @property
     def label_rule(self) -> str | None:
-        """That of `transform`."""
+        """The label rule of `transform`."""
         return self.transform.label_rule
 
     @property
     def uses_start_images(self) -> bool:
-        """Whether `transform` uses them."""
+        """Whether `transform` uses start images."""
         return self.transform.uses_start_images
 
     def classifier(self) -> Classifier | None:
-        """That of `transform`."""
+        """The classifier of `transform`."""
         return self.transform.classifier()
 
     def count_classes(self, images: Any) -> int | None:
-        """As `transform` does; see `Transform`."""
+        """Count classes as `transform` does; see `Transform`."""
         return self.transform.count_classes(images)
 
     def draw_index(self, examples: int) -> np.ndarray:
-        """As `transform` does; see `Transform`."""
+        """Draw start images as `transform` does; see `Transform`."""
         return self.transform.draw_index(examples)
 
     def plan(self, labels: Any, num_classes: int) -> Plan:
-        """As `transform` does; see `Transform`."""
+        """Draw the plan of `transform`; see `Transform`."""
         return self.transform.plan(labels, num_classes)
 
     def make(self, batch: Batch) -> Made:

@@ -233,7 +233,7 @@ class NonRobustifier(Relabelling):
         self.early_stop = self.attack.early_stop
 
     def classifier(self) -> Classifier:
-        """The classifier whose features are taken, as it is now."""
+        """The classifier whose features are taken, in its current state."""
         return source_classifier(
             self.model,
             from_logits=self.from_logits,

@@ -39,10 +39,10 @@ class Robustifier(Transform):
         steps: Int, gradient steps. Defaults are those of the paper's Table 5.
         layer: `None` for the input of the classifying layer, or the name of a
             layer whose output is the representation g.
-        start: `"image"`: other images of the same array, drawn per example
-            with replacement; `"noise"`: Gaussian noise around the middle of
-            the box with a standard deviation of a tenth of its width (the
-            paper says Gaussian and no more).
+        start: `"image"`: other images of the same array, drawn per example with
+            replacement; `"noise"`: Gaussian noise around the middle of the box
+            with a standard deviation of a tenth of its width (the paper only
+            says that it is Gaussian).
         fake_relu: Whether the last ReLU has the identity's gradient, as in
             MadryLab's `robustness`.
         value_range: `(low, high)`, the box: the only constraint; or `"auto"`,
@@ -51,8 +51,8 @@ class Robustifier(Transform):
         seed: Int for the same starts in every call; `None` for fresh ones.
         jit_compile: As in `PGDAttack`.
         optimizer: `"gradient_descent"`, normalized steps of one length, which
-            is the paper's; or `"polyak"`, steps as long as the distance left
-            asks for, with momentum (see `PolyakLoop`): as close in about a
+            is the paper's; or `"polyak"`, steps in proportion to the distance
+            that is left, with momentum (see `PolyakLoop`): as close in about a
             quarter of the steps (`benchmarks/inversion_optimizers.py`).
         output: Name or position of the output that classifies, of a model
             with several.
@@ -121,7 +121,7 @@ class Robustifier(Transform):
         self.optimizer = optimizer
 
     def classifier(self) -> Classifier:
-        """The classifier whose representation is inverted, as it is now."""
+        """The classifier that is inverted, in its current state."""
         options = {"output": self.output, "scaling": self.scaling}
         source = source_classifier(self.model, **options)
         if not self.fake_relu:
@@ -146,10 +146,10 @@ class Robustifier(Transform):
         Args:
             x: Array or tensor of shape `(N, ...)`: floats in `value_range`,
                 or of dtype uint8, then scaled to it; or a data set of
-                `(x, y)` batches, whose labels come back as they are.
+                `(x, y)` batches, whose labels are returned unchanged.
             start: Array like `x` of start images, or `None` to draw them.
             verbose: 0 for no progress bar.
-            return_details: Whether to tell how far each example got.
+            return_details: Whether to return distances as well.
 
         Returns:
             `x_r` like `x`; for a data set the arrays `(x_r, y)`. With
@@ -168,7 +168,7 @@ class Robustifier(Transform):
     def config_name(self) -> str:
         """Name of the data set of a robust model.
 
-        That of a standard model is `"non_robust"`, which the caller has to say.
+        For a standard model, the caller passes `config="non_robust"`.
         """
         return "robust"
 

@@ -28,7 +28,7 @@ class Shortcut(Relabelling):
     What a network learns from D_rand, D_det or D_other counts for non-robust
     features only as far as it exceeds what it learns from this: an image whose
     new label t is not y gets the pattern of t, of the norm of the attack; the
-    others stay as they are, and so teach the true label. The control is that
+    others stay unchanged, and so teach the true label. The control is that
     of Jordan (comment on Ilyas et al. 2019; clean test accuracy 79.5, 32.3 and
     50.1 % on CIFAR-10 with targets random, deterministic, other). Targets are
     those of a `NonRobustifier` of the same seed.

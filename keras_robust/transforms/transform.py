@@ -119,7 +119,7 @@ class Transform(ConfigMixin):
         ).lower()
 
     def classifier(self) -> Classifier | None:
-        """The classifier whose features are taken, as it is now.
+        """The classifier whose features are taken, in its current state.
 
         `None` for a transform without a model.
         """
@@ -227,7 +227,7 @@ class Transform(ConfigMixin):
         Args:
             batch: All images of the call.
             verbose: 0 for no progress bar.
-            scored: Whether the caller asks for more than the images.
+            scored: Whether the caller needs more than the images.
 
         Returns:
             Dictionary of the new images `x` and, where `scored`, of arrays

@@ -58,7 +58,7 @@ def check_whole(x: Any, grid: Any) -> None:
     if np.abs(values - np.round(values)).max(initial=0.0) > 1e-3:
         hint = ""
         if values.min() >= 0 and values.max() <= 1:
-            # Bytes are scaled to a range that was not said to be theirs.
+            # Probably bytes that were divided by 255.
             hint = " Pass bytes, and value_range=(0, 255)."
         raise ValueError(
             "Argument `x` must hold whole numbers, since the Input of the "
@@ -83,7 +83,7 @@ def outside_box(x: Any, value_range: Any) -> np.ndarray:
 
 
 def check_images(x: Any, value_range: Any, name: str = "x") -> None:
-    """Raises unless `x` is a batch of floats inside the box, without NaN.
+    """Raise unless `x` is a batch of floats inside the box, without NaN.
 
     Args:
         x: NumPy array or tensor of shape `(N, ...)`, rank >= 2.

@@ -140,9 +140,9 @@ def expand_radius(
     is_row = value.shape in (row, (1, *row)) and value.ndim > 0
     if value.shape == examples and is_row:
         raise ValueError(
-            f"Argument `{name}` must say whether it is one per example, of "
-            f"shape ({examples[0]}, 1), or one per feature, of shape "
-            f"(1, {row[0]}). Received: {name}.shape={value.shape}"
+            f"Argument `{name}` must have the shape ({examples[0]}, 1) for one "
+            f"value per example, or (1, {row[0]}) for one per feature. "
+            f"Received: {name}.shape={value.shape}"
         )
     if value.ndim == 2 and value.shape == (shape[0], 1) and row != (1,):
         return value[:, 0]
@@ -159,7 +159,7 @@ def expand_radius(
 
 
 def check_positive_integer(value: Any, name: str, least: int = 1) -> int:
-    """Returns `value` as an int of at least `least`.
+    """Return `value` as an int of at least `least`.
 
     Raises:
         ValueError: If it is no integer or too small.
@@ -193,7 +193,7 @@ def check_share(value: Any, name: str) -> float:
 
 
 def check_non_negative(value: Any, name: str) -> Any:
-    """Returns `value`, a number or one per example, as float or float32 array.
+    """Return `value`, a number or one per example, as float or float32 array.
 
     Raises:
         ValueError: If any of it is negative, NaN or infinite, or of rank > 1.

@@ -14,7 +14,7 @@ _END = object()
 
 
 def prefetch(iterable: Iterable[T], size: int = 2) -> Iterator[T]:
-    """Iterate in a thread, which makes items before they are asked for.
+    """Iterate in a thread, which makes items before they are requested.
 
     Args:
         iterable: What to iterate over; its errors are raised here.

@@ -180,7 +180,7 @@ def padding(size: int, batch_size: int, least: int = 1) -> int:
 def padded_size(
     size: int, batch_size: int, *, pads: bool, fixed: bool, least: int = 1
 ) -> int:
-    """Return the size of batch that stands for one of `size` examples.
+    """Return the batch size that `size` examples are filled up to.
 
     Args:
         size: Int >= 1, examples there are.

@@ -17,8 +17,8 @@ from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.loop import State
 from keras_robust.attacks.engine.loop import Tensor
 
-# Early stopping is checked after 1, 2, 4, ... steps, since most examples fall
-# in the first few, and at most this many steps apart.
+# Early stopping is checked after 1, 2, 4, ... steps, since most examples are
+# broken in the first few, and at most this many steps apart.
 MAX_STEPS_BETWEEN_CHECKS = 10
 # A batch is made smaller once this share of it, or less, still moves.
 WORTH_SHRINKING = 0.75
@@ -84,7 +84,7 @@ class CompiledLoop:
             Dictionary with `x`, and where scored `loss` and `success`.
         """
         if len(self._pieces(steps)) == 1 and not self.loop.early_stop:
-            # One call instead of three, which a small model feels.
+            # One call instead of three, which saves time on small models.
             result: dict[str, Tensor] = self._run(inputs, steps)
             if report is not None:
                 report(steps)
@@ -134,7 +134,7 @@ class _ActiveRows:
         self._last: Any = None
 
     def drop_finished(self, state: State, active: np.ndarray) -> State:
-        """Return a state of fewer rows, or the same where it does not pay."""
+        """Return a state of fewer rows, or the same if it saves too little."""
         size, count = len(active), int(active.sum())
         if self.fixed or count > WORTH_SHRINKING * size:
             return state

@@ -74,8 +74,8 @@ class GradientLoop(ProjectedLoop):
         inside_ball: Whether to stay within `epsilon` of the center; otherwise
             only the box holds.
         keep_best: Whether to return the best iterate instead of the last.
-        scored: Whether the result tells `loss` and `success`, as it does with
-            `keep_best`; costs one more forward pass.
+        scored: Whether the result includes `loss` and `success`, as it does
+            with `keep_best`; costs one more forward pass.
         momentum: Share of the last direction that the next one keeps.
         schedule: `None`, or `step index -> factor` of `step_size`.
         eot: How many gradients, each with fresh randomness of the model, are
@@ -174,7 +174,8 @@ class GradientLoop(ProjectedLoop):
             found = self._mean_of_draws(inputs, x, step * self.eot)
         loss, success, gradient = found
         if "mask" in inputs.rows:
-            # Before the norm, so that the whole step goes where it may.
+            # Before the norm, so that no part of the step is spent on blocked
+            # entries.
             gradient = gradient * inputs.rows["mask"]
         return loss, success, gradient
 
@@ -223,7 +224,7 @@ class GradientLoop(ProjectedLoop):
     def _without_blocked(self, x: Tensor, gradient: Tensor) -> Tensor:
         """Return the gradient, in L1 without what leads out of the box.
 
-        A sparse step would spend itself on pixels that cannot move.
+        A sparse step could otherwise be spent on pixels that cannot move.
         """
         if self.ball.name != "l1":
             return gradient

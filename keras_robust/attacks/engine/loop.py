@@ -40,7 +40,7 @@ class State(NamedTuple):
 
     Attributes:
         rows: Tensors with one row per example, nested. With `early_stop`,
-            `active` tells which examples are still moving.
+            `active` marks the examples that are still moving.
         shared: Scalars of the batch as a whole, such as `step`, the index of
             the next step.
     """
@@ -74,7 +74,7 @@ class Loop(ABC):
     Attributes:
         value_range: `(low, high)`, the box that holds all points.
         early_stop: Whether an example stops at its first success; then
-            `state.rows["active"]` tells which ones are still moving.
+            `state.rows["active"]` marks those that are still moving.
     """
 
     # Whether a step is small enough to compile several as one.
@@ -97,10 +97,10 @@ class Loop(ABC):
 
     @abstractmethod
     def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:
-        """Return `x` and, where the loop knows them, `loss` and `success`."""
+        """Return `x` and, where they are computed, `loss` and `success`."""
 
     def with_scores(self) -> "Loop":
-        """Return the loop such that its result tells `loss` and `success`."""
+        """Return a loop whose result includes `loss` and `success`."""
         return self
 
     def cached_weights(self) -> AbstractContextManager[Any]:

@@ -40,7 +40,7 @@ def generator(seed: int | None, *stream: int) -> np.random.Generator:
     return np.random.default_rng([int(seed), *stream])
 
 
-# Rows drawn at once on the way to the next row that is wanted.
+# Rows drawn at once on the way to the next row that is needed.
 _ROWS = 512
 
 

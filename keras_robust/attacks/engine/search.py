@@ -32,7 +32,7 @@ class Run(NamedTuple):
 
     Attributes:
         restart: Index of the random start.
-        target_rank: The wrong class to go for, by its rank: 1 for the
+        target_rank: The wrong class to aim at, by its rank: 1 for the
             likeliest; 0 for none; `None` for attacks that have no targets.
     """
 
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
     @property
     def stream(self) -> tuple[int, ...]:
-        """What tells the random numbers of runs apart."""
+        """Ints that give each run its own random stream."""
         if self.target_rank is None:
             return (self.restart,)
         return (self.restart, self.target_rank)
@@ -162,7 +162,7 @@ def search(
         checkpoint: A `Checkpoint` or `None`.
         previous: What another attack found, to continue with its survivors;
             `None` for `problem.previous`.
-        scored: Whether losses and successes are wanted.
+        scored: Whether losses and successes are needed.
     """
     attack.check(problem)
     problem = problem.on_host()
@@ -214,7 +214,7 @@ def search(
 def clean_findings(
     problem: "Problem", batch_size: int, targeted: bool = False
 ) -> Findings:
-    """Return what the unperturbed inputs tell: which are wrong already.
+    """Find the examples that reach the goal without an attack.
 
     Args:
         problem: The problem, its inputs NumPy arrays.

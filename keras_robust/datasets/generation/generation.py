@@ -148,7 +148,7 @@ class Generation:
                 plan["label"], len(source), self.num_classes, "label"
             ),
             "start_id": plan["start_id"],
-            # Where a transform does not say, they are those of the source.
+            # By default the original labels are those of the source.
             "original_label": plan.get("original_label", source.labels),
         }
 

@@ -39,7 +39,7 @@ def check_planned_labels(
     Returns:
         `(passed, found)`: a bool, and what was found as text.
     """
-    plan = description.get("plan") or _guessed(description)
+    plan = description.get("plan") or _inferred_plan(description)
     classes = plan["num_classes"]
     found = []
     if "labels_sha256" in plan:
@@ -57,8 +57,8 @@ def check_planned_labels(
     return _together(found)
 
 
-def _guessed(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The plan of a data set that was made before plans were recorded."""
+def _inferred_plan(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Infer the plan of a data set that was made before plans were recorded."""
     transform = description["transform"]
     rule = None
     if transform in ("NonRobustifier", "Shortcut"):

@@ -25,7 +25,7 @@ FOLDERS = {
 
 
 class ReleasedTensors(Transform):
-    """Returns released images as they are, for `generate`.
+    """A transform for `generate` that returns released images unchanged.
 
     Args:
         config_name: `"robust"`, `"non_robust"`, `"rand"` or `"det"`.

@@ -45,9 +45,9 @@ class ShardFolder:
         path = self.state / "config.json"
         if not path.exists():
             write_json(path, self.config)
-        self._refuse_another(json.loads(path.read_text(encoding="utf-8")))
+        self._check_configuration(json.loads(path.read_text(encoding="utf-8")))
 
-    def _refuse_another(self, known: dict[str, Any]) -> None:
+    def _check_configuration(self, known: dict[str, Any]) -> None:
         """Raise if the folder was started with another configuration."""
         changed = [
             f"{key} was {old!r} and is {new!r}"

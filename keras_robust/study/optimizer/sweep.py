@@ -247,10 +247,10 @@ def _check_same(description: Mapping[str, Any], path: Path) -> None:
     )
     if differs:
         there = {key: before.get(key) for key in differs}
-        wanted = {key: now.get(key) for key in differs}
+        received = {key: now.get(key) for key in differs}
         raise ValueError(
             f"The folder {str(path.parent)!r} must hold the same search, or "
-            f"none. It differs in {differs}: {there}. Received: {wanted}"
+            f"no search. It differs in {differs}: {there}. Received: {received}"
         )
 
 

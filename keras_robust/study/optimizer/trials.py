@@ -32,7 +32,7 @@ class Setting(TypedDict):
 
 
 class Trained(TypedDict):
-    """What one training came to.
+    """The results of one training.
 
     Attributes:
         val_accuracy: Clean accuracy after the last epoch, like the next two.
@@ -107,7 +107,7 @@ class Findings(TypedDict):
 
 
 class Summary(Findings):
-    """Findings, and what they say in a paragraph."""
+    """Findings, with a paragraph that sums them up."""
 
     verdict: str
 

@@ -2,8 +2,8 @@
 
 Accuracies are in per cent. The rules are fixed before a run and are the same
 for all data sets. A claim is shown if its rule holds in every seed. Where the
-rule asks for a size, a claim whose direction holds in every seed came out
-smaller. All data sets have ten classes, so chance is 10 %.
+rule requires a size, and only the direction holds in every seed, the verdict is
+"same direction, smaller". All data sets have ten classes, so chance is 10 %.
 """
 
 from collections.abc import Callable

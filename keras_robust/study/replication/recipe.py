@@ -85,7 +85,7 @@ class Recipe:
         undecidable: Reasons by name of a claim (see `claims.CLAIMS`) that
             these images or networks cannot decide. It is not judged, however
             its numbers come out.
-        too_small: Whether the run tells only that the pipeline works; then no
+        too_small: Whether the run only shows that the pipeline works; then no
             claim is judged.
     """
 

@@ -30,11 +30,11 @@ _PAPER = Recipe(
     evaluation_steps=7,
 )
 
-# The AM207 report (see `am207_errors`), from report and notebook: a ResNet
-# of 0.27 M parameters, 25,000 steps (64 epochs) of SGD with drops at 60 and
-# 80 %, Adam for D_rand. Expects 85 / 2 / 0 for the standard model, 75 / 37 /
-# 29 for D_R, 24 / 0 / 0 for D_rand with its errors. Each error stands beside
-# the right thing. Not run here: hours on a GPU.
+# The AM207 report (see `am207_errors`), from report and notebook: a ResNet of
+# 0.27 M parameters, 25,000 steps (64 epochs) of SGD with drops at 60 and 80 %,
+# Adam for D_rand. Expects 85 / 2 / 0 for the standard model, 75 / 37 / 29 for
+# D_R, 24 / 0 / 0 for D_rand with its errors. Each error is measured beside the
+# correct version. Not run here: hours on a GPU.
 _AM207 = Recipe(
     dataset="cifar10",
     network="cifar_resnet",
@@ -181,7 +181,7 @@ _DIGITS = Recipe(
 )
 
 # The whole pipeline on real images in minutes; too small for the paper's
-# figures, the table says what came out.
+# figures.
 _SMOKE = Recipe(
     dataset="cifar10",
     network="small_cnn",
@@ -319,8 +319,8 @@ def check_dataset(dataset: object) -> None:
     if not isinstance(dataset, str):
         known = sorted({name for name, _ in RECIPES})
         raise ValueError(
-            f"Argument `dataset` must be a name, one of {known}. A recipe of "
-            "your own goes to `Replication(recipe, folder)`. "
+            f"Argument `dataset` must be a name, one of {known}. Pass a "
+            "recipe of your own to `Replication(recipe, folder)`. "
             f"Received: dataset={describe(dataset)}"
         )
 

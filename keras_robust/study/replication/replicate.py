@@ -88,7 +88,7 @@ def replicate(
             verbose=verbose,
             logs=folder / "tensorboard",
         )
-        _work(studies[current])
+        _run_stages(studies[current])
         results = _results(recipe, preset, studies)
         _write(results, studies[seed], folder)
     if verbose:
@@ -141,7 +141,7 @@ def overview(
     return found
 
 
-def _work(study: Replication) -> None:
+def _run_stages(study: Replication) -> None:
     """Run all stages that are not finished yet."""
     for name in study.recipe.models:
         study.evaluate(name)
@@ -149,7 +149,7 @@ def _work(study: Replication) -> None:
 
 
 def _measured(study: Replication) -> Measured:
-    """Everything that the recipe asks to measure."""
+    """All measures of the recipe, by name."""
     found: Measured = {
         "decomposition": study.measure("decomposition", measures.decomposition),
         "leakage": study.measure("leakage", measures.leakage),
@@ -212,8 +212,8 @@ def judge(
         recipe: A `Recipe` as a dictionary: `results["recipe"]`.
 
     Returns:
-        Where attacked figures are read, and what became of each claim; no
-        claims where the recipe is too small to show anything.
+        The radius at which claims are decided, and the verdict on each claim;
+        no claims where the recipe is too small to show anything.
     """
     reading = find_reading(runs, recipe["radii"])
     read_at: ReadAt | None = None

@@ -101,7 +101,7 @@ class Replication:
 
     @property
     def data(self) -> datasets.ImageDataset:
-        """The images that the recipe asks for."""
+        """The images that the recipe uses."""
         if self._data is None:
             data = datasets.load(self.recipe.dataset)
             held_out = self.recipe.validation_images

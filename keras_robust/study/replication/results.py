@@ -104,7 +104,7 @@ class ReadAt(TypedDict):
 
 
 class ClaimResult(TypedDict):
-    """What became of a claim.
+    """The verdict on a claim, with its numbers.
 
     Attributes:
         name: As of `claims.Claim`, like the next four.
@@ -130,7 +130,7 @@ class ClaimResult(TypedDict):
 
 
 class Judgement(TypedDict):
-    """Where attacked figures are read, and what became of the claims."""
+    """The radius at which claims are decided, and the verdicts."""
 
     read_at: ReadAt | None
     claims: list[ClaimResult]

@@ -1,11 +1,12 @@
 """What each stage of a replication depends on.
 
 Trainings take hours, so a stage is found again as long as everything it was
-made of is the same: another radius of the evaluation trains nothing anew, and
+made of is the same: another radius of the evaluation trains nothing again, and
 another optimizer for D_rand changes no model or set that comes before it.
 
 The descriptions decide the names of files (see `StageStore`). No name of a
-class or module may enter them, and a change of one makes every stage anew.
+class or module may enter them, and after a change of one every stage is
+computed again.
 """
 
 from __future__ import annotations

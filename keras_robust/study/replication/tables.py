@@ -179,7 +179,7 @@ def reading_text(results: Results) -> str:
 
 
 def claims_text(results: Results) -> str:
-    """What became of each claim, for a terminal.
+    """The verdict on each claim, for a terminal.
 
     Args:
         results: What `replicate` returns.
@@ -194,14 +194,14 @@ def claims_text(results: Results) -> str:
     claims, seeds = results["claims"], len(results["seeds"])
     lines = ["", *_wrapped(f"{title}{tally(claims)}.")]
     lines += _wrapped(reading_text(results))
-    told: dict[str, str] = {}
+    explained: dict[str, str] = {}
     for verdict in VERDICTS:
         chosen = [claim for claim in claims if claim["verdict"] == verdict]
         if chosen:
             lines += ["", f"{verdict[0].upper()}{verdict[1:]}:"]
         for claim in chosen:
             lines += _wrapped(f"{claim['name']}. {claim['statement']}", "  ")
-            for text in _details(claim, seeds, told):
+            for text in _details(claim, seeds, explained):
                 lines += _wrapped(text, "      ")
     return "\n".join([*lines, ""])
 
@@ -219,8 +219,8 @@ def overview_text(all_results: Mapping[str, Results]) -> str:
     lines = [""]
     for name, results in all_results.items():
         small = results["recipe"].get("too_small")
-        told = TOO_SMALL if small else f"{tally(results['claims'])}."
-        lines += _wrapped(f"{name}: {told}")
+        summary = TOO_SMALL if small else f"{tally(results['claims'])}."
+        lines += _wrapped(f"{name}: {summary}")
     verdict_of = {
         name: {claim["name"]: claim["verdict"] for claim in results["claims"]}
         for name, results in all_results.items()
@@ -242,20 +242,22 @@ def overview_text(all_results: Mapping[str, Results]) -> str:
     return "\n".join(lines)
 
 
-def _details(claim: ClaimResult, seeds: int, told: dict[str, str]) -> list[str]:
+def _details(
+    claim: ClaimResult, seeds: int, explained: dict[str, str]
+) -> list[str]:
     """Numbers of a claim, and why it is not shown.
 
     Args:
         claim: What `verdicts` returns.
         seeds: How many there are.
-        told: Names of claims by reasons given so far, to refer to.
+        explained: Names of claims by the reasons printed so far, to refer to.
     """
     numbers = [
         f"{name} {number(value)}" for name, value in claim["numbers"].items()
     ]
     details = ["; ".join(numbers)] if numbers else []
     if claim["verdict"] == UNDECIDED:
-        first = told.setdefault(claim["reason"], claim["name"])
+        first = explained.setdefault(claim["reason"], claim["name"])
         as_before = f'as of "{first}"'
         again = first != claim["name"]
         details.append(f"Reason: {as_before if again else claim['reason']}.")

@@ -8,7 +8,7 @@ Target = Literal["random", "deterministic", "other"]
 
 
 class Kind(Enum):
-    """How the images of a training set come about."""
+    """The way in which the images of a training set are made."""
 
     ORIGINAL = "images of the data set"
     INVERSION = "inverted representations, labels kept"
@@ -54,7 +54,7 @@ class TrainingSet:
 
     @property
     def variant(self) -> str:
-        """How it differs from its base, in words; empty for a base."""
+        """The difference of a set from its base, in words; empty for a base."""
         if self.error:
             return self.error.replace("_", " ")
         if self.control:
@@ -142,7 +142,7 @@ _ALWAYS = (
 SOURCE = TrainingSet(
     "source", "the data set; the relabelled sets are made from it"
 )
-# Only where a recipe asks for the errors of the AM207 report.
+# Only where a recipe includes the errors of the AM207 report.
 _WITH_ERRORS = (
     TrainingSet(
         "standard_frozen_flips",

@@ -23,8 +23,8 @@ NOT_RUN = "not run"
 # In the order of reports.
 VERDICTS = (SHOWN, SMALLER, NOT_SHOWN, UNDECIDED, NOT_RUN)
 TOO_SMALL = (
-    "This preset is too small to show anything: it tells that the pipeline "
-    "runs, and no claim is judged."
+    "This preset is too small to show anything: it only shows that "
+    "the pipeline runs, and no claim is judged."
 )
 
 
@@ -169,8 +169,8 @@ class Claim:
         measure: Numbers of a seed by name; raises `KeyError` where something
             was not run.
         holds: The rule.
-        direction: The rule without the size that it asks for; `None` if it
-            asks for none.
+        direction: The rule without the size that it requires; `None` if it
+            requires none.
         direction_rule: The same in words.
         datasets: Names of the data sets that the claim is about; `None` for
             all.
