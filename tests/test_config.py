@@ -12,9 +12,12 @@ ATTACKS = [
     kr.APGDAttack,
     kr.AutoAttack,
     kr.CarliniWagnerL2,
+    kr.DDNAttack,
     kr.FABAttack,
     kr.FGSMAttack,
+    kr.FMNAttack,
     kr.PGDAttack,
+    kr.SigmaZeroAttack,
     kr.SpatialAttack,
     kr.SquareAttack,
 ]

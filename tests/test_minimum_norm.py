@@ -232,3 +232,21 @@ def test_what_is_refused():
         kr.DDNAttack(value_range=(-np.inf, np.inf))(
             model, np.ones((1, 4), "float32"), np.zeros(1, int)
         )
+
+
+@pytest.mark.parametrize("name", ["ddn", "fmn", "sigma-zero"])
+def test_in_an_evaluation(varied, name):
+    model, x, y = varied
+    norm = "l0" if name == "sigma-zero" else "l2"
+    epsilon = 4 if norm == "l0" else 0.4
+    report = kr.evaluate_robustness(
+        model,
+        (x, y),
+        name,
+        norm=norm,
+        epsilon=epsilon,
+        probe=False,
+        verbose=0,
+    )
+    assert report.accuracy[name] < report.accuracy["clean"]
+    assert {flag.name for flag in report.flags} <= {"few classes"}

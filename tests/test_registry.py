@@ -8,10 +8,11 @@ from keras_robust.attacks.registry import get_attack
 
 @pytest.mark.parametrize("name", ATTACK_NAMES)
 def test_every_name_makes_an_attack_of_that_radius(name):
-    attack = get_attack(name, "l2", 0.3, seed=7, batch_size=5)
+    norm = "l0" if name == "sigma-zero" else "l2"
+    attack = get_attack(name, norm, 0.3, seed=7, batch_size=5)
     assert attack.epsilon == 0.3 and attack.batch_size == 5
-    assert attack.norm == "l2" and not attack.targeted
-    if name not in ("fgsm", "carlini-wagner"):
+    assert attack.norm == norm and not attack.targeted
+    if name not in ("fgsm", "carlini-wagner", "ddn", "fmn", "sigma-zero"):
         assert attack.seed == 7
 
 
@@ -38,6 +39,8 @@ def test_errors(linear_problem):
         ("apgd", None, 0.1),
         ("apgd", "l2", None),
         ("carlini-wagner", "linf", 0.1),
+        ("ddn", "l1", 0.1),
+        ("sigma-zero", "l2", 3),
         ("square", "l1", 0.1),
     ):
         with pytest.raises(ValueError, match="Received"):

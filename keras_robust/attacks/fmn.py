@@ -36,9 +36,9 @@ class FMNAttack(MinimumNormAttack):
 
     Pintor et al. 2021 (arXiv:2102.12827), algorithm 1. As long as nothing is
     found the ball grows, at least to the linear estimate of the boundary; then
-    its radius becomes smaller after a success and larger otherwise. Steps follow
-    the gradient of the margin of logits, of L2 norm 1. An image for which
-    nothing is found is returned as it was.
+    its radius becomes smaller after a success and larger otherwise. Steps
+    follow the gradient of the margin of logits, of L2 norm 1. An image for
+    which nothing is found is returned as it was.
 
     Args:
         norm: `"l0"` (or 0), `"l1"` (or 1), `"l2"` (or 2) or `"linf"` (or

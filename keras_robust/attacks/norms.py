@@ -32,7 +32,7 @@ _BALLS: dict[Any, type[Ball]] = {
 
 
 def get_ball(
-    norm: Any, norms: tuple[str, ...] = ("l1", "l2", "linf")
+    norm: Any, norms: tuple[str, ...] = ("l0", "l1", "l2", "linf")
 ) -> type[Ball]:
     """The ball of a norm.
 

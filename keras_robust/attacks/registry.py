@@ -8,9 +8,13 @@ from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.auto_attack import AutoAttack
 from keras_robust.attacks.carlini_wagner import CarliniWagnerL2
+from keras_robust.attacks.ddn import DDNAttack
 from keras_robust.attacks.fab import FABAttack
 from keras_robust.attacks.fgsm import FGSMAttack
+from keras_robust.attacks.fmn import FMNAttack
+from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.attacks.sigma_zero import SigmaZeroAttack
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
@@ -30,8 +34,13 @@ _BY_NAME: dict[str, Callable[..., Attack]] = {
     ),
     "fgsm": lambda seed, **o: FGSMAttack(**o),
     "carlini-wagner": lambda seed, norm, **o: CarliniWagnerL2(**o),
+    "ddn": lambda seed, norm, **o: DDNAttack(early_stop=True, **o),
+    "fmn": lambda seed, **o: FMNAttack(early_stop=True, **o),
+    "sigma-zero": lambda seed, norm, **o: SigmaZeroAttack(early_stop=True, **o),
 }
 ATTACK_NAMES = tuple(_BY_NAME)
+# Attacks for one norm, which is not an argument of theirs.
+_ONLY_NORM = {"carlini-wagner": "l2", "ddn": "l2", "sigma-zero": "l0"}
 
 
 # Rows of a report that are no attacks.
@@ -47,8 +56,10 @@ def get_attack(
         name: `"autoattack"`, `"autoattack-plus"`, `"autoattack-rand"`,
             `"apgd"`, `"apgd-dlr"`, `"apgd-t"`, `"fab"`, `"fab-t"`,
             `"square"`, `"pgd"` (20 steps, random start, the best iterate),
-            `"fgsm"` or `"carlini-wagner"` (L2 only).
-        norm: `"l1"`, `"l2"` or `"linf"`; not every attack can do `"l1"`.
+            `"fgsm"`, `"carlini-wagner"` (L2 only), `"ddn"` (L2 only), `"fmn"`
+            or `"sigma-zero"` (L0 only).
+        norm: `"l0"` (`"fmn"` and `"sigma-zero"` only), `"l1"`, `"l2"` or
+            `"linf"`; not every attack can do `"l1"`.
         epsilon: Float >= 0, radius in units of `value_range`.
         seed: Int or `None`.
         **options: More arguments of the attack, such as `value_range`; those
@@ -70,9 +81,10 @@ def get_attack(
             "An attack by name needs `norm` and `epsilon`. "
             f"Received: norm={shown(norm)}, epsilon={shown(epsilon)}"
         )
-    if name == "carlini-wagner" and norm not in ("l2", 2):
+    only = _ONLY_NORM.get(name)
+    if only is not None and get_ball(norm).name != only:
         raise ValueError(
-            "'carlini-wagner' must come with norm='l2'. "
+            f"{name!r} must come with norm={only!r}. "
             f"Received: norm={shown(norm)}"
         )
     options = {key: v for key, v in options.items() if v is not None}

@@ -32,6 +32,9 @@ ATTACKS = (
     "pgd",
     "fgsm",
     "carlini-wagner",
+    "ddn",
+    "fmn",
+    "sigma-zero",
 )
 
 
@@ -55,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--norm",
         default="linf",
-        choices=("l1", "l2", "linf"),
+        choices=("l0", "l1", "l2", "linf"),
         help="norm of perturbations; not every attack supports l1",
     )
     parser.add_argument(
@@ -135,7 +138,8 @@ def run(
     Args:
         model: Path of a saved Keras model.
         dataset: Name of a data set; ignored if `data` is given.
-        norm: `"l1"`, `"l2"` or `"linf"`; not every attack supports `"l1"`.
+        norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`; not every attack supports
+            `"l0"` and `"l1"`.
         epsilon: List of radii for pixels in [0, 1]; more than one give a
             curve.
         attack: Name of an attack, see `get_attack`.
