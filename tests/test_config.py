@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import inspect
 import pickle
 
@@ -179,3 +180,48 @@ def test_a_negative_seed():
     attack = kr.PGDAttack("l2", 0.1, random_start=True, seed=-1)
     with pytest.raises(ValueError, match="`seed` must be an integer >= 0"):
         attack(model(), np.ones((2, 2), "float32"), [0, 1], verbose=0)
+
+
+def test_defaults_that_would_not_count():
+    """The `__init__` of a class that is not decorated has its base's."""
+
+    class NotDecorated(kr.PGDAttack):
+        steps: int = 20
+
+    @dataclasses.dataclass(eq=False, repr=False)
+    class NotAnnotated(kr.PGDAttack):
+        steps = 20
+
+    @dataclasses.dataclass(eq=False, repr=False)
+    class Decorated(kr.PGDAttack):
+        steps: int = 20
+
+    class Inherits(Decorated):
+        default_share = 0.1
+
+    for kind in (NotDecorated, NotAnnotated):
+        with pytest.raises(TypeError, match=f"{kind.__name__}.*@dataclass.*st"):
+            kind()
+    assert Decorated().steps == Inherits().steps == 20
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Unbounded(kr.attacks.Attack):
+    def attack(self, problem, verbose, scored, checkpoint):
+        return {"x": 1 - problem.x}
+
+
+class WithRadius(Unbounded):
+    def __init__(self, epsilon=None):
+        self.epsilon = epsilon
+        super().__init__()
+
+
+def test_an_attack_without_a_radius_has_none():
+    """A default would count what it broke against attacks of that radius."""
+    assert Unbounded().epsilon is None
+    assert WithRadius().epsilon == 0.5
+    assert WithRadius().get_config() == {"epsilon": None}
+    x = np.array([[0.3, 0.1], [0.2, 0.4]], "float32")
+    attacked = Unbounded()(model(), x, [0, 1], verbose=0)
+    np.testing.assert_array_equal(attacked, 1 - x)

@@ -159,3 +159,15 @@ def test_randomized_models_are_attacked_in_full(linear_problem):
     kr.evaluate_robustness(model, (x, y), attack, probe=False, verbose=0)
     # All examples, not the survivors.
     assert sum(size for _, size in batches) == len(x)
+
+
+def test_attacks_without_a_norm_are_not_nested():
+    """Their radii may be of anything."""
+
+    class Other(kr.attacks.Attack):
+        epsilon = 0.5
+
+        def attack(self, problem, verbose, scored, checkpoint):
+            return {"x": problem.x}
+
+    assert not survivors.is_contained(Other(), Other(), 3).any()

@@ -1,9 +1,11 @@
 """What every attack shares: configuration, checks, the call."""
 
+import inspect
 import warnings
 from abc import abstractmethod
 from dataclasses import KW_ONLY
 from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 from typing import ClassVar
 from typing import Self
@@ -14,7 +16,9 @@ from keras import ops
 
 from keras_robust.attacks.config import ChecksArguments
 from keras_robust.attacks.config import ConfigMixin
+from keras_robust.attacks.config import hidden_defaults
 from keras_robust.attacks.config import unknown_name
+from keras_robust.attacks.engine.batches import like
 from keras_robust.attacks.engine.search import Findings
 from keras_robust.attacks.grid import doubtful_grid
 from keras_robust.attacks.grid import grid_of
@@ -39,6 +43,12 @@ class _FrozenAfterInit(ChecksArguments):
     """A metaclass whose objects do not change after `__init__`."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if hidden := hidden_defaults(cls):
+            raise TypeError(
+                f"{cls.__name__} must be decorated with @dataclass(eq=False, "
+                "repr=False), and its settings annotated, or their defaults "
+                f"stay those of its base. Received: {', '.join(hidden)}"
+            )
         made = super().__call__(*args, **kwargs)
         object.__setattr__(made, "_is_sealed", True)
         return made
@@ -96,7 +106,9 @@ class Attack(_Defaults):
     def __post_init__(self) -> None:
         self.value_range = checks.check_value_range(self.value_range)
         epsilon = self.epsilon
-        self._has_default_radius = epsilon is None and not self.any_distance
+        self._has_default_radius = (
+            epsilon is None and not self.any_distance and self._takes_radius()
+        )
         if self._has_default_radius:
             epsilon = checks.default_radius(
                 self.default_share, self.value_range
@@ -108,6 +120,14 @@ class Attack(_Defaults):
         self.batch_size = checks.check_positive_integer(
             self.batch_size, "batch_size"
         )
+
+    @classmethod
+    def _takes_radius(cls) -> bool:
+        """Whether `epsilon` is a setting; an attack without one has no ball."""
+        return "epsilon" in {
+            *(field.name for field in fields(cls)),
+            *inspect.signature(cls).parameters,
+        }
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not getattr(self, "_is_sealed", False):
@@ -226,6 +246,7 @@ class Attack(_Defaults):
             warnings.warn(doubt, UserWarning, stacklevel=3)
         problem = problem._replace(previous=previous)
         result = attack.attack(problem, verbose, scored, checkpoint)
+        result = _checked_result(attack, problem.x, result)
         if scored or warns:
             is_stuck = attack.is_stuck(problem, result)
             if scored:
@@ -327,6 +348,29 @@ class Attack(_Defaults):
         self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
     ) -> dict[str, Any]:
         """Attack a checked problem; return the content of `run`'s result."""
+
+
+def _checked_result(attack: Attack, x: Any, result: Any) -> dict[str, Any]:
+    """Return what an attack found, its images in the kind and dtype of `x`."""
+    kind = type(attack).__name__
+    if not isinstance(result, dict) or "x" not in result:
+        received = list(result) if isinstance(result, dict) else result
+        raise ValueError(
+            f"{kind}.attack must return a dictionary with `x`. "
+            f"Received: {shown(received)}"
+        )
+    shape = getattr(result["x"], "shape", None)
+    if shape is None or tuple(shape) != tuple(x.shape):
+        raise ValueError(
+            f"{kind}.attack must return `x` of shape {tuple(x.shape)}. "
+            f"Received: x={shown(result['x'])}"
+        )
+    if type(result["x"]) is type(x) and result["x"].dtype == x.dtype:
+        return result
+    made = like(x, result["x"], attack.value_range)
+    if isinstance(made, np.ndarray):
+        return {**result, "x": made.astype(x.dtype, copy=False)}
+    return {**result, "x": ops.cast(made, x.dtype)}
 
 
 def _in_dtype_of(x: Any, result: Any) -> Any:

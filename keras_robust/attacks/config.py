@@ -1,5 +1,6 @@
 """Configuration objects: every `__init__` argument is a key of the config."""
 
+import dataclasses
 import inspect
 from abc import ABCMeta
 from typing import Any
@@ -132,6 +133,27 @@ def unknown_name(cls: type, name: str, known: list[str]) -> str:
         f"{cls.__name__} has no argument {name!r}."
         f"{did_you_mean(name, known)} It takes {known}"
     )
+
+
+def hidden_defaults(cls: type) -> list[str]:
+    """Return class attributes that look like defaults of fields and are not.
+
+    A subclass of a dataclass that is not decorated itself, or leaves out the
+    annotation, changes no default: `__init__` still has that of its base.
+
+    Args:
+        cls: A class.
+    """
+    if not dataclasses.is_dataclass(cls):
+        return []
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.init
+        and field.default is not dataclasses.MISSING
+        and getattr(cls, field.name, field.default) is not field.default
+        and not hasattr(getattr(cls, field.name), "__set__")
+    ]
 
 
 class ConfigMixin(metaclass=ChecksArguments):

@@ -156,7 +156,10 @@ class LoopAttack(Attack):
         findings = search(
             self, problem, verbose, checkpoint=checkpoint, scored=scored
         )
-        return as_result(findings, problem, self.value_range)
+        result = as_result(findings, problem, self.value_range)
+        if scored or findings.is_scored:
+            return result
+        return {"x": result["x"]}
 
     def is_stuck(self, problem: Problem, result: dict[str, Any]) -> bool:
         """See `Attack`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_robust.attacks.engine.hook_checks import check_values
 from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.classifier import cached_weights
 from keras_robust.utils.messages import shown
@@ -180,7 +181,7 @@ class LabelObjective:
         y, draw, held = inputs["y"], inputs.get("draw"), inputs.get("held")
         logits = self.logits(x, draw, held)
         outputs = self.outputs(x, draw, held) if self.outputs else logits
-        loss = self.loss(y, outputs)
+        loss = check_values("loss", self.loss(y, outputs), x)
         hit = is_predicted(y, logits)
         if self.targeted:
             return -loss, hit

@@ -46,7 +46,8 @@ def is_contained(small: Attack, large: Attack, examples: int) -> np.ndarray:
     """
     small_norm = getattr(small, "norm", None)
     comparable = (
-        small_norm == getattr(large, "norm", None)
+        small_norm is not None
+        and small_norm == getattr(large, "norm", None)
         and small.epsilon is not None
         and large.epsilon is not None
         and _same_range(small.value_range, large.value_range)

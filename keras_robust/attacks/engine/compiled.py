@@ -12,6 +12,8 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.attacks.engine.batches import padding
+from keras_robust.attacks.engine.hook_checks import check_state
+from keras_robust.attacks.engine.hook_checks import rows_in
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.loop import State
@@ -90,6 +92,7 @@ class CompiledLoop:
                 report(steps)
             return result
         state = self._init(inputs)
+        check_state(self.loop, state, rows_in(inputs))
         rows = {k: v for k, v in inputs.rows.items() if k not in _START}
         active = _ActiveRows(
             inputs._replace(rows=rows), pads=self.pads, fixed=self.fixed

@@ -16,6 +16,7 @@ from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l1_norm
 from keras_robust.attacks.balls import nonzero
 from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.engine.hook_checks import check_objective
 from keras_robust.attacks.engine.loop import Candidate
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Loop
@@ -133,7 +134,8 @@ class GradientLoop(ProjectedLoop):
             return {"x": x}
         # The next draw of a randomized model, as if there were one more step.
         draw = state.shared["step"] * self.eot
-        loss, success = self.objective({**inputs.rows, "draw": draw}, x)
+        found = self.objective({**inputs.rows, "draw": draw}, x)
+        loss, success = check_objective(found, x)
         last = Candidate(x=x, loss=loss, success=success)
         if not self.keep_best:
             return last._asdict()
@@ -184,7 +186,7 @@ class GradientLoop(ProjectedLoop):
     ) -> tuple[Tensor, Tensor, Tensor]:
         rows = {**inputs.rows, "draw": draw}
         (loss, success), gradient = backend.value_and_gradient(
-            lambda x: self.objective(rows, x), x
+            lambda x: check_objective(self.objective(rows, x), x), x
         )
         return loss, success, gradient
 

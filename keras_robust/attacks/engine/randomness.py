@@ -42,6 +42,7 @@ def generator(seed: int | None, *stream: int) -> np.random.Generator:
 
 # Rows drawn at once on the way to the next row that is needed.
 _ROWS = 512
+_KINDS = ("normal", "uniform")
 
 
 class RowDraws:
@@ -56,33 +57,45 @@ class RowDraws:
     """
 
     def __init__(self, seed: int | None, *stream: int) -> None:
-        self._generators = {
-            "normal": generator(seed, *stream, 0),
-            "uniform": generator(seed, *stream, 1),
-        }
-        # The row that each generator is at.
-        self._at = {"normal": 0, "uniform": 0}
+        self._seed, self._stream = seed, stream
+        # A generator for each kind of numbers and each time that a batch asks
+        # for them, and the row that it is at.
+        self._generators: dict[tuple[str, int], np.random.Generator] = {}
+        self._at: dict[tuple[str, int], int] = {}
 
     def for_rows(self, rows: np.ndarray) -> Draws:
         """Return draws for the given increasing row numbers.
 
-        Each norm takes one kind of numbers from each distribution, once.
+        Asked again, they give other numbers.
         """
-        return Draws(
-            normal=lambda shape: self._take("normal", rows, shape),
-            uniform=lambda shape: self._take("uniform", rows, shape),
-        )
+        times = dict.fromkeys(_KINDS, 0)
 
-    def _take(self, kind: str, rows: np.ndarray, shape: tuple[int, ...]) -> Any:
-        random, parts = self._generators[kind], []
+        def sampler(kind: str) -> Sampler:
+            def draw(shape: tuple[int, ...]) -> Any:
+                time, times[kind] = times[kind], times[kind] + 1
+                return self._take((kind, time), rows, shape)
+
+            return draw
+
+        return Draws(normal=sampler("normal"), uniform=sampler("uniform"))
+
+    def _take(
+        self, key: tuple[str, int], rows: np.ndarray, shape: tuple[int, ...]
+    ) -> Any:
+        kind, time = key
+        if key not in self._generators:
+            number = len(_KINDS) * time + _KINDS.index(kind)
+            self._generators[key] = generator(self._seed, *self._stream, number)
+            self._at[key] = 0
+        random, parts = self._generators[key], []
         draw = random.standard_normal if kind == "normal" else random.random
         end = int(rows[-1]) + 1
-        for first in range(self._at[kind], end, _ROWS):
+        for first in range(self._at[key], end, _ROWS):
             last = min(first + _ROWS, end)
             block = draw((last - first, *shape[1:]))
             wanted = rows[(rows >= first) & (rows < last)]
             parts.append(block[wanted - first].astype("float32"))
-        self._at[kind] = end
+        self._at[key] = end
         return ops.convert_to_tensor(np.concatenate(parts))
 
 

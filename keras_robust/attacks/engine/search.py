@@ -14,9 +14,16 @@ from keras_robust.attacks.engine.batches import padded_size
 from keras_robust.attacks.engine.batches import split_rows
 from keras_robust.attacks.engine.compiled import MIN_SHRUNK_BATCH
 from keras_robust.attacks.engine.compiled import CompiledLoop
+from keras_robust.attacks.engine.hook_checks import check_inputs
+from keras_robust.attacks.engine.hook_checks import check_loop
+from keras_robust.attacks.engine.hook_checks import check_result
+from keras_robust.attacks.engine.hook_checks import rows_in
+from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.randomness import Draws
 from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.utils.checks import check_positive_integer
+from keras_robust.utils.messages import shown
 from keras_robust.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -103,10 +110,20 @@ class Findings:
 
     @classmethod
     def of_nothing(cls, x: np.ndarray) -> "Findings":
-        """Return findings for an attack that runs on all examples."""
-        return cls.before_attack(
+        """Return findings for an attack that runs on all examples.
+
+        Losses are NaN until a run tells them.
+        """
+        made = cls.before_attack(
             x, np.zeros((len(x), 0), "float32"), np.zeros(len(x), bool)
         )
+        made.loss[:] = np.nan
+        return made
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether any loss is known."""
+        return not bool(np.isnan(self.loss).all())
 
     def copy(self) -> "Findings":
         """Return a copy whose unbroken examples can be improved."""
@@ -165,6 +182,7 @@ def search(
         scored: Whether losses and successes are needed.
     """
     attack.check(problem)
+    runs = _checked_runs(attack, problem.classes)
     problem = problem.on_host()
     previous = previous or problem.previous
     if not attack.skips_broken:
@@ -175,7 +193,6 @@ def search(
         findings = clean_findings(
             problem, attack.batch_size, targeted=attack.targeted
         )
-    runs = attack.runs(problem.classes)
     first, at, index = _restored(checkpoint, findings)
     for number in range(first, len(runs)):
         if index is None:
@@ -209,6 +226,19 @@ def search(
             **findings.arrays(),
         )
     return findings
+
+
+def _checked_runs(attack: "LoopAttack", num_classes: int | None) -> list[Run]:
+    """Return the runs of an attack, which may be one of the user's own."""
+    check_positive_integer(attack.loop_steps, "steps", least=0)
+    runs = attack.runs(num_classes)
+    listed = isinstance(runs, (list, tuple)) and len(runs) > 0
+    if not listed or not all(isinstance(run, Run) for run in runs):
+        raise ValueError(
+            f"{type(attack).__name__}.runs must return a list of at least one "
+            f"Run. Received: {shown(runs)}"
+        )
+    return list(runs)
 
 
 def clean_findings(
@@ -257,10 +287,12 @@ class OneRun:
         self.problem = problem
         self.run = run
         self.keeps_all = keeps_all
+        self.compares = scored
         self.batch_size = problem.batch_size or attack.batch_size
         # One stream for the run; after a stop it skips to where it was.
         self.draws = RowDraws(attack.seed, *run.stream)
         loop = attack.loop(problem, run)
+        check_loop(type(attack).__name__, loop)
         loop = loop.with_scores() if scored else loop
         self.loop = compiled_loop(problem, loop, attack.jit_compile)
 
@@ -281,9 +313,22 @@ class OneRun:
             draws=self.draws.for_rows(rows),
             clean_logits=findings.clean[rows],
         )
+        inputs = self.attack.inputs(self.problem, self.run, batch)
+        check_inputs(type(self.attack).__name__, inputs, size)
+
+        def run_loop(tensors: Inputs) -> dict[str, Any]:
+            result = self.loop(tensors, steps, report)
+            check_result(
+                self.loop.loop,
+                result,
+                shape=(rows_in(tensors), *self.problem.shape[1:]),
+                compares=self.compares,
+            )
+            return result
+
         result = call_on_batch(
-            lambda inputs: self.loop(inputs, steps, report),
-            self.attack.inputs(self.problem, self.run, batch),
+            run_loop,
+            inputs,
             size=size,
             padded_size=padded_size(
                 size,
