@@ -178,3 +178,25 @@ def test_errors(data, tmp_path):
         Started("auto")
     with pytest.raises(TypeError, match="abstract"):
         Transform()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda made: None, "dictionary.*Received: None"),
+        (lambda made: {"x": made["x"]}, r"dictionary.*Received: \['x'\]"),
+        (lambda made: {**made, "x": made["x"][:2]}, "`x` of shape"),
+        (lambda made: {**made, "distance": np.ones(1)}, "`distance` of shape"),
+        (lambda made: {**made, "success": True}, "`success` of shape"),
+    ],
+)
+def test_what_make_returns_is_checked(data, change, message):
+    """Fewer images than labels would come back without a word."""
+
+    class Wrong(Noisy):
+        def make(self, batch):
+            return change(super().make(batch))
+
+    x, y = data
+    with pytest.raises(ValueError, match=f"Wrong.make must.*{message}"):
+        Wrong(0.1, seed=0)(x, y, verbose=0)

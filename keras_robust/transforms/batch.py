@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 from typing import NotRequired
 from typing import TypedDict
+from typing import cast
 
 import numpy as np
+
+from keras_robust.utils.messages import describe
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,3 +80,33 @@ class Plan(TypedDict):
     label: np.ndarray
     start_id: np.ndarray
     original_label: NotRequired[np.ndarray]
+
+
+def check_made(transform: str, made: Any, batch: Batch) -> Made:
+    """Return what a transform made of a batch.
+
+    Args:
+        transform: The name of the transform's class.
+        made: What its `make` returned.
+        batch: The batch.
+
+    Raises:
+        ValueError: If an entry is missing or has another length.
+    """
+    names = ("x", "distance", "success")
+    if not isinstance(made, dict) or not set(names) <= set(made):
+        received = list(made) if isinstance(made, dict) else describe(made)
+        raise ValueError(
+            f"{transform}.make must return a dictionary of `x`, `distance` "
+            f"and `success`. Received: {received}"
+        )
+    for name in names:
+        shape = tuple(np.shape(made[name]))
+        compared = shape[:1] if name == "x" else shape
+        if compared != (len(batch),):
+            rest = " ..." if name == "x" else ""
+            raise ValueError(
+                f"{transform}.make must return `{name}` of shape "
+                f"({len(batch)},{rest}). Received: {name}.shape={shape}"
+            )
+    return cast("Made", made)

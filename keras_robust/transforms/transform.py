@@ -25,6 +25,7 @@ from keras_robust.datasets.pixels import read_images
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.batch import Plan
+from keras_robust.transforms.batch import check_made
 from keras_robust.transforms.tf_data import map_dataset
 from keras_robust.utils import array_checks
 from keras_robust.utils import checks
@@ -238,7 +239,9 @@ class Transform(ConfigMixin):
         progress = Progress(len(starts), verbose, unit_name="batch")
         parts = []
         for first in starts:
-            parts.append(self.make(batch.part(first, first + self.batch_size)))
+            part = batch.part(first, first + self.batch_size)
+            made = self.make(part)
+            parts.append(check_made(type(self).__name__, made, part))
             progress.add()
         join = np.concatenate
         if not isinstance(batch.images, np.ndarray):
@@ -372,7 +375,7 @@ class Transform(ConfigMixin):
                     original_labels=original,
                     start=start,
                 )
-                made = self.make(batch)
+                made = check_made(type(self).__name__, self.make(batch), batch)
                 details = {
                     "distance": _to_numpy(made["distance"]),
                     "success": _to_numpy(made["success"]),
