@@ -190,7 +190,7 @@ def test_errors(data, tmp_path):
         (lambda made: {**made, "success": True}, "`success` of shape"),
     ],
 )
-def test_what_make_returns_is_checked(data, change, message):
+def test_what_make_returns_is_checked(data, tmp_path, change, message):
     """Fewer images than labels would come back without a word."""
 
     class Wrong(Noisy):
@@ -200,3 +200,8 @@ def test_what_make_returns_is_checked(data, change, message):
     x, y = data
     with pytest.raises(ValueError, match=f"Wrong.make must.*{message}"):
         Wrong(0.1, seed=0)(x, y, verbose=0)
+    names = [str(label) for label in range(max(y) + 1)]
+    with pytest.raises(ValueError, match=f"Wrong.make must.*{message}"):
+        generate(
+            Wrong(0.1, seed=0), (x, y), tmp_path, verbose=0, class_names=names
+        )

@@ -27,6 +27,7 @@ from keras_robust.datasets.labels import labels_sha256
 from keras_robust.datasets.labels import settle_classes
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Plan
+from keras_robust.transforms.batch import check_made
 from keras_robust.transforms.transform import Transform
 from keras_robust.utils import array_checks
 from keras_robust.utils.environment import installed_versions
@@ -278,9 +279,12 @@ class Generation:
             original_labels=self.source.labels[padded],
             start=start,
         )
+        kind = type(self.transform).__name__
         made = {
             key: np.asarray(ops.convert_to_numpy(value))[: len(rows)]
-            for key, value in self.transform.make(batch).items()
+            for key, value in check_made(
+                kind, self.transform.make(batch), batch
+            ).items()
         }
         self._busy += time.monotonic() - start_time
         return made
