@@ -514,3 +514,33 @@ def test_provenance(linear_problem, tmp_path):
     assert other[0] == same[0] and other[1] != same[1]
     heavier = make_linear(2 * model.get_weights()[0], shape=(4, 4, 1))
     assert marks(heavier, (x, y))[0] != same[0]
+
+
+def test_augmentation_that_is_active_in_predict():
+    """Without `training` in `call`, Keras leaves augmentation layers on."""
+
+    class Augmented(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.invert = keras.layers.RandomInvert(
+                factor=0.5, value_range=(0, 1), seed=0
+            )
+            self.flat = keras.layers.Flatten()
+            self.head = keras.layers.Dense(3)
+
+        def call(self, x):
+            return self.head(self.flat(self.invert(x)))
+
+    model = Augmented()
+    x = np.random.default_rng(0).random((40, 4, 4, 1), "float32")
+    first, second = (model.predict(x, verbose=0) for _ in range(2))
+    assert np.abs(first - second).max() > 0.1
+    report = kr.evaluate_robustness(
+        model,
+        (x, first.argmax(-1)),
+        {"pgd": kr.PGDAttack(epsilon=0.1, steps=2)},
+        verbose=0,
+    )
+    # Half of the images are inverted, as in `predict`.
+    assert report.accuracy["clean"] < 1
+    assert "randomized" in names(report)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.classifier.frozen import call_in_inference
 from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import choose_output
 from keras_robust.classifier.frozen_model import rounding_of
@@ -105,7 +106,7 @@ def plain_calls_differ(classifier: Any, image: Any, held: Held) -> bool:
     packed = classifier.inputs.pack(classifier.outputs.scale(x), held)
 
     def call() -> np.ndarray:
-        found = model(packed, training=False)
+        found = call_in_inference(model, packed)
         found = choose_output(found, classifier.output, model)
         return ops.convert_to_numpy(ops.cast(found, "float32"))
 

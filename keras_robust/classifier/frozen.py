@@ -77,12 +77,23 @@ def frozen_scope(model: keras.Model, draw: Any = None) -> Any:
     return keras.StatelessScope(state_mapping=mapping, collect_losses=True)
 
 
-def call_frozen(model: keras.Model, inputs: Any, draw: Any = None) -> Any:
-    """`model(inputs)` in inference mode, with state updates discarded.
+def call_in_inference(model: keras.Model, inputs: Any) -> Any:
+    """Call a model as its `predict` does.
 
     `training=False` is explicit, since a model called inside the `call` of
-    another one inherits `training=True`. The scope discards assignments to
-    BatchNorm statistics and random seeds.
+    another one inherits `training=True`. As in `predict`, it is left out where
+    `call` does not take it: Keras's augmentation layers inside, whose default
+    is `training=True`, are then active in `predict` too.
+    """
+    if "training" in inspect.signature(model.call).parameters:
+        return model(inputs, training=False)
+    return model(inputs)
+
+
+def call_frozen(model: keras.Model, inputs: Any, draw: Any = None) -> Any:
+    """Call a model in inference mode, with state updates discarded.
+
+    The scope discards assignments to BatchNorm statistics and random seeds.
 
     Args:
         model: A built Keras model.
@@ -93,7 +104,7 @@ def call_frozen(model: keras.Model, inputs: Any, draw: Any = None) -> Any:
         The output of the model.
     """
     with frozen_scope(model, draw):
-        return model(inputs, training=False)
+        return call_in_inference(model, inputs)
 
 
 def cached_weights(function: Any) -> Any:

@@ -12,6 +12,7 @@ from keras import ops
 from keras_robust.attacks.compiled_loss import ones_for
 from keras_robust.backend import Tensor
 from keras_robust.classifier import Classifier
+from keras_robust.classifier.frozen import call_in_inference
 from keras_robust.classifier.frozen import frozen_scope
 from keras_robust.training.augmentation import Front
 
@@ -141,7 +142,7 @@ class OwnLoss:
             packed = classifier.inputs.pack(x, held)
             with frozen_scope(model, inputs.get("draw")):
                 if front is None:
-                    y_pred = model(packed, training=False)
+                    y_pred = call_in_inference(model, packed)
                 else:
                     y_pred = front.finish(x, held, training=False)
             known = [*model.variables, *model.metrics_variables]
