@@ -101,9 +101,10 @@ class Check(Answers):
             raise NoModelError(describe_error(error)) from error
         if not np.isfinite(self.clean).all():
             raise NoModelError("it gives no finite numbers")
-        if not np.array_equal(self.predict(x), self.clean):
-            # A `call` without `training`, and augmentation layers inside.
-            case.random = True
+        again = self.predict(x)
+        if not case.random and not np.allclose(again, self.clean, atol=1e-4):
+            # An int8 kernel of XLA on some CPUs.
+            raise NoModelError("its predict changes from call to call")
         labels = read(self.clean, case.reads).argmax(-1)
         self.data = random_data(case, x, labels)
         self.survivors = level(case.seed, "survivors", (False, False, True))
