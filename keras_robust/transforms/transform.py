@@ -22,11 +22,11 @@ from keras_robust.datasets.labels import labels_of_model
 from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.pixels import read_images
+from keras_robust.datasets.tf_data import map_dataset
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.batch import Plan
 from keras_robust.transforms.batch import check_made
-from keras_robust.transforms.tf_data import map_dataset
 from keras_robust.utils import array_checks
 from keras_robust.utils import checks
 from keras_robust.utils.messages import shown
