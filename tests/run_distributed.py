@@ -99,6 +99,9 @@ def generated(model, x, y):
         # The last batch is a partial one.
         made.append(transforms[0](x[:150], verbose=0))
         made.append(transforms[1](x[:150], y[:150], verbose=0)[0])
+        # Its proposals come from tables of one row per query, not per image.
+        square = kr.SquareAttack("l2", 0.5, queries=20, seed=0, batch_size=64)
+        made.append(square(model, x[:150], y[:150], verbose=0))
     assert not STRATEGY or RUNS[before:]
     return made
 

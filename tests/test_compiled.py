@@ -12,6 +12,8 @@ from keras_robust.attacks.balls import Box
 from keras_robust.attacks.engine import compiled
 from keras_robust.attacks.engine import search
 from keras_robust.attacks.engine.gradient_loop import GradientLoop
+from keras_robust.classifier import folding
+from keras_robust.classifier import rewriting
 
 
 def test_shrinking_a_batch_changes_nothing(varied, monkeypatch):
@@ -171,3 +173,33 @@ def test_a_box_of_arrays_is_a_key():
     assert first != Box((low, high * 2)) and first != Box((0.0, 1.0))
     assert Box((0, 1)) == Box((0.0, 1.0))
     assert first != (low, high)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        kr.PGDAttack("l2", 0.3, steps=50),
+        kr.APGDAttack("l2", 0.3, steps=50),
+        kr.FABAttack("l2", 0.3, steps=50, targets=1),
+        kr.SquareAttack("l2", 0.3, queries=50),
+        kr.SpatialAttack(angles=5, shifts=3),
+        kr.CarliniWagnerL2(steps=25, search_steps=2),
+        kr.DDNAttack(steps=50),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_weights_are_folded_once_for_many_steps(
+    attack, cnn, cnn_data, monkeypatch
+):
+    """Not once per step, which would be most of the cost of a small network."""
+    folded = []
+    for module in (folding, rewriting):
+        original = module.folded_weights
+
+        def counted(*args, original=original):
+            folded.append(args)
+            return original(*args)
+
+        monkeypatch.setattr(module, "folded_weights", counted)
+    attack(cnn, cnn_data[0][:4], cnn_data[1][:4], verbose=0)
+    assert len(folded) < 20

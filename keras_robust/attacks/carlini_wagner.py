@@ -1,7 +1,6 @@
 """Carlini & Wagner's L2 attack, a minimum-norm attack."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,6 @@ from keras_robust.attacks.engine.search import Run
 from keras_robust.attacks.loop_attack import LoopAttack
 from keras_robust.attacks.objectives import margin
 from keras_robust.attacks.problem import Problem
-from keras_robust.classifier import cached_weights
 from keras_robust.utils import checks
 
 # Adam's constants (Kingma & Ba 2015, algorithm 1).
@@ -256,7 +254,3 @@ class CarliniWagnerLoop(Loop):
         low, high = box(self.value_range)
         inside = (2 * x - (high + low)) / (high - low)
         return ops.arctanh(_INSIDE * inside)
-
-    def cached_weights(self) -> AbstractContextManager[Any]:
-        """See `Loop`."""
-        return cached_weights(self.logits)

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +33,6 @@ from keras_robust.attacks.loop_attack import ranked_targets
 from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import is_predicted
 from keras_robust.attacks.problem import Problem
-from keras_robust.classifier import cached_weights
 from keras_robust.utils import checks
 from keras_robust.utils.messages import shown
 
@@ -316,10 +314,6 @@ class FABLoop(Loop):
     def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:
         """See `Loop`: the nearest point found, where inside the radius."""
         return nearest_within(inputs, **state.rows["nearest"])
-
-    def cached_weights(self) -> AbstractContextManager[Any]:
-        """See `Loop`."""
-        return cached_weights(self.logits)
 
     def _flat_range(self) -> Any:
         """Return the box of flat examples."""

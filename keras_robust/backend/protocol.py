@@ -102,7 +102,9 @@ class Backend(Protocol):
 
         Args:
             function: Takes nested tensors of shape `(N, ...)` or `()`, and
-                returns nested tensors.
+                returns nested tensors. What a named tuple holds in a field
+                named `shared` has no rows, whatever its shape, and is not
+                split over devices.
             variables: The Keras variables that `function` reads. Their values
                 are those at the time of each call.
             jit_compile: `True` for XLA (`torch.compile`), `False` to do

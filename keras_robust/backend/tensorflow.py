@@ -149,9 +149,31 @@ def _divides_evenly(args: Any) -> bool:
         return False
     return all(
         len(value) % replicas == 0
-        for value in map(tf.convert_to_tensor, tf.nest.flatten(args))
+        for value, shared in _leaves(args)
+        if not shared
+        for value in [tf.convert_to_tensor(value)]
         if value.ndim
     )
+
+
+def _leaves(tree: Any) -> list[tuple[Any, bool]]:
+    """All leaves, each with whether it belongs to the batch as a whole."""
+    shared = tf.nest.flatten(_is_shared(tree))
+    return list(zip(tf.nest.flatten(tree), shared, strict=True))
+
+
+def _is_shared(tree: Any, shared: bool = False) -> Any:
+    """Marks what is in a field `shared` of a named tuple, see `Backend`."""
+    if isinstance(tree, dict):
+        return {key: _is_shared(value, shared) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)._make(
+            _is_shared(value, shared or name == "shared")
+            for name, value in zip(tree._fields, tree, strict=True)
+        )
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_is_shared(value, shared) for value in tree)
+    return shared
 
 
 def _replicated(
@@ -159,7 +181,8 @@ def _replicated(
 ) -> Callable[..., Any]:
     """A function that runs on all replicas, each with a part of the batch.
 
-    Scalars are the same for all. Results are concatenated in order.
+    Scalars and what is shared are the same for all. Results are concatenated
+    in order.
     """
     replicas = strategy.num_replicas_in_sync
     run = tf.function(
@@ -169,24 +192,25 @@ def _replicated(
     )
 
     def part_of(args: Any, i: int) -> Any:
-        def take(value: Any) -> Tensor:
+        def take(value: Any, shared: bool) -> Tensor:
             value = tf.convert_to_tensor(value)
-            return tf.split(value, replicas)[i] if value.ndim else value
+            whole = shared or not value.ndim
+            return value if whole else tf.split(value, replicas)[i]
 
-        return tf.nest.map_structure(take, args)
+        return tf.nest.map_structure(take, args, _is_shared(args))
 
-    def join(parts: Any) -> Tensor:
-        return tf.concat(parts, 0) if parts[0].shape.rank else parts[0]
+    def join(leaf: Any, shared: bool) -> Tensor:
+        parts = strategy.experimental_local_results(leaf)
+        whole = shared or not parts[0].shape.rank
+        return parts[0] if whole else tf.concat(parts, 0)
 
     def call(*args: Any) -> Any:
         parts = [part_of(args, i) for i in range(replicas)]
         values = strategy.experimental_distribute_values_from_function(
             lambda context: parts[context.replica_id_in_sync_group]
         )
-        return tf.nest.map_structure(
-            lambda leaf: join(strategy.experimental_local_results(leaf)),
-            run(args=values),
-        )
+        result = run(args=values)
+        return tf.nest.map_structure(join, result, _is_shared(result))
 
     return call
 

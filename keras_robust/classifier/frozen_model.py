@@ -119,12 +119,13 @@ class FrozenModel:
     @contextmanager
     def cached_weights(self) -> Iterator[None]:
         """A context in which folded weights are computed once for all calls."""
-        if self._rewritten is not None:
+        outer = getattr(self._thread, "weights", None)
+        if self._rewritten is not None and outer is None:
             self._thread.weights = self._rewritten.weights()
         try:
             yield
         finally:
-            self._thread.weights = None
+            self._thread.weights = outer
 
     def verify(self, x: Any, held: Any = None) -> bool:
         """Compare with the model, and fall back to calling it if they differ.

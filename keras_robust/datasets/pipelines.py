@@ -210,7 +210,10 @@ def _augmentation(
     if padding:
         layers.append(PadAndCrop(padding, seed=seed, fill_mode=fill_mode))
     if flip:
-        layers.append(keras.layers.RandomFlip("horizontal", seed=seed))
+        # With the same seed both would draw the same numbers, and which images
+        # are flipped would depend on how far they are shifted.
+        other = None if seed is None else seed + 1
+        layers.append(keras.layers.RandomFlip("horizontal", seed=other))
 
     def augment(images: Any, labels: Any) -> tuple[Any, Any]:
         for layer in layers:

@@ -1,7 +1,6 @@
 """The gradient loop: move along a gradient, inside a ball and a box."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
@@ -24,7 +23,6 @@ from keras_robust.attacks.engine.loop import State
 from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.engine.loop import keep_better
 from keras_robust.attacks.engine.loop import zeros_per_example
-from keras_robust.classifier import cached_weights
 
 # `(inputs, x) -> (loss, success)`, both `(N,)`; the loss is increased.
 Objective = Callable[[dict[str, Any], Tensor], tuple[Tensor, Tensor]]
@@ -249,10 +247,6 @@ class GradientLoop(ProjectedLoop):
         if self.inside_ball:
             return super().project_exactly(inputs, x)
         return ops.clip(x, *self.value_range)
-
-    def cached_weights(self) -> AbstractContextManager[Any]:
-        """See `Loop`."""
-        return cached_weights(self.objective)
 
 
 def without_blocked(x: Tensor, gradient: Tensor, value_range: Any) -> Tensor:

@@ -2,9 +2,11 @@
 
 from abc import ABC
 from abc import abstractmethod
-from contextlib import AbstractContextManager
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from keras import ops
 from keras_robust import backend
 from keras_robust.attacks.balls import Box
 from keras_robust.attacks.balls import per_example
+from keras_robust.classifier import cached_weights
 
 # Tensors and arrays of Keras's three backends have no common type.
 Tensor = Any
@@ -103,9 +106,14 @@ class Loop(ABC):
         """Return a loop whose result includes `loss` and `success`."""
         return self
 
-    def cached_weights(self) -> AbstractContextManager[Any]:
-        """Return a context for many evaluations of the same weights."""
-        return nullcontext()
+    @contextmanager
+    def cached_weights(self) -> Iterator[None]:
+        """Fold weights once for all that the fields of a loop evaluate."""
+        with ExitStack() as stack:
+            for field in fields(self):
+                value = getattr(self, field.name)
+                stack.enter_context(cached_weights(value))
+            yield
 
     def is_running(self, state: State) -> Tensor:
         """Return whether any example is still moving."""

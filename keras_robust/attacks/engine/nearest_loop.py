@@ -1,6 +1,5 @@
 """Loops that look for the nearest adversarial example."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 from typing import NamedTuple
@@ -18,7 +17,6 @@ from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.engine.loop import nearest_within
 from keras_robust.attacks.engine.loop import select
 from keras_robust.attacks.engine.loop import zeros_per_example
-from keras_robust.classifier import cached_weights
 
 # Stands for the distance of an adversarial example that was not found.
 NOT_FOUND = 1e30
@@ -108,7 +106,3 @@ class NearestLoop(Loop):
     def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:
         """See `Loop`: the nearest point found, where inside the radius."""
         return nearest_within(inputs, **state.rows["nearest"]._asdict())
-
-    def cached_weights(self) -> AbstractContextManager[Any]:
-        """See `Loop`."""
-        return cached_weights(self.objective)
