@@ -192,3 +192,24 @@ def test_flips_are_left_to_right_in_any_data_format(data, flip):
         keras.config.set_image_data_format(before)
     rows, columns = np.argwhere(images[:, 0])[:, 1:].T
     assert set(rows) == {6} and set(columns) == {3, 8}
+
+
+def test_shifts_and_flips_are_independent():
+    """One seed for both layers must not tie the one to the other."""
+    x = np.zeros((600, 9, 9, 1), "float32")
+    # The middle is brightest, its right neighbour half as bright.
+    x[:, 4, 4], x[:, 4, 5] = 1.0, 0.5
+    batches = kr.datasets.pipeline(
+        x,
+        np.zeros(600, "int32"),
+        batch_size=600,
+        augment=True,
+        padding=2,
+        seed=0,
+    )
+    ((images, _),) = list(batches)
+    rows = np.asarray(images)[..., 0].reshape(600, 81)
+    down, right = np.divmod(rows.argmax(-1), 9)
+    flipped = np.isclose(rows, 0.5).argmax(-1) % 9 < right
+    for shift in (down < 4, down > 4, right < 4, right > 4):
+        assert 0.3 < flipped[shift].mean() < 0.7
