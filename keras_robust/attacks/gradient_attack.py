@@ -2,7 +2,6 @@
 
 from typing import Any
 from typing import ClassVar
-from typing import Self
 
 import numpy as np
 from keras import ops
@@ -187,7 +186,7 @@ class GradientAttack(LoopAttack):
             best = keep_better(best, found)
         return ops.stop_gradient(best.x)
 
-    def plain_step(self) -> Self:
+    def plain_step(self) -> "GradientAttack":
         """Return one step from the image itself, in place of all runs."""
         return self.replace(
             random_start=False,

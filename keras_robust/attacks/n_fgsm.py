@@ -46,11 +46,11 @@ class NFGSMAttack(FGSMAttack):
     """N-FGSM: one step of length `epsilon` from noise, for training.
 
     De Jorge et al. 2022 (arXiv:2202.01181), algorithm 1: noise uniform in the
-    ball of radius `noise * epsilon`, clipped to `value_range`, and from there
-    one FGSM step, clipped to `value_range` but not projected to a ball. So
-    the result may be `(noise + 1) * epsilon` away. It trains about as robust
-    networks as GradAlign does, where plain FGSM ends in catastrophic
-    overfitting, at the cost of FGSM.
+    ball of radius `noise_radius * epsilon`, clipped to `value_range`, and from
+    there one FGSM step, clipped to `value_range` but not projected to a ball.
+    So the result may be `(noise_radius + 1) * epsilon` away. At the cost of
+    FGSM it trains about as robust networks as GradAlign does, where FGSM ends
+    in catastrophic overfitting.
 
     It cannot evaluate, since it leaves the ball. An `AdversarialModel` without
     a `validation_attack` validates with ten steps of PGD in the ball.
@@ -59,8 +59,8 @@ class NFGSMAttack(FGSMAttack):
         norm: As in `FGSMAttack`.
         epsilon: As in `FGSMAttack`.
         targeted: As in `FGSMAttack`.
-        noise: Float >= 0, radius of the noise in units of `epsilon`; k of the
-            paper.
+        noise_radius: Float >= 0, radius of the noise in units of `epsilon`; k
+            of the paper.
         seed: As in `PGDAttack`.
         value_range: As in `PGDAttack`.
         loss: As in `PGDAttack`.
@@ -82,7 +82,7 @@ class NFGSMAttack(FGSMAttack):
     validation_steps: ClassVar[int] = 10
 
     _: KW_ONLY
-    noise: float = 2.0
+    noise_radius: float = 2.0
     seed: int | None = None
 
     # Not a setting: whether the loop gets random numbers.
@@ -90,17 +90,24 @@ class NFGSMAttack(FGSMAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.noise = checks.check_number(self.noise, "noise")
+        self.noise_radius = checks.check_number(
+            self.noise_radius, "noise_radius"
+        )
 
-    def plain_step(self) -> "NFGSMAttack":
+    def plain_step(self) -> FGSMAttack:
         """See `GradientAttack`."""
-        return self.replace(noise=0.0)
+        kept = self._other_arguments()
+        del kept["seed"]
+        return FGSMAttack(**kept)
 
     def for_validation(self) -> GradientAttack:
         """See `GradientAttack`: PGD in the ball, from the image itself."""
-        kept = {**self.arguments(), "epsilon": self.epsilon}
-        del kept["noise"]
-        return PGDAttack(**kept, steps=self.validation_steps)
+        return PGDAttack(**self._other_arguments(), steps=self.validation_steps)
+
+    def _other_arguments(self) -> dict[str, Any]:
+        found = {**self.arguments(), "epsilon": self.epsilon}
+        del found["noise_radius"]
+        return found
 
     def attack(
         self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
@@ -114,10 +121,10 @@ class NFGSMAttack(FGSMAttack):
         raise ValueError(
             "An attack in an evaluation must stay within its radius. "
             f"NFGSMAttack, which is for training, moves images by up to "
-            f"{self.noise + 1:g} radii. Received: {self!r}"
+            f"{self.noise_radius + 1:g} radii. Received: {self!r}"
         )
 
     def _loop(self, objective: Objective) -> GradientLoop:
         fields = vars(super()._loop(objective))
-        changed = {"inside_ball": False, "noise": self.noise}
+        changed = {"inside_ball": False, "noise": self.noise_radius}
         return NoisyStartLoop(**{**fields, **changed})

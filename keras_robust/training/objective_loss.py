@@ -12,7 +12,7 @@ from keras_robust.training.pairs import Pair
 from keras_robust.training.tasks import OTHER
 
 
-class _PerExample(keras.losses.Loss):
+class PerExample(keras.losses.Loss):
     """Given values, which Keras weights and reduces as any loss."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -91,5 +91,5 @@ def own_loss(
     if reduction in ("none", None):
         # Keras adds up what a loss without reduction gives.
         reduction = "sum"
-    reduce = _PerExample(reduction=reduction)
+    reduce = PerExample(reduction=reduction)
     return weight * reduce(values, values, sample_weight)

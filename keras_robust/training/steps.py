@@ -115,18 +115,25 @@ class AttackedSteps(backend.Trainer, keras.Model):
         return sum(ops.sum(loss) for loss in self.losses) / self._replicas
 
     def pair_loss(
-        self, x: Pair, y: Any, y_pred: Pair, sample_weight: Any, training: bool
+        self,
+        objective: TrainingObjective,
+        x: Pair,
+        y: Any,
+        y_pred: Pair,
+        sample_weight: Any,
+        training: bool,
     ) -> Any:
-        """The loss of the objective; see `compute_loss`.
+        """The loss of an objective; see `compute_loss`.
 
         Args:
+            objective: The objective.
             x: Clean and attacked inputs.
             y: As in `compute_loss`.
             y_pred: Outputs for both.
             sample_weight: As in `compute_loss`.
             training: As in `compute_loss`.
         """
-        objective, total, rest = self._objective, 0.0, 1.0
+        total, rest = 0.0, 1.0
         for weight, inputs, outputs in (
             (objective.clean_weight, x.clean, y_pred.clean),
             (objective.attacked_weight, x.attacked, y_pred.attacked),
