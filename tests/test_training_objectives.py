@@ -238,6 +238,15 @@ def test_attack_of_trades_ascends_the_divergence(data, norm):
     assert np.abs(perturbed(wide, x, y) - x).mean() > 0.03
 
 
+def test_one_step_attacks_ascend_the_divergence_too(data):
+    x, y = data
+    for attack in (kr.FGSMAttack("linf", 0.1), kr.NFGSMAttack("linf", 0.1)):
+        robust = adversarial(linear(), kr.objectives.TRADES(), attack=attack)
+        history = robust.fit(x, y, epochs=2, verbose=0).history
+        assert np.isfinite(history["loss"]).all()
+        assert np.abs(perturbed(robust, x, y) - x).mean() > 0.05
+
+
 def one_hot(y):
     return np.eye(3, dtype="float32")[y]
 

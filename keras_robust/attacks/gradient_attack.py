@@ -188,13 +188,15 @@ class GradientAttack(LoopAttack):
 
     def plain_step(self) -> "GradientAttack":
         """Return one step from the image itself, in place of all runs."""
-        return self.replace(
-            random_start=False,
-            restarts=1,
-            keep_best=False,
-            early_stop=False,
-            steps=1,
-        )
+        plain = {
+            "random_start": False,
+            "restarts": 1,
+            "keep_best": False,
+            "early_stop": False,
+            "steps": 1,
+        }
+        known = self.arguments()
+        return self.replace(**{k: v for k, v in plain.items() if k in known})
 
     def for_validation(self) -> "GradientAttack":
         """Return the attack that evaluates what this one trains."""

@@ -79,16 +79,17 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         self.attack = attack
         self.drop = checks.check_number(drop, "drop", most=1, positive=True)
         self.action = action
-        self.on_train_begin()
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget an earlier training."""
         self.accuracies: list[float] = []
         self.best_epoch: int | None = None
         self.collapsed_epoch: int | None = None
         self._best_weights: Any = None
-        if self.attack is None and getattr(self, "_model", None) is not None:
-            self._own_attack()
+        self._used_attack = attack
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Forget an earlier training, and choose the attack."""
+        self.accuracies, self._best_weights = [], None
+        self.best_epoch = self.collapsed_epoch = None
+        self._used_attack = self.attack or self._own_attack()
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
@@ -134,7 +135,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
 
     def _accuracy(self) -> float:
         """The share of images whose label the model still predicts."""
-        attack = self.attack or self._own_attack()
+        attack = self._used_attack or self._own_attack()
         model = getattr(self.model, "attacked_model", self.model)
         found = attack.run(model, self.x, self.y, verbose=0, scored=True)
         return float(1 - np.mean(found["success"]))

@@ -27,8 +27,9 @@ class IKL(TrainingObjective):
 
     where L is the compiled loss. w_y is the mean over an epoch of
     `softmax(z(x) / temperature)` on examples of class y, uniform in the first
-    epoch. The attack increases KL(p(x) || p(x')), as with TRADES. The
-    defaults are those of the authors' code for CIFAR-10.
+    epoch and always with `train_on_batch`. The attack increases
+    KL(p(x) || p(x')), as with TRADES. The defaults are those of the authors'
+    code for CIFAR-10.
 
     Args:
         squares_weight: Float >= 0.

@@ -143,7 +143,8 @@ class AttackedSteps(backend.Trainer, keras.Model):
                     inputs, y, outputs, sample_weight, training
                 )
                 total, rest = total + weight * loss, rest - weight
-        if rest:
+        if abs(rest) > 1e-9:
+            # Every compiled loss above includes them.
             total = total + rest * self.added_losses()
         own = own_loss(
             objective, self._train_attack, x.labels, y_pred, sample_weight
