@@ -9,13 +9,13 @@ CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 class Breaks(keras.callbacks.Callback):
-    """Sets other weights at the end of an epoch."""
+    """Sets other weights at the beginning of an epoch."""
 
     def __init__(self, epoch):
         super().__init__()
         self.epoch = epoch
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None):
         if epoch == self.epoch:
             model = self.model.model
             model.set_weights([-part for part in model.get_weights()])

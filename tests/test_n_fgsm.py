@@ -64,7 +64,7 @@ def test_without_noise_it_is_fgsm(problem):
     np.testing.assert_allclose(
         attack(model, x, y, verbose=0),
         kr.FGSMAttack("linf", EPSILON)(model, x, y, verbose=0),
-        atol=1e-7,
+        atol=1e-6,
     )
 
 

@@ -222,7 +222,8 @@ def test_attack_of_trades_ascends_the_divergence(data, norm):
             size = np.linalg.norm(delta, axis=-1, keepdims=True)
             delta = delta * np.minimum(1, 0.2 / size)
         moved = np.clip(x + delta, 0, 1)
-    np.testing.assert_allclose(perturbed(robust, x, y), moved, atol=1e-5)
+    # Close to the clean image the float32 gradient has few digits.
+    np.testing.assert_allclose(perturbed(robust, x, y), moved, atol=5e-5)
     # Another loss of the attack is kept, and a random start too.
     own = adversarial(
         model,
@@ -242,7 +243,7 @@ def test_one_step_attacks_ascend_the_divergence_too(data):
     x, y = data
     for attack in (kr.FGSMAttack("linf", 0.1), kr.NFGSMAttack("linf", 0.1)):
         robust = adversarial(linear(), kr.objectives.TRADES(), attack=attack)
-        history = robust.fit(x, y, epochs=2, verbose=0).history
+        history = robust.fit(x, y, epochs=2, verbose=0, shuffle=False).history
         assert np.isfinite(history["loss"]).all()
         assert np.abs(perturbed(robust, x, y) - x).mean() > 0.05
 
@@ -275,8 +276,14 @@ def test_labels_and_heads_of_all_forms(data, name):
     for form, (model, loss, labels) in FORMS.items():
         robust = adversarial(model, objective, loss, lr=0.0)
         moved = perturbed(robust, x, labels(y))
-        wanted = expected(y, x @ kernel + bias, moved @ kernel + bias).mean()
-        found = robust.fit(x, labels(y), verbose=0).history["loss"][0]
+        logits = x @ kernel + bias, moved @ kernel + bias
+        if "softmax" in form:
+            # What can be seen of the logits, up to a number for each image.
+            logits = [reference.log_softmax(z) for z in logits]
+        wanted = expected(y, *logits).mean()
+        found = robust.fit(x, labels(y), verbose=0, shuffle=False).history[
+            "loss"
+        ][0]
         assert found == pytest.approx(wanted, rel=1e-4), form
 
 
@@ -302,7 +309,7 @@ def test_one_output_for_two_classes(data, name, activation):
             return make(name)[1](y, *parts)
 
     wanted = expected(y, logits(x.astype("float64")), logits(moved)).mean()
-    found = robust.fit(x, y, verbose=0).history["loss"][0]
+    found = robust.fit(x, y, verbose=0, shuffle=False).history["loss"][0]
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
@@ -319,7 +326,9 @@ def test_label_smoothing_is_that_of_the_compiled_loss(data):
     shares = 0.8 * one_hot(y) + 0.2 / 3
     wanted = -(shares * reference.log_softmax(clean)).sum(-1)
     wanted = (wanted + 2 * reference.kl(clean, attacked)).mean()
-    found = robust.fit(x, one_hot(y), verbose=0).history["loss"][0]
+    found = robust.fit(x, one_hot(y), verbose=0, shuffle=False).history["loss"][
+        0
+    ]
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
@@ -332,7 +341,9 @@ def test_class_weights_and_reductions(data):
         robust = adversarial(model, objective, loss, lr=0.0)
         moved = perturbed(robust, x, y)
         values = expected(y, x @ kernel + bias, moved @ kernel + bias)
-        return robust.fit(x, y, verbose=0, **options).history["loss"][0], values
+        return robust.fit(x, y, verbose=0, shuffle=False, **options).history[
+            "loss"
+        ][0], values
 
     of_class = {0: 1.0, 1: 3.0, 2: 0.5}
     found, values = losses(CROSS_ENTROPY, class_weight=of_class)
@@ -361,7 +372,9 @@ def test_what_layers_add_counts_once(data, name):
         model = keras.Model(inputs, outputs)
         model.set_weights(linear().get_weights())
         robust = adversarial(model, objective, lr=0.0)
-        losses.append(robust.fit(x, y, verbose=0).history["loss"][0])
+        losses.append(
+            robust.fit(x, y, verbose=0, shuffle=False).history["loss"][0]
+        )
     added = 0.3 * (model.get_weights()[0] ** 2).sum()
     assert losses[1] - losses[0] == pytest.approx(added, rel=1e-4)
 
@@ -397,7 +410,7 @@ def test_one_of_several_outputs(data):
         {key: array(part) for key, part in model(points).items()}
         for points in (x, moved)
     )
-    found = robust.fit(x, labels, verbose=0).history["loss"][0]
+    found = robust.fit(x, labels, verbose=0, shuffle=False).history["loss"][0]
     own = reference.trades(y, clean["digit"], attacked["digit"], beta=2.0)
     squares = ((clean["size"] - x[:, :1]) ** 2).mean()
     assert found == pytest.approx(0.5 * own.mean() + 3 * squares, rel=1e-4)
@@ -423,7 +436,9 @@ def test_numbers_as_labels(data):
         wanted += (1 - share) * ((attacked - numbers) ** 2).mean()
         if name == "logit_pairing":
             wanted += 0.7 * ((clean - attacked) ** 2).mean()
-        found = robust.fit(x, numbers, verbose=0).history["loss"][0]
+        found = robust.fit(x, numbers, verbose=0, shuffle=False).history[
+            "loss"
+        ][0]
         assert found == pytest.approx(wanted, rel=1e-4)
     for name in ("trades", "mart", "ikl"):
         robust = adversarial(model, make(name)[0], "mse")
@@ -436,7 +451,9 @@ def test_ikl_means_of_the_last_epoch(data):
     model = linear()
     objective = kr.objectives.IKL(temperature=2.0)
     robust = adversarial(model, objective, lr=0.0)
-    history = robust.fit(x, y, batch_size=4, epochs=2, verbose=0).history
+    history = robust.fit(
+        x, y, batch_size=4, epochs=2, verbose=0, shuffle=False
+    ).history
     kernel, bias = (part.astype("float64") for part in model.get_weights())
     soft = reference.probabilities((x @ kernel + bias) / 2)
     means = [soft[y == label].mean(0) for label in (0, 1)]
@@ -470,14 +487,14 @@ def test_an_objective_of_ones_own_is_saved(data, tmp_path):
     clean, attacked = x @ kernel + bias, moved @ kernel + bias
     change = reference.probabilities(clean) - reference.probabilities(attacked)
     wanted = reference.cross_entropy(y, clean) + 5 * (change**2).sum(-1)
-    found = robust.fit(x, y, verbose=0).history["loss"][0]
+    found = robust.fit(x, y, verbose=0, shuffle=False).history["loss"][0]
     assert found == pytest.approx(wanted.mean(), rel=1e-4)
     robust.save(tmp_path / "robust.keras")
     loaded = keras.saving.load_model(tmp_path / "robust.keras")
     assert loaded.objective.weight == 5.0
-    assert loaded.fit(x, y, verbose=0).history["loss"][0] == pytest.approx(
-        found, rel=1e-4
-    )
+    assert loaded.fit(x, y, verbose=0, shuffle=False).history["loss"][
+        0
+    ] == pytest.approx(found, rel=1e-4)
 
     class Wrong(SquaredDifference):
         def loss(self, labels, clean, attacked):
@@ -499,6 +516,8 @@ def test_objectives_are_saved_with_the_model(data, name, tmp_path):
         loaded.get_weights(), robust.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(found, expected)
+    # Keras does not save the state of random numbers.
+    robust._seed_generator.state.assign(loaded._seed_generator.state)
     histories = [
         model.fit(x, y, verbose=0, shuffle=False).history["loss"]
         for model in (robust, loaded)
@@ -523,7 +542,7 @@ def test_metrics_are_those_of_attacked_images(data):
     )
     moved = perturbed(robust, x, y)
     found = robust.fit(
-        x, y, verbose=0, validation_data=(x, y), batch_size=12
+        x, y, verbose=0, validation_data=(x, y), shuffle=False
     ).history
     right = [
         (robust.predict(points, verbose=0).argmax(-1) == y).mean()
@@ -564,7 +583,9 @@ def test_both_passes_see_the_same_drawn_image(data):
     for objective in (kr.objectives.LogitPairing(weight=100.0), "adversarial"):
         model.layers[1].generator.state.assign(np.array([0, 0], "uint32"))
         robust = adversarial(model, objective, lr=0.0, attack=attack)
-        losses.append(robust.fit(x, y, verbose=0).history["loss"][0])
+        losses.append(
+            robust.fit(x, y, verbose=0, shuffle=False).history["loss"][0]
+        )
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
@@ -584,7 +605,9 @@ def test_mixed_precision_and_loss_scaling(data):
     h = layers.Dense(8, activation="relu", dtype="mixed_bfloat16")(inputs)
     model = keras.Model(inputs, layers.Dense(3, dtype="mixed_bfloat16")(h))
     robust = adversarial(model, kr.objectives.TRADES())
-    losses = robust.fit(x, y, epochs=3, verbose=0).history["loss"]
+    losses = robust.fit(x, y, epochs=3, verbose=0, shuffle=False).history[
+        "loss"
+    ]
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
@@ -607,7 +630,7 @@ def test_a_loss_of_the_models_own_is_mixed(data):
     clean, attacked = x @ kernel + bias, moved @ kernel + bias
     wanted = reference.mixed(y, clean, attacked, 0.25).mean()
     wanted += 0.25 * x.mean() + 0.75 * moved.mean()
-    found = robust.fit(x, y, verbose=0).history["loss"][0]
+    found = robust.fit(x, y, verbose=0, shuffle=False).history["loss"][0]
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
@@ -628,8 +651,7 @@ def test_refusals():
         kr.objectives.TRADES(betta=1)
 
 
-def test_a_model_may_be_nearly_linear_in_the_box():
-    """Integer pixels: what is trained on is whole and in the ball."""
+def test_noise_at_the_start_is_in_units_of_the_value_range():
     model = make_linear(np.random.default_rng(5).normal(size=(16, 3)))
     scaled = keras.Sequential(
         [keras.Input((16,)), layers.Rescaling(1 / 255), model]

@@ -19,8 +19,9 @@ class LogitPairing(TrainingObjective):
         clean_weight * L(x, y) + (1 - clean_weight) * L(x', y)
             + weight * mean_k (z_k(x) - z_k(x'))**2
 
-    Takes labels of any kind; where they are not classes, the model's own
-    output stands for the logits. Networks trained like this can hide from
+    For a model that gives probabilities, logits are their logarithms. Takes
+    labels of any kind; where they are not classes, the model's own output
+    stands for the logits. Networks trained like this can hide from
     attacks of few steps (Engstrom et al. 2018, arXiv:1807.10272): evaluate
     them with many.
 

@@ -270,10 +270,10 @@ class AdversarialModel(AttackedSteps):
 
         In a training step, that of the objective.
         """
-        inputs, outputs = pair_from(x), pair_from(y_pred)
-        if self._objective is not None and inputs and outputs:
+        both, outputs = pair_from(x), pair_from(y_pred)
+        if self._objective is not None and both and outputs:
             return self.pair_loss(
-                self._objective, inputs, y, outputs, sample_weight, training
+                self._objective, both, y, outputs, sample_weight, training
             )
         if self._own_loss is None:
             return super().compute_loss(
