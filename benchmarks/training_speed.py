@@ -2,13 +2,15 @@
 
     for backend in tensorflow jax torch; do
       KERAS_BACKEND=$backend python benchmarks/training_speed.py
+      KERAS_BACKEND=$backend python benchmarks/training_speed.py --attack n-fgsm
     done
 
 ResNet-20, batches of 128, PGD-L2 with 7 steps, `fit` on random images. A step
 should cost 7 input gradients and one plain training step of the same model:
 "of parts" is the time of the one over the time of the other, median over
-turns, each of `--steps` steps in one process. The first `fit`, which compiles,
-is left out. The bare gradients are those of a user: no BatchNorm is folded.
+turns, each of `--steps` steps in one process. With `--attack n-fgsm` it is one
+step of N-FGSM and one input gradient. The first `fit`, which compiles, is left
+out. The bare gradients are those of a user: no BatchNorm is folded.
 `fit` reads `kr.datasets.pipeline`; with `--arrays` it reads the arrays, and on
 TensorFlow can wait at the end of an epoch for the thread that tunes tf.data.
 
@@ -24,7 +26,12 @@ from keras import ops
 
 import keras_robust as kr
 
-BATCH, ATTACK_STEPS = 128, 7
+BATCH = 128
+# Attacks with their numbers of steps.
+ATTACKS = {
+    "pgd": (kr.PGDAttack(epsilon=0.5, step_size=0.1, steps=7), 7),
+    "n-fgsm": (kr.NFGSMAttack("linf", 8 / 255), 1),
+}
 
 
 def main():
@@ -32,6 +39,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--attack", default="pgd", choices=ATTACKS)
     parser.add_argument(
         "--arrays", action="store_true", help="fit on arrays, nothing saved"
     )
@@ -44,7 +52,7 @@ def main():
     # Keras makes a data set of arrays that tunes itself, and tf.data can wait
     # for the thread that does so at the end of every epoch.
     batches = kr.datasets.pipeline(x, y, BATCH)
-    attack = kr.PGDAttack(epsilon=0.5, step_size=0.1, steps=ATTACK_STEPS)
+    attack, attack_steps = ATTACKS[options.attack]
     plain = kr.models.cifar_resnet()
     robust = kr.AdversarialModel(kr.models.cifar_resnet(), attack)
 
@@ -66,7 +74,7 @@ def main():
     }
 
     def gradients():
-        for _ in range(options.steps * ATTACK_STEPS):
+        for _ in range(options.steps * attack_steps):
             g = gradient(inputs)
         ops.convert_to_numpy(g)
 
@@ -88,7 +96,8 @@ def main():
         print(f"{name:16} {line['per_second']:8.0f} images/s")
     print(f"adversarial fit takes {of_parts:.3f} of the time of its parts")
     if not options.arrays:
-        measure.save(f"training-{keras.backend.backend()}", results)
+        kind = "" if options.attack == "pgd" else f"-{options.attack}"
+        measure.save(f"training{kind}-{keras.backend.backend()}", results)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Attack, harden and dissect Keras models."""
 
 from keras_robust import attacks as attacks
+from keras_robust import callbacks as callbacks
 from keras_robust import datasets as datasets
 from keras_robust import features as features
 from keras_robust import layers as layers
 from keras_robust import models as models
+from keras_robust import objectives as objectives
 from keras_robust import study as study
 from keras_robust import theory as theory
 from keras_robust import transforms as transforms
@@ -15,6 +17,7 @@ from keras_robust.attacks import DDNAttack as DDNAttack
 from keras_robust.attacks import FABAttack as FABAttack
 from keras_robust.attacks import FGSMAttack as FGSMAttack
 from keras_robust.attacks import FMNAttack as FMNAttack
+from keras_robust.attacks import NFGSMAttack as NFGSMAttack
 from keras_robust.attacks import PGDAttack as PGDAttack
 from keras_robust.attacks import SigmaZeroAttack as SigmaZeroAttack
 from keras_robust.attacks import SpatialAttack as SpatialAttack

@@ -88,7 +88,7 @@ def array(value):
 
 def test_every_part_of_the_protocol_is_there():
     parts = [name for name in vars(Backend) if not name.startswith("_")]
-    assert len(parts) == 10
+    assert len(parts) == 11
     assert all(hasattr(backend, name) for name in parts)
     assert isinstance(backend.folds_batch_norm, bool)
     assert isinstance(backend.runs_lookups, bool)
@@ -110,6 +110,18 @@ def test_gradient_of_a_constant_is_zero():
         lambda x: (tensor(np.ones(5)), 0), x
     )
     assert not array(gradient).any()
+
+
+def test_gradients_of_a_scalar():
+    values = [tensor([1.0, 2.0]), tensor([[3.0]]), tensor([4.0])]
+    found = backend.gradients(
+        lambda parts: ops.sum(parts[0] ** 2) * ops.sum(parts[1]), values
+    )
+    assert [array(part).tolist() for part in found] == [
+        [6.0, 12.0],
+        [[5.0]],
+        [0.0],
+    ]
 
 
 @pytest.mark.parametrize("jit_compile", JIT_COMPILE)
@@ -203,6 +215,7 @@ class DoublingTrainer(backend.Trainer):
         self.dense = keras.layers.Dense(
             1, use_bias=False, kernel_initializer="ones"
         )
+        self.shifts = None
 
     def call(self, x):
         return self.dense(x)
@@ -210,6 +223,10 @@ class DoublingTrainer(backend.Trainer):
     def attacked_batch(self, data):
         x, y = data
         return (2 * x, y), {"finding": ops.ones(())}
+
+    def weight_shifts(self, data):
+        shifts = self.shifts
+        return shifts and [ops.full((1, 1), shift) for shift in shifts]
 
     def safe_batch(self, data):
         x, y = data
@@ -231,3 +248,15 @@ def test_trainer_attacks_before_its_steps():
     logs = model.evaluate(x, y, verbose=0, return_dict=True)
     assert logs == {"loss": 4.0, "largest": -1.0}
     assert model.dense.kernel.shape == (1, 1)
+
+
+def test_trainer_takes_gradients_at_shifted_weights():
+    """At 2 the output is 4 and the derivative of (2 w - 2)**2 is 8."""
+    x, y = np.ones((4, 1), "float32"), np.full((4, 1), 2.0, "float32")
+    model = DoublingTrainer()
+    model.shifts = (1.0,)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    history = model.fit(x, y, verbose=0).history
+    assert history["loss"] == pytest.approx([4.0])
+    kernel = array(model.dense.kernel.value)
+    assert kernel == pytest.approx(1.0 - 0.1 * 8, abs=1e-6)

@@ -154,3 +154,19 @@ def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
     assert again.get_config() == {"size": 2, "batch_size": 128, "seed": 0}
     exec(relabelled, names)
     np.testing.assert_array_equal(names["labels"], (y + 1) % 10)
+
+
+@pytest.mark.slow_on_jax
+def test_the_page_on_training_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("training.md").read_text()
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(code, names)
+    assert 0 <= names["report"].accuracy["apgd"] <= 1
+    assert len(names["history"]["val_robust_accuracy"]) == 1
+    assert names["watch"].accuracies and names["robust"].built
+    saved = keras.saving.load_model("hardened.keras")
+    found = saved.predict(names["x_test"], verbose=0)
+    expected = names["hardened"].predict(names["x_test"], verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -133,6 +133,7 @@ class GradientAttack(LoopAttack):
         held: dict[str, Any] | None = None,
         objective: Objective | None = None,
         epsilon: Tensor | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Run the attack without checks, batches or compilation.
 
@@ -149,6 +150,8 @@ class GradientAttack(LoopAttack):
                 of the loss of the labels.
             epsilon: Scalar tensor, a radius in place of the attack's; its
                 steps are as much longer or shorter.
+            start: Tensor like `x`, where to begin in place of a random point
+                or `x` itself; or `None`.
 
         Returns:
             Tensor like `x`.
@@ -164,11 +167,13 @@ class GradientAttack(LoopAttack):
         if self.mask is not None:
             mask = ops.convert_to_tensor(self.mask)
             rows["mask"] = mask * ops.ones_like(x)
+        if start is not None:
+            rows["start"] = start
         loop = self._loop(objective)
 
         def one_run(loop: GradientLoop) -> dict[str, Tensor]:
             more = {}
-            if self.random_start:
+            if self.random_start and start is None:
                 draws, shape = in_graph_draws(seed), ops.shape(x)
                 more["noise"] = self.ball.noise(draws, shape)
             return loop.run(Inputs({**rows, **more}), self.steps)
@@ -180,6 +185,22 @@ class GradientAttack(LoopAttack):
             found = Candidate(**one_run(loop.with_scores()))
             best = keep_better(best, found)
         return ops.stop_gradient(best.x)
+
+    def plain_step(self) -> "GradientAttack":
+        """Return one step from the image itself, in place of all runs."""
+        plain = {
+            "random_start": False,
+            "restarts": 1,
+            "keep_best": False,
+            "early_stop": False,
+            "steps": 1,
+        }
+        known = self.arguments()
+        return self.replace(**{k: v for k, v in plain.items() if k in known})
+
+    def for_validation(self) -> "GradientAttack":
+        """Return the attack that evaluates what this one trains."""
+        return self
 
     def _lengths_in_graph(
         self, x: Tensor, epsilon: Tensor | None

@@ -43,6 +43,7 @@ Trainer = _backend.Trainer
 chunks = _backend.chunks
 compile = _backend.compile
 folds_batch_norm = _backend.folds_batch_norm
+gradients = _backend.gradients
 is_traced = _backend.is_traced
 iterate = _backend.iterate
 needs_padding = _backend.needs_padding

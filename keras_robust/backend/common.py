@@ -23,7 +23,15 @@ class StatefulTrainer(keras.Model):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One optimizer step on the attacked batch."""
         data, findings = self.attacked_batch(data)
-        return {**super().train_step(data), **findings}
+        weights, shifts = self.trainable_variables, self.weight_shifts(data)
+        if shifts is None:
+            return {**super().train_step(data), **findings}
+        for weight, shift in zip(weights, shifts, strict=True):
+            weight.assign_add(shift)
+        logs = super().train_step(data)
+        for weight, shift in zip(weights, shifts, strict=True):
+            weight.assign_sub(shift)
+        return {**logs, **findings}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Metrics of one batch, clean and attacked."""

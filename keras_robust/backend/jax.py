@@ -30,6 +30,13 @@ def value_and_gradient(
     return outputs, gradient
 
 
+def gradients(
+    function: Callable[[list[Tensor]], Tensor], values: list[Tensor]
+) -> list[Tensor]:
+    """See `Backend`."""
+    return jax.grad(function)(values)
+
+
 def iterate(
     step: Callable[[State], State],
     running: Callable[[State], Any],
@@ -137,10 +144,15 @@ class Trainer(keras.Model):
         trainable, non_trainable, optimizer, metrics = state
         with self._scope(trainable, non_trainable, metrics) as scope:
             data, findings = self.attacked_batch(data)
+            shifts = self.weight_shifts(data)
         non_trainable = _current(scope, self.non_trainable_variables)
         metrics = _current(scope, self.metrics_variables)
+        if shifts is not None:
+            trainable = list(map(jnp.add, trainable, shifts))
         state = (trainable, non_trainable, optimizer, metrics)
         logs, state = super().train_step(state, data)
+        if shifts is not None:
+            state = (list(map(jnp.subtract, state[0], shifts)), *state[1:])
         return {**logs, **findings}, state
 
     def test_step(self, state: Any, data: Any) -> tuple[dict[str, Any], Any]:

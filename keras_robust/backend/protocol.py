@@ -39,6 +39,8 @@ class Backend(Protocol):
 
         * `attacked_batch(data) -> (data, findings)`: what a training step
           trains on, and a dictionary that is added to the logs,
+        * `weight_shifts(data) -> list | None`: tensors that the trainable
+          variables are shifted by in a training step, and back after it,
         * `safe_batch(data) -> data`: what Keras's own test step takes,
         * `robust_test_step(data) -> logs`: the logs of attacked inputs.
 
@@ -63,6 +65,24 @@ class Backend(Protocol):
         Returns:
             `((values, auxiliary), gradient)`, the gradient like `x`: zeros
             where the values do not depend on it.
+        """
+
+    def gradients(
+        self,
+        function: Callable[[list[Tensor]], Tensor],
+        values: list[Tensor],
+    ) -> list[Tensor]:
+        """Gradients of a scalar function of several tensors.
+
+        Works inside compiled functions and outside.
+
+        Args:
+            function: `values -> scalar`.
+            values: Float tensors.
+
+        Returns:
+            One gradient for each of `values`: zeros where the function does
+            not depend on it.
         """
 
     def iterate(

@@ -31,6 +31,20 @@ def value_and_gradient(
     return (values, auxiliary), gradient
 
 
+def gradients(
+    function: Callable[[list[Tensor]], Tensor], values: list[Tensor]
+) -> list[Tensor]:
+    """See `Backend`."""
+    values = [tf.identity(value) for value in values]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        total = function(values)
+    found = tape.gradient(
+        total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return [tf.convert_to_tensor(gradient) for gradient in found]
+
+
 def iterate(
     step: Callable[[State], State],
     running: Callable[[State], Any],

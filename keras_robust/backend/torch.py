@@ -30,6 +30,18 @@ def value_and_gradient(
     return (values.detach(), auxiliary), gradient
 
 
+def gradients(
+    function: Callable[[list[Tensor]], Tensor], values: list[Tensor]
+) -> list[Tensor]:
+    """See `Backend`."""
+    with torch.enable_grad():
+        values = [value.detach().requires_grad_(True) for value in values]
+        found = torch.autograd.grad(
+            function(values), values, allow_unused=True, materialize_grads=True
+        )
+    return list(found)
+
+
 def iterate(
     step: Callable[[State], State],
     running: Callable[[State], Any],

@@ -1,11 +1,10 @@
 """Adversarial training as an ordinary Keras model."""
 
+import copy
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_robust import backend
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import output_names
 from keras_robust.attacks.gradient_attack import GradientAttack
@@ -14,30 +13,35 @@ from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.training import arguments as checks
 from keras_robust.training.array_checks import check_arrays
-from keras_robust.training.augmentation import Drawn
 from keras_robust.training.augmentation import drawn_from
 from keras_robust.training.augmentation import front_to_draw
-from keras_robust.training.batch_attack import Batch
 from keras_robust.training.batch_attack import BatchAttack
 from keras_robust.training.fitting import EpochCallback
 from keras_robust.training.fitting import arguments_by_name
 from keras_robust.training.fitting import prepend_callback
 from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.inner_model import check_own_methods
+from keras_robust.training.pairs import Pair
+from keras_robust.training.pairs import pair_from
 from keras_robust.training.robust_metrics import RobustMetrics
 from keras_robust.training.schedules import EpsilonClock
-from keras_robust.training.source_checks import FINDINGS
 from keras_robust.training.source_checks import BatchChecks
 from keras_robust.training.source_checks import BatchInspector
-from keras_robust.training.source_checks import StepContext
-from keras_robust.training.tasks import OTHER
+from keras_robust.training.steps import AttackedSteps
+from keras_robust.utils.checks import check_number
 
 # Arguments that are Keras objects.
-_OBJECTS = ("model", "attack", "validation_attack", "epsilon_schedule")
+_OBJECTS = (
+    "model",
+    "attack",
+    "validation_attack",
+    "epsilon_schedule",
+    "objective",
+)
 
 
 @keras.saving.register_keras_serializable("keras_robust")
-class AdversarialModel(backend.Trainer, keras.Model):
+class AdversarialModel(AttackedSteps):
     """A model that `fit` trains on attacked batches.
 
     Madry et al. 2018 (arXiv:1706.06083), section 2.1: each training step
@@ -87,6 +91,15 @@ class AdversarialModel(backend.Trainer, keras.Model):
             several; `None` for the attack's `attacked`.
         output: Name or position of the output whose loss is increased, for a
             model with several; `None` for the attack's `output`.
+        objective: What `fit` minimizes: `"adversarial"`, the compiled loss on
+            attacked batches; or one of `keras_robust.objectives`, such as
+            `TRADES(beta=6.0)`; or one of your own, see `TrainingObjective`.
+            Those run the model on the clean batch as well.
+        weight_perturbation: Float >= 0, adversarial weight perturbation (Wu
+            et al. 2020, arXiv:2004.05884): gradients are taken at weights
+            that moved along the gradient of the objective by this share of
+            the norm of each matrix or kernel. The paper uses 0.005; 0 for
+            none. Costs one more gradient of the weights per step.
         **kwargs: Arguments of `keras.Model`.
 
     Example:
@@ -103,9 +116,6 @@ class AdversarialModel(backend.Trainer, keras.Model):
             attack cannot run in a training step.
     """
 
-    train_function: Any
-    test_function: Any
-
     def __init__(
         self,
         model: keras.Model,
@@ -115,6 +125,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         epsilon_schedule: Any = None,
         attacked: str | int | None = None,
         output: str | int | None = None,
+        objective: Any = "adversarial",
+        weight_perturbation: float = 0.0,
         **kwargs: Any,
     ) -> None:
         checks.check_keras_arguments(type(self), kwargs)
@@ -130,11 +142,20 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self.epsilon_schedule = epsilon_schedule
         self.attacked = attacked
         self._output = output
+        self.objective = checks.check_objective(objective)
+        self.weight_perturbation = check_number(
+            weight_perturbation, "weight_perturbation"
+        )
+        # A copy, since its variables belong to this model.
+        self._objective = None
+        if objective != "adversarial":
+            self._objective = copy.copy(objective)
         self._own_loss = OwnLoss.of(model)
         self._loss_parts: CompiledLoss | None = None
         self._train_attack = self._batch_attack(attack, "attack")
         self._test_attack = self._batch_attack(
-            validation_attack or attack, "validation_attack"
+            validation_attack or self._default_validation(),
+            "validation_attack",
         )
         self._front = front_to_draw(self._train_attack.classifier, augmentation)
         checks.check_front(self._front, self._train_attack)
@@ -143,6 +164,9 @@ class AdversarialModel(backend.Trainer, keras.Model):
         if epsilon_schedule is not None:
             self._clock = EpsilonClock(self, epsilon_schedule)
         self._seed_generator = keras.random.SeedGenerator(attack.seed)
+        if self._objective is not None:
+            checks.check_untargeted(self._objective, attack)
+            self._objective.build(self._num_classes(), self.add_weight)
         self._batch_checks = BatchChecks()
         self._inspector = BatchInspector()
         self._robust: RobustMetrics | None = None
@@ -179,6 +203,11 @@ class AdversarialModel(backend.Trainer, keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The inner model's output."""
+        if pair := pair_from(inputs):
+            return Pair(
+                self.call(pair.clean, training),
+                self.call(pair.attacked, training),
+            ).as_dict()
         if self._front is not None and (drawn := drawn_from(inputs)):
             return self._front.finish(drawn.image, drawn.held, training)
         return self.model(inputs, training=training)
@@ -203,6 +232,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         checks.check_metrics(
             weighted_metrics, "weighted_metrics", names, structure
         )
+        if self.weight_perturbation:
+            checks.check_weight_averages(optimizer, self._replicas)
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -235,7 +266,15 @@ class AdversarialModel(backend.Trainer, keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The compiled loss, or the inner model's own `compute_loss`."""
+        """The compiled loss, or the inner model's own `compute_loss`.
+
+        In a training step, that of the objective.
+        """
+        both, outputs = pair_from(x), pair_from(y_pred)
+        if self._objective is not None and both and outputs:
+            return self.pair_loss(
+                self._objective, both, y, outputs, sample_weight, training
+            )
         if self._own_loss is None:
             return super().compute_loss(
                 x, y, y_pred, sample_weight, training=training
@@ -251,6 +290,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
         """As in Keras; also builds the metrics on attacked inputs."""
+        if outputs := pair_from(y_pred):
+            y_pred = outputs.attacked
         if self._robust is not None:
             self._robust.build(y, y_pred, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
@@ -276,125 +317,6 @@ class AdversarialModel(backend.Trainer, keras.Model):
         perturbed = batch_attack.run(batch, self._seed_generator)
         return batch_attack.classifier.join(x, perturbed)
 
-    def attacked_batch(self, data: Any) -> tuple[Any, Any]:
-        """The batch that a training step trains on, and findings about it.
-
-        Args:
-            data: As in `train_step`.
-
-        Returns:
-            The data with attacked inputs, and the findings as logs.
-        """
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        attack, front, epsilon = self._train_attack, self._front, None
-        if self._clock is not None:
-            epsilon = self._clock.epsilon(attack.attack.epsilon)
-            self._clock.advance()
-        batch = attack.batch(x, y)
-        findings = attack.findings(batch)
-        if front is not None:
-            value_range = attack.attack.value_range
-            batch = batch._replace(image=front.draw(batch.image, value_range))
-        perturbed = attack.run(batch, self._seed_generator, epsilon, front)
-        first = self._batch_checks.is_first
-        findings |= attack.movement(batch, perturbed, first, epsilon, front)
-        self._add_findings(findings, attack, batch, "train")
-        if front is None:
-            x = attack.classifier.join(x, perturbed)
-        else:
-            x = Drawn(perturbed, batch.held).as_inputs()
-        y = attack.safe_labels(batch)
-        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        return data, {FINDINGS: self._batch_checks.result()}
-
-    @property
-    def _replicas(self) -> int:
-        strategy = getattr(self, "distribute_strategy", None)
-        return getattr(strategy, "num_replicas_in_sync", 1)
-
-    def _add_findings(
-        self,
-        findings: dict[str, Any],
-        attack: BatchAttack,
-        batch: Batch,
-        step: str,
-    ) -> None:
-        """Add findings of a batch to those of the epoch."""
-        self._inspector.context[step] = StepContext(
-            value_range=attack.attack.value_range,
-            num_classes=attack.num_classes(batch),
-            replicas=self._replicas,
-            rank=len(batch.image.shape),
-        )
-        self._batch_checks.update_state(findings)
-
-    def safe_batch(self, data: Any) -> Any:
-        """A batch for evaluation, with invalid class numbers clipped.
-
-        Args:
-            data: `(x, y)` or `(x, y, sample_weight)`.
-        """
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        y = self._test_attack.safe_labels(self._test_attack.batch(x, y))
-        return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-
-    def robust_test_step(self, data: Any) -> dict[str, Any]:
-        """Attack a batch and add it to the metrics on attacked inputs.
-
-        Returns:
-            Their logs so far, and the findings.
-        """
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        attack = self._test_attack
-        batch = attack.batch(x, y)
-        perturbed = attack.run(batch, self._seed_generator)
-        findings = attack.findings(batch)
-        first = self._batch_checks.is_first
-        findings |= attack.movement(batch, perturbed, first)
-        self._add_findings(findings, attack, batch, "test")
-        x, y = attack.classifier.join(x, perturbed), attack.safe_labels(batch)
-        known = [*self.variables, *self.metrics_variables]
-        mapping = [(variable, variable.value) for variable in known]
-        # Metrics of the clean loss must not count this one.
-        with keras.StatelessScope(mapping, collect_losses=True):
-            outputs = self(x, training=False)
-            loss = self.compute_loss(
-                x, y, outputs, sample_weight, training=False
-            )
-        robust = self._compiled_robust_metrics()
-        # The trainer of Keras does the same with the clean loss.
-        loss = ops.cast(loss, "float32") * float(self._replicas)
-        robust.loss.add(loss, ops.shape(batch.image)[0])
-        robust.update(y, outputs, sample_weight)
-        robust.classifies = batch.task != OTHER
-        if robust.classifies:
-            robust.accuracy.add(attack.is_right(batch, outputs))
-        logs = robust.results()
-        return {**logs, FINDINGS: self._batch_checks.result()}
-
-    def _compiled_robust_metrics(self) -> RobustMetrics:
-        if self._robust is None:
-            raise ValueError(f"Model {self.name!r} must be compiled first.")
-        return self._robust
-
-    def make_train_function(self, force: bool = False) -> Any:
-        """As in Keras, with findings taken out of the logs."""
-        is_old = self.train_function is not None and not force
-        super().make_train_function(force)
-        if not is_old:
-            self.train_function = self._inspector.wrap(
-                self.train_function, "train"
-            )
-
-    def make_test_function(self, force: bool = False) -> Any:
-        """As in Keras, with findings taken out of the logs."""
-        is_old = self.test_function is not None and not force
-        super().make_test_function(force)
-        if not is_old:
-            self.test_function = self._inspector.wrap(
-                self.test_function, "test"
-            )
-
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; every source of data is checked."""
         given = arguments_by_name(keras.Model.fit, self, args, kwargs)
@@ -403,7 +325,8 @@ class AdversarialModel(backend.Trainer, keras.Model):
         if isinstance(held_out, tuple) and len(held_out) > 1:
             self._check(held_out[0], held_out[1], self._test_attack)
         given["callbacks"] = prepend_callback(
-            given.get("callbacks"), EpochCallback(self._inspector, self._clock)
+            given.get("callbacks"),
+            EpochCallback(self._inspector, self._clock, self._objective),
         )
         self._inspector.reset()
         return super().fit(**given)
@@ -470,13 +393,18 @@ class AdversarialModel(backend.Trainer, keras.Model):
             "augmentation": self.augmentation,
             "attacked": self.attacked,
             "output": self._output,
+            "weight_perturbation": self.weight_perturbation,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AdversarialModel":
         """Create a model from the result of `get_config`."""
         deserialize = keras.saving.deserialize_keras_object
-        objects = {name: deserialize(config.get(name)) for name in _OBJECTS}
+        objects = {
+            name: deserialize(config[name])
+            for name in _OBJECTS
+            if name in config
+        }
         return cls(**{**config, **objects})
 
     def _batch_attack(self, attack: GradientAttack, name: str) -> BatchAttack:
@@ -486,12 +414,33 @@ class AdversarialModel(backend.Trainer, keras.Model):
         choice = {k: value for k, value in choice.items() if value is not None}
         if choice:
             attack = attack.replace(**choice)
+        divergence = None
+        if name == "attack" and self._objective is not None:
+            divergence = self._objective.attack_loss
         batch_attack = BatchAttack(
-            self.model, attack, lambda: self._loss_parts, self._own_loss
+            self.model,
+            attack,
+            lambda: self._loss_parts,
+            self._own_loss,
+            divergence,
         )
         checks.check_one_for_all(batch_attack, name)
         batch_attack.check_noise()
         return batch_attack
+
+    def _default_validation(self) -> GradientAttack:
+        """The attack of training, or what evaluates it."""
+        resolved = self._train_attack.attack
+        found = resolved.for_validation()
+        return self.attack if found is resolved else found
+
+    def _num_classes(self) -> int | None:
+        """The number of classes as far as it is known before `compile`."""
+        classifier = self._train_attack.classifier
+        if len(self.model.outputs or []) > 1 and classifier.output is None:
+            return None
+        width = classifier.outputs.width
+        return None if width is None else max(width, 2)
 
     def _check(self, x: Any, y: Any, attack: BatchAttack) -> None:
         if self.compiled:

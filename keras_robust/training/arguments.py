@@ -10,6 +10,7 @@ from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.classifier.head import find_head
+from keras_robust.objectives import TrainingObjective
 from keras_robust.utils.messages import shown
 
 
@@ -122,6 +123,70 @@ def from_logits_of(loss: keras.losses.Loss) -> bool:
         return False
 
 
+def check_objective(objective: Any) -> Any:
+    """Return the argument `objective`.
+
+    Args:
+        objective: Anything.
+
+    Raises:
+        ValueError: If it is neither `"adversarial"` nor a `TrainingObjective`.
+    """
+    if objective == "adversarial" or isinstance(objective, TrainingObjective):
+        return objective
+    raise ValueError(
+        "Argument `objective` must be 'adversarial' or a TrainingObjective "
+        "such as kr.objectives.TRADES(beta=6.0). "
+        f"Received: objective={shown(objective)}"
+    )
+
+
+def check_untargeted(
+    objective: TrainingObjective, attack: GradientAttack
+) -> None:
+    """Check that an attack on a divergence is untargeted.
+
+    Args:
+        objective: The objective.
+        attack: The attack of training.
+
+    Raises:
+        ValueError: If it has targets, which the objective does not use.
+    """
+    if attack.targeted and objective.attack_loss is not None:
+        raise ValueError(
+            "Argument `attack` must be untargeted with an objective whose "
+            f"attack moves away from clean predictions, as "
+            f"{type(objective).__name__}. Received: targeted=True"
+        )
+
+
+def check_weight_averages(optimizer: Any, replicas: int) -> None:
+    """Check that weights may be perturbed in training steps.
+
+    Args:
+        optimizer: As in `keras.Model.compile`.
+        replicas: Number of devices that share a batch.
+
+    Raises:
+        ValueError: If the optimizer averages weights, which it would do while
+            they are perturbed, or devices would perturb them differently.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if getattr(inner, "use_ema", False):
+        raise ValueError(
+            "Argument `weight_perturbation` must be 0 with an optimizer that "
+            "has use_ema=True: it would average perturbed weights. "
+            "Received: use_ema=True"
+        )
+    if replicas > 1:
+        raise ValueError(
+            "Argument `weight_perturbation` must be 0 under a distribution "
+            "strategy: each replica would perturb weights in its own "
+            f"direction. Received: {replicas} replicas"
+        )
+
+
 def check_kind(attack: Any, name: str) -> None:
     """Check that an attack can run inside a training step.
 
@@ -136,6 +201,11 @@ def check_kind(attack: Any, name: str) -> None:
         raise ValueError(
             f"Argument `{name}` must be a PGDAttack or FGSMAttack: the others "
             "cannot run in a train step. "
+            f"Received: {name}={shown(attack)}"
+        )
+    if name == "validation_attack" and attack.for_validation() is not attack:
+        raise ValueError(
+            f"Argument `{name}` must stay within its radius. "
             f"Received: {name}={shown(attack)}"
         )
 

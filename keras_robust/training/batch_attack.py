@@ -8,7 +8,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.compiled_loss import output_names
@@ -25,10 +24,14 @@ from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
 from keras_robust.classifier.inputs import Held
+from keras_robust.training.attack_objectives import ClassObjective
+from keras_robust.training.attack_objectives import CleanObjective
+from keras_robust.training.attack_objectives import SoftObjective
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
-from keras_robust.training.objectives import ClassObjective
-from keras_robust.training.objectives import SoftObjective
+from keras_robust.training.points import any_difference
+from keras_robust.training.points import near
+from keras_robust.training.points import to_integers
 from keras_robust.training.source_checks import could_be_probabilities
 from keras_robust.training.source_checks import image_findings
 from keras_robust.training.source_checks import label_findings
@@ -71,6 +74,8 @@ class BatchAttack:
         attack: A PGD or FGSM attack.
         loss: `() -> CompiledLoss | None`, the current loss of the model.
         own_loss: `OwnLoss` of a model that defines `compute_loss`, or `None`.
+        divergence: `(clean, logits) -> (N,)` that the attack increases in
+            place of its default loss; or `None`.
 
     Attributes:
         given: The attack as given; `attack` has a range and a radius in
@@ -83,11 +88,15 @@ class BatchAttack:
         attack: GradientAttack,
         loss: Any,
         own_loss: Any = None,
+        divergence: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self._model = model
         self.given = attack
         self._loss = loss
         self._own_loss = own_loss
+        self._divergence = (
+            divergence if attack.loss == "cross_entropy" else None
+        )
 
     @property
     def classifier(self) -> Classifier:
@@ -205,6 +214,15 @@ class BatchAttack:
         """The number of classes; `None` for labels of another kind."""
         return None if batch.task == OTHER else self._width(batch)
 
+    def class_numbers(self, y: Any, task: str) -> Any:
+        """Numbers of classes, int32 `(N,)`; `None` for labels of another kind.
+
+        Args:
+            y: Labels as `fit` takes them.
+            task: Result of `task_of`.
+        """
+        return None if task == OTHER else class_numbers(self.labels(y), task)
+
     def _width(self, batch: Batch) -> int:
         """The number of logits of the output that is classified."""
         shape, _ = self._output(self.classifier, batch.image, batch.held)
@@ -231,9 +249,14 @@ class BatchAttack:
         Returns:
             Attacked images, in the units of the input.
         """
-        attack = attack or self.attack
-        objective, labels = self.objective(batch, front)
-        perturbed = attack.perturb(
+        start, own = None, attack or self.attack
+        if attack is None and self._divergence is not None:
+            objective, labels = self._clean_objective(batch, front)
+            if not own.random_start:
+                start = near(batch.image, own, seed)
+        else:
+            objective, labels = self.objective(batch, front)
+        perturbed = own.perturb(
             self.classifier,
             batch.image,
             labels,
@@ -241,10 +264,19 @@ class BatchAttack:
             held=batch.held,
             objective=objective,
             epsilon=epsilon,
+            start=start,
         )
         if front is None and self.classifier.integer_input:
-            perturbed = _to_integers(attack, batch.image, perturbed, epsilon)
+            perturbed = to_integers(own, batch.image, perturbed, epsilon)
         return perturbed
+
+    def _clean_objective(
+        self, batch: Batch, front: Front | None
+    ) -> tuple[CleanObjective, Any]:
+        """The divergence to increase, and the logits that it compares with."""
+        logits = self._logits(front)
+        clean = ops.stop_gradient(logits(batch.image, None, batch.held))
+        return CleanObjective(logits, self._divergence), clean
 
     def objective(
         self, batch: Batch, front: Front | None = None
@@ -375,12 +407,23 @@ class BatchAttack:
         Returns:
             Float tensor `(N,)`.
         """
-        found = self._any_loss()
-        output = found.output(outputs, found.parts[0])
-        logits = self.classifier.logits
-        found = as_logits(output, logits.gives_probabilities)
+        found = self.logits_of(outputs, is_class=True)
         hit = is_predicted(class_numbers(batch.labels, batch.task), found)
         return ops.cast(hit, "float32")
+
+    def logits_of(self, outputs: Any, is_class: bool) -> Tensor:
+        """The logits of the output that is classified.
+
+        Args:
+            outputs: All outputs of the model for a batch.
+            is_class: Whether labels are classes; otherwise the model's own
+                output is returned, as floats.
+        """
+        found = self._any_loss()
+        output = found.output(outputs, found.parts[0])
+        if not is_class:
+            return ops.cast(output, "float32")
+        return as_logits(output, self.classifier.logits.gives_probabilities)
 
     def check_noise(self) -> None:
         """Check outputs on random images, if the input shape is known.
@@ -432,48 +475,24 @@ class BatchAttack:
             return {}
         measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
         hides_zero_gradient = (
-            attack.random_start or attack.keep_best or attack.early_stop
+            attack.random_start
+            or attack.keep_best
+            or attack.early_stop
+            or self._divergence is not None
         )
         if not hides_zero_gradient:
             return {
                 "measured": measured,
-                "moved": _any_difference(batch.image, perturbed),
+                "moved": any_difference(batch.image, perturbed),
             }
         # These change images even without a gradient, so one plain step on the
         # first batch is looked at instead.
-        one_step = attack.replace(
-            random_start=False,
-            restarts=1,
-            keep_best=False,
-            early_stop=False,
-            steps=1,
-        )
+        one_step = attack.plain_step()
         moved = ops.cond(
             is_first,
-            lambda: _any_difference(
+            lambda: any_difference(
                 batch.image, self.run(batch, None, None, front, one_step)
             ),
             lambda: ops.ones((), "float32"),
         )
         return {"measured": ops.cast(is_first, "float32"), "moved": moved}
-
-
-def _any_difference(first: Tensor, second: Tensor) -> Tensor:
-    return ops.cast(ops.any(ops.not_equal(first, second)), "float32")
-
-
-def _to_integers(
-    attack: GradientAttack, center: Tensor, perturbed: Tensor, epsilon: Any
-) -> Tensor:
-    """Round to integers that stay inside the ball and the value range."""
-    delta = perturbed - center
-    towards = center + ops.sign(delta) * ops.floor(ops.abs(delta))
-    if np.ndim(attack.epsilon):
-        return towards
-    radius = attack.epsilon if epsilon is None else epsilon
-    nearest = ops.round(perturbed)
-    low, high = attack.value_range
-    nearest = ops.clip(nearest, low, high)
-    norm = attack.ball.norm(nearest - center)
-    inside = norm <= radius * (1 + 1e-6)
-    return ops.where(per_example(inside, center), nearest, towards)

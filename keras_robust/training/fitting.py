@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_robust.objectives import TrainingObjective
 from keras_robust.training.schedules import EpsilonClock
 from keras_robust.training.source_checks import BatchInspector
 
@@ -16,14 +17,19 @@ class EpochCallback(keras.callbacks.Callback):
     Args:
         inspector: The model's `BatchInspector`.
         clock: The model's `EpsilonClock`, or `None`.
+        objective: The model's objective, or `None`.
     """
 
     def __init__(
-        self, inspector: BatchInspector, clock: EpsilonClock | None
+        self,
+        inspector: BatchInspector,
+        clock: EpsilonClock | None,
+        objective: TrainingObjective | None,
     ) -> None:
         super().__init__()
         self._inspector = inspector
         self._clock = clock
+        self._objective = objective
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Pass on the number of steps, which is known now."""
@@ -44,6 +50,8 @@ class EpochCallback(keras.callbacks.Callback):
         self._inspector.check()
         if self._clock is not None:
             self._clock.end_epoch()
+        if self._objective is not None:
+            self._objective.end_epoch()
 
 
 def prepend_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:

@@ -206,3 +206,31 @@ def check_non_negative(value: Any, name: str) -> Any:
             f"Received: {name}={shown(value)}"
         )
     return float(array) if array.ndim == 0 else array.astype("float32")
+
+
+def check_number(
+    value: Any, name: str, most: float = np.inf, positive: bool = False
+) -> float:
+    """Return `value`, one number from 0 to `most`, as a float.
+
+    Args:
+        value: Anything.
+        name: Name of the argument in errors.
+        most: The largest number that is allowed.
+        positive: Whether 0 is not.
+
+    Raises:
+        ValueError: If it is not such a number.
+    """
+    array = np.asarray(value)
+    numeric = array.dtype.kind in "iuf" and array.ndim == 0
+    inside = numeric and np.isfinite(array) and 0 <= array <= most
+    if not inside or (positive and array == 0):
+        bounds = f"{'> 0' if positive else '>= 0'}"
+        if most < np.inf:
+            bounds += f" and <= {most:g}"
+        raise ValueError(
+            f"Argument `{name}` must be a number {bounds}. "
+            f"Received: {name}={shown(value)}"
+        )
+    return float(array)

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_robust.attacks.compiled_objective import CompiledObjective
 from keras_robust.attacks.compiled_objective import soft_log_odds
+from keras_robust.attacks.engine.hook_checks import check_values
 from keras_robust.attacks.objectives import is_predicted
 from keras_robust.classifier import cached_weights
 from keras_robust.classifier.head import as_logits
@@ -50,6 +51,36 @@ class ClassObjective(CompiledObjective):
         labels = ops.reshape(y, (-1,)) if is_column else ops.argmax(y, axis=-1)
         hit = is_predicted(ops.cast(labels, "int32"), logits)
         return hit if self.targeted else ops.logical_not(hit)
+
+
+class CleanObjective:
+    """A divergence of the logits from those for the unperturbed images.
+
+    Args:
+        logits: `(x, draw, held) -> (N, C)`.
+        divergence: `(clean, logits) -> (N,)`.
+    """
+
+    def __init__(self, logits: Any, divergence: Any) -> None:
+        self.logits = logits
+        self.divergence = divergence
+
+    def cached_weights(self) -> Any:
+        """A context in which folded weights are computed once for all calls."""
+        return cached_weights(self.logits)
+
+    def __call__(self, inputs: dict[str, Any], x: Any) -> tuple[Any, Any]:
+        """Values `(N,)` to increase at `x`, and where the class changes.
+
+        Args:
+            inputs: Dictionary with `y`, the logits for the unperturbed images.
+            x: Tensor `(N, ...)`.
+        """
+        clean = inputs["y"]
+        logits = self.logits(x, inputs.get("draw"), inputs.get("held"))
+        values = check_values("attack_loss", self.divergence(clean, logits), x)
+        before = ops.cast(ops.argmax(clean, axis=-1), "int32")
+        return values, ops.logical_not(is_predicted(before, logits))
 
 
 def _is_unit(raw: Any) -> bool:

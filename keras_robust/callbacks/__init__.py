@@ -1,0 +1,5 @@
+"""Callbacks for `fit`."""
+
+from keras_robust.callbacks.catastrophic_overfitting import (
+    CatastrophicOverfitting as CatastrophicOverfitting,
+)

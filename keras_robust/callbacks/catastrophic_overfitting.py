@@ -1,0 +1,162 @@
+"""Watches for the collapse of one-step adversarial training."""
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_robust.attacks import Attack
+from keras_robust.attacks import PGDAttack
+from keras_robust.utils import checks
+from keras_robust.utils.messages import shown
+
+_ACTIONS = ("warn", "stop", "restore")
+
+
+class CatastrophicOverfitting(keras.callbacks.Callback):
+    """Attack a few images by PGD after each epoch, and report a collapse.
+
+    In one-step adversarial training the accuracy under PGD can fall to zero
+    within an epoch, while that under the training attack rises (Wong et al.
+    2020, arXiv:2001.03994, section 5). The training loss does not show it.
+
+    Logs `pgd_accuracy`, which `keras.callbacks.History` keeps.
+
+    Args:
+        x: Array, some dozens of held-out images.
+        y: Their labels, integers `(N,)` or one-hot.
+        attack: The attack; `None` for ten steps of PGD with random start, with
+            the norm, radius and value range of the `AdversarialModel`'s.
+        drop: Float from 0 to 1; the accuracy under attack has collapsed once it
+            is lower than that of the best epoch by at least this much.
+        action: What to do then: `"warn"`, `"stop"` training, or `"restore"`:
+            stop and restore the weights of the best epoch.
+
+    Attributes:
+        accuracies: The accuracy under attack after each epoch.
+        best_epoch: The epoch with the highest one, counted from 0.
+        collapsed_epoch: The first epoch after the collapse, or `None`.
+
+    Example:
+
+    ```python
+    watch = keras_robust.callbacks.CatastrophicOverfitting(
+        x_held_out[:100], y_held_out[:100], action="restore"
+    )
+    robust.fit(x, y, epochs=30, callbacks=[watch])
+    ```
+
+    Raises:
+        ValueError: If an argument is not as above.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        attack: Attack | None = None,
+        drop: float = 0.2,
+        action: str = "warn",
+    ) -> None:
+        super().__init__()
+        if not len(x) or len(x) != len(y):
+            raise ValueError(
+                "Arguments `x` and `y` must hold the same number of images "
+                f"and labels, at least one. Received: {len(x)} and {len(y)}"
+            )
+        if attack is not None and not isinstance(attack, Attack):
+            raise ValueError(
+                "Argument `attack` must be an attack or None. "
+                f"Received: attack={shown(attack)}"
+            )
+        if action not in _ACTIONS:
+            raise ValueError(
+                f"Argument `action` must be one of {_ACTIONS}. "
+                f"Received: action={shown(action)}"
+            )
+        self.x, self.y = x, y
+        self.attack = attack
+        self.drop = checks.check_number(drop, "drop", most=1, positive=True)
+        self.action = action
+        self.accuracies: list[float] = []
+        self.best_epoch: int | None = None
+        self.collapsed_epoch: int | None = None
+        self._best_weights: Any = None
+        self._used_attack = attack
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Forget an earlier training, and choose the attack."""
+        self.accuracies, self._best_weights = [], None
+        self.best_epoch = self.collapsed_epoch = None
+        self._used_attack = self.attack or self._own_attack()
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Attack the images, and compare with the best epoch."""
+        accuracy = self._accuracy()
+        best = max(self.accuracies, default=-1.0)
+        self.accuracies.append(accuracy)
+        if logs is not None:
+            logs["pgd_accuracy"] = accuracy
+        if accuracy > best:
+            self.best_epoch = epoch
+            if self.action == "restore":
+                self._best_weights = self.model.get_weights()
+        elif self.collapsed_epoch is None and accuracy <= best - self.drop:
+            self.collapsed_epoch = epoch
+            self._report(epoch, best, accuracy)
+            if self.action != "warn":
+                self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Restore the weights of the best epoch after a collapse."""
+        # Here, because optimizers with averages set weights before it.
+        if self.action == "restore" and self.collapsed_epoch is not None:
+            self.model.set_weights(self._best_weights)
+        self._best_weights = None
+
+    def _report(self, epoch: int, best: float, accuracy: float) -> None:
+        done = {
+            "warn": "Training goes on.",
+            "stop": "Training stops.",
+            "restore": "Training stops; the weights of epoch "
+            f"{self.best_epoch} are restored.",
+        }[self.action]
+        warnings.warn(
+            "Catastrophic overfitting: the accuracy under PGD fell from "
+            f"{best:.0%} after epoch {self.best_epoch} to {accuracy:.0%} after "
+            f"epoch {epoch}. {done} NFGSMAttack, more steps or a smaller "
+            "radius prevent it.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def _accuracy(self) -> float:
+        """The share of images whose label the model still predicts."""
+        attack = self._used_attack or self._own_attack()
+        model = getattr(self.model, "attacked_model", self.model)
+        found = attack.run(model, self.x, self.y, verbose=0, scored=True)
+        return float(1 - np.mean(found["success"]))
+
+    def _own_attack(self) -> PGDAttack:
+        trained = getattr(self.model, "attack", None)
+        if trained is None:
+            raise ValueError(
+                "Argument `attack` must be an attack where the model is not "
+                f"an AdversarialModel. Received: attack=None, model "
+                f"{self.model.name!r} of type {type(self.model).__name__}"
+            )
+        return PGDAttack(
+            norm=trained.norm,
+            epsilon=trained.epsilon,
+            steps=10,
+            random_start=True,
+            seed=0,
+            value_range=trained.value_range,
+            mask=trained.mask,
+            from_logits=trained.from_logits,
+            attacked=trained.attacked,
+            output=trained.output,
+        )
