@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "training": ("attacks", "backend", "classifier", "layers"),
     "transforms": ("attacks", "backend", "classifier", "datasets", "models"),
     "evaluation": ("attacks", "backend", "classifier", "datasets"),
+    "certify": ("attacks", "backend", "classifier", "datasets", "evaluation"),
     "datasets.generation": ("classifier", "datasets", "transforms"),
     "features": (
         "attacks",
