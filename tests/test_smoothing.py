@@ -361,7 +361,7 @@ def test_result_as_table_json_and_figure(linear_problem, tmp_path):
     found = smoothing(model, (x, y), 0.2)
     table = found.table()
     names = list(table.columns[0].cells)
-    assert names[:3] == ["without noise", "l2 < 0", "l2 < 0.1"]
+    assert names[:3] == ["without noise", "smoothed", "l2 < 0.1"]
     shares = [float(cell) for cell in table.columns[1].cells]
     assert shares[1:] == sorted(shares[1:], reverse=True) and shares[-1] == 0
     path = tmp_path / "result.json"

@@ -194,8 +194,8 @@ def _least_margins(network: IntervalNetwork, rows: dict[str, Any]) -> Any:
     margins = network.margins(
         rows["lower"], rows["upper"], rows["y"], rows["held"]
     )
-    is_label = ops.one_hot(rows["y"], margins.shape[-1], dtype="bool")
-    return ops.min(ops.where(is_label, float("inf"), margins), -1)
+    is_label = ops.one_hot(rows["y"], margins.shape[-1])
+    return ops.min(ops.where(is_label > 0, float("inf"), margins), -1)
 
 
 def _check_margins(

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_robust.certify.intervals import RULES
 from keras_robust.certify.intervals import Interval
+from keras_robust.certify.intervals import check_settings
 from keras_robust.certify.intervals import difference
 from keras_robust.certify.intervals import of_differences
 from keras_robust.certify.intervals import of_ends
@@ -253,6 +254,8 @@ class _Graph:
             varying |= {id(found) for found in node.outputs}
             if isinstance(operation, keras.Model):
                 _check_model(operation)
+                if len(operation.outputs) > 1:
+                    raise _unknown(operation, "which has several outputs")
                 self._nested[id(node.outputs[0])] = _Graph(
                     operation.outputs[0], operation.inputs, reads
                 )
@@ -273,9 +276,7 @@ class _Graph:
             for source, value in zip(self._inputs, values, strict=True)
         }
         for node in self._nodes:
-            results = [self._run(node, known)]
-            if len(node.outputs) > 1:
-                results = keras.tree.flatten(results)
+            results = keras.tree.flatten(self._run(node, known))
             for tensor, value in zip(node.outputs, results, strict=True):
                 known[id(tensor)] = value
         return known[id(self._tensor)]
@@ -315,6 +316,7 @@ def _rule(layer: Any) -> Callable[..., Interval]:
     rule = rule_of(layer)
     if rule is None:
         raise _unknown(layer, "which has no rule")
+    check_settings(layer)
     return rule
 
 

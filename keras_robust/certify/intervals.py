@@ -265,7 +265,8 @@ def _rescaling(layer: Any, x: Interval) -> Interval:
 
 def _normalization(layer: Any, x: Interval) -> Interval:
     mean, variance = (
-        ops.cast(part, "float32") for part in (layer.mean, layer.variance)
+        ops.convert_to_tensor(part, "float32")
+        for part in (layer.mean, layer.variance)
     )
     tiny = keras.config.epsilon()
     scale = 1 / ops.maximum(ops.sqrt(variance), tiny)
@@ -296,20 +297,13 @@ def _unchanged(layer: Any, x: Interval) -> Interval:
 
 
 def _relu(layer: Any, x: Interval) -> Interval:
-    increases = layer.negative_slope >= 0 and layer.threshold >= 0
-    _require(increases, layer, "a negative slope or threshold below 0")
-    if not layer.negative_slope:
-        return of_ends(layer.call, x)
-    return of_rounded_ends(layer.call, x)
+    if layer.negative_slope:
+        return of_rounded_ends(layer.call, x)
+    return of_ends(layer.call, x)
 
 
-def _leaky_relu(layer: Any, x: Interval) -> Interval:
-    _require(layer.negative_slope >= 0, layer, "a negative slope below 0")
-    return of_rounded_ends(layer.call, x)
-
-
-def _elu(layer: Any, x: Interval) -> Interval:
-    _require(layer.alpha >= 0, layer, "an alpha below 0")
+def _smooth(layer: Any, x: Interval) -> Interval:
+    """A layer that increases, and is computed with rounding errors."""
     return of_rounded_ends(layer.call, x)
 
 
@@ -366,33 +360,35 @@ def difference(first: Interval, second: Interval) -> Interval:
 
 
 def activated(layer: Any, x: Interval) -> Interval:
-    """Bounds after the activation of a layer.
+    """Bounds after the activation of a layer; see `check_settings`."""
+    if layer.activation is keras.activations.linear:
+        return x
+    if layer.activation is keras.activations.relu:
+        return of_ends(layer.activation, x)
+    return of_rounded_ends(layer.activation, x)
+
+
+def check_settings(layer: Any) -> None:
+    """Check that the activation of a layer is known to increase.
 
     Raises:
-        ValueError: If it is not known to increase.
+        ValueError: If it is not.
     """
-    function = layer.activation
-    if function in (keras.activations.linear, keras.activations.relu):
-        return (
-            x if function is keras.activations.linear else of_ends(function, x)
-        )
-    _require(
-        any(
-            function is getattr(keras.activations, name, None)
-            for name in _INCREASING
-        ),
-        layer,
-        f"the activation {getattr(function, '__name__', function)!r}",
-    )
-    return of_rounded_ends(function, x)
-
-
-def _require(holds: bool, layer: Any, what: str) -> None:
-    if not holds:
+    function = getattr(layer, "activation", keras.activations.linear)
+    wrong = [
+        f"{name}={getattr(layer, name)}"
+        for name in ("negative_slope", "threshold", "alpha")
+        if (getattr(layer, name, None) or 0) < 0
+    ]
+    known = [getattr(keras.activations, name, None) for name in _INCREASING]
+    # A block of ours has the name of one of two kinds of ReLU.
+    if callable(function) and not any(function is one for one in known):
+        wrong.append(f"activation {getattr(function, '__name__', function)!r}")
+    if wrong:
         raise ValueError(
-            "Interval bounds are known for activations that increase, "
-            f"{', '.join(_INCREASING)}. Received: {what} in layer "
-            f"{layer.name!r}, a {type(layer).__name__}"
+            "Interval bounds are known for activations that increase: "
+            f"{', '.join(_INCREASING)}. Received: {', '.join(wrong)} in layer "
+            f"{layer.name!r} of type {type(layer).__name__}"
         )
 
 
@@ -472,8 +468,8 @@ RULES: dict[type, Rule] = {
     layers.BatchNormalization: _batch_norm,
     layers.Dense: _dense,
     layers.DepthwiseConv2D: _depthwise_convolution,
-    layers.ELU: _elu,
-    layers.LeakyReLU: _leaky_relu,
+    layers.ELU: _smooth,
+    layers.LeakyReLU: _smooth,
     layers.Normalization: _normalization,
     layers.ReLU: _relu,
     layers.Rescaling: _rescaling,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+# Radii of a curve.
+_POINTS = 201
+
 
 class CertifiedResult(EvaluationResult):
     """Base class of results that hold a certificate for each example.
@@ -171,7 +174,8 @@ class SmoothingResult(CertifiedResult):
         steps = self.sigma / 2 * np.arange(int(2 * largest / self.sigma) + 2)
         return {
             "without noise": self.clean,
-            **{f"l2 < {step:.4g}": self.certified(step) for step in steps},
+            "smoothed": self.correct,
+            **{f"l2 < {step:.4g}": self.certified(step) for step in steps[1:]},
         }
 
     def title(self) -> str:
@@ -197,13 +201,11 @@ class SmoothingResult(CertifiedResult):
 
         figure = Figure(figsize=(4.5, 3.5))
         axes = figure.subplots()
-        radii = np.unique(np.append(0.0, self.radii))
+        radii = np.linspace(0, 1.05 * self.radii.max(initial=0.0), _POINTS)
         rows = [self.certified(radius) for radius in radii]
         low, high = 100 * np.array([wilson_interval(row) for row in rows]).T
-        shares = [100 * row.mean() for row in rows]
-        # Up to a radius counts what is certified at it.
-        axes.step(radii, shares, where="pre")
-        axes.fill_between(radii, low, high, step="pre", alpha=0.3)
+        axes.plot(radii, [100 * row.mean() for row in rows])
+        axes.fill_between(radii, low, high, alpha=0.3)
         axes.set_xlabel("l2 radius")
         axes.set_ylabel("certified accuracy, %")
         axes.set_ylim(0, 100)
@@ -257,7 +259,9 @@ class IntervalResult(CertifiedResult):
 
     def title(self) -> str:
         """See `CertifiedResult`."""
-        return f"Interval bounds, linf {shown(self.epsilon)}"
+        radius = self.epsilon
+        text = f"{radius:.4g}" if isinstance(radius, float) else shown(radius)
+        return f"Interval bounds, linf {text}"
 
     def numbers(self) -> dict[str, Any]:
         """See `Result`."""
