@@ -28,7 +28,14 @@ MAY_IMPORT = {
     "training": ("attacks", "backend", "classifier", "layers"),
     "transforms": ("attacks", "backend", "classifier", "datasets", "models"),
     "evaluation": ("attacks", "backend", "classifier", "datasets"),
-    "certify": ("attacks", "backend", "classifier", "datasets", "evaluation"),
+    "certify": (
+        "attacks",
+        "backend",
+        "classifier",
+        "datasets",
+        "evaluation",
+        "layers",
+    ),
     "datasets.generation": ("classifier", "datasets", "transforms"),
     "features": (
         "attacks",

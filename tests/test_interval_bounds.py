@@ -138,10 +138,12 @@ def test_bounds_hold_for_samples(kind, cnn_data):
     network = IntervalNetwork(model)
     ends = network.logits(x, x)
     logits = network.classifier.predict_logits(x)
-    for end in map(keras.ops.convert_to_numpy, ends):
-        np.testing.assert_allclose(end, logits, rtol=1e-3, atol=1e-3)
-    assert (keras.ops.convert_to_numpy(ends[0]) <= logits).all()
-    assert (keras.ops.convert_to_numpy(ends[1]) >= logits).all()
+    low, high = map(keras.ops.convert_to_numpy, ends)
+    assert (low <= logits).all() and (logits <= high).all()
+    np.testing.assert_allclose((low + high) / 2, logits, rtol=0.02, atol=1e-2)
+    if kind != "ours":
+        # Rounding errors of ten convolutions add up as the ball does.
+        assert (high - low <= 2e-3 * np.abs(logits).max()).all()
     assert (upper - lower).max() > 1e-3
     # Merged with the last layer, differences are never looser.
     y = np.arange(3)
@@ -181,14 +183,18 @@ def test_two_layers_by_hand():
     model.set_weights([np.array(p) for p in (first, [0, 0.5], second, [0, 1])])
     network = IntervalNetwork(model)
     x = np.array([[0.5, 0.25]], "float32")
-    lower, upper = network.logits(x - 0.125, x + 0.125)
+    lower, upper = map(
+        keras.ops.convert_to_numpy, network.logits(x - 0.125, x + 0.125)
+    )
     # h1 in [1 - 3/8, 1 + 3/8], h2 in [1/4 - 1/4, 1/4 + 1/4].
     np.testing.assert_allclose(lower, [[5 / 8, 9 / 4]], atol=1e-5)
     np.testing.assert_allclose(upper, [[11 / 8 + 1.5, 11 / 4 + 1.5]], atol=1e-5)
     # z1 - z0 = h1 - 2 h2 + 1.
     margins = network.margins(x - 0.125, x + 0.125, np.array([1]))
+    margins = keras.ops.convert_to_numpy(margins)
     np.testing.assert_allclose(margins, [[5 / 8 - 1 + 1, 0]], atol=1e-5)
     worst = network.worst_case_logits(x - 0.125, x + 0.125, np.array([1]))
+    worst = keras.ops.convert_to_numpy(worst)
     np.testing.assert_allclose(worst, [[-5 / 8, 0]], atol=1e-5)
 
 
@@ -214,19 +220,21 @@ def trained(rng):
 def test_no_attack_inside_a_certified_ball(rng):
     model, x, y = trained(rng)
     shares = []
-    for epsilon in (0.0, 0.01, 0.03, 0.06):
+    for epsilon in (0.0, 0.01, 0.05):
         found = bounds(model, (x, y), epsilon)
         shares.append(found.accuracy["certified"])
         attacks = {
             "pgd": kr.PGDAttack(
                 norm="linf",
                 epsilon=epsilon,
-                steps=20,
+                steps=10,
                 random_start=True,
-                restarts=3,
+                restarts=2,
                 seed=0,
             ),
-            "apgd": kr.APGDAttack(norm="linf", epsilon=epsilon, seed=0),
+            "apgd": kr.APGDAttack(
+                norm="linf", epsilon=epsilon, steps=20, seed=0
+            ),
         }
         report = kr.evaluate_robustness(
             model, (x, y), attacks, verbose=0, probe=False
@@ -337,7 +345,7 @@ def test_unknown_layers_are_refused_by_name(cnn_data):
     for layer, message in (
         (layers.LayerNormalization(name="odd"), "'odd'.*LayerNormalization"),
         (OwnLayer(name="odd"), "'odd' of type OwnLayer"),
-        (layers.ReLU(negative_slope=-0.5, name="odd"), "slope.*'odd'"),
+        (layers.ELU(alpha=-0.5, name="odd"), "alpha.*'odd'"),
         (layers.Activation("gelu", name="odd"), "'gelu'.*'odd'"),
         (layers.Conv2D(2, 1, activation="silu", name="odd"), "'silu'.*'odd'"),
         (layers.Lambda(lambda x: -x, name="odd"), "'odd'.*Lambda"),

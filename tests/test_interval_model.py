@@ -29,22 +29,32 @@ def sparse(from_logits=True):
 
 
 def test_training_certifies_digits():
-    (x, y), test = digits()
-    shares = {}
+    (x, y), (x_test, y_test) = digits()
+    test = x_test[:200], y_test[:200]
+    found = {}
     for epsilon in (0.0, 0.1):
-        model = network()
-        trainer = kr.certify.IntervalModel(model, epsilon, warmup=50, ramp=100)
-        trainer.compile(keras.optimizers.Adam(3e-3), sparse())
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(64, activation="relu"),
+                keras.layers.Dense(10),
+            ]
+        )
+        trainer = kr.certify.IntervalModel(model, epsilon, warmup=40, ramp=160)
+        trainer.compile(keras.optimizers.Adam(0.01), sparse())
         trainer.fit(x, y, epochs=25, batch_size=128, verbose=0)
-        found = kr.certify.interval_bounds(model, test, 0.1, verbose=0)
-        shares[epsilon] = found.accuracy
+        found[epsilon] = kr.certify.interval_bounds(model, test, 0.1, verbose=0)
         attack = kr.PGDAttack(norm="linf", epsilon=0.1, steps=10, seed=0)
         report = kr.evaluate_robustness(
             model, test, {"pgd": attack}, verbose=0, probe=False
         )
-        assert not (found.certified & ~report.correct["pgd"]).any()
-    assert shares[0.0]["clean"] > 0.9 and shares[0.0]["certified"] < 0.05
-    assert shares[0.1]["clean"] > 0.8 and shares[0.1]["certified"] > 0.4
+        assert not (found[epsilon].certified & ~report.correct["pgd"]).any()
+    plain, robust = (found[epsilon].accuracy for epsilon in (0.0, 0.1))
+    print(plain, robust, report.accuracy)
+    assert plain["clean"] > 0.9 and plain["certified"] < 0.1
+    assert robust["clean"] > 0.8 and robust["certified"] > 0.4
 
 
 @pytest.mark.parametrize("warmup, ramp", [(0, 0), (2, 0), (1, 4)])
@@ -68,9 +78,10 @@ def test_loss_and_schedule(warmup, ramp):
         low, high = np.clip(x - radius, 0, 1), np.clip(x + radius, 0, 1)
         worst = bounds.worst_case_logits(low, high, y)
         share = 0.75 * progress
+        worst = keras.ops.convert_to_numpy(keras.ops.stop_gradient(worst))
         expected = (1 - share) * clean + share * float(sparse()(y, worst))
         np.testing.assert_allclose(logs["loss"], expected, rtol=1e-4)
-        worst = keras.ops.convert_to_numpy(worst).copy()
+        worst = worst.copy()
         worst[np.arange(40), y] = -1
         certified = (worst < 0).all(-1).mean()
         np.testing.assert_allclose(logs["certified_accuracy"], certified)

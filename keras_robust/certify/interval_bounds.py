@@ -89,7 +89,7 @@ def interval_bounds(
     epsilon = check_radius(epsilon)
     batch_size = check_positive_integer(batch_size, "batch_size")
     value_range = check_value_range(value_range)
-    options = {
+    options: dict[str, Any] = {
         "from_logits": from_logits,
         "attacked": attacked,
         "output": output,

@@ -375,13 +375,12 @@ def check_settings(layer: Any) -> None:
         ValueError: If it is not.
     """
     function = getattr(layer, "activation", keras.activations.linear)
-    wrong = [
-        f"{name}={getattr(layer, name)}"
-        for name in ("negative_slope", "threshold", "alpha")
-        if (getattr(layer, name, None) or 0) < 0
-    ]
+    wrong = []
+    # Keras has no other activation that a setting makes decrease.
+    if isinstance(layer, layers.ELU) and layer.alpha < 0:
+        wrong.append(f"alpha={layer.alpha}")
     known = [getattr(keras.activations, name, None) for name in _INCREASING]
-    # A block of ours has the name of one of two kinds of ReLU.
+    # That of a `ResidualBlock` is a name, for one of two kinds of ReLU.
     if callable(function) and not any(function is one for one in known):
         wrong.append(f"activation {getattr(function, '__name__', function)!r}")
     if wrong:

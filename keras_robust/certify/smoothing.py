@@ -227,7 +227,7 @@ class SmoothedClassifier:
         self.batch_size = check_positive_integer(batch_size, "batch_size")
         generator(seed)
         self.seed = seed
-        self._options = {
+        self._options: dict[str, Any] = {
             "from_logits": from_logits,
             "attacked": attacked,
             "output": output,
