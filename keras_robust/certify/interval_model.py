@@ -16,7 +16,7 @@ from keras_robust.utils.messages import shown
 class IntervalModel(keras.Model):
     """A model that `fit` trains for interval bounds in an L-infinity ball.
 
-    Gowal et al. 2018 (arXiv:1810.12715), equation 13: the loss is
+    Gowal et al. 2018 (arXiv:1810.12715), section 3: the loss is
 
     `kappa * compiled loss(z, y) + (1 - kappa) * cross-entropy(z_worst, y)`
 

@@ -162,8 +162,8 @@ class IntervalNetwork:
     ) -> Any:
         """Logits that are as bad for a label as the bounds allow.
 
-        Their cross-entropy bounds that of every input of the box: equation 12
-        of the paper, up to a constant for each example.
+        Their cross-entropy bounds that of every input of the box. It is what
+        the paper minimizes.
 
         Args:
             lower: See `logits`.
@@ -190,7 +190,7 @@ class IntervalNetwork:
         values: list[Any] = []
         for varies, low, high in zip(self._places, *ends, strict=True):
             values.append(self._box(low, high) if varies else low)
-        found = self._graph(values)
+        found = _as_interval(self._graph(values))
         for layer in self._after:
             found = _rule(layer)(layer, found)
         if found.lower.shape[-1] != 1:

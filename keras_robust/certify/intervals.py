@@ -1,6 +1,6 @@
 """Bounds on what layers give, for all inputs between two bounds.
 
-Interval bound propagation, Gowal et al. 2018 (arXiv:1810.12715), section 3.1.
+Interval bound propagation, Gowal et al. 2018 (arXiv:1810.12715), section 3.
 All bounds are widened by the rounding errors of float32, those of the bounds
 and those of the model: with u = 2^-24, a sum of k products is off by at most
 `k u / (1 - k u) * sum |w| |x|` in any order of summation (Higham 2002,
@@ -143,8 +143,8 @@ def of_rounded_ends(
 def of_differences(x: Interval, y: Tensor) -> Tensor:
     """Lower bounds of the logit of a label minus each logit.
 
-    Where a `Dense` layer gave the logits, it is merged with the difference:
-    section 3.2 of the paper.
+    Where a `Dense` layer gave the logits, it is merged with the difference: the
+    paper's "elision of the last layer".
 
     Args:
         x: Logits `(N, C)`.

@@ -82,7 +82,7 @@ def randomized_smoothing(
         selection_samples: Int >= 1, votes to choose the class, the paper's n0.
         alpha: Float in (0, 1), the probability of a wrong certificate.
         batch_size: Int >= 1, noisy inputs in one call of the model. Results do
-            not depend on it.
+            not depend on it, unless the model itself is random.
         verbose: 0 for no progress bar.
         seed: Int >= 0 or `None`, of the noise. Each example has noise of its
             own, by its place in the data.

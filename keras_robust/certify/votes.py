@@ -22,9 +22,8 @@ _BLOCK = 65_536
 class Noise:
     """Standard normal noise that belongs to an example and a draw.
 
-    So it depends neither on the batches nor on the backend. NumPy makes 100
-    million numbers a second and a thread makes them ahead of the model, which
-    takes longer on all but the smallest images.
+    So it depends neither on the batches nor on the backend. NumPy draws it, 50
+    to 100 million numbers a second, in a thread ahead of the model.
 
     Args:
         seed: Int >= 0, or `None` for fresh entropy.
