@@ -161,7 +161,6 @@ def test_certification_as_written(tmp_path, monkeypatch):
     page = GUIDE.with_name("certification.md").read_text()
     for long, short in (
         ("samples=1000", "samples=200"),
-        ("small_cnn((8, 8, 1))", "small_cnn((8, 8, 1), filters=(16,))"),
         ("test = (x_test, y_test)", "test = (x_test[:100], y_test[:100])"),
         ("epochs=20", "epochs=4"),
         ("epochs=40", "epochs=10"),

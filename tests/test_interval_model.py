@@ -54,7 +54,6 @@ def test_training_certifies_digits():
         )
         assert not (found[epsilon].certified & ~report.correct["pgd"]).any()
     plain, robust = (found[epsilon].accuracy for epsilon in (0.0, 0.1))
-    print(plain, robust, report.accuracy)
     assert plain["clean"] > 0.8 and plain["certified"] < 0.1
     assert robust["clean"] > 0.7 and robust["certified"] > 0.3
 
