@@ -156,6 +156,7 @@ def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
     np.testing.assert_array_equal(names["labels"], (y + 1) % 10)
 
 
+@pytest.mark.slow_on_jax
 def test_certification_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("certification.md").read_text()

@@ -128,7 +128,7 @@ def check_by_sampling(model, x, radius, samples=300, classifier=None):
         "pooling",
         "scaled",
         "sequences",
-        "ours",
+        pytest.param("ours", marks=pytest.mark.slow_on_jax),
     ],
 )
 def test_bounds_hold_for_samples(kind, cnn_data):
@@ -217,6 +217,7 @@ def trained(rng):
     return model, x, y
 
 
+@pytest.mark.slow_on_jax
 def test_no_attack_inside_a_certified_ball(rng):
     model, x, y = trained(rng)
     shares = []
@@ -247,6 +248,7 @@ def test_no_attack_inside_a_certified_ball(rng):
     assert shares[0] > shares[1] > shares[-1]
 
 
+@pytest.mark.slow_on_jax
 def test_softmax_sigmoid_and_one_unit(cnn_data):
     x, y = cnn_data[0], cnn_data[1] % 2
     plain = make_cnn(classes=3)
@@ -266,6 +268,7 @@ def test_softmax_sigmoid_and_one_unit(cnn_data):
     assert 0 < first.accuracy["certified"] < 1
 
 
+@pytest.mark.slow_on_jax
 def test_nested_merged_and_several_inputs(cnn_data, rng):
     layers = keras.layers
     x = cnn_data[0][:5]
@@ -408,6 +411,7 @@ def test_refusals(linear_problem, options, message):
         bounds(model, (x, y), **{"epsilon": 0.1, **options})
 
 
+@pytest.mark.slow_on_jax
 def test_batches_and_fixed_batch_sizes(varied):
     model, x, y = varied
     whole = bounds(model, (x, y), 0.01)

@@ -28,6 +28,7 @@ def sparse(from_logits=True):
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
 
 
+@pytest.mark.slow_on_jax
 def test_training_certifies_digits():
     (x, y), (x_test, y_test) = digits()
     test = x_test[:200], y_test[:200]
@@ -58,7 +59,14 @@ def test_training_certifies_digits():
     assert robust["clean"] > 0.7 and robust["certified"] > 0.3
 
 
-@pytest.mark.parametrize("warmup, ramp", [(0, 0), (2, 0), (1, 4)])
+@pytest.mark.parametrize(
+    "warmup, ramp",
+    [
+        (1, 4),
+        pytest.param(0, 0, marks=pytest.mark.slow_on_jax),
+        pytest.param(2, 0, marks=pytest.mark.slow_on_jax),
+    ],
+)
 def test_loss_and_schedule(warmup, ramp):
     """One step at a time, with a rate of 0, so that the model stays."""
     (x, y), _ = digits(40)
@@ -153,6 +161,7 @@ def test_sample_weights():
         np.testing.assert_allclose(first, second, atol=1e-6)
 
 
+@pytest.mark.slow_on_jax
 def test_one_unit():
     (x, y), _ = digits(64)
     model = network(activation="sigmoid", classes=1)
