@@ -2,6 +2,7 @@
 
 from keras_robust import attacks as attacks
 from keras_robust import callbacks as callbacks
+from keras_robust import certify as certify
 from keras_robust import datasets as datasets
 from keras_robust import features as features
 from keras_robust import layers as layers

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "keras_robust"
 # as well; of the others the public ones are.
 FULLY_ANNOTATED = (
     "backend",
+    "certify",
     "classifier",
     "cli",
     "environment.py",

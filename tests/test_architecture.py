@@ -30,6 +30,14 @@ MAY_IMPORT = {
     "training": ("attacks", "backend", "classifier", "layers", "objectives"),
     "transforms": ("attacks", "backend", "classifier", "datasets", "models"),
     "evaluation": ("attacks", "backend", "classifier", "datasets"),
+    "certify": (
+        "attacks",
+        "backend",
+        "classifier",
+        "datasets",
+        "evaluation",
+        "layers",
+    ),
     "datasets.generation": ("classifier", "datasets", "transforms"),
     "features": (
         "attacks",

@@ -170,3 +170,41 @@ def test_the_page_on_training_as_written(tmp_path, monkeypatch):
     found = saved.predict(names["x_test"], verbose=0)
     expected = names["hardened"].predict(names["x_test"], verbose=0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow_on_jax
+def test_certification_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("certification.md").read_text()
+    for long, short in (
+        ("samples=1000", "samples=200"),
+        ("test = (x_test, y_test)", "test = (x_test[:100], y_test[:100])"),
+        ("epochs=20", "epochs=4"),
+        ("epochs=40", "epochs=10"),
+        ("warmup=200, ramp=600", "warmup=50, ramp=150"),
+    ):
+        assert long in page
+        page = page.replace(long, short)
+    names = {}
+    for code in code_of(page, "Randomized smoothing"):
+        exec(code, names)
+    result, y = names["result"], names["y_test"]
+    assert (tmp_path / "smoothing.json").exists()
+    assert result.accuracy(0.25)[0] > 0.3
+    answered = names["labels"] >= 0
+    assert (names["labels"] == y[:20])[answered].mean() > 0.7
+    for code in code_of(page, "Interval bounds"):
+        exec(code, names)
+    result = names["result"]
+    assert (result.certified == (result.correct & (result.margins > 0))).all()
+    for code in code_of(page, "Training for interval bounds"):
+        exec(code, names)
+    result, report = names["result"], names["report"]
+    assert result.accuracy["certified"] > 0.2
+    assert not (result.certified & ~report.correct["pgd"]).any()
+    lower, upper, worst = (
+        keras.ops.convert_to_numpy(names[key])
+        for key in ("lower", "upper", "worst")
+    )
+    own = np.take_along_axis(lower, names["y"][:32, None], 1)
+    assert (worst <= upper - own + 1e-3).all() and (lower <= upper).all()

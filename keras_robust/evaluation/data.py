@@ -87,6 +87,7 @@ def read_examples(
     data: Any,
     attacks: Iterable[Attack] = (),
     scaling: str | tuple[Any, ...] | None = None,
+    value_range: Any = "auto",
     **options: Any,
 ) -> Examples:
     """Read and check data for a model; see `check_data`.
@@ -97,6 +98,8 @@ def read_examples(
         attacks: Attacks whose `value_range` the images must lie in, and whose
             options count where none are given here.
         scaling: As in `evaluate_robustness`.
+        value_range: Another box that the images must lie in, as
+            `check_value_range` gives it.
         **options: Of `from_logits`, `attacked`, `output`, see `Classifier`.
 
     Returns:
@@ -116,11 +119,13 @@ def read_examples(
         model, **options, scaling=None if needs_data else scaling
     )
     is_scaled = needs_data or first.outputs.scaling is not None
+    boxes = [attack.value_range for attack in attacks] + [value_range]
+    boxes = [box for box in boxes if not isinstance(box, str)]
     if is_scaled:
-        _check_scaled_ranges(attacks)
+        _check_scaled_ranges(boxes)
 
     def read(x: Any, y: Any) -> Examples:
-        x = _read_x(first, x, attacks, is_scaled)
+        x = _read_x(first, x, boxes, is_scaled)
         found = first
         if needs_data:
             statistics = with_statistics(scaling, first.split(x)[0])
@@ -220,7 +225,7 @@ def _labels_of(y: Any, output: str | int | None) -> Any:
 
 
 def _read_x(
-    classifier: Classifier, x: Any, attacks: Iterable[Attack], is_scaled: bool
+    classifier: Classifier, x: Any, boxes: Iterable[Any], is_scaled: bool
 ) -> Any:
     """`x` with floats in the place of the attacked input."""
     image, _ = classifier.split(x)
@@ -231,7 +236,7 @@ def _read_x(
             # Pixels as they are stored.
             floats = np.round(255 * floats) / np.float32(255)
     else:
-        floats = _in_range(image, attacks)
+        floats = _in_range(image, boxes)
     return classifier.join(x, floats)
 
 
@@ -247,14 +252,11 @@ def _scaled(image: np.ndarray) -> np.ndarray:
     return floats
 
 
-def _in_range(image: np.ndarray, attacks: Iterable[Attack]) -> np.ndarray:
-    """Floats, checked to lie in the `value_range` of each attack."""
+def _in_range(image: np.ndarray, boxes: Iterable[Any]) -> np.ndarray:
+    """Floats, checked to lie in each box."""
     whole = image.dtype.kind in "biu"
     floats = image.astype("float32") if whole else image
-    for attack in attacks:
-        bounds = attack.value_range
-        if isinstance(bounds, str):
-            continue
+    for bounds in boxes:
         if tuple(map(np.ndim, bounds)) == (0, 0) and tuple(bounds) == (0, 1):
             _check_unit(image)
         array_checks.check_images(floats, bounds)
@@ -283,12 +285,9 @@ def _check_unit(image: np.ndarray) -> None:
         )
 
 
-def _check_scaled_ranges(attacks: Iterable[Attack]) -> None:
-    """Raise where `scaling` and an attack assume different pixels."""
-    for attack in attacks:
-        bounds = attack.value_range
-        if isinstance(bounds, str):
-            continue
+def _check_scaled_ranges(boxes: Iterable[Any]) -> None:
+    """Raise where `scaling` and a box assume different pixels."""
+    for bounds in boxes:
         if np.all(bounds[0] == 0) and np.all(bounds[1] == 1):
             continue
         raise ValueError(

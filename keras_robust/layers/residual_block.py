@@ -192,14 +192,23 @@ class ResidualBlock(keras.layers.Layer):
         for layer, norm in first:
             h = ops.relu(unit(layer, norm, h))
         layer, norm = last
-        return self.last_relu(unit(layer, norm, h) + self._skip(x, unit))
+        return self.last_relu(unit(layer, norm, h) + self.skip(x, unit))
 
     @property
     def pairs(self) -> list[tuple[keras.Layer, keras.Layer]]:
         """Each convolution with the BatchNorm after it."""
         return [*_pairs(self.branch), *_pairs(self.projection)]
 
-    def _skip(self, x: Any, unit: Unit) -> Any:
+    def skip(self, x: Any, unit: Unit) -> Any:
+        """The shortcut: `x` itself, projected, or subsampled and padded.
+
+        Args:
+            x: Tensor `(N, H, W, C)`.
+            unit: As in `run`.
+
+        Returns:
+            Tensor like the output of the branch.
+        """
         if not self.changes:
             return x
         for layer, norm in _pairs(self.projection):

@@ -1,0 +1,189 @@
+"""Training for interval bounds, as an ordinary Keras model."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_robust.certify.interval_network import IntervalNetwork
+from keras_robust.utils.checks import check_radius
+from keras_robust.utils.checks import check_value_range
+from keras_robust.utils.messages import shown
+
+
+@keras.saving.register_keras_serializable("keras_robust")
+class IntervalModel(keras.Model):
+    """A model that `fit` trains for interval bounds in an L-infinity ball.
+
+    Gowal et al. 2018 (arXiv:1810.12715), section 3: the loss is
+
+    `kappa * compiled loss(z, y) + (1 - kappa) * cross-entropy(z_worst, y)`
+
+    with the worst logits that interval bounds allow in the ball of radius
+    `epsilon`. For `warmup` steps the training is ordinary; over the next
+    `ramp` steps the radius grows from 0 to `epsilon` and the first term's
+    weight falls from 1 to `kappa`, both linearly.
+
+    The model is trained in place, as in `AdversarialModel`; save `.model` to
+    publish an ordinary Keras model. `fit` logs `certified_accuracy` at the
+    radius of the step, `evaluate` at `epsilon`. The bounds take BatchNorm in
+    inference mode, which follows its own statistics with a delay: networks
+    without it train better.
+
+    Args:
+        model: A built functional or sequential classifier with one input, of
+            layers that `IntervalNetwork` knows, and labels that are class
+            numbers or one-hot.
+        epsilon: Radius >= 0 in units of `value_range`.
+        kappa: Float in [0, 1], the last weight of the compiled loss.
+        warmup: Int >= 0, steps before the ramp.
+        ramp: Int >= 0, steps of the ramp.
+        value_range: `(low, high)`, the box that holds all inputs.
+        **kwargs: Arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    ```python
+    trainer = keras_robust.certify.IntervalModel(model, epsilon=0.1)
+    trainer.compile("adam", loss, metrics=["accuracy"])
+    trainer.fit(x, y, epochs=100)
+    keras_robust.certify.interval_bounds(model, (x_test, y_test), 0.1).table()
+    ```
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        epsilon: float,
+        kappa: float = 0.5,
+        warmup: int = 2000,
+        ramp: int = 10_000,
+        value_range: Any = (0.0, 1.0),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"autocast": False, **kwargs})
+        epsilon = check_radius(epsilon)
+        if not isinstance(epsilon, float) or not 0 <= kappa <= 1:
+            raise ValueError(
+                "Argument `epsilon` must be one number >= 0, and `kappa` in "
+                f"[0, 1]. Received: epsilon={shown(epsilon)}, kappa={kappa}"
+            )
+        if min(warmup, ramp) < 0:
+            raise ValueError(
+                "Arguments `warmup` and `ramp` must be numbers of steps >= 0. "
+                f"Received: warmup={warmup}, ramp={ramp}"
+            )
+        network = IntervalNetwork(model)
+        value_range = check_value_range(value_range)
+        if isinstance(value_range, str):
+            value_range = network.classifier.value_range()
+        self.model = network.classifier.model
+        self.epsilon = epsilon
+        self.kappa = float(kappa)
+        self.warmup = int(warmup)
+        self.ramp = int(ramp)
+        self.value_range = value_range
+        self._network = network
+        self._steps = self.add_weight(
+            name="interval_steps",
+            shape=(),
+            initializer="zeros",
+            dtype="float32",
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+        self._certified = keras.metrics.Mean(name="certified_accuracy")
+        self.built = True
+
+    @property
+    def attacked_model(self) -> keras.Model:
+        """The inner model, which attacks and evaluations take."""
+        return self.model
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The outputs of the inner model."""
+        return self.model(inputs, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss of the paper in training, the compiled one in evaluation."""
+        loss = super().compute_loss(
+            x=x,
+            y=y,
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            training=training,
+        )
+        progress = self._progress() if training else ops.ones(())
+        worst, labels = self._worst_logits(x, y, self.epsilon * progress)
+        # The label's own entry is 0.
+        others = worst - ops.one_hot(labels, worst.shape[-1])
+        self._certified.update_state(ops.max(others, -1) < 0, sample_weight)
+        if not training:
+            return loss
+        self._steps.assign_add(1.0)
+        cross_entropy = keras.losses.sparse_categorical_crossentropy(
+            labels, worst, from_logits=True
+        )
+        if sample_weight is not None:
+            weights = ops.cast(sample_weight, "float32")
+            cross_entropy = cross_entropy * ops.reshape(weights, (-1,))
+        share = (1 - self.kappa) * progress
+        return (1 - share) * loss + share * ops.mean(cross_entropy)
+
+    def _progress(self) -> Any:
+        """The share of the ramp that is done."""
+        steps = ops.convert_to_tensor(self._steps) - self.warmup
+        if not self.ramp:
+            return ops.cast(steps >= 0, "float32")
+        return ops.clip(steps / self.ramp, 0.0, 1.0)
+
+    def _worst_logits(self, x: Any, y: Any, radius: Any) -> tuple[Any, Any]:
+        low, high = (
+            ops.convert_to_tensor(edge, "float32") for edge in self.value_range
+        )
+        x = ops.cast(x, "float32")
+        lower = ops.maximum(x - radius, low)
+        upper = ops.minimum(x + radius, high)
+        classes = self._network.classifier.num_classes
+        labels = ops.convert_to_tensor(y)
+        if len(labels.shape) == 2 and labels.shape[-1] == classes > 1:
+            labels = ops.argmax(labels, -1)
+        labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+        worst = self._network.worst_case_logits(lower, upper, labels)
+        return worst, labels
+
+    def get_config(self) -> dict[str, Any]:
+        """Configuration, with the inner model."""
+        return {
+            **super().get_config(),
+            "model": keras.saving.serialize_keras_object(self.model),
+            "epsilon": self.epsilon,
+            "kappa": self.kappa,
+            "warmup": self.warmup,
+            "ramp": self.ramp,
+            "value_range": [
+                np.asarray(edge).tolist() for edge in self.value_range
+            ],
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> "IntervalModel":
+        """Create a model from the result of `get_config`."""
+        config = dict(config)
+        config["model"] = keras.saving.deserialize_keras_object(
+            config["model"], custom_objects=custom_objects
+        )
+        return cls(**config)
