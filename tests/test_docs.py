@@ -154,3 +154,19 @@ def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
     assert again.get_config() == {"size": 2, "batch_size": 128, "seed": 0}
     exec(relabelled, names)
     np.testing.assert_array_equal(names["labels"], (y + 1) % 10)
+
+
+def test_the_page_on_distances_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("minimum_norm.md").read_text()
+    measure, compare = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names = {}
+    exec(measure, names)
+    found = names["found"]
+    assert 0.2 < found.median < 2
+    accuracy = found.curve([0.25, 0.5, 1.0]).accuracy
+    assert accuracy[0] > 0.8 and (accuracy[1:] <= accuracy[:-1]).all()
+    exec(compare, names)
+    optimality = names["optimality"]
+    assert set(optimality) == {"ddn", "fmn"}
+    assert 0.5 < min(optimality.values()) <= max(optimality.values()) <= 1
