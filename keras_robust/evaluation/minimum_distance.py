@@ -299,7 +299,7 @@ def minimum_distance(
     """
     check_model(model)
     check_form(data)
-    options = {
+    options: dict[str, Any] = {
         "from_logits": from_logits,
         "attacked": attacked,
         "output": output,
@@ -362,13 +362,16 @@ def _check_attacks(attacks: Mapping[str, Attack]) -> str:
                 "the first adversarial example instead of the nearest. "
                 f"Received: {shown(name)}: {shown(attack)}"
             )
-    norms = {name: attack.norm for name, attack in attacks.items()}
+    norms = {
+        name: str(getattr(attack, "norm", None))
+        for name, attack in attacks.items()
+    }
     if len(set(norms.values())) > 1:
         raise ValueError(
             "Argument `attacks` must be attacks of one norm: distances in "
             f"different norms cannot be compared. Received: {norms}"
         )
-    return str(next(iter(norms.values())))
+    return next(iter(norms.values()))
 
 
 def _run_attack(
