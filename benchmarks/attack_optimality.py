@@ -211,7 +211,6 @@ def torchattacks_attacks(norm, steps):
 
     made = {
         "carlini-wagner": functools.partial(torchattacks.CW, steps=steps),
-        "deepfool": torchattacks.DeepFool,
     }
     return {
         name: functools.partial(torchattacks_attack, make)
@@ -350,6 +349,12 @@ def main():
     # From the end: networks were trained on the first images.
     x, y = x[-4 * options.images :], y[-4 * options.images :]
     results = {}
+    settings = {
+        "images": options.images,
+        "split": options.split,
+        "passes": options.passes,
+    }
+    file = f"attack-optimality-{options.name or options.dataset}"
     for name, model in networks(options).items():
         right = model.predict(x, verbose=0).argmax(-1) == y
         rows = np.flatnonzero(right)[: options.images]
@@ -358,15 +363,7 @@ def main():
                 model, x[rows], y[rows], norm, options.passes, options.only
             )
             show(f"{name} {norm}", results[f"{name} {norm}"])
-    settings = {
-        "images": options.images,
-        "split": options.split,
-        "passes": options.passes,
-    }
-    name = options.name or options.dataset
-    measure.save(
-        f"attack-optimality-{name}", {"settings": settings, "rows": results}
-    )
+            measure.save(file, {"settings": settings, "rows": results})
 
 
 if __name__ == "__main__":
