@@ -6,7 +6,6 @@ from typing import ClassVar
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks.engine.batches import like
 from keras_robust.attacks.engine.nearest_loop import NOT_FOUND
 from keras_robust.attacks.loop_attack import LoopAttack
 from keras_robust.attacks.norms import distances
@@ -110,7 +109,8 @@ class MinimumNormAttack(LoopAttack):
         loss = np.array(result["loss"])
         loss[rows] = -distances(found[rows], host.x[rows], self.norm)
         loss[failed] = -NOT_FOUND
-        x = like(problem.x, found, self.value_range)
+        is_array = isinstance(result["x"], np.ndarray)
+        x = found if is_array else ops.convert_to_tensor(found)
         return {**result, "x": x, "loss": loss, "success": success}
 
     def _reaches(
