@@ -199,9 +199,7 @@ def test_points_on_the_boundary_are_stretched_until_the_model_errs(dtype):
     """Where two logits are equal the first class wins, which is the label."""
     model = make_linear(np.eye(2))
     x = np.array([[0.6, 0.4], [0.75, 0.25], [0.9, 0.1], [0.6, 0.4]], dtype)
-    found = np.array(
-        [[0.5, 0.5], [0.5, 0.5], [0.8, 0.2], [0.4, 0.6]], "float32"
-    )
+    found = np.array([[0.5, 0.5], [0.5, 0.5], [0.8, 0.2], [0.4, 0.6]], dtype)
     y = np.zeros(4, int)
     result = {"x": found, "loss": np.full(4, -0.3), "success": np.ones(4, bool)}
     epsilon = np.array([1.0, 0.25 * 2**0.5, 1.0, 1.0])
