@@ -23,10 +23,12 @@ from keras_robust.attacks import PGDAttack as PGDAttack
 from keras_robust.attacks import SigmaZeroAttack as SigmaZeroAttack
 from keras_robust.attacks import SpatialAttack as SpatialAttack
 from keras_robust.attacks import SquareAttack as SquareAttack
+from keras_robust.evaluation import MinimumDistance as MinimumDistance
 from keras_robust.evaluation import RobustnessCurve as RobustnessCurve
 from keras_robust.evaluation import RobustnessReport as RobustnessReport
 from keras_robust.evaluation import TransferMatrix as TransferMatrix
 from keras_robust.evaluation import evaluate_robustness as evaluate_robustness
+from keras_robust.evaluation import minimum_distance as minimum_distance
 from keras_robust.evaluation import robustness_curve as robustness_curve
 from keras_robust.evaluation import transfer_matrix as transfer_matrix
 from keras_robust.training import AdversarialModel as AdversarialModel

@@ -208,3 +208,20 @@ def test_certification_as_written(tmp_path, monkeypatch):
     )
     own = np.take_along_axis(lower, names["y"][:32, None], 1)
     assert (worst <= upper - own + 1e-3).all() and (lower <= upper).all()
+
+
+@pytest.mark.slow_on_jax
+def test_the_page_on_distances_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("minimum_norm.md").read_text()
+    measure, compare = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names = {}
+    exec(measure, names)
+    found = names["found"]
+    assert 0.2 < found.median < 2
+    accuracy = found.curve([0.25, 0.5, 1.0]).accuracy
+    assert accuracy[0] > 0.8 and (accuracy[1:] <= accuracy[:-1]).all()
+    exec(compare, names)
+    optimality = names["optimality"]
+    assert set(optimality) == {"ddn", "fmn"}
+    assert 0.5 < min(optimality.values()) <= max(optimality.values()) <= 1

@@ -121,3 +121,20 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match="Received"):
             kr.FABAttack(**wrong)
+
+
+@pytest.mark.parametrize("options", [{"targets": 2}, {"restarts": 3}])
+def test_more_runs_find_nearer_examples(varied, options):
+    model, x, y = varied
+    single = {**options, "targets": 1} if "targets" in options else {}
+    one, more = (
+        kr.FABAttack("l2", steps=5, seed=0, **chosen).run(
+            model, x, y, scored=True
+        )
+        for chosen in (single, options)
+    )
+    assert one["success"].all() and more["success"].all()
+    before, after = (norms(found["x"] - x, "l2") for found in (one, more))
+    assert (after <= before + 1e-6).all() and (after < before - 1e-3).any()
+    # What is wrong without an attack stays as it is.
+    assert not after[::8].any()

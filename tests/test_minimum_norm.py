@@ -194,6 +194,29 @@ def test_targets_masks_and_other_boxes(varied, number):
     assert scale and np.median(np.abs(ours - theirs)) < 1e-3
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_points_on_the_boundary_are_stretched_until_the_model_errs(dtype):
+    """Where two logits are equal the first class wins, which is the label."""
+    model = make_linear(np.eye(2))
+    x = np.array([[0.6, 0.4], [0.75, 0.25], [0.9, 0.1], [0.6, 0.4]], dtype)
+    found = np.array([[0.5, 0.5], [0.5, 0.5], [0.8, 0.2], [0.4, 0.6]], dtype)
+    y = np.zeros(4, int)
+    result = {"x": found, "loss": np.full(4, -0.3), "success": np.ones(4, bool)}
+    epsilon = np.array([1.0, 0.25 * 2**0.5, 1.0, 1.0])
+    attack = kr.DDNAttack(epsilon=epsilon)
+    confirmed = attack.confirm(attack.prepare(model, x, y), result)
+    # The second would leave its radius, the third is far from the boundary.
+    assert confirmed["success"].tolist() == [True, False, False, True]
+    np.testing.assert_array_equal(confirmed["x"][1:3], x[1:3])
+    np.testing.assert_array_equal(confirmed["x"][3], found[3])
+    assert confirmed["x"].dtype == dtype
+    first = confirmed["x"][0]
+    assert first[1] > first[0] and np.abs(first - 0.5).max() < 1e-5
+    length = np.linalg.norm(first - x[0])
+    assert confirmed["loss"][0] == pytest.approx(-length, rel=1e-6)
+    assert confirmed["loss"][3] == -0.3
+
+
 def test_the_l0_ball(rng):
     delta = rng.normal(size=(20, 3, 2)).astype("float32")
     delta[0] = 1.0

@@ -333,6 +333,11 @@ class Attack(_Defaults):
         y = array_checks.check_labels(problem.y, problem.x.shape[0], classes)
         return problem._replace(y=y, classes=classes)
 
+    @property
+    def is_minimum_norm(self) -> bool:
+        """Whether the attack returns the nearest success that it finds."""
+        return self.any_distance and self._takes_radius()
+
     def is_stuck(self, problem: Problem, result: dict[str, Any]) -> bool:
         """Whether nothing has moved because all gradients are zero."""
         del problem, result

@@ -122,6 +122,11 @@ class FABAttack(LoopAttack):
             ranks = range(1, min(self.targets, most) + 1)
         return [Run(r, rank) for rank in ranks for r in range(self.restarts)]
 
+    @property
+    def improves_broken(self) -> bool:
+        """See `LoopAttack`: another run may find a nearer example."""
+        return not self.early_stop
+
     def loop(self, problem: Problem, run: Run) -> "FABLoop":
         """See `LoopAttack`: the same loop in every run."""
         del run
@@ -129,6 +134,7 @@ class FABAttack(LoopAttack):
             logits=problem.classifier.logits,
             ball=self.ball,
             value_range=self.value_range,
+            num_classes=problem.classes or 0,
             to_target=self.targeted or self.targets is not None,
             targeted=self.targeted,
             mix=self.mix,
@@ -179,6 +185,7 @@ class FABLoop(Loop):
     Attributes, besides those of `Loop`:
         logits: `(x, draw, held) -> (N, C)` logits of a frozen model.
         ball: A class of `balls`, for its norm.
+        num_classes: Int, the number C of logits.
         to_target: Whether the boundary is that to `target` of the inputs,
             instead of the nearest one.
         targeted: Whether only the target counts as a success.
@@ -191,6 +198,7 @@ class FABLoop(Loop):
 
     logits: Callable[..., Tensor]
     ball: type[Ball]
+    num_classes: int
     to_target: bool
     targeted: bool = False
     mix: float = 0.1
@@ -281,7 +289,6 @@ class FABLoop(Loop):
         y = inputs.rows["y"]
         if self.to_target:
             return self._boundary_to(inputs, inputs.rows["target"], x, draw)
-        held = inputs.rows.get("held")
 
         def boundary_to(other: int) -> Boundary:
             label = ops.zeros_like(y) + other
@@ -289,9 +296,9 @@ class FABLoop(Loop):
             far = ops.where(ops.equal(label, y), 1e30, found.distance)
             return found._replace(distance=far)
 
-        num_classes = self.logits(x, draw, held).shape[-1]
         # One after the other, so that few gradients are held at once.
-        return functools.reduce(_nearer, map(boundary_to, range(num_classes)))
+        others = range(self.num_classes)
+        return functools.reduce(_nearer, map(boundary_to, others))
 
     def _boundary_to(
         self, inputs: Inputs, target: Tensor, x: Tensor, draw: Tensor

@@ -105,6 +105,11 @@ class LoopAttack(Attack):
         return True
 
     @property
+    def improves_broken(self) -> bool:
+        """Whether runs look for better points of what runs before broke."""
+        return False
+
+    @property
     def ball(self) -> type[Ball]:
         """The ball of the attack's norm."""
         return get_ball(self.norm, self.norms)

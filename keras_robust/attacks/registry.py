@@ -39,6 +39,15 @@ _BY_NAME: dict[str, Callable[..., Attack]] = {
     "sigma-zero": lambda seed, norm, **o: SigmaZeroAttack(early_stop=True, **o),
 }
 ATTACK_NAMES = tuple(_BY_NAME)
+# Attacks that look for the nearest adversarial example.
+MINIMUM_NORM_NAMES = (
+    "ddn",
+    "fmn",
+    "sigma-zero",
+    "fab",
+    "fab-t",
+    "carlini-wagner",
+)
 # Attacks for one norm, which is not an argument of theirs.
 _ONLY_NORM = {"carlini-wagner": "l2", "ddn": "l2", "sigma-zero": "l0"}
 
@@ -81,6 +90,51 @@ def get_attack(
             "An attack by name needs `norm` and `epsilon`. "
             f"Received: norm={shown(norm)}, epsilon={shown(epsilon)}"
         )
+    return _make(name, norm, epsilon=epsilon, seed=seed, **options)
+
+
+def get_minimum_norm_attack(
+    name: str, norm: Any = None, seed: int | None = 0, **options: Any
+) -> Attack:
+    """The minimum-norm attack of a name: the nearest success at any distance.
+
+    Args:
+        name: `"ddn"`, `"carlini-wagner"` (L2 only), `"sigma-zero"` (L0 only),
+            `"fmn"`, `"fab"` (no L0) or `"fab-t"` (no L0).
+        norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`; `None` where the attack is
+            for one norm only.
+        seed: Int or `None`.
+        **options: As in `get_attack`.
+
+    Returns:
+        `Attack` with `epsilon=None` that does not stop at its first success.
+
+    Raises:
+        ValueError: If the name is another one, or the norm is missing.
+    """
+    if name not in MINIMUM_NORM_NAMES:
+        raise ValueError(
+            "The name of a minimum-norm attack must be one of "
+            f"{MINIMUM_NORM_NAMES}; for attacks inside a given radius use "
+            "`robustness_curve` or `evaluate_robustness`. "
+            f"Received: {shown(name)}"
+        )
+    if norm is None:
+        norm = _ONLY_NORM.get(name)
+    if norm is None:
+        raise ValueError(
+            f"The attack {name!r} needs `norm`. Received: norm=None"
+        )
+    attack = _make(name, norm, epsilon=None, seed=seed, **options)
+    if getattr(attack, "early_stop", False):
+        attack = attack.replace(early_stop=False)
+    return attack
+
+
+def _make(
+    name: str, norm: Any, epsilon: Any, seed: int | None, **options: Any
+) -> Attack:
+    """Create the attack of a known name."""
     only = _ONLY_NORM.get(name)
     if only is not None and get_ball(norm).name != only:
         raise ValueError(
@@ -91,14 +145,17 @@ def get_attack(
     return _BY_NAME[name](norm=norm, epsilon=epsilon, seed=seed, **options)
 
 
-def as_attacks(value: Any, **options: Any) -> dict[str, Attack]:
+def as_attacks(
+    value: Any, make: Callable[..., Attack] = get_attack, **options: Any
+) -> dict[str, Attack]:
     """Untargeted attacks by name, of what a user gives.
 
     Args:
         value: An attack, the name of one, a list of them, or a dictionary of
             attacks.
-        **options: Arguments of `get_attack` for names; `norm`, `epsilon` and
-            `value_range` belong to names only.
+        make: Creates the attack of a name.
+        **options: Arguments of `make`; `norm`, `epsilon` and `value_range`
+            belong to names only.
 
     Returns:
         Dictionary of attacks by name.
@@ -129,7 +186,7 @@ def as_attacks(value: Any, **options: Any) -> dict[str, Attack]:
     found = {}
     for name, attack in attacks_given.items():
         if isinstance(attack, str) and not isinstance(value, dict):
-            attack = get_attack(attack, **options)
+            attack = make(attack, **options)
         if not isinstance(attack, Attack):
             raise ValueError(_wrong(attack, name))
         if name in _RESERVED:

@@ -9,5 +9,14 @@ from keras_robust.evaluation.evaluate import (
 from keras_robust.evaluation.evaluate import predict_labels as predict_labels
 from keras_robust.evaluation.flags import Flag as Flag
 from keras_robust.evaluation.matrix import TransferMatrix as TransferMatrix
+from keras_robust.evaluation.minimum_distance import (
+    MinimumDistance as MinimumDistance,
+)
+from keras_robust.evaluation.minimum_distance import (
+    minimum_distance as minimum_distance,
+)
+from keras_robust.evaluation.optimality import (
+    attack_optimality as attack_optimality,
+)
 from keras_robust.evaluation.report import RobustnessReport as RobustnessReport
 from keras_robust.evaluation.transfer import transfer_matrix as transfer_matrix

@@ -61,8 +61,10 @@ class Diagnostics:
         self.norm = "linf"
         self.epsilon: float | np.ndarray | None = None
         for attack in attacks.values():
-            if attack.epsilon is not None and hasattr(attack, "norm"):
-                self.norm, self.value_range = attack.norm, attack.value_range
+            norm = getattr(attack, "norm", None)
+            # Not L0, in which PGD does not step.
+            if attack.epsilon is not None and norm in PGDAttack.norms:
+                self.norm, self.value_range = norm, attack.value_range
                 self.epsilon = _radius_of(attack, examples.image.shape, chosen)
                 break
         self.rounding = rounding_of(self.classifier.model)

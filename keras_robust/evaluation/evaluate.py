@@ -148,7 +148,7 @@ def evaluate_robustness(
     """
     check_model(model)
     check_form(data)
-    options = {
+    options: dict[str, Any] = {
         "from_logits": from_logits,
         "attacked": attacked,
         "output": output,

@@ -89,6 +89,7 @@ def find_flags(
         *outcome_flags(outcomes),
         *comparison_flags(ran, own, stages),
         *unit_flags(examples, attacks),
+        *_no_radius_flags(attacks),
         *setting_flags(
             attacks, examples.image.shape, examples.classifier.num_classes
         ),
@@ -238,6 +239,21 @@ def unit_flags(examples: Examples, attacks: Mapping[str, Attack]) -> list[Flag]:
                 Flag("radius", doubt, {"attack": name, "radius": radius})
             )
     return flags
+
+
+_NO_RADIUS = (
+    "without a radius an adversarial example at any distance counts; pass "
+    "epsilon, or measure distances with minimum_distance"
+)
+
+
+def _no_radius_flags(attacks: Mapping[str, Attack]) -> list[Flag]:
+    """Flag minimum-norm attacks without a radius; name `radius`."""
+    return [
+        Flag("radius", _NO_RADIUS, {"attack": name})
+        for name, attack in attacks.items()
+        if attack.is_minimum_norm and attack.epsilon is None
+    ]
 
 
 def setting_flags(

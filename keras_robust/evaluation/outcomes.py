@@ -161,13 +161,13 @@ def run_attack(
         checkpoint=section,
         previous=previous,
     )
-    outcome = _outcome_of(examples, baseline, attack, result, attacked)
+    outcome = outcome_of(examples, baseline, attack, result, attacked)
     if done:
         done.save(force=True, **outcome.arrays())
     return outcome
 
 
-def _outcome_of(
+def outcome_of(
     examples: Examples,
     baseline: Baseline,
     attack: Attack,

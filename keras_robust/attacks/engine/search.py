@@ -135,11 +135,12 @@ class Findings:
         """Return all arrays by name."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
-    def left(self, skips_broken: bool) -> np.ndarray:
+    def left(self, attack: "LoopAttack") -> np.ndarray:
         """Return the row numbers of the examples that a run attacks."""
-        if skips_broken:
-            return np.flatnonzero(~self.success)
-        return np.arange(len(self.success))
+        if not attack.skips_broken:
+            return np.arange(len(self.success))
+        skipped = self.wrong if attack.improves_broken else self.success
+        return np.flatnonzero(~skipped)
 
     def replace(self, index: np.ndarray, found: dict[str, np.ndarray]) -> None:
         """Write the results of some examples."""
@@ -196,7 +197,7 @@ def search(
     first, at, index = _restored(checkpoint, findings)
     for number in range(first, len(runs)):
         if index is None:
-            index = findings.left(attack.skips_broken)
+            index = findings.left(attack)
         run = OneRun(
             attack=attack,
             problem=problem,
