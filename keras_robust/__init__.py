@@ -19,6 +19,7 @@ from keras_robust.attacks import PGDAttack as PGDAttack
 from keras_robust.attacks import SigmaZeroAttack as SigmaZeroAttack
 from keras_robust.attacks import SpatialAttack as SpatialAttack
 from keras_robust.attacks import SquareAttack as SquareAttack
+from keras_robust.classifier import Classifier as Classifier
 from keras_robust.evaluation import RobustnessCurve as RobustnessCurve
 from keras_robust.evaluation import RobustnessReport as RobustnessReport
 from keras_robust.evaluation import TransferMatrix as TransferMatrix

@@ -12,6 +12,7 @@ from keras_robust.classifier import Classifier
 from keras_robust.datasets.arrays import check_form
 from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.data import Examples
+from keras_robust.evaluation.data import check_function
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
 from keras_robust.evaluation.diagnostics import Diagnostics
@@ -97,7 +98,8 @@ def evaluate_robustness(
       `Diagnostics.run`.
 
     Args:
-        model: A built Keras classifier.
+        model: A built Keras classifier, or what `Classifier.from_function`
+            makes of a function, on which attacks without gradients run.
         data: `(x, y)` arrays, or a data set of batches `(x, y)` that ends:
             `tf.data`, `PyDataset`, `DataLoader`, generator. `x` may be a list
             or dictionary of a model's inputs. Sample weights are ignored:
@@ -161,7 +163,9 @@ def evaluate_robustness(
         value_range=value_range,
         **options,
     )
+    check_function(model, attacks.values(), state_path)
     examples = read_examples(model, data, attacks.values(), scaling, **options)
+    check_function(examples.classifier, attacks.values())
     attacks = {
         name: attack.resolve(examples.classifier)
         for name, attack in attacks.items()

@@ -351,7 +351,8 @@ def compiled_loop(
 ) -> CompiledLoop:
     """Return a loop, compiled once for a model and a shape of inputs."""
     classifier = problem.classifier
-    fixed = problem.batch_size is not None
+    on_host = loop.on_host or classifier.access != "gradients"
+    fixed = problem.batch_size is not None and not on_host
     made: CompiledLoop = classifier.cached(
         (loop, problem.shape[1:], jit_compile, fixed),
         lambda: CompiledLoop(
@@ -359,6 +360,7 @@ def compiled_loop(
             classifier.variables,
             classifier.jit(jit_compile),
             fixed=fixed,
+            on_host=on_host,
         ),
     )
     return made
