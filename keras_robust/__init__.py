@@ -1,6 +1,7 @@
 """Attack, harden and dissect Keras models."""
 
 from keras_robust import attacks as attacks
+from keras_robust import corruptions as corruptions
 from keras_robust import datasets as datasets
 from keras_robust import features as features
 from keras_robust import layers as layers
@@ -15,6 +16,7 @@ from keras_robust.attacks import DDNAttack as DDNAttack
 from keras_robust.attacks import FABAttack as FABAttack
 from keras_robust.attacks import FGSMAttack as FGSMAttack
 from keras_robust.attacks import FMNAttack as FMNAttack
+from keras_robust.attacks import HopSkipJumpAttack as HopSkipJumpAttack
 from keras_robust.attacks import PGDAttack as PGDAttack
 from keras_robust.attacks import SigmaZeroAttack as SigmaZeroAttack
 from keras_robust.attacks import SpatialAttack as SpatialAttack

@@ -27,7 +27,14 @@ MAY_IMPORT = {
     "attacks": ("backend", "classifier"),
     "training": ("attacks", "backend", "classifier", "layers"),
     "transforms": ("attacks", "backend", "classifier", "datasets", "models"),
-    "evaluation": ("attacks", "backend", "classifier", "datasets"),
+    "corruptions": ("attacks", "datasets"),
+    "evaluation": (
+        "attacks",
+        "backend",
+        "classifier",
+        "corruptions",
+        "datasets",
+    ),
     "datasets.generation": ("classifier", "datasets", "transforms"),
     "features": (
         "attacks",

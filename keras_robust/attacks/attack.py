@@ -310,7 +310,13 @@ class Attack(_Defaults):
         image = array_checks.as_floats(image, self.value_range)
         array_checks.check_images(image, self.value_range)
         problem = Problem(
-            classifier, image, y, classes=None, held=held, source=source
+            classifier,
+            image,
+            y,
+            classes=None,
+            held=held,
+            source=source,
+            grid=grid,
         )
         if not image.shape[0]:
             return problem, grid

@@ -282,7 +282,7 @@ class FunctionClassifier(Classifier):
         )
 
     @property
-    def model(self) -> Never:  # type: ignore[override]
+    def model(self) -> Never:
         """There is none.
 
         Raises:

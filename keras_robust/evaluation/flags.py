@@ -19,7 +19,6 @@ from keras_robust.attacks.grid import doubtful_grid
 from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.radii import doubtful_radius
-from keras_robust.attacks.square import SquareAttack
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.scaling import implied_range
 from keras_robust.evaluation.data import Examples
@@ -389,16 +388,16 @@ def _stage_flags(stages: Iterable[Stages]) -> list[Flag]:
 def _black_box_flags(
     attacks: Mapping[str, Attack], correct: Mapping[str, np.ndarray]
 ) -> list[Flag]:
-    """Flag attacks that do not break what Square breaks in their ball."""
+    """Flag attacks that do not break what needs no gradients in their ball."""
     flags = []
-    square = [
-        name for name, attack in attacks.items() if type(attack) is SquareAttack
+    black = [
+        name for name, attack in attacks.items() if attack.needs != "gradients"
     ]
-    for name in square:
+    for name in black:
         same = [
             correct[other]
             for other in attacks
-            if other not in square and _same_ball(attacks[name], attacks[other])
+            if other not in black and _same_ball(attacks[name], attacks[other])
         ]
         if not same:
             continue

@@ -99,11 +99,8 @@ def transfer_matrix(
     check_form(data)
     models = {**sources, **targets}
     for name, model in models.items():
-        used = attacks.values() if name in sources else ()
-        check_function(model, used, state_path)
-    everyone = _read(models, data, attack, scaling)
-    for name in sources:
-        check_function(everyone[name].classifier, attacks.values())
+        check_function(model, [attack] if name in sources else (), state_path)
+    everyone = _read(models, list(sources), data, attack, scaling)
     first = next(iter(everyone.values()))
     attacks = {
         kind: each.resolve(first.classifier) for kind, each in attacks.items()
@@ -305,6 +302,7 @@ def _attack_source(
 
 def _read(
     models: Mapping[str, Any],
+    sources: Sequence[str],
     data: Any,
     attack: Attack,
     scaling: str | tuple[Any, ...] | None,
@@ -316,6 +314,8 @@ def _read(
         name: read_examples(model, data, [attack], scaling)
         for name, model in models.items()
     }
+    for name in sources:
+        check_function(everyone[name].classifier, [attack])
     other = next(iter(everyone.values()))
     for name, examples in everyone.items():
         alike = np.array_equal(examples.image, other.image)

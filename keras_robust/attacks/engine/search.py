@@ -353,14 +353,19 @@ def compiled_loop(
     classifier = problem.classifier
     on_host = loop.on_host or classifier.access != "gradients"
     fixed = problem.batch_size is not None and not on_host
-    made: CompiledLoop = classifier.cached(
-        (loop, problem.shape[1:], jit_compile, fixed),
-        lambda: CompiledLoop(
+
+    def make() -> CompiledLoop:
+        return CompiledLoop(
             loop,
             classifier.variables,
             classifier.jit(jit_compile),
             fixed=fixed,
             on_host=on_host,
-        ),
+        )
+
+    if loop.on_host:
+        # Nothing is compiled, and it may hold the classifier.
+        return make()
+    return classifier.cached(
+        (loop, problem.shape[1:], jit_compile, fixed), make
     )
-    return made
