@@ -113,7 +113,7 @@ def test_zoom_blur_is_a_mean_of_scipys_enlargements(height, width):
     total, factors = x.copy(), np.arange(1, 1.21, 0.01)
     for factor in factors:
         part = []
-        for axis, side in ((1, height), (2, width)):
+        for side in (height, width):
             size = int(np.ceil(side / factor))
             part.append(slice((side - size) // 2, (side - size) // 2 + size))
         large = ndimage.zoom(
@@ -181,8 +181,8 @@ def test_pillow_makes_the_same():
         )
         picture = Image.fromarray(image).resize((20, 20), Image.Resampling.BOX)
         picture = picture.resize((32, 32), Image.Resampling.BOX)
-        # Which rounds to 8 bits.
-        np.testing.assert_allclose(coarse[i], np.asarray(picture), atol=0.51)
+        # Which rounds to 8 bits, twice.
+        np.testing.assert_allclose(coarse[i], np.asarray(picture), atol=1.01)
 
 
 def test_without_pillow(monkeypatch):
@@ -369,16 +369,3 @@ def test_scaled_functions_and_channels_first(problem):
         verbose=0,
     )
     assert report.numbers()["corruptions"] == expected.numbers()["corruptions"]
-
-
-def test_published_images_by_name():
-    import tensorflow_datasets as tfds
-
-    with tfds.testing.mock_data(num_examples=7):
-        x, y = kr.corruptions.load_cifar10_c("fog", 3)
-    assert x.shape == (7, 32, 32, 3) and x.dtype == np.float32
-    assert 0 <= x.min() and 1 / 255 < x.max() <= 1
-    assert y.shape == (7,) and y.dtype == np.int32
-    for wrong in (("fogg", 3), ("fog", 6), ("fog", 0)):
-        with pytest.raises(ValueError, match="Received"):
-            kr.corruptions.load_cifar10_c(*wrong)

@@ -1,5 +1,6 @@
 """HopSkipJump, against distances that are known."""
 
+import keras
 import numpy as np
 import pytest
 from conftest import make_linear
@@ -7,9 +8,12 @@ from conftest import norms
 from keras import ops
 
 import keras_robust as kr
+from keras_robust import backend
 
 DUAL = {"l2": 2, "linf": 1}
-WEIGHTS = np.random.default_rng(1).normal(size=(12, 3)).astype("float32")
+# Of two classes, so that the boundary is one hyperplane; and of three.
+THREE = np.random.default_rng(1).normal(size=(12, 3)).astype("float32")
+WEIGHTS = THREE[:, :2]
 
 
 class Counted:
@@ -31,27 +35,22 @@ class Counted:
 
 @pytest.fixture
 def problem():
-    x = np.random.default_rng(0).uniform(0.4, 0.6, (8, 12)).astype("float32")
+    x = np.random.default_rng(0).uniform(0.35, 0.65, (8, 12)).astype("float32")
     return x, Counted()(x)
 
 
 def function(counted, **options):
-    return kr.Classifier.from_function(counted, 3, **options)
+    classes = counted.weights.shape[1]
+    return kr.Classifier.from_function(counted, classes, **options)
 
 
-def exact_distances(x, y, norm, targets=None):
-    """To the nearest of the hyperplanes between the label and the others."""
-    z = (x - 0.5) @ WEIGHTS
-    found = []
-    for i, label in enumerate(y):
-        away = [
-            (z[i, label] - z[i, other])
-            / np.linalg.norm(WEIGHTS[:, label] - WEIGHTS[:, other], DUAL[norm])
-            for other in (range(3) if targets is None else [targets[i]])
-            if other != label
-        ]
-        found.append(min(away))
-    return np.array(found)
+def exact_distances(x, y, norm, targets=None, weights=WEIGHTS):
+    """To the hyperplane between labels and targets."""
+    targets = 1 - y if targets is None else targets
+    z, rows = (x - 0.5) @ weights, np.arange(len(y))
+    normal = (weights[:, y] - weights[:, targets]).T
+    width = np.linalg.norm(normal, ord=DUAL[norm], axis=1)
+    return (z[rows, y] - z[rows, targets]) / width
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -125,18 +124,21 @@ def test_models_functions_and_batches_give_the_same(problem, norm):
 
 
 def test_targets_are_reached(problem):
-    x, y = problem
-    x = np.concatenate([x, 1 - x])
-    y = np.concatenate([y, Counted()(1 - x[:8])])
+    x, _ = problem
+    x = np.concatenate([x, np.random.default_rng(5).random((8, 12))])
+    x = x.astype("float32")
+    counted = Counted(THREE)
+    y = counted(x)
+    assert set(y) == {0, 1, 2}
     targets = (y + 1) % 3
     attack = kr.HopSkipJumpAttack(queries=3000, targeted=True, seed=0)
-    result = attack.run(function(Counted()), x, targets, scored=True, verbose=0)
-    right = Counted()(result["x"]) == targets
+    result = attack.run(function(counted), x, targets, scored=True, verbose=0)
+    right = counted(result["x"]) == targets
     np.testing.assert_array_equal(right, result["success"])
     assert right.all()
     # The region of a class is an intersection of half spaces.
     distance = norms(result["x"] - x, "l2")
-    exact = exact_distances(x, y, "l2", targets)
+    exact = exact_distances(x, y, "l2", targets, THREE)
     assert (distance >= exact * (1 - 1e-4)).all()
     assert np.median(distance / exact) < 1.2
 
@@ -162,7 +164,7 @@ def test_a_radius_decides_what_counts(problem):
 def test_a_mask_and_what_is_wrong_already(problem):
     x, y = problem
     mask = (np.arange(12) % 3 > 0).astype("float32")
-    wrong = np.where(np.arange(8) == 2, (y + 1) % 3, y)
+    wrong = np.where(np.arange(8) == 2, 1 - y, y)
     attack = kr.HopSkipJumpAttack(queries=800, mask=mask, seed=0)
     result = attack.run(function(Counted()), x, wrong, scored=True, verbose=0)
     moved = result["x"] != x
@@ -271,3 +273,122 @@ def test_arguments():
         unbounded(function(Counted()), np.zeros((1, 12)), [0])
     config = kr.HopSkipJumpAttack("linf", queries=7).get_config()
     assert kr.HopSkipJumpAttack.from_config(config).queries == 7
+
+
+def test_a_class_that_noise_never_leaves():
+    """Most of the box is of one class; other images show the way out."""
+    narrow = np.random.default_rng(3).normal(size=12)
+    narrow /= np.linalg.norm(narrow)
+
+    def label(images):
+        return (np.abs((images - 0.5) @ narrow) < 0.7).astype(int)
+
+    x = 0.5 + np.float32([[0.1], [-0.2], [0.9]]) * narrow
+    x = np.clip(x, 0, 1).astype("float32")
+    y = label(x)
+    assert y.tolist() == [1, 1, 0]
+    noise = np.random.default_rng(4).random((2000, 12))
+    assert label(noise).mean() > 0.9
+    classifier = kr.Classifier.from_function(label, 2)
+    attack = kr.HopSkipJumpAttack(queries=400, seed=0)
+    for rows in (slice(0, 3), slice(0, 1)):
+        result = attack.run(
+            classifier, x[rows], y[rows], scored=True, verbose=0
+        )
+        assert result["success"].all()
+
+
+def test_a_model_with_two_inputs_and_a_fixed_batch(problem):
+    x, y = problem
+    image = keras.Input(batch_shape=(3, 12), name="image")
+    meta = keras.Input(batch_shape=(3, 2), name="meta")
+    model = keras.Model(
+        {"image": image, "meta": meta},
+        keras.layers.Dense(2)(keras.layers.Concatenate()([image, meta])),
+    )
+    bias = -0.5 * WEIGHTS.sum(0)
+    model.set_weights([np.concatenate([WEIGHTS, [[1, 0], [0, 1]]]), bias])
+    # Of which the second shifts the boundary of each example.
+    z = (x - 0.5) @ WEIGHTS
+    meta = np.stack([np.zeros(8), 0.5 * (z[:, 0] - z[:, 1])], 1)
+    meta = meta.astype("float32")
+    x, y, meta, exact = (
+        part[:4] for part in (x, y, meta, exact_distances(x, y, "l2") / 2)
+    )
+    attack = kr.HopSkipJumpAttack(queries=300, seed=0, attacked="image")
+    moved = attack(model, {"image": x, "meta": meta}, y, verbose=0)
+    np.testing.assert_array_equal(moved["meta"], meta)
+    distance = norms(moved["image"] - x, "l2")
+    assert (distance >= exact * (1 - 1e-4)).all()
+    assert (distance <= exact * 1.25).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("steps", [8, 20])
+def test_as_near_as_foolbox_at_equal_queries(norm, steps):
+    (x, y), (x_test, y_test) = kr.datasets.load("digits")
+    keras.utils.set_random_seed(0)
+    model = kr.models.small_cnn((8, 8, 1))
+    model.compile(
+        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    model.fit(x, y, epochs=8, batch_size=64, verbose=0)
+    predicted = ops.convert_to_numpy(model(x_test)).argmax(-1)
+    rows = np.flatnonzero(predicted == y_test)[::20][:12]
+    random = np.random.default_rng(0)
+    mine, theirs = [], []
+    for row in rows:
+        # One at a time: foolbox divides gradients by the norm of the batch.
+        image, label = x_test[[row]], y_test[[row]]
+        start = random.choice(np.flatnonzero(predicted != label))
+        count, found = foolbox_hop_skip_jump(
+            model, image, label, x_test[[start]], norm, steps
+        )
+        theirs.append(norms(found - image, norm)[0])
+        attack = kr.HopSkipJumpAttack(norm, queries=count, seed=0)
+        found = attack(model, image, label, verbose=0)
+        mine.append(norms(found - image, norm)[0])
+        assert mine[-1] > 0
+    print(
+        f"{norm}, {count} queries: {np.median(mine):.4f}, foolbox "
+        f"{np.median(theirs):.4f}"
+    )
+    assert np.median(mine) <= 1.1 * np.median(theirs)
+
+
+def foolbox_hop_skip_jump(model, x, y, starts, norm, steps):
+    """Queries per example, and the nearest images."""
+    import foolbox
+
+    asked = []
+
+    def predict(images):
+        asked.append(len(images))
+        return model(images, training=False)
+
+    if backend.name == "torch":
+        import torch
+
+        class Network(torch.nn.Module):
+            def forward(self, images):
+                return predict(images)
+
+        wrapped = foolbox.PyTorchModel(Network().eval(), bounds=(0, 1))
+        x, y, starts = (torch.from_numpy(np.array(p)) for p in (x, y, starts))
+        y = y.long()
+    elif backend.name == "tensorflow":
+        import tensorflow as tf
+
+        wrapped = foolbox.TensorFlowModel(
+            predict, bounds=(0, 1), device="cpu:0"
+        )
+        x, y, starts = (tf.constant(p) for p in (x, y, starts))
+    else:
+        import jax.numpy as jnp
+
+        wrapped = foolbox.JAXModel(predict, bounds=(0, 1))
+        x, y, starts = (jnp.asarray(p) for p in (x, y, starts))
+    attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
+    found = attack.run(wrapped, x, y, starting_points=starts)
+    return sum(asked) // len(x), ops.convert_to_numpy(found)

@@ -37,9 +37,11 @@ class HopSkipJumpAttack(MinimumNormAttack):
     finds out by random probes in which direction the boundary recedes, takes a
     step there that is still adversarial, and bisects again.
 
-    The first adversarial image is uniform noise; if that is classified as the
-    image is, another image of the same call that is not. With `targeted=True`
-    it is an image of the same call that is classified as the target, or noise.
+    The first adversarial image is uniform noise; if 50 draws are all classified
+    as the image is, another image of the same call that is not; if there is
+    none, noise of black and white, for up to half of the queries. With
+    `targeted=True` an image of the same call that is classified as the target
+    comes before noise.
 
     Args:
         norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).

@@ -1,6 +1,8 @@
 """The loop of HopSkipJump, in NumPy."""
 
+import functools
 import math
+from collections.abc import Callable
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +24,7 @@ from keras_robust.attacks.engine.nearest_loop import NOT_FOUND
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.attacks.norms import distances
 
-# Random images that are tried as the first adversarial example.
+# Uniform noise that is tried as the first adversarial example.
 _TRIES = 50
 # Random stream of an example besides those of its steps, which count from 1.
 _NOISE = 0
@@ -165,38 +167,52 @@ class HopSkipJumpLoop(Loop):
         """Adversarial points, however far, and where there are any."""
         x, found = rows.center.copy(), np.zeros(len(rows.center), bool)
 
-        def attempt(make: Any) -> None:
-            index = np.flatnonzero(~found & (used < self.queries))
-            if not len(index):
-                return
-            points = self._masked_points(rows, index, make(index))
-            right = self._ask(rows, index, points, used)
-            x[index[right]], found[index[right]] = points[right], True
+        def attempt(
+            make: Callable[[np.ndarray], np.ndarray], most: int
+        ) -> None:
+            index = np.flatnonzero(~found & (used < most))
+            if len(index):
+                points = self._masked_points(rows, index, make(index))
+                right = self._ask(rows, index, points, used)
+                x[index[right]], found[index[right]] = points[right], True
 
-        def images(index: np.ndarray) -> np.ndarray:
-            return np.asarray(rows.start[index])
+        def attempt_noise(numbers: range, most: int, corners: bool) -> None:
+            for number in numbers:
+                if found.all() or used[~found].min() >= most:
+                    break
+                attempt(
+                    functools.partial(
+                        self._noise, rows, number=number, corners=corners
+                    ),
+                    most,
+                )
+
+        def attempt_images() -> None:
+            attempt(lambda index: np.asarray(rows.start[index]), self.queries)
 
         if self.targeted:
-            attempt(images)
-        for number in range(_TRIES):
-            if found.all():
-                break
-            attempt(
-                lambda index, number=number: self._noise(rows, index, number)
-            )
+            attempt_images()
+        attempt_noise(range(_TRIES), self.queries, corners=False)
         if not self.targeted:
-            attempt(images)
+            attempt_images()
+        half = self.queries // 2
+        attempt_noise(range(_TRIES, self.queries), half, corners=True)
         return x, found
 
-    def _noise(self, rows: _Rows, index: np.ndarray, number: int) -> np.ndarray:
-        """Points uniform in the box."""
+    def _noise(
+        self, rows: _Rows, index: np.ndarray, number: int, corners: bool
+    ) -> np.ndarray:
+        """Points uniform in the box, or among its corners."""
         low, high = self.value_range
         shape = rows.center.shape[1:]
-        drawn = [
-            generator(self.seed, int(row), _NOISE, number).random(shape)
-            for row in rows.row[index]
-        ]
-        points: np.ndarray = low + (high - low) * np.stack(drawn)
+        drawn = np.stack(
+            [
+                generator(self.seed, int(row), _NOISE, number).random(shape)
+                for row in rows.row[index]
+            ]
+        )
+        drawn = np.round(drawn) if corners else drawn
+        points: np.ndarray = low + (high - low) * drawn
         return points.astype("float32")
 
     def _masked_points(

@@ -57,9 +57,13 @@ def defocus_blur(x: Images, severity: int, random: Generators) -> Images:
     taps = np.exp(-squares[1:4] / (2 * smoothing**2))
     smooth = np.outer(taps, taps) / np.sum(taps) ** 2
     kernel = ndimage.convolve(disk / disk.sum(), smooth, mode="constant")
-    blurred: Images = ndimage.convolve(
-        x, kernel[None, :, :, None], mode="mirror"
-    )
+    height, width = x.shape[1:3]
+    padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    blurred = np.zeros_like(x)
+    # The kernel is symmetric.
+    for (row, column), weight in np.ndenumerate(kernel):
+        part = padded[:, row : row + height, column : column + width]
+        blurred += weight * part
     return blurred
 
 
@@ -68,13 +72,14 @@ def zoom_blur(x: Images, severity: int, random: Generators) -> Images:
     del random
     end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1]
     factors = np.arange(1, end, 0.01)
-    total = x.copy()
+    planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    total = planes.copy()
     for factor in factors:
-        large = np.tensordot(x, _zoom_matrix(x.shape[1], factor), (1, 1))
-        large = np.tensordot(large, _zoom_matrix(x.shape[2], factor), (1, 1))
-        # The axes that were summed come last: (n, C, H, W).
-        total += large.transpose(0, 2, 3, 1)
-    return total / (len(factors) + 1)
+        rows = _zoom_matrix(planes.shape[2], factor)
+        columns = _zoom_matrix(planes.shape[3], factor)
+        total += rows @ planes @ columns.T
+    mean: Images = total.transpose(0, 2, 3, 1) / (len(factors) + 1)
+    return mean
 
 
 def _zoom_matrix(side: int, factor: float) -> np.ndarray:

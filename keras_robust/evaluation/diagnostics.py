@@ -85,8 +85,10 @@ class Diagnostics:
         experiments = [
             self.randomized,
             self.batch_dependent,
-            self.probabilities_as_logits,
         ]
+        # Labels are written as scores of 0 and 1.
+        if self.classifier.access != "labels":
+            experiments.append(self.probabilities_as_logits)
         follows = self.classifier.access == "gradients"
         if follows:
             experiments.append(self.vanishing_gradients)
