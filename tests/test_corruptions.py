@@ -331,6 +331,9 @@ def test_by_name_and_without_threats(problem):
         kr.evaluate_robustness(model, (x, y), ["corruptions", "corruptions"])
     with pytest.raises(ValueError, match="Received"):
         kr.evaluate_robustness(model, (255 * x, y), "corruptions")
+    bytes_ = kr.corruptions.Corruptions(value_range=(0, 255))
+    with pytest.raises(ValueError, match="scaling.*Received"):
+        kr.evaluate_robustness(model, (x, y), bytes_, scaling="unit")
 
 
 def test_an_evaluation_resumes(problem, tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ import numpy as np
 from keras import ops
 
 from keras_robust.attacks.balls import Ball
-from keras_robust.attacks.engine.decisions import IMAGES
 from keras_robust.attacks.engine.decisions import Decisions
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Loop
@@ -379,10 +378,11 @@ class HopSkipJumpLoop(Loop):
                     noise = random.standard_normal((count, *shape))
                 else:
                     noise = random.uniform(-1, 1, (count, *shape))
-                group.append((place, noise))
-                if sum(len(block) for _, block in group) >= IMAGES:
+                images = sum(len(block) for _, block in group)
+                if group and images + count > self.decide.size:
                     yield group
                     group = []
+                group.append((place, noise))
         if group:
             yield group
 

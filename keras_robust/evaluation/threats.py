@@ -96,6 +96,13 @@ class CorruptionRun:
         self._channels_first = image.ndim == 4 and channels_first(
             examples.classifier, image.shape, corruptions.data_format
         )
+        is_scaled = examples.classifier.outputs.scaling is not None
+        if is_scaled and corruptions.box != (0, 1):
+            raise ValueError(
+                "With `scaling`, images are in [0, 1], so that corruptions "
+                "must have value_range=(0, 1). "
+                f"Received: value_range={corruptions.box}"
+            )
         corruptions.check(image, self._channels_first)
 
     def run(
