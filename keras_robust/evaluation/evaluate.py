@@ -177,7 +177,9 @@ def evaluate_robustness(
         name: attack.resolve(examples.classifier)
         for name, attack in attacks.items()
     }
-    corrupted = corruptions and CorruptionRun(examples, corruptions, batch_size)
+    corrupted = None
+    if corruptions:
+        corrupted = CorruptionRun(examples, corruptions, batch_size)
     baseline = Baseline.of(examples, batch_size)
     survivors_only = survivors_only and not baseline.randomized
     facts = provenance(
@@ -211,7 +213,7 @@ def evaluate_robustness(
         stages,
         facts,
         threats=threats_of(attacks),
-        corrupted=corrupted and corrupted.run(checkpoint, verbose),
+        corrupted=corrupted.run(checkpoint, verbose) if corrupted else None,
     )
 
 

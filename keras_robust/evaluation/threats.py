@@ -123,7 +123,9 @@ class CorruptionRun:
         progress = Progress(total, verbose, "corrupted image")
         found: CorruptedRight = {}
         for name in chosen.names:
-            section = checkpoint and checkpoint.section(f"corruption {name}")
+            section = None
+            if checkpoint:
+                section = checkpoint.section(f"corruption {name}")
             saved = section.restore() if section else None
             if saved is None:
                 saved = {
