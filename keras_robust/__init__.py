@@ -3,6 +3,7 @@
 from keras_robust import attacks as attacks
 from keras_robust import callbacks as callbacks
 from keras_robust import certify as certify
+from keras_robust import corruptions as corruptions
 from keras_robust import datasets as datasets
 from keras_robust import features as features
 from keras_robust import layers as layers
@@ -18,11 +19,13 @@ from keras_robust.attacks import DDNAttack as DDNAttack
 from keras_robust.attacks import FABAttack as FABAttack
 from keras_robust.attacks import FGSMAttack as FGSMAttack
 from keras_robust.attacks import FMNAttack as FMNAttack
+from keras_robust.attacks import HopSkipJumpAttack as HopSkipJumpAttack
 from keras_robust.attacks import NFGSMAttack as NFGSMAttack
 from keras_robust.attacks import PGDAttack as PGDAttack
 from keras_robust.attacks import SigmaZeroAttack as SigmaZeroAttack
 from keras_robust.attacks import SpatialAttack as SpatialAttack
 from keras_robust.attacks import SquareAttack as SquareAttack
+from keras_robust.classifier import Classifier as Classifier
 from keras_robust.evaluation import MinimumDistance as MinimumDistance
 from keras_robust.evaluation import RobustnessCurve as RobustnessCurve
 from keras_robust.evaluation import RobustnessReport as RobustnessReport

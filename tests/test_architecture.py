@@ -29,7 +29,6 @@ MAY_IMPORT = {
     "callbacks": ("attacks",),
     "training": ("attacks", "backend", "classifier", "layers", "objectives"),
     "transforms": ("attacks", "backend", "classifier", "datasets", "models"),
-    "evaluation": ("attacks", "backend", "classifier", "datasets"),
     "certify": (
         "attacks",
         "backend",
@@ -37,6 +36,14 @@ MAY_IMPORT = {
         "datasets",
         "evaluation",
         "layers",
+    ),
+    "corruptions": ("attacks", "datasets"),
+    "evaluation": (
+        "attacks",
+        "backend",
+        "classifier",
+        "corruptions",
+        "datasets",
     ),
     "datasets.generation": ("classifier", "datasets", "transforms"),
     "features": (

@@ -225,3 +225,39 @@ def test_the_page_on_distances_as_written(tmp_path, monkeypatch):
     optimality = names["optimality"]
     assert set(optimality) == {"ddn", "fmn"}
     assert 0.5 < min(optimality.values()) <= max(optimality.values()) <= 1
+
+
+@pytest.mark.slow_on_jax
+def test_the_page_on_black_boxes_as_written():
+    page = GUIDE.with_name("black_box.md").read_text()
+    function, decisions, corrupted = re.findall(
+        r"```python\n(.*?)```", page, flags=re.DOTALL
+    )
+    names = {}
+    exec(function, names)
+    accuracy = names["report"].accuracy
+    assert 0.8 < accuracy["clean"] and accuracy["SquareAttack"] < 0.8
+    exec(decisions, names)
+    found, x = names["result"], names["x_test"][:8]
+    step = (found["x"] - x).reshape(8, -1)
+    attacked = np.isfinite(names["distance"]) & (step != 0).any(-1)
+    assert attacked.sum() >= 6
+    np.testing.assert_allclose(
+        names["distance"][attacked],
+        np.linalg.norm(step, axis=1)[attacked],
+        rtol=1e-4,
+    )
+    # The nearest mean's boundaries are hyperplanes, at known distances.
+    means, y = names["means"].reshape(10, -1), names["y_test"][:8]
+    scores = names["nearest_mean"](x)
+    for i in np.flatnonzero(attacked):
+        others = np.arange(10) != y[i]
+        gap = scores[i, y[i]] - scores[i, others]
+        width = 2 * np.linalg.norm(means[y[i]] - means[others], axis=1)
+        nearest = (gap / width).min()
+        assert nearest * 0.999 <= names["distance"][i] <= 2 * nearest
+    exec(corrupted, names)
+    assert set(names["report"].threats) == {
+        *("linf 0.1", "spatial", "corruptions", "mean", "worst")
+    }
+    assert names["x_fog"].shape == names["x_test"].shape

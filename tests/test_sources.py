@@ -65,3 +65,16 @@ def test_missing_set_says_how_to_prepare_it(tmp_path, monkeypatch):
 def test_unknown_name():
     with pytest.raises(ValueError, match="name.*Received"):
         kr.datasets.load("mnist1000")
+
+
+def test_published_images_by_name():
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=7):
+        x, y = kr.corruptions.load_cifar10_c("fog", 3)
+    assert x.shape == (7, 32, 32, 3) and x.dtype == np.float32
+    assert 0 <= x.min() and 1 / 255 < x.max() <= 1
+    assert y.shape == (7,) and y.dtype == np.int32
+    for wrong in (("fogg", 3), ("fog", 6), ("fog", 0)):
+        with pytest.raises(ValueError, match="Received"):
+            kr.corruptions.load_cifar10_c(*wrong)

@@ -23,6 +23,9 @@ from keras_robust.attacks.engine.search import Run as Run
 from keras_robust.attacks.fab import FABAttack as FABAttack
 from keras_robust.attacks.fgsm import FGSMAttack as FGSMAttack
 from keras_robust.attacks.fmn import FMNAttack as FMNAttack
+from keras_robust.attacks.hop_skip_jump import (
+    HopSkipJumpAttack as HopSkipJumpAttack,
+)
 from keras_robust.attacks.loop_attack import LoopAttack as LoopAttack
 from keras_robust.attacks.n_fgsm import NFGSMAttack as NFGSMAttack
 from keras_robust.attacks.objectives import LabelObjective as LabelObjective

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.attacks.access import check_access
 from keras_robust.attacks.config import ChecksArguments
 from keras_robust.attacks.config import ConfigMixin
 from keras_robust.attacks.config import hidden_defaults
@@ -94,6 +95,8 @@ class Attack(_Defaults):
     any_distance: ClassVar[bool] = False
     # The default radius, as a share of the width of `value_range`.
     default_share: ClassVar[float] = 0.5
+    # What the classifier must give: `"labels"`, `"scores"` or `"gradients"`.
+    needs: ClassVar[str] = "gradients"
 
     _: KW_ONLY
     value_range: Any = (0.0, 1.0)
@@ -260,12 +263,14 @@ class Attack(_Defaults):
         return result
 
     def _classifier(self, model: Any) -> Classifier:
-        return Classifier.of(
+        classifier = Classifier.of(
             model,
             from_logits=self.from_logits,
             attacked=self.attacked,
             output=self.output,
         )
+        check_access(self, classifier)
+        return classifier
 
     def resolve(self, classifier: Classifier) -> Self:
         """The attack with the box and the radius that it has for a model.
@@ -305,7 +310,13 @@ class Attack(_Defaults):
         image = array_checks.as_floats(image, self.value_range)
         array_checks.check_images(image, self.value_range)
         problem = Problem(
-            classifier, image, y, classes=None, held=held, source=source
+            classifier,
+            image,
+            y,
+            classes=None,
+            held=held,
+            source=source,
+            grid=grid,
         )
         if not image.shape[0]:
             return problem, grid
@@ -330,6 +341,8 @@ class Attack(_Defaults):
     def with_labels(self, problem: Problem) -> Problem:
         """The problem with checked labels and the number of classes."""
         classes = problem.classifier.check(problem.x, problem.held)
+        # A function tells by its first answers what it gives.
+        check_access(self, problem.classifier)
         y = array_checks.check_labels(problem.y, problem.x.shape[0], classes)
         return problem._replace(y=y, classes=classes)
 

@@ -35,12 +35,12 @@ def check_data_format(data_format: str | None) -> str | None:
 
 
 def channels_first(
-    model: keras.Model, shape: tuple[int, ...], data_format: str | None
+    model: Any, shape: tuple[int, ...], data_format: str | None
 ) -> bool:
     """Whether images are `(N, C, H, W)`.
 
     Args:
-        model: The model that takes them.
+        model: The model or `Classifier` that takes them.
         shape: `(N, ...)`, four numbers.
         data_format: `"channels_last"` or `"channels_first"`; `None` to find
             out: from the axis that is as short as channels are, else from
@@ -108,7 +108,7 @@ class ImageAttack(LoopAttack):
     def is_channels_first(self, problem: Problem) -> bool:
         """Return whether the images are `(N, C, H, W)`."""
         return channels_first(
-            problem.classifier.model, problem.shape, self.data_format
+            problem.classifier, problem.shape, self.data_format
         )
 
     def image_shape(self, problem: Problem) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ class Problem(NamedTuple):
         held: Dictionary of the inputs that are held fixed.
         source: The model as the user gave it, which has the compiled loss.
         targets: Labels as `fit` takes them, for a compiled loss; or `None`.
+        grid: Spacing of the values that inputs can take, `None` for any.
     """
 
     classifier: Classifier
@@ -34,6 +35,7 @@ class Problem(NamedTuple):
     held: dict[str, Any] = {}
     source: Any = None
     targets: Any = None
+    grid: float | None = None
 
     @property
     def batch_size(self) -> int | None:

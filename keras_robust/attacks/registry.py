@@ -12,6 +12,7 @@ from keras_robust.attacks.ddn import DDNAttack
 from keras_robust.attacks.fab import FABAttack
 from keras_robust.attacks.fgsm import FGSMAttack
 from keras_robust.attacks.fmn import FMNAttack
+from keras_robust.attacks.hop_skip_jump import HopSkipJumpAttack
 from keras_robust.attacks.norms import get_ball
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.sigma_zero import SigmaZeroAttack
@@ -29,6 +30,7 @@ _BY_NAME: dict[str, Callable[..., Attack]] = {
     "fab": lambda **o: FABAttack(early_stop=True, **o),
     "fab-t": lambda **o: FABAttack(targets=9, early_stop=True, **o),
     "square": lambda **o: SquareAttack(**o),
+    "hopskipjump": lambda **o: HopSkipJumpAttack(early_stop=True, **o),
     "pgd": lambda **o: PGDAttack(
         steps=20, random_start=True, keep_best=True, **o
     ),
@@ -64,9 +66,9 @@ def get_attack(
     Args:
         name: `"autoattack"`, `"autoattack-plus"`, `"autoattack-rand"`,
             `"apgd"`, `"apgd-dlr"`, `"apgd-t"`, `"fab"`, `"fab-t"`,
-            `"square"`, `"pgd"` (20 steps, random start, the best iterate),
-            `"fgsm"`, `"carlini-wagner"` (L2 only), `"ddn"` (L2 only), `"fmn"`
-            or `"sigma-zero"` (L0 only).
+            `"square"`, `"hopskipjump"`, `"pgd"` (20 steps, random start, the
+            best iterate), `"fgsm"`, `"carlini-wagner"` (L2 only), `"ddn"` (L2
+            only), `"fmn"` or `"sigma-zero"` (L0 only).
         norm: `"l0"` (`"fmn"` and `"sigma-zero"` only), `"l1"`, `"l2"` or
             `"linf"`; not every attack can do `"l1"`.
         epsilon: Float >= 0, radius in units of `value_range`.

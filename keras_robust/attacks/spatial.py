@@ -63,6 +63,7 @@ class SpatialAttack(ImageAttack):
     """
 
     any_distance: ClassVar[bool] = True
+    needs: ClassVar[str] = "labels"
 
     rotation: float = 30.0
     translation: float = 3.0

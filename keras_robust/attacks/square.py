@@ -77,6 +77,7 @@ class SquareAttack(ImageAttack):
 
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
     default_share: ClassVar[float] = 8 / 255
+    needs: ClassVar[str] = "scores"
 
     norm: Any = "linf"
     epsilon: Any = None

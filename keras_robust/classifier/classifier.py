@@ -11,6 +11,8 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.backend import Tensor
+from keras_robust.classifier.batches import in_batches
+from keras_robust.classifier.batches import padded_rows
 from keras_robust.classifier.fingerprint import model_sha256
 from keras_robust.classifier.freshness import compiled_matches
 from keras_robust.classifier.freshness import plain_calls_differ
@@ -22,6 +24,7 @@ from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.inputs import Shape
 from keras_robust.classifier.inputs import check_input_shape
+from keras_robust.classifier.layer_search import check_lookups
 from keras_robust.classifier.parts import Options
 from keras_robust.classifier.parts import Parts
 from keras_robust.classifier.parts import parts_of
@@ -107,15 +110,67 @@ class Classifier:
                 input.
         """
         options = Options(from_logits, attacked, output, scaling)
-        if isinstance(model, cls):
+        if isinstance(model, Classifier):
             given = {
                 k: v for k, v in options._asdict().items() if v is not None
             }
-            options = model._options._replace(**given)
-            model = model.model
+            return model._with_options(model._options._replace(**given))
         model = inner_model(model)
         check_built(model)
-        return cls(model, options, parts_of(model, options))
+        return Classifier(model, options, parts_of(model, options))
+
+    @classmethod
+    def from_function(
+        cls,
+        predict: Callable[[np.ndarray], Any],
+        num_classes: int,
+        *,
+        input_shape: tuple[int | None, ...] | None = None,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        from_logits: bool | None = None,
+        batch_size: int = 128,
+        name: str | None = None,
+    ) -> "Classifier":
+        """Create a classifier of any function, such as a web service.
+
+        See `FunctionClassifier`: attacks that need no gradients take it in
+        place of a model, and so do evaluations.
+        """
+        from keras_robust.classifier.function import FunctionClassifier
+
+        return FunctionClassifier(
+            predict,
+            num_classes,
+            input_shape=input_shape,
+            value_range=value_range,
+            from_logits=from_logits,
+            batch_size=batch_size,
+            name=name,
+        )
+
+    def _with_options(self, options: Options) -> "Classifier":
+        """The classifier of the same model with other options."""
+        return Classifier.of(self.model, **options._asdict())
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return str(self.model.name)
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers of the model, as far as they show."""
+        return list(getattr(self.model, "layers", None) or [])
+
+    @property
+    def access(self) -> str:
+        """What an attack gets: `"gradients"`, `"scores"` or `"labels"`."""
+        return "gradients"
+
+    @property
+    def rounding(self) -> float:
+        """The relative difference of two outputs that counts as rounding."""
+        return rounding_of(self.model)
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -247,7 +302,7 @@ class Classifier:
             ValueError: If inputs or outputs are not as above.
         """
         self.check_shape(image)
-        self._check_layers()
+        check_lookups(self._parts.lookups)
         self.refresh(image, held)
         parts = self._parts
         if not self.logits.is_rewritten and parts.num_classes is not None:
@@ -270,16 +325,6 @@ class Classifier:
         parts.num_classes = self.logits.check(logits, outputs)
         return parts.num_classes
 
-    def _check_layers(self) -> None:
-        """Raise for layers that the backend cannot compile."""
-        names = self._parts.lookups
-        if names and not backend.runs_lookups:
-            raise ValueError(
-                "The model must have no layers that look up values on the "
-                f"{backend.name} backend, which cannot compute them; apply "
-                f"them to the data, before the model. Received: layers {names}"
-            )
-
     def check_shape(self, image: Any, name: str = "x") -> None:
         """Check that inputs have the shape of the model's Input.
 
@@ -291,7 +336,7 @@ class Classifier:
             ValueError: If they do not.
         """
         shape = tuple(image.shape)
-        check_input_shape(self.input_shape, shape, name, self.model.name)
+        check_input_shape(self.input_shape, shape, name, self.name)
 
     def _check_batch(
         self, image: Any, held: Held | None
@@ -302,32 +347,19 @@ class Classifier:
         target = count
         if size or backend.needs_padding():
             target = size or CHECK_EXAMPLES
-
-        def take(values: Any) -> Tensor:
-            values = values[:count]
-            values = ops.convert_to_tensor(values)
-            if "float" in keras.backend.standardize_dtype(values.dtype):
-                values = ops.cast(values, "float32")
-            more = target - values.shape[0]
-            if not more:
-                return values
-            filling = ops.repeat(values[:1], more, axis=0)
-            return ops.concatenate([values, filling])
-
-        rows = ops.cast(take(image), "float32")
+        rows = ops.cast(padded_rows(image, count, target), "float32")
         if self.integer_input:
             # The model truncates fractions, the rewritten logits round them.
             steps = 1.0 if self.outputs.scaling is None else 255.0
             rows = ops.round(rows * steps) / steps
-        return rows, {key: take(value) for key, value in (held or {}).items()}
+        return rows, {
+            key: padded_rows(value, count, target)
+            for key, value in (held or {}).items()
+        }
 
     def _logits_and_outputs(
         self, inputs: dict[str, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        logits, outputs = self._compiled_logits_and_outputs()(inputs)
-        return ops.convert_to_numpy(logits), ops.convert_to_numpy(outputs)
-
-    def _compiled_logits_and_outputs(self) -> Callable[..., Any]:
         logits, outputs = self.logits, self.outputs
 
         def both(inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -335,9 +367,11 @@ class Classifier:
             own = ops.cast(outputs(x, draw, held), "float32")
             return logits(x, draw, held), own
 
-        return self.cached(
+        compiled = self.cached(
             "logits and outputs", lambda: backend.compile(both, self.variables)
         )
+        first, second = compiled(inputs)
+        return ops.convert_to_numpy(first), ops.convert_to_numpy(second)
 
     def predict_outputs(
         self,
@@ -369,29 +403,9 @@ class Classifier:
                 self.jit(),
             ),
         )
-        batch_size = self.batch_size or batch_size
-        image = ops.convert_to_numpy(image)
-        held = {k: ops.convert_to_numpy(v) for k, v in (held or {}).items()}
-        batches = []
-        for start in range(0, len(image), batch_size):
-            stop = min(start + batch_size, len(image))
-            fixed = start or self.batch_size
-            missing = start + batch_size - stop if fixed else 0
-            found = predict(
-                {
-                    "x": _batch(image, start, stop, missing, "float32"),
-                    # Each batch has its own noise.
-                    "draw": ops.convert_to_tensor(
-                        draw + start // batch_size, "int32"
-                    ),
-                    "held": {
-                        key: _batch(value, start, stop, missing)
-                        for key, value in held.items()
-                    },
-                }
-            )
-            batches.append(ops.convert_to_numpy(found)[: stop - start])
-        return np.concatenate(batches)
+        return in_batches(
+            predict, image, held, draw, batch_size, fixed=self.batch_size
+        )
 
     def predict_logits(
         self,
@@ -441,8 +455,7 @@ class Classifier:
                 )
                 for draw in range(self._draws_compared())
             )
-            rounding = rounding_of(self.model)
-            if not all(agree(first, other, rounding) for other in others):
+            if not all(agree(first, other, self.rounding) for other in others):
                 return True
             return self._parts.runs_user_code and plain_calls_differ(
                 self, few, kept
@@ -481,17 +494,6 @@ class Classifier:
             lambda: representation_view(self.model, layer, self.output),
         )
 
-    def fingerprint(self) -> str:
-        """A hash of everything that the predictions depend on."""
+    def fingerprint(self) -> str | None:
+        """A hash of all that predictions depend on; `None` if unknown."""
         return model_sha256(self.model, self._options)
-
-
-def _batch(
-    array: Any, start: int, stop: int, missing: int, dtype: str | None = None
-) -> Tensor:
-    batch = np.asarray(array[start:stop], dtype)
-    if batch.dtype == np.float64:
-        batch = batch.astype("float32")
-    if missing:
-        batch = np.concatenate([batch, batch[:1].repeat(missing, 0)])
-    return ops.convert_to_tensor(batch)

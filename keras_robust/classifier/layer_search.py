@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_robust import backend
+
 LOOKUPS = (
     keras.layers.Hashing,
     keras.layers.HashedCrossing,
@@ -22,3 +24,20 @@ def find_layers(model: Any, test: Callable[[Any], bool]) -> list[str]:
         if not getattr(layer, "layers", None) and test(layer):
             names.append(layer.name)
     return names
+
+
+def check_lookups(names: list[str]) -> None:
+    """Raise for layers that the backend cannot compile.
+
+    Args:
+        names: Names of the layers of a model that look up values.
+
+    Raises:
+        ValueError: If there are any, and the backend cannot compute them.
+    """
+    if names and not backend.runs_lookups:
+        raise ValueError(
+            "The model must have no layers that look up values on the "
+            f"{backend.name} backend, which cannot compute them; apply "
+            f"them to the data, before the model. Received: layers {names}"
+        )

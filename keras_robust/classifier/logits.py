@@ -36,7 +36,12 @@ class OwnOutputs:
         inputs: Which input is attacked.
         output: Which of several outputs; `None` for the only one.
         scaling: How images in [0, 1] are scaled for the model, or `None`.
+
+    Attributes:
+        batch_size: Images in one call where nobody says how many.
     """
+
+    batch_size: int = 128
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ ATTACKS = (
     "fab",
     "fab-t",
     "square",
+    "hopskipjump",
     "pgd",
     "fgsm",
     "carlini-wagner",

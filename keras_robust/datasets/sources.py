@@ -78,11 +78,19 @@ def _digits() -> ImageDataset:
 
 
 def _from_tfds(name: str, class_names: tuple[str, ...]) -> ImageDataset:
-    train, test = (_to_arrays(split) for split in load_tfds(name))
+    train, test = (to_arrays(split) for split in load_tfds(name))
     return ImageDataset(train, test, class_names)
 
 
-def _to_arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
+def to_arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of a split.
+
+    Args:
+        split: `tf.data.Dataset` of `(image, label)`, uint8 images of one size.
+
+    Returns:
+        `(x, y)`: float32 images `(N, H, W, C)` in [0, 1], int32 labels.
+    """
     batches = list(split.batch(1000).as_numpy_iterator())
     images, labels = (
         np.concatenate(part) for part in zip(*batches, strict=True)

@@ -1,17 +1,21 @@
 """Data sets of TensorFlow Datasets."""
 
+from collections.abc import Sequence
 from typing import Any
 
 
-def load_tfds(name: str, **kwargs: Any) -> list[Any]:
+def load_tfds(
+    name: str, splits: Sequence[str] | None = None, **kwargs: Any
+) -> list[Any]:
     """Load train and test split of a TFDS data set; downloads it if needed.
 
     Args:
         name: TFDS name.
+        splits: Names of other splits.
         **kwargs: Arguments of `tfds.load`.
 
     Returns:
-        List of two `tf.data.Dataset` of `(image, label)`.
+        List of `tf.data.Dataset` of `(image, label)`, two by default.
 
     Raises:
         FileNotFoundError: If it is not prepared and cannot be downloaded; the
@@ -20,10 +24,9 @@ def load_tfds(name: str, **kwargs: Any) -> list[Any]:
     import tensorflow_datasets as tfds
 
     second = "validation" if name == "imagenet2012" else "test"
+    split = list(splits or ("train", second))
     try:
-        return tfds.load(
-            name, split=["train", second], as_supervised=True, **kwargs
-        )
+        return tfds.load(name, split=split, as_supervised=True, **kwargs)
     except Exception as error:
         archives = (
             " (imagenet2012 needs its archives in the manual folder, see "

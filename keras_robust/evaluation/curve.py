@@ -16,6 +16,7 @@ from keras_robust.attacks.spatial import SpatialAttack
 from keras_robust.datasets.arrays import check_form
 from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.data import Examples
+from keras_robust.evaluation.data import check_function
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
 from keras_robust.evaluation.diagnostics import Diagnostics
@@ -168,7 +169,7 @@ def robustness_curve(
     if already broken, so that flags compare like with like.
 
     Args:
-        model: A built Keras classifier.
+        model: As in `evaluate_robustness`.
         data: As in `evaluate_robustness`.
         norm: `"l1"`, `"l2"` or `"linf"`.
         epsilons: Radii >= 0 in units of `value_range`, in any order.
@@ -220,7 +221,9 @@ def robustness_curve(
         value_range=value_range,
         **options,
     )
+    check_function(model, made.values(), state_path)
     examples = read_examples(model, data, made.values(), scaling, **options)
+    check_function(examples.classifier, made.values())
     attacks = {
         name: each.resolve(examples.classifier) for name, each in made.items()
     }

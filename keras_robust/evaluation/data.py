@@ -1,5 +1,6 @@
 """Examples as every part of an evaluation takes them."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_robust.attacks.access import check_access
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.grid import grid_of
 from keras_robust.classifier import Classifier
@@ -75,11 +77,42 @@ def check_model(model: Any, name: str = "model") -> None:
     if isinstance(model, Classifier):
         return
     if not isinstance(model, keras.Model):
+        hint = ""
+        if callable(model) and not isinstance(model, type):
+            hint = "; of a function make one by kr.Classifier.from_function"
         raise ValueError(
-            f"Argument `{name}` must be a built Keras model. "
+            f"Argument `{name}` must be a built Keras model{hint}. "
             f"Received: {name}={describe(model)}"
         )
     check_built(inner_model(model))
+
+
+def check_function(
+    model: Any,
+    attacks: Iterable[Attack] = (),
+    state_path: str | os.PathLike[str] | None = None,
+) -> None:
+    """Raise where a function cannot take the place of a model.
+
+    Args:
+        model: The model; nothing is checked of one that has gradients.
+        attacks: Attacks on it.
+        state_path: As in `evaluate_robustness`.
+
+    Raises:
+        ValueError: If an attack needs more than the function gives, or its
+            state could not be told from that of another function.
+    """
+    if not isinstance(model, Classifier) or model.access == "gradients":
+        return
+    for attack in attacks:
+        check_access(attack, model)
+    if state_path is not None and model.fingerprint() is None:
+        raise ValueError(
+            "With `state_path`, a function must have a name by which it is "
+            "known again: kr.Classifier.from_function(..., name='service, "
+            f"version 3'). Received: {model.name!r}, without `name`"
+        )
 
 
 def read_examples(
@@ -147,7 +180,7 @@ def read_examples(
 
     x, y = read_data(
         data,
-        several=_takes_several(first.model),
+        several=takes_several(first),
         check=None if needs_data else check,
     )
     return read(x, y)
@@ -201,10 +234,10 @@ def check_data(
     return found.classifier, found.x, found.y
 
 
-def _takes_several(model: keras.Model) -> bool | None:
+def takes_several(classifier: Classifier) -> bool | None:
     """Whether a model takes several inputs; `None` if unknown."""
-    inputs = getattr(model, "inputs", None)
-    return len(inputs) > 1 if inputs else None
+    names = classifier.inputs.names
+    return len(names) > 1 if names else None
 
 
 def _labels_of(y: Any, output: str | int | None) -> Any:

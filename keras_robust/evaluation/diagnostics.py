@@ -16,7 +16,6 @@ from keras_robust.attacks.objectives import log_odds
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.classifier import PREDICTION_DRAW
-from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.flags import RANDOMIZED
 from keras_robust.evaluation.flags import Flag
@@ -67,14 +66,15 @@ class Diagnostics:
                 self.norm, self.value_range = norm, attack.value_range
                 self.epsilon = _radius_of(attack, examples.image.shape, chosen)
                 break
-        self.rounding = rounding_of(self.classifier.model)
+        self.rounding = self.classifier.rounding
         self.verbose = verbose
 
     def run(self, cheap: bool = False) -> list[Flag]:
         """Run the experiments.
 
         Args:
-            cheap: Whether to leave out those that need an attack.
+            cheap: Whether to leave out those that need an attack; they are
+                where the classifier has no gradients.
 
         Returns:
             Flags. Names: `randomized`, `batch dependent`, `probabilities as
@@ -87,9 +87,14 @@ class Diagnostics:
         experiments = [
             self.randomized,
             self.batch_dependent,
-            self.probabilities_as_logits,
-            self.vanishing_gradients,
         ]
+        # Labels are written as scores of 0 and 1.
+        if self.classifier.access != "labels":
+            experiments.append(self.probabilities_as_logits)
+        follows = self.classifier.access == "gradients"
+        if follows:
+            experiments.append(self.vanishing_gradients)
+        cheap = cheap or not follows
         if not cheap and self.epsilon is not None:
             experiments += [
                 self.noise_beats_gradients,

@@ -12,6 +12,7 @@ from keras_robust.classifier import Classifier
 from keras_robust.datasets.arrays import check_form
 from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.data import Examples
+from keras_robust.evaluation.data import check_function
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
 from keras_robust.evaluation.diagnostics import Diagnostics
@@ -27,6 +28,10 @@ from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import RobustnessReport
 from keras_robust.evaluation.survivors import Survivors
 from keras_robust.evaluation.survivors import by_cost
+from keras_robust.evaluation.threats import CorruptionRun
+from keras_robust.evaluation.threats import described_corruptions
+from keras_robust.evaluation.threats import split_corruptions
+from keras_robust.evaluation.threats import threats_of
 
 
 def predict_labels(
@@ -97,14 +102,17 @@ def evaluate_robustness(
       `Diagnostics.run`.
 
     Args:
-        model: A built Keras classifier.
+        model: A built Keras classifier, or what `Classifier.from_function`
+            makes of a function, on which attacks without gradients run.
         data: `(x, y)` arrays, or a data set of batches `(x, y)` that ends:
             `tf.data`, `PyDataset`, `DataLoader`, generator. `x` may be a list
             or dictionary of a model's inputs. Sample weights are ignored:
             every example counts once.
         attacks: An attack, the name of one (`"autoattack"`, ... see
             `get_attack`), a list of attacks or names, or a dictionary of
-            attacks by name. Names need `norm` and `epsilon`.
+            attacks by name. Names need `norm` and `epsilon`. Among them may be
+            `"corruptions"` or `Corruptions`: common corruptions, which are no
+            attacks and no part of the worst case.
         batch_size: Int >= 1, for predictions and attacks by name; other
             attacks have their own.
         verbose: 0 for no progress bars.
@@ -153,6 +161,7 @@ def evaluate_robustness(
         "attacked": attacked,
         "output": output,
     }
+    attacks, corruptions = split_corruptions(attacks, value_range)
     attacks = as_attacks(
         attacks,
         norm=norm,
@@ -161,22 +170,32 @@ def evaluate_robustness(
         value_range=value_range,
         **options,
     )
+    check_function(model, attacks.values(), state_path)
     examples = read_examples(model, data, attacks.values(), scaling, **options)
+    check_function(examples.classifier, attacks.values())
     attacks = {
         name: attack.resolve(examples.classifier)
         for name, attack in attacks.items()
     }
+    corrupted = None
+    if corruptions:
+        corrupted = CorruptionRun(examples, corruptions, batch_size)
     baseline = Baseline.of(examples, batch_size)
     survivors_only = survivors_only and not baseline.randomized
     facts = provenance(
-        examples, attacks, scaling=scaling, survivors_only=survivors_only
+        examples,
+        attacks,
+        scaling=scaling,
+        survivors_only=survivors_only,
+        **described_corruptions(corruptions),
     )
+    checkpoint = Checkpoint.of(state_path, {"kind": "report", **facts})
     survivors = Survivors(baseline.right) if survivors_only else None
     outcomes, correct = _run_attacks(
         examples,
         baseline,
         attacks,
-        checkpoint=Checkpoint.of(state_path, {"kind": "report", **facts}),
+        checkpoint=checkpoint,
         verbose=verbose,
         survivors=survivors,
     )
@@ -189,7 +208,12 @@ def evaluate_robustness(
         flags += Diagnostics(examples, baseline.right, attacks, verbose).run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     return RobustnessReport(
-        {"clean": baseline.right, **correct}, flags, stages, facts
+        {"clean": baseline.right, **correct},
+        flags,
+        stages,
+        facts,
+        threats=threats_of(attacks),
+        corrupted=corrupted.run(checkpoint, verbose) if corrupted else None,
     )
 
 

@@ -19,7 +19,6 @@ from keras_robust.attacks.grid import doubtful_grid
 from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.radii import doubtful_radius
-from keras_robust.attacks.square import SquareAttack
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.scaling import implied_range
 from keras_robust.evaluation.data import Examples
@@ -195,6 +194,8 @@ _DARK = (
 
 def _is_dark(classifier: Classifier, image: np.ndarray) -> bool:
     """Whether a model that rescales bytes gets images in [0, 1]."""
+    if classifier.access != "gradients":
+        return False
     _, high = implied_range(classifier.model, classifier.inputs.tensor)
     if high <= 1 or image.ndim < 3:
         return False
@@ -403,16 +404,16 @@ def _stage_flags(stages: Iterable[Stages]) -> list[Flag]:
 def _black_box_flags(
     attacks: Mapping[str, Attack], correct: Mapping[str, np.ndarray]
 ) -> list[Flag]:
-    """Flag attacks that do not break what Square breaks in their ball."""
+    """Flag attacks that do not break what needs no gradients in their ball."""
     flags = []
-    square = [
-        name for name, attack in attacks.items() if type(attack) is SquareAttack
+    black = [
+        name for name, attack in attacks.items() if attack.needs != "gradients"
     ]
-    for name in square:
+    for name in black:
         same = [
             correct[other]
             for other in attacks
-            if other not in square and _same_ball(attacks[name], attacks[other])
+            if other not in black and _same_ball(attacks[name], attacks[other])
         ]
         if not same:
             continue

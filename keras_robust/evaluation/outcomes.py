@@ -12,7 +12,6 @@ from keras import ops
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.engine.search import Findings
 from keras_robust.attacks.norms import relative_distance
-from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.evaluation.checkpoint import Section
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.survivors import Survivors
@@ -300,7 +299,7 @@ def count_disagreements(
         others[places] = -np.inf
         margin = np.abs(logits[places] - others.max(-1))
         # A NaN is no tie.
-        rounding = rounding_of(examples.classifier.model)
+        rounding = examples.classifier.rounding
         tied = margin <= rounding * np.abs(logits).max(-1)
         rows = rows[~tied]
     return int(claimed[rows].sum()), int((~claimed[rows]).sum())

@@ -69,7 +69,7 @@ def provenance(
             key: _shared(entry[key] for entry in described.values())
             for key in ("norm", "epsilon", "seed")
         },
-        "model": examples.classifier.model.name,
+        "model": examples.classifier.name,
         "model_fingerprint": examples.classifier.fingerprint(),
         "classes": int(examples.classifier.num_classes),
         "examples": len(examples.y),

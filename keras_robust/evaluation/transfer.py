@@ -13,13 +13,16 @@ import numpy as np
 
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.engine.randomness import generator
+from keras_robust.classifier import Classifier
 from keras_robust.datasets.arrays import check_form
 from keras_robust.datasets.arrays import read_data
 from keras_robust.evaluation.checkpoint import Checkpoint
 from keras_robust.evaluation.checkpoint import Section
 from keras_robust.evaluation.data import Examples
+from keras_robust.evaluation.data import check_function
 from keras_robust.evaluation.data import check_model
 from keras_robust.evaluation.data import read_examples
+from keras_robust.evaluation.data import takes_several
 from keras_robust.evaluation.diagnostics import Diagnostics
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flags import baseline_flags
@@ -63,7 +66,8 @@ def transfer_matrix(
 
     Args:
         sources: Dictionary of built Keras classifiers by name.
-        targets: The same; models may be in both.
+        targets: The same, or functions (`Classifier.from_function`); models
+            may be in both.
         data: As in `evaluate_robustness`.
         attack: An untargeted attack.
         targeted: Whether to measure targeted transfer as well, with the same
@@ -94,7 +98,9 @@ def transfer_matrix(
     _check_models(sources, targets)
     check_form(data)
     models = {**sources, **targets}
-    everyone = _read(models, data, attack, scaling)
+    for name, model in models.items():
+        check_function(model, [attack] if name in sources else (), state_path)
+    everyone = _read(models, list(sources), data, attack, scaling)
     first = next(iter(everyone.values()))
     attacks = {
         kind: each.resolve(first.classifier) for kind, each in attacks.items()
@@ -296,28 +302,30 @@ def _attack_source(
 
 def _read(
     models: Mapping[str, Any],
+    sources: Sequence[str],
     data: Any,
     attack: Attack,
     scaling: str | tuple[Any, ...] | None,
 ) -> dict[str, Examples]:
     """The same examples for every model."""
-    inputs = getattr(next(iter(models.values())), "inputs", None)
-    several = len(inputs) > 1 if inputs else None
-    data = read_data(data, several)
+    first = Classifier.of(next(iter(models.values())), attacked=attack.attacked)
+    data = read_data(data, takes_several(first))
     everyone = {
         name: read_examples(model, data, [attack], scaling)
         for name, model in models.items()
     }
-    first = next(iter(everyone.values()))
+    for name in sources:
+        check_function(everyone[name].classifier, [attack])
+    other = next(iter(everyone.values()))
     for name, examples in everyone.items():
-        alike = np.array_equal(examples.image, first.image)
+        alike = np.array_equal(examples.image, other.image)
         classes = examples.classifier.num_classes
-        if not alike or classes != first.classifier.num_classes:
+        if not alike or classes != other.classifier.num_classes:
             raise ValueError(
                 "Arguments `sources` and `targets` must hold models of the "
                 "same classes and the same pixels. Received: "
                 f"{classes} classes of {name!r}, and "
-                f"{first.classifier.num_classes}"
+                f"{other.classifier.num_classes}"
             )
     return everyone
 
@@ -355,7 +363,7 @@ def _facts(
     return {
         **facts,
         "model": {
-            name: examples.classifier.model.name
+            name: examples.classifier.name
             for name, examples in everyone.items()
         },
         "model_fingerprint": {

@@ -42,6 +42,7 @@ class CompiledLoop:
         variables: Keras variables that its objective reads.
         jit_compile: `True`, `False` or `"auto"`, see `backend`.
         fixed: Whether the model takes one batch size only.
+        on_host: Whether nothing is compiled, and steps are Python calls.
     """
 
     def __init__(
@@ -50,14 +51,22 @@ class CompiledLoop:
         variables: Iterable[keras.Variable],
         jit_compile: bool | str,
         fixed: bool = False,
+        on_host: bool = False,
     ) -> None:
         self.loop = loop
         self.fixed = fixed
         self.jit_compile = jit_compile
-        self.pads = backend.needs_padding(jit_compile)
+        self.on_host = on_host
+        self.pads = not on_host and backend.needs_padding(jit_compile)
         # Pieces between checks have several lengths: compiling each as one
         # program would cost more than it gains.
         self._unrolls = loop.unrolls and not loop.early_stop
+        if on_host:
+            self._run: Callable[..., Any] = self._run_on_host
+            self._init: Callable[..., Any] = loop.init
+            self._advance: Callable[..., Any] = self._advance_on_host
+            self._finish: Callable[..., Any] = loop.finish
+            return
         options: dict[str, Any] = {
             "variables": variables,
             "jit_compile": jit_compile,
@@ -111,7 +120,22 @@ class CompiledLoop:
                 state = active.drop_finished(state, moving)
         return self._finish(active.all_inputs, active.all_rows(state))
 
+    def _advance_on_host(
+        self, inputs: Inputs, state: State, steps: int
+    ) -> State:
+        for _ in range(steps):
+            if not bool(self.loop.is_running(state)):
+                break
+            state = self.loop.step(inputs, state)
+        return state
+
+    def _run_on_host(self, inputs: Inputs, steps: int) -> dict[str, Tensor]:
+        state = self._advance_on_host(inputs, self.loop.init(inputs), steps)
+        return self.loop.finish(inputs, state)
+
     def _pieces(self, steps: int) -> Sequence[int]:
+        if self.on_host:
+            return [1] * steps
         return backend.chunks(steps, self.jit_compile, self._unrolls)
 
     def _stretches(self, steps: int) -> Iterator[int]:

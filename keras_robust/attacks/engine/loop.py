@@ -82,6 +82,8 @@ class Loop(ABC):
 
     # Whether a step is small enough to compile several as one.
     unrolls: ClassVar[bool] = False
+    # Whether steps are NumPy code, which is not compiled.
+    on_host: ClassVar[bool] = False
 
     value_range: Any
     early_stop: bool = False

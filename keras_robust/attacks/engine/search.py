@@ -352,14 +352,21 @@ def compiled_loop(
 ) -> CompiledLoop:
     """Return a loop, compiled once for a model and a shape of inputs."""
     classifier = problem.classifier
-    fixed = problem.batch_size is not None
-    made: CompiledLoop = classifier.cached(
-        (loop, problem.shape[1:], jit_compile, fixed),
-        lambda: CompiledLoop(
+    on_host = loop.on_host or classifier.access != "gradients"
+    fixed = problem.batch_size is not None and not on_host
+
+    def make() -> CompiledLoop:
+        return CompiledLoop(
             loop,
             classifier.variables,
             classifier.jit(jit_compile),
             fixed=fixed,
-        ),
+            on_host=on_host,
+        )
+
+    if loop.on_host:
+        # Nothing is compiled, and it may hold the classifier.
+        return make()
+    return classifier.cached(
+        (loop, problem.shape[1:], jit_compile, fixed), make
     )
-    return made
