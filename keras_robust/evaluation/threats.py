@@ -37,6 +37,7 @@ def split_corruptions(
     Raises:
         ValueError: If there are several.
     """
+    left: Any
     if isinstance(attacks, (str, Corruptions)):
         found, left = _split({"": attacks})
     elif isinstance(attacks, dict):
