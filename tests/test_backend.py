@@ -254,6 +254,7 @@ def test_trainer_takes_gradients_at_shifted_weights():
     """At 2 the output is 4 and the derivative of (2 w - 2)**2 is 8."""
     x, y = np.ones((4, 1), "float32"), np.full((4, 1), 2.0, "float32")
     model = DoublingTrainer()
+    model(x)
     model.shifts = (1.0,)
     model.compile(keras.optimizers.SGD(0.1), "mse")
     history = model.fit(x, y, verbose=0).history
