@@ -11,6 +11,8 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.backend import Tensor
+from keras_robust.classifier.backward import Backward
+from keras_robust.classifier.backward import variables_with
 from keras_robust.classifier.fingerprint import model_sha256
 from keras_robust.classifier.freshness import compiled_matches
 from keras_robust.classifier.freshness import plain_calls_differ
@@ -21,6 +23,7 @@ from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.inputs import Shape
+from keras_robust.classifier.inputs import batch_of
 from keras_robust.classifier.inputs import check_input_shape
 from keras_robust.classifier.parts import Options
 from keras_robust.classifier.parts import Parts
@@ -82,6 +85,7 @@ class Classifier:
         attacked: str | int | None = None,
         output: str | int | None = None,
         scaling: Any = None,
+        backward: Backward | None = None,
     ) -> "Classifier":
         """Create the classifier of a model.
 
@@ -98,6 +102,7 @@ class Classifier:
                 the only one.
             scaling: How images in [0, 1] are scaled for the model, see
                 `Scaling`; `None` to pass them unchanged.
+            backward: Which layers `logits` differentiates as something else.
 
         Returns:
             `Classifier`.
@@ -106,7 +111,7 @@ class Classifier:
             ValueError: If the model is not a built Keras model, or has no such
                 input.
         """
-        options = Options(from_logits, attacked, output, scaling)
+        options = Options(from_logits, attacked, output, scaling, backward)
         if isinstance(model, cls):
             given = {
                 k: v for k, v in options._asdict().items() if v is not None
@@ -119,8 +124,8 @@ class Classifier:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The variables of the model."""
-        return self.model.variables
+        """The variables of the model, and of what replaces its layers."""
+        return variables_with(self.model, self._options.backward)
 
     def jit(self, jit_compile: bool | str = "auto") -> bool | str:
         """How functions of the model are compiled.
@@ -379,13 +384,13 @@ class Classifier:
             missing = start + batch_size - stop if fixed else 0
             found = predict(
                 {
-                    "x": _batch(image, start, stop, missing, "float32"),
+                    "x": batch_of(image, start, stop, missing, "float32"),
                     # Each batch has its own noise.
                     "draw": ops.convert_to_tensor(
                         draw + start // batch_size, "int32"
                     ),
                     "held": {
-                        key: _batch(value, start, stop, missing)
+                        key: batch_of(value, start, stop, missing)
                         for key, value in held.items()
                     },
                 }
@@ -464,7 +469,10 @@ class Classifier:
         def make() -> Callable[..., Tensor]:
             view = layer_view(self.model, layer, self.output)
             frozen = FrozenModel(
-                view, self.inputs, is_integer=self.integer_input
+                view,
+                self.inputs,
+                is_integer=self.integer_input,
+                backward=self._options.backward,
             )
             scale = self.outputs.scale
             # The default argument keeps the view alive.
@@ -483,15 +491,5 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """A hash of everything that the predictions depend on."""
-        return model_sha256(self.model, self._options)
-
-
-def _batch(
-    array: Any, start: int, stop: int, missing: int, dtype: str | None = None
-) -> Tensor:
-    batch = np.asarray(array[start:stop], dtype)
-    if batch.dtype == np.float64:
-        batch = batch.astype("float32")
-    if missing:
-        batch = np.concatenate([batch, batch[:1].repeat(missing, 0)])
-    return ops.convert_to_tensor(batch)
+        # What is replaced in the backward pass changes no prediction.
+        return model_sha256(self.model, self._options[:-1])

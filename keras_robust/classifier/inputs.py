@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.backend import Tensor
 from keras_robust.classifier.graph import input_structure
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.utils.messages import shown
@@ -327,3 +328,23 @@ def _fits(expected: Shape, shape: Shape) -> bool:
     """Whether all sizes but the first are as expected."""
     pairs = zip(expected, shape[1:], strict=True)
     return all(size in (None, given) for size, given in pairs)
+
+
+def batch_of(
+    array: Any, start: int, stop: int, missing: int, dtype: str | None = None
+) -> Tensor:
+    """Rows of an array as a tensor, filled up with copies of the first.
+
+    Args:
+        array: Array `(N, ...)`.
+        start: First row.
+        stop: Row after the last.
+        missing: How many copies to add.
+        dtype: Of the tensor; `None` for its own, with float32 for float64.
+    """
+    batch = np.asarray(array[start:stop], dtype)
+    if batch.dtype == np.float64:
+        batch = batch.astype("float32")
+    if missing:
+        batch = np.concatenate([batch, batch[:1].repeat(missing, 0)])
+    return ops.convert_to_tensor(batch)
