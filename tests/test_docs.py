@@ -154,3 +154,13 @@ def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
     assert again.get_config() == {"size": 2, "batch_size": 128, "seed": 0}
     exec(relabelled, names)
     np.testing.assert_array_equal(names["labels"], (y + 1) % 10)
+
+
+@pytest.mark.slow_on_jax
+def test_the_page_on_adaptive_attacks_as_written():
+    page = GUIDE.with_name("adaptive.md").read_text()
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        names["x_adv"] = None
+        exec(code, names)
+        assert np.abs(names["x_adv"] - names["x"][:64]).max() > 0.05

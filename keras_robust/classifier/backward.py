@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,7 @@ from keras import ops
 from keras_robust.classifier.fingerprint import callable_sha256
 from keras_robust.classifier.fingerprint import weights_sha256
 from keras_robust.classifier.graph import Node
-from keras_robust.classifier.graph import nodes_to
-from keras_robust.classifier.graph import output_of
+from keras_robust.classifier.graph import inner_nodes
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.graph_run import training_argument
 from keras_robust.classifier.head import without_activation
@@ -32,7 +30,7 @@ Replacement: TypeAlias = Callable[[Any], Any] | str
 Replaced: TypeAlias = dict[int, Callable[[Any], Any]]
 
 # Layers that apply an activation to a weighted sum.
-_ACTIVATED = (
+ACTIVATED = (
     keras.layers.Dense,
     keras.layers.EinsumDense,
     keras.layers.Conv1D,
@@ -118,7 +116,7 @@ class Backward:
             output: Which of several outputs, see `Classifier`.
         """
         found = {}
-        for node in self._nodes(model, output):
+        for node in inner_nodes(model, output, self._replaces):
             replacement = self._replacement(node.operation)
             if replacement is not None:
                 found[id(node.operation)] = _as_function(node, replacement)
@@ -141,24 +139,18 @@ class Backward:
                 f"{type(model).__name__}, whose graph is hidden; in its `call`,"
                 " keras_robust.layers.straight_through does the same"
             )
-        nodes = list(self._nodes(model, output))
+        nodes = list(inner_nodes(model, output, self._replaces))
         for selector, replacement in self.pairs:
             chosen = [n for n in nodes if _fits(selector, n.operation)]
             _check_found(selector, nodes, chosen)
             for node in chosen:
                 _check_node(node, replacement)
 
+    def _replaces(self, operation: keras.Operation) -> bool:
+        return self._replacement(operation) is not None
+
     def _replacement(self, operation: keras.Operation) -> Replacement | None:
         return next((r for s, r in self.pairs if _fits(s, operation)), None)
-
-    def _nodes(self, model: keras.Model, output: Any = None) -> Iterator[Node]:
-        """Calls in a graph, and inside nested models that are not replaced."""
-        for node in nodes_to(output_of(model, output), model.inputs):
-            is_open = shows_inside(node)
-            if is_open and self._replacement(node.operation) is None:
-                yield from self._nodes(node.operation)
-            else:
-                yield node
 
     def get_config(self) -> dict[str, Any]:
         """Selectors and replacements, ready for JSON.
@@ -193,16 +185,6 @@ def variables_with(
     more = [] if backward is None else backward.variables
     every = {id(variable): variable for variable in (*model.variables, *more)}
     return list(every.values())
-
-
-def shows_inside(node: Node) -> bool:
-    """Whether a call is that of a nested model whose graph can be run."""
-    operation: Any = node.operation
-    return (
-        shows_graph(operation)
-        and len(operation.outputs) == 1
-        and node.only_input is not None
-    )
 
 
 def has_no_gradient(operation: keras.Operation) -> bool:
@@ -296,7 +278,7 @@ def _check_node(node: Node, replacement: Replacement) -> None:
     if (
         replacement == STRAIGHT_THROUGH
         and not keeps_shape
-        and not isinstance(node.operation, _ACTIVATED)
+        and not isinstance(node.operation, ACTIVATED)
     ):
         raise ValueError(
             "A layer that is differentiated as 'straight_through' must keep "
@@ -310,7 +292,7 @@ def _as_function(node: Node, replacement: Replacement) -> Callable[[Any], Any]:
     """What is differentiated in place of a call."""
     if not isinstance(replacement, str):
         return _in_inference(replacement, node)
-    if isinstance(node.operation, _ACTIVATED):
+    if isinstance(node.operation, ACTIVATED):
         return without_activation(node.operation)
     return lambda x: x
 
@@ -322,7 +304,8 @@ def _in_inference(
         return replacement
     if not replacement.built:
         # Weights cannot be made inside a compiled function.
-        replacement(node.only_input)
+        source: Any = node.only_input
+        replacement(keras.Input(batch_shape=source.shape, dtype=source.dtype))
     training = training_argument(replacement, False)
     return lambda x: replacement(x, **training)
 

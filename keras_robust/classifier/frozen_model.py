@@ -84,7 +84,6 @@ class FrozenModel:
         self.inputs = inputs or Inputs(model)
         self._output = output
         self._is_integer = is_integer
-        self._more = [] if backward is None else backward.variables
         self._rewritten = None
         if folds or is_integer or backward:
             options: dict[str, Any] = {
@@ -96,6 +95,8 @@ class FrozenModel:
             if self._rewritten is None and backward and folds:
                 # Masks pass between layers that are called as in Keras.
                 self._rewritten = rewrite(model, fold=False, **options)
+        # Read now: those of a layer that was not built are new.
+        self._more = [] if backward is None else backward.variables
         # Several threads may attack the same model.
         self._thread = threading.local()
 
