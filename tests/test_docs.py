@@ -261,3 +261,13 @@ def test_the_page_on_black_boxes_as_written():
         *("linf 0.1", "spatial", "corruptions", "mean", "worst")
     }
     assert names["x_fog"].shape == names["x_test"].shape
+
+
+@pytest.mark.slow_on_jax
+def test_the_page_on_adaptive_attacks_as_written():
+    page = GUIDE.with_name("adaptive.md").read_text()
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        names["x_adv"] = None
+        exec(code, names)
+        assert np.abs(names["x_adv"] - names["x"][:64]).max() > 0.05

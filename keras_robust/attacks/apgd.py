@@ -81,6 +81,7 @@ class APGDAttack(LoopAttack):
             going on to a higher loss.
         eot: Int >= 1, gradients averaged in each step, as in `PGDAttack`.
         mask: As in `PGDAttack`.
+        backward: As in `PGDAttack`.
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
@@ -108,6 +109,7 @@ class APGDAttack(LoopAttack):
     early_stop: bool = False
     eot: int = 1
     mask: Any = None
+    backward: Any = None
 
     follows_gradients: ClassVar[bool] = True
 

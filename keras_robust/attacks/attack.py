@@ -27,6 +27,7 @@ from keras_robust.attacks.grid import on_grid
 from keras_robust.attacks.grid import to_grid
 from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.radii import doubtful_radius
+from keras_robust.classifier import Backward
 from keras_robust.classifier import Classifier
 from keras_robust.utils import array_checks
 from keras_robust.utils import checks
@@ -69,6 +70,8 @@ class _Defaults(ConfigMixin, metaclass=_FrozenAfterInit):
     # Whether `y` holds the labels to reach.
     targeted: bool = False
     seed: int | None = None
+    # Which layers are differentiated as something else, see `PGDAttack`.
+    backward: Any = None
 
 
 @dataclass(eq=False, repr=False)
@@ -120,6 +123,7 @@ class Attack(_Defaults):
             epsilon = checks.check_radius(epsilon)
         self.epsilon = epsilon
         self.targeted = bool(self.targeted)
+        self.backward = Backward.of(self.backward)
         self.batch_size = checks.check_positive_integer(
             self.batch_size, "batch_size"
         )
@@ -268,6 +272,7 @@ class Attack(_Defaults):
             from_logits=self.from_logits,
             attacked=self.attacked,
             output=self.output,
+            backward=self.backward,
         )
         check_access(self, classifier)
         return classifier

@@ -61,6 +61,7 @@ class AutoAttack(Attack):
         queries: Int >= 1, of Square (5000 in the paper).
         targets: Int >= 1, classes that the targeted attacks try.
         seed: As in `APGDAttack`.
+        backward: As in `PGDAttack`; Square needs no gradients.
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
@@ -84,6 +85,7 @@ class AutoAttack(Attack):
     queries: int = 5000
     targets: int = 9
     seed: int | None = None
+    backward: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,7 +160,7 @@ class AutoAttack(Attack):
         }
         if name == "square":
             return SquareAttack(queries=self.queries, edges=False, **settings)
-        settings["steps"] = self.steps
+        settings |= {"steps": self.steps, "backward": self.backward}
         if name in ("apgd-t", "fab-t"):
             settings["targets"] = self.targets
         elif self.version == "plus":

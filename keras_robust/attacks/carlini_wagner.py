@@ -53,6 +53,7 @@ class CarliniWagnerL2(LoopAttack):
         targeted: Whether `y` holds the labels to reach.
         value_range: `(low, high)`, the box that holds all inputs.
         mask: As in `PGDAttack`.
+        backward: As in `PGDAttack`.
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
@@ -79,6 +80,7 @@ class CarliniWagnerL2(LoopAttack):
     targeted: bool = False
     _: KW_ONLY
     mask: Any = None
+    backward: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_robust.classifier import Backward
 from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
 
@@ -190,7 +191,7 @@ class ConfigMixin(metaclass=ChecksArguments):
                 )
             if isinstance(value, np.ndarray):
                 value = value.tolist()
-            elif isinstance(value, keras.Model) or callable(value):
+            elif isinstance(value, (keras.Model, Backward)) or callable(value):
                 value = keras.saving.serialize_keras_object(value)
             config[name] = value
         return config

@@ -71,6 +71,7 @@ class FABAttack(LoopAttack):
         early_stop: Whether an example stops at its first success inside
             `epsilon`, instead of looking for a nearer one.
         mask: As in `PGDAttack`.
+        backward: As in `PGDAttack`.
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
@@ -100,6 +101,7 @@ class FABAttack(LoopAttack):
     seed: int | None = None
     early_stop: bool = False
     mask: Any = None
+    backward: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,6 +26,7 @@ class FGSMAttack(GradientAttack):
         value_range: As in `PGDAttack`.
         loss: As in `PGDAttack`.
         mask: As in `PGDAttack`.
+        backward: As in `PGDAttack`.
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
@@ -48,6 +49,7 @@ class FGSMAttack(GradientAttack):
     _: KW_ONLY
     loss: Any = "cross_entropy"
     mask: Any = None
+    backward: Any = None
 
     def effective_step_size(self) -> Any:
         """Return the radius."""

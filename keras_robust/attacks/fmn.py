@@ -57,6 +57,7 @@ class FMNAttack(MinimumNormAttack):
         early_stop: Whether an example stops at its first success inside
             `epsilon`, instead of looking for a nearer one.
         mask: As in `PGDAttack`.
+        backward: As in `PGDAttack`.
         batch_size: Int >= 1, how many examples are attacked at once.
         from_logits: As in `PGDAttack`.
         jit_compile: As in `PGDAttack`.
@@ -82,6 +83,7 @@ class FMNAttack(MinimumNormAttack):
     _: KW_ONLY
     early_stop: bool = False
     mask: Any = None
+    backward: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

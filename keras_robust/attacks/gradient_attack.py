@@ -25,6 +25,7 @@ from keras_robust.attacks.own_loss import with_targets
 from keras_robust.attacks.problem import Problem
 from keras_robust.classifier import Classifier
 from keras_robust.utils import array_checks
+from keras_robust.utils.messages import shown
 
 
 class GradientAttack(LoopAttack):
@@ -51,6 +52,11 @@ class GradientAttack(LoopAttack):
         self.early_stop = bool(self.early_stop)
         if not self.has_own_loss:
             get_loss(self.loss)
+        elif self.backward is not None:
+            raise ValueError(
+                "Argument `backward` must come with a loss of labels and "
+                f"logits. Received: loss={shown(self.loss)}"
+            )
 
     def loop(self, problem: Problem, run: Run) -> GradientLoop:
         """See `LoopAttack`: the same loop in every run."""

@@ -68,6 +68,12 @@ class PGDAttack(GradientAttack):
             transformation, Athalye et al. 2018, arXiv:1707.07397).
         layer: `None`, or the name of a layer whose outputs a callable `loss`
             gets in place of the logits.
+        backward: Layers that are differentiated as something else (BPDA,
+            Athalye et al. 2018, arXiv:1802.00420): a mapping from layers,
+            their names or classes to callables of a tensor, or to
+            `"straight_through"` for the identity. `"straight_through"` alone
+            chooses the layers that are known to have no gradient. Values of
+            the model do not change. `None` for its own gradients.
         attacked: Name or position of the input to perturb, of a model with
             several; the others are held fixed.
         output: Name or position of the output that classifies, of a model
@@ -97,6 +103,7 @@ class PGDAttack(GradientAttack):
     momentum: float = 0.0
     eot: int = 1
     layer: str | None = None
+    backward: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

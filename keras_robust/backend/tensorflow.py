@@ -181,10 +181,11 @@ def _is_shared(tree: Any, shared: bool = False) -> Any:
     if isinstance(tree, dict):
         return {key: _is_shared(value, shared) for key, value in tree.items()}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)._make(
-            _is_shared(value, shared or name == "shared")
-            for name, value in zip(tree._fields, tree, strict=True)
-        )
+        marks = {
+            name: _is_shared(getattr(tree, name), shared or name == "shared")
+            for name in tree._fields
+        }
+        return tree._replace(**marks)
     if isinstance(tree, (list, tuple)):
         return type(tree)(_is_shared(value, shared) for value in tree)
     return shared

@@ -1,5 +1,6 @@
 """A Keras model as attacks, evaluation and training see it."""
 
+from keras_robust.classifier.backward import Backward as Backward
 from keras_robust.classifier.classifier import (
     PREDICTION_DRAW as PREDICTION_DRAW,
 )

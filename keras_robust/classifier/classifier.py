@@ -11,6 +11,8 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.backend import Tensor
+from keras_robust.classifier.backward import Backward
+from keras_robust.classifier.backward import variables_with
 from keras_robust.classifier.batches import in_batches
 from keras_robust.classifier.batches import padded_rows
 from keras_robust.classifier.fingerprint import model_sha256
@@ -85,6 +87,7 @@ class Classifier:
         attacked: str | int | None = None,
         output: str | int | None = None,
         scaling: Any = None,
+        backward: Backward | None = None,
     ) -> "Classifier":
         """Create the classifier of a model.
 
@@ -101,6 +104,7 @@ class Classifier:
                 the only one.
             scaling: How images in [0, 1] are scaled for the model, see
                 `Scaling`; `None` to pass them unchanged.
+            backward: Which layers `logits` differentiates as something else.
 
         Returns:
             `Classifier`.
@@ -109,7 +113,7 @@ class Classifier:
             ValueError: If the model is not a built Keras model, or has no such
                 input.
         """
-        options = Options(from_logits, attacked, output, scaling)
+        options = Options(from_logits, attacked, output, scaling, backward)
         if isinstance(model, Classifier):
             given = {
                 k: v for k, v in options._asdict().items() if v is not None
@@ -174,8 +178,8 @@ class Classifier:
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """The variables of the model."""
-        return self.model.variables
+        """The variables of the model, and of what replaces its layers."""
+        return variables_with(self.model, self._options.backward)
 
     def jit(self, jit_compile: bool | str = "auto") -> bool | str:
         """How functions of the model are compiled.
@@ -477,7 +481,10 @@ class Classifier:
         def make() -> Callable[..., Tensor]:
             view = layer_view(self.model, layer, self.output)
             frozen = FrozenModel(
-                view, self.inputs, is_integer=self.integer_input
+                view,
+                self.inputs,
+                is_integer=self.integer_input,
+                backward=self._options.backward,
             )
             scale = self.outputs.scale
             # The default argument keeps the view alive.
@@ -496,4 +503,5 @@ class Classifier:
 
     def fingerprint(self) -> str | None:
         """A hash of all that predictions depend on; `None` if unknown."""
-        return model_sha256(self.model, self._options)
+        # What is replaced in the backward pass changes no prediction.
+        return model_sha256(self.model, self._options[:-1])

@@ -54,6 +54,17 @@ def model_sha256(model: keras.Model, options: Any = None) -> str:
     return digest.hexdigest()
 
 
+def callable_sha256(value: Any) -> str:
+    """SHA-256 of a function's code, or of a layer's settings and weights.
+
+    Args:
+        value: A function, a Keras layer or model, or a plain value.
+    """
+    if isinstance(value, keras.layers.Layer):
+        return model_sha256(value)
+    return hashlib.sha256(repr(_plain(value)).encode()).hexdigest()
+
+
 def _description(model: keras.Model) -> Iterator[Any]:
     waiting, numbers = [model], {id(model): 0}
     while waiting:

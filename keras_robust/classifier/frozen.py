@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -58,7 +59,11 @@ def _needed(call: Callable[..., Any]) -> list[str]:
     ]
 
 
-def frozen_scope(model: keras.Model, draw: Any = None) -> Any:
+def frozen_scope(
+    model: keras.Model,
+    draw: Any = None,
+    more: Sequence[keras.Variable] = (),
+) -> Any:
     """A context in which no variable of the model changes.
 
     Args:
@@ -66,9 +71,10 @@ def frozen_scope(model: keras.Model, draw: Any = None) -> Any:
         draw: `None`, or an int (tensor): which draw of its noise a randomized
             model makes. It is added to the counter of each
             `keras.random.SeedGenerator`, which calls do not advance here.
+        more: Variables besides the model's own.
     """
     mapping = []
-    for variable in model.variables:
+    for variable in (*model.variables, *more):
         value = variable.value
         if draw is not None and "seed_generator_state" in variable.name:
             step = ops.stack([0, STRIDE * ops.cast(draw, "int32")])

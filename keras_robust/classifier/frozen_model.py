@@ -14,6 +14,7 @@ from keras import ops
 
 from keras_robust import backend
 from keras_robust.backend import Tensor
+from keras_robust.classifier.backward import Backward
 from keras_robust.classifier.frozen import call_frozen
 from keras_robust.classifier.frozen import frozen_scope
 from keras_robust.classifier.graph import nodes_to
@@ -66,6 +67,8 @@ class FrozenModel:
         output: Which of several outputs, see `Classifier`.
         is_integer: Whether the attacked input has an integer dtype. It is then
             rounded, with the gradient of the identity.
+        backward: Which layers are differentiated as something else, or `None`.
+        folds: Whether BatchNorm may be folded.
     """
 
     def __init__(
@@ -74,19 +77,26 @@ class FrozenModel:
         inputs: Inputs | None = None,
         output: str | int | None = None,
         is_integer: bool = False,
+        backward: Backward | None = None,
+        folds: bool = backend.folds_batch_norm,
     ) -> None:
         self._model: Callable[[], keras.Model] = weakref.ref(model)
         self.inputs = inputs or Inputs(model)
         self._output = output
         self._is_integer = is_integer
         self._rewritten = None
-        if backend.folds_batch_norm or is_integer:
-            self._rewritten = rewrite(
-                model,
-                output,
-                fold=backend.folds_batch_norm,
-                casts=not is_integer,
-            )
+        if folds or is_integer or backward:
+            options: dict[str, Any] = {
+                "output": output,
+                "casts": not is_integer,
+                "replaced": backward and backward.replaced_in(model, output),
+            }
+            self._rewritten = rewrite(model, fold=folds, **options)
+            if self._rewritten is None and backward and folds:
+                # Masks pass between layers that are called as in Keras.
+                self._rewritten = rewrite(model, fold=False, **options)
+        # Read now: those of a layer that was not built are new.
+        self._more = [] if backward is None else backward.variables
         # Several threads may attack the same model.
         self._thread = threading.local()
 
@@ -113,7 +123,7 @@ class FrozenModel:
         weights = getattr(self._thread, "weights", None)
         if self._rewritten.pure:
             return self._rewritten(flat, weights)
-        with frozen_scope(self._model(), draw):
+        with frozen_scope(self._model(), draw, self._more):
             return self._rewritten(flat, weights)
 
     @contextmanager

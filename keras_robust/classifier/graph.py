@@ -1,5 +1,7 @@
 """The graph of a functional model, node by node."""
 
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from typing import NamedTuple
 
@@ -146,3 +148,28 @@ def output_of(model: keras.Model, key: str | int | None) -> keras.KerasTensor:
     if isinstance(key, str) and not isinstance(structure, dict):
         return model.outputs[list(model.output_names).index(key)]
     return structure[key]
+
+
+def inner_nodes(
+    model: Any,
+    output: str | int | None = None,
+    is_closed: Callable[[keras.Operation], bool] = lambda operation: False,
+) -> Iterator[Node]:
+    """Calls in a graph, and in place of those of nested models theirs.
+
+    Args:
+        model: A model of which `shows_graph` is true.
+        output: See `output_of`.
+        is_closed: Tells nested models that stay one call.
+    """
+    for node in nodes_to(output_of(model, output), model.inputs):
+        operation: Any = node.operation
+        is_open = (
+            shows_graph(operation)
+            and len(operation.outputs) == 1
+            and node.only_input is not None
+        )
+        if is_open and not is_closed(operation):
+            yield from inner_nodes(operation, None, is_closed)
+        else:
+            yield node

@@ -1,11 +1,13 @@
 """Finding layers in a model."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from keras_robust import backend
+from keras_robust.classifier.structure import affects_function
 
 LOOKUPS = (
     keras.layers.Hashing,
@@ -41,3 +43,19 @@ def check_lookups(names: list[str]) -> None:
             f"{backend.name} backend, which cannot compute them; apply "
             f"them to the data, before the model. Received: layers {names}"
         )
+
+
+def inner_layers(layer: Any) -> Iterator[keras.layers.Layer]:
+    """Layers inside a layer, in its attributes, at any depth."""
+    waiting, seen = [layer], {id(layer)}
+    while waiting:
+        for name, value in vars(waiting.pop()).items():
+            if not affects_function(name):
+                continue
+            for part in keras.tree.flatten(value):
+                if isinstance(part, keras.layers.Layer) and (
+                    id(part) not in seen
+                ):
+                    seen.add(id(part))
+                    waiting.append(part)
+                    yield part

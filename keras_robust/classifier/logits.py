@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.classifier.backward import Backward
 from keras_robust.classifier.frozen import call_frozen
 from keras_robust.classifier.frozen_model import FrozenModel
 from keras_robust.classifier.frozen_model import agree
@@ -18,6 +19,7 @@ from keras_robust.classifier.frozen_model import choose_output
 from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.classifier.head import Head
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
 from keras_robust.classifier.inputs import Inputs
@@ -100,6 +102,10 @@ class SearchLogits:
         outputs: Its own outputs.
         from_logits: See `Classifier.of`.
         is_integer: Whether the attacked Input takes integers.
+        backward: Which layers are differentiated as something else, or `None`.
+
+    Raises:
+        ValueError: If `backward` does not fit the model.
     """
 
     def __init__(
@@ -108,8 +114,14 @@ class SearchLogits:
         outputs: OwnOutputs,
         from_logits: bool | None,
         is_integer: bool = False,
+        backward: Backward | None = None,
     ) -> None:
         self._own = outputs
+        self._is_plain = False
+        self._backward = backward
+        self._is_integer = is_integer
+        if backward is not None:
+            backward.check(model, outputs.output)
         self._rounding = rounding_of(model)
         head = find_head(model, outputs.output)
         self.known = head.kind is not None or from_logits is not None
@@ -120,19 +132,31 @@ class SearchLogits:
         self._is_sigmoid = head.kind == "sigmoid"
         self._softmax_of_one = head.kind == "softmax" and outputs.width == 1
         self._head = None
-        if self.gives_probabilities and head.body is not None:
+        if self.gives_probabilities and self._leaves_out(head, model):
             self._head = head
         if self._head is None:
             frozen = FrozenModel(
-                model, outputs.inputs, outputs.output, is_integer
+                model, outputs.inputs, outputs.output, is_integer, backward
             )
         else:
             # Keeps the body alive, which `FrozenModel` does not.
             self._body = head.body
             frozen = FrozenModel(
-                head.body, outputs.inputs, is_integer=is_integer
+                head.body,
+                outputs.inputs,
+                is_integer=is_integer,
+                backward=backward,
             )
         self._frozen: FrozenModel | None = frozen
+
+    def _leaves_out(self, head: Head, model: keras.Model) -> bool:
+        """Whether the last activation can be left out."""
+        if head.body is None or self._backward is None:
+            return head.body is not None
+        # What is replaced must not be left out with it.
+        inside = self._backward.replaced_in(head.body)
+        whole = self._backward.replaced_in(model, self._own.output)
+        return set(inside) == set(whole)
 
     @property
     def is_rewritten(self) -> bool:
@@ -209,6 +233,10 @@ class SearchLogits:
             held: The inputs that are not attacked.
             warn: Whether to warn. Outputs of a randomized model always differ.
         """
+        if self._backward is not None:
+            if warn:
+                self._run_plainly(model)
+            return
         if warn and self._frozen is not None and self._frozen.is_rewritten:
             self._frozen.verify(self._own.scale(x), held)
             if not self._frozen.is_rewritten:
@@ -224,6 +252,29 @@ class SearchLogits:
                 UserWarning,
                 stacklevel=3,
             )
+
+    def _run_plainly(self, model: Any) -> None:
+        """Run the graph with its last activation and without folding.
+
+        Raises:
+            ValueError: If that is what was done already.
+        """
+        if self._is_plain:
+            raise ValueError(
+                "Argument `backward` needs a model that gives the same as its "
+                "graph, run layer by layer. "
+                f"Received: model {model.name!r}, whose outputs differ"
+            )
+        self._is_plain = True
+        self._head = None
+        self._frozen = FrozenModel(
+            model,
+            self._own.inputs,
+            self._own.output,
+            self._is_integer,
+            self._backward,
+            folds=False,
+        )
 
     def check(self, logits: np.ndarray, outputs: np.ndarray) -> int:
         """Check the outputs of a classifier and count its classes.

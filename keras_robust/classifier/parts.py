@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_robust.classifier.backward import Backward
 from keras_robust.classifier.freshness import runs_user_code
 from keras_robust.classifier.inputs import Inputs
 from keras_robust.classifier.layer_search import LOOKUPS
@@ -25,6 +26,7 @@ class Options(NamedTuple):
     attacked: str | int | None
     output: str | int | None
     scaling: Any
+    backward: Backward | None = None
 
 
 @dataclass
@@ -91,6 +93,7 @@ def _new_parts(
             outputs,
             options.from_logits,
             is_integer=inputs.takes_integers,
+            backward=options.backward,
         ),
         uncompiled=find_layers(
             model, lambda layer: not getattr(layer, "supports_jit", True)

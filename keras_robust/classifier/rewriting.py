@@ -12,6 +12,7 @@ from keras import layers
 from keras import ops
 
 from keras_robust.backend import Tensor
+from keras_robust.classifier.backward import Replaced
 from keras_robust.classifier.folding import apply_folded
 from keras_robust.classifier.folding import can_fold
 from keras_robust.classifier.folding import can_run_folded
@@ -23,6 +24,7 @@ from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.layers import PatchWhitening
 from keras_robust.layers import ResidualBlock
+from keras_robust.layers.straight_through import with_gradient_of
 
 _MERGING = (layers.Add, layers.Average, layers.Concatenate, layers.Multiply)
 _IDENTITY = (
@@ -196,6 +198,7 @@ def rewrite(
     output: str | int | None = None,
     fold: bool = True,
     casts: bool = True,
+    replaced: Replaced | None = None,
 ) -> Rewritten | None:
     """Rewrite a model in inference mode as a cheaper, equal function.
 
@@ -206,11 +209,13 @@ def rewrite(
         fold: Whether BatchNorm is folded and `call` replaces `__call__` where
             that is the same; otherwise every layer is called as in Keras.
         casts: See `Rewritten`.
+        replaced: What is differentiated in place of operations, by their ids.
 
     Returns:
         `Rewritten`; `None` if the graph is hidden, or passes masks between
         layers.
     """
+    replaced = replaced or {}
     if not shows_graph(model):
         return None
     try:
@@ -220,7 +225,7 @@ def rewrite(
         return None
     if fold and any(_makes_masks(node.operation) for node in nodes):
         return None
-    pairs = _pairs(nodes, tensor) if fold else {}
+    pairs = _pairs(nodes, tensor, set(replaced)) if fold else {}
     moved = {name for pair in pairs.values() for name in pair.moved}
     all_pairs = [(pair.layer, pair.norm) for pair in pairs.values()]
     steps, pure = [], True
@@ -231,7 +236,7 @@ def rewrite(
         elif name in moved:
             run = _single(node, _identity)
         else:
-            run, more, is_pure = _step(node, fold, casts)
+            run, more, is_pure = _step(node, fold, casts, replaced)
             all_pairs += more
             pure = pure and is_pure
         steps.append(
@@ -278,8 +283,13 @@ class _Pair(NamedTuple):
     moved: tuple[int, ...]
 
 
-def _pairs(nodes: list[Node], result: keras.KerasTensor) -> dict[int, _Pair]:
-    """The `_Pair` of each BatchNorm to fold, by id of the norm's output."""
+def _pairs(
+    nodes: list[Node], result: keras.KerasTensor, kept: set[int]
+) -> dict[int, _Pair]:
+    """The `_Pair` of each BatchNorm to fold, by id of the norm's output.
+
+    Operations whose ids are in `kept` are left as they are.
+    """
     makers: dict[int, Node] = {}
     readers: dict[int, int] = {}
     calls: dict[int, int] = {}
@@ -288,6 +298,9 @@ def _pairs(nodes: list[Node], result: keras.KerasTensor) -> dict[int, _Pair]:
         for tensor in node.inputs:
             readers[id(tensor)] = readers.get(id(tensor), 0) + 1
         makers[id(node.outputs[0])] = node
+
+    def is_free(operation: keras.Operation) -> bool:
+        return is_plain(operation) and id(operation) not in kept
 
     def before(node: Node) -> Node | None:
         """The call whose result no one but `node` reads, or `None`."""
@@ -298,14 +311,14 @@ def _pairs(nodes: list[Node], result: keras.KerasTensor) -> dict[int, _Pair]:
             or maker.only_input is None
             or read is result
             or readers[id(read)] != 1
-            or not is_plain(maker.operation)
+            or not is_free(maker.operation)
         ):
             return None
         return maker
 
     pairs = {}
     for node in nodes:
-        pair = _pair(node, before) if is_plain(node.operation) else None
+        pair = _pair(node, before) if is_free(node.operation) else None
         if pair is not None and calls[id(pair.layer)] == 1:
             pairs[id(node.outputs[0])] = pair
     return pairs
@@ -335,18 +348,23 @@ def _pair(node: Node, before: Callable[[Node], Node | None]) -> _Pair | None:
 
 
 def _step(
-    node: Node, fold: bool, casts: bool
+    node: Node, fold: bool, casts: bool, replaced: Replaced
 ) -> tuple[Run, list[tuple[keras.Layer, keras.Layer]], bool]:
     """How to run a call, the pairs in it, and whether it is pure."""
     operation, only = node.operation, node.only_input
+    other = replaced.get(id(operation))
+    if other is not None:
+        return _single(node, _differentiated_as(operation, other)), [], False
     if not isinstance(operation, layers.Layer):
         return _general(node, operation), [], True
     if isinstance(operation, keras.Model) and only is not None:
         inner = None
-        if (fold or not casts) and len(
+        if (fold or replaced or not casts) and len(
             getattr(operation, "outputs", None) or []
         ) == 1:
-            inner = rewrite(operation, fold=fold, casts=casts)
+            inner = rewrite(
+                operation, fold=fold, casts=casts, replaced=replaced
+            )
         if inner is not None:
             return _single(node, _nested(inner)), inner.pairs, inner.pure
     if fold and only is not None and is_plain(operation):
@@ -396,7 +414,24 @@ def _general(node: Node, function: Callable[..., Any]) -> Run:
     return run
 
 
-def _called_frozen(layer: keras.Layer) -> Callable[..., Any]:
+def _differentiated_as(
+    operation: Any, other: Callable[[Any], Any]
+) -> Callable[[Tensor, Weights], Tensor]:
+    function = _called_frozen(operation)
+
+    def run(x: Tensor, weights: Weights) -> Tensor:
+        del weights
+        try:
+            return with_gradient_of(function(x), other(x))
+        except ValueError as error:
+            raise ValueError(
+                f"Argument `backward`, layer {operation.name!r}: {error}"
+            ) from error
+
+    return run
+
+
+def _called_frozen(layer: Any) -> Callable[..., Any]:
     parameters = inspect.signature(layer.call).parameters
     if "training" not in parameters:
         return layer

@@ -27,6 +27,8 @@ def describe_attack(attack: Attack) -> dict[str, Any]:
         "class": type(attack).__name__,
         "config": _plain(attack.get_config()),
     }
+    if attack.backward is not None:
+        found["backward"] = attack.backward.sha256()
     code = _code_of(attack)
     return {**found, "code": code} if code else found
 

@@ -208,6 +208,12 @@ def check_kind(attack: Any, name: str) -> None:
             f"Argument `{name}` must stay within its radius. "
             f"Received: {name}={shown(attack)}"
         )
+    if attack.backward is not None:
+        raise ValueError(
+            f"Argument `{name}` must follow the model's own gradients, which "
+            f"train it, and have no `backward`. Received: {name}="
+            f"{shown(attack)}"
+        )
 
 
 def check_one_for_all(batch_attack: Any, name: str) -> None:
