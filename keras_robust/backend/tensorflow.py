@@ -180,7 +180,7 @@ def _is_shared(tree: Any, shared: bool = False) -> Any:
     """Marks what is in a field `shared` of a named tuple, see `Backend`."""
     if isinstance(tree, dict):
         return {key: _is_shared(value, shared) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+    if hasattr(tree, "_fields"):
         marks = {
             name: _is_shared(getattr(tree, name), shared or name == "shared")
             for name in tree._fields

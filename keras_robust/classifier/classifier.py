@@ -17,6 +17,7 @@ from keras_robust.classifier.batches import in_batches
 from keras_robust.classifier.batches import padded_rows
 from keras_robust.classifier.fingerprint import model_sha256
 from keras_robust.classifier.freshness import compiled_matches
+from keras_robust.classifier.freshness import draws_compared
 from keras_robust.classifier.freshness import plain_calls_differ
 from keras_robust.classifier.frozen import check_built
 from keras_robust.classifier.frozen import inner_model
@@ -457,7 +458,7 @@ class Classifier:
                 self.predict_logits(
                     few, CHECK_EXAMPLES, kept, PREDICTION_DRAW + draw
                 )
-                for draw in range(self._draws_compared())
+                for draw in range(draws_compared(self.model))
             )
             if not all(agree(first, other, self.rounding) for other in others):
                 return True
@@ -466,14 +467,6 @@ class Classifier:
             )
 
         return self.cached("randomized", outputs_differ)
-
-    def _draws_compared(self) -> int:
-        """Return how many draws show whether a model is random.
-
-        Some layers change few images, such as one that inverts a tenth.
-        """
-        seeds = any("seed_generator" in v.path for v in self.model.variables)
-        return 8 if seeds else 2
 
     def layer_outputs(self, layer: str) -> Callable[..., Tensor]:
         """Outputs of a layer in inference mode, `(x, draw=None, held=None)`."""
