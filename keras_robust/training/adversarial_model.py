@@ -320,7 +320,10 @@ class AdversarialModel(AttackedSteps):
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; every source of data is checked."""
         given = arguments_by_name(keras.Model.fit, self, args, kwargs)
-        self._check(given.get("x"), given.get("y"), self._train_attack)
+        # On JAX an error inside a step would lose the weights.
+        if self.compiled:
+            x, y, objective = given.get("x"), given.get("y"), self._objective
+            check_arrays(self._train_attack, x, y, objective)
         held_out = given.get("validation_data")
         if isinstance(held_out, tuple) and len(held_out) > 1:
             self._check(held_out[0], held_out[1], self._test_attack)

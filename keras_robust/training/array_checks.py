@@ -7,18 +7,26 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.objectives import TrainingObjective
+from keras_robust.training.objective_loss import check_task
 from keras_robust.training.tasks import CLASSES
 from keras_robust.training.tasks import OTHER
 from keras_robust.utils import array_checks
 
 
-def check_arrays(attack: Any, x: Any, y: Any) -> None:
+def check_arrays(
+    attack: Any,
+    x: Any,
+    y: Any,
+    objective: TrainingObjective | None = None,
+) -> None:
     """Check inputs and labels in memory; other sources of data pass.
 
     Args:
         attack: The `BatchAttack` on these data.
         x: Inputs as `fit` takes them.
         y: Labels as `fit` takes them.
+        objective: What is minimized on these data, or `None`.
 
     Raises:
         ValueError: If inputs leave the value range or have a wrong shape, or
@@ -40,6 +48,8 @@ def check_arrays(attack: Any, x: Any, y: Any) -> None:
         if part is not None and part.dtype.kind in "USO":
             _refuse_names(part.dtype)
     task = attack.task_of_arrays(image, held, y)
+    if objective is not None:
+        check_task(objective, attack, task)
     if task == OTHER:
         _check_finite(y)
         return

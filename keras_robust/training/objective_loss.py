@@ -6,7 +6,6 @@ import keras
 
 from keras_robust.attacks.engine.hook_checks import check_values
 from keras_robust.objectives import TrainingObjective
-from keras_robust.training.batch_attack import Batch
 from keras_robust.training.batch_attack import BatchAttack
 from keras_robust.training.pairs import Pair
 from keras_robust.training.tasks import OTHER
@@ -22,21 +21,21 @@ class PerExample(keras.losses.Loss):
 
 
 def check_task(
-    objective: TrainingObjective, attack: BatchAttack, batch: Batch
+    objective: TrainingObjective, attack: BatchAttack, task: str
 ) -> None:
-    """Check that an objective is defined for the labels of a batch.
+    """Check that an objective is defined for a task.
 
     Args:
         objective: The objective.
         attack: The attack of training.
-        batch: What it attacks.
+        task: Result of `task_of` for labels.
 
     Raises:
         ValueError: If it needs classes and there are none, or needs one
             output and there are several.
     """
     name = type(objective).__name__
-    if batch.task != OTHER:
+    if task != OTHER:
         return
     if objective.needs_classes or objective.attack_loss is not None:
         raise ValueError(

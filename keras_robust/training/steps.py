@@ -63,7 +63,7 @@ class AttackedSteps(backend.Trainer, keras.Model):
             self._clock.advance()
         batch = attack.batch(x, y)
         if self._objective is not None:
-            check_task(self._objective, attack, batch)
+            check_task(self._objective, attack, batch.task)
         findings = attack.findings(batch)
         if front is not None:
             value_range = attack.attack.value_range
