@@ -8,7 +8,7 @@ from .draws import level
 
 
 @contextmanager
-def cheap_compilation(seed, quick, eager=True):
+def cheap_compilation(seed, quick, eager=True, cheap=True):
     """A context for one case.
 
     Args:
@@ -16,14 +16,17 @@ def cheap_compilation(seed, quick, eager=True):
         quick: Whether TensorFlow runs three of four cases operation by
             operation, instead of tracing every function of a new model.
         eager: Whether the case can.
+        cheap: Whether JAX leaves out most optimizations.
     """
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
 
         # As in `conftest.py`, for runs without pytest.
-        jax.config.update("jax_disable_most_optimizations", True)
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", cheap)
         yield
+        jax.config.update("jax_disable_most_optimizations", before)
     elif backend == "tensorflow" and quick and eager:
         import tensorflow as tf
 
