@@ -163,3 +163,16 @@ def test_errors():
     for wrong in ({"eot": 0}, {"momentum": -1}, {"epsilon": "1"}):
         with pytest.raises(ValueError, match="Received"):
             kr.PGDAttack(**wrong)
+
+
+def test_gradients_that_are_not_finite_are_told(rng):
+    """The root of zero has an infinite slope, which leaves no direction."""
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3)(keras.ops.sqrt(inputs))
+    model = keras.Model(inputs, outputs)
+    x = rng.random((5, 4), dtype="float32")
+    x[:2, 1] = 0
+    y = np.zeros(5, "int32")
+    with pytest.warns(UserWarning, match="^2 of 5 results hold NaN"):
+        found = kr.PGDAttack("l2", 0.1, steps=2)(model, x, y, verbose=0)
+    assert np.isnan(found[:2]).any(-1).all() and np.isfinite(found[2:]).all()

@@ -41,6 +41,13 @@ _ZERO_GRADIENTS = (
 )
 
 
+_NOT_FINITE = (
+    "{} of {} results hold NaN or infinity, and are no adversarial examples: "
+    "the model's gradients are not finite there. Does a layer overflow, divide "
+    "by zero, or take a root or a logarithm of zero?"
+)
+
+
 class _FrozenAfterInit(ChecksArguments):
     """A metaclass whose objects do not change after `__init__`."""
 
@@ -231,8 +238,8 @@ class Attack(_Defaults):
             scored: Whether to return `loss` and `success` as well.
             checkpoint: A `Checkpoint` for attacks that can resume, or `None`.
             previous: What an earlier search found, or `None`; see `Problem`.
-            warns: Whether to warn of radii that are probably a mistake, and
-                of gradients that are exactly zero.
+            warns: Whether to warn of radii that are probably a mistake, of
+                gradients that are exactly zero, and of results with NaN.
 
         Returns:
             Dictionary: `x` as the call returns it; where `scored`, NumPy
@@ -260,6 +267,10 @@ class Attack(_Defaults):
                 result["zero_gradient"] = is_stuck
             if warns and is_stuck:
                 warnings.warn(_ZERO_GRADIENTS, UserWarning, stacklevel=3)
+            broken = _count_broken(result["x"]) if warns else 0
+            if broken:
+                text = _NOT_FINITE.format(broken, problem.shape[0])
+                warnings.warn(text, UserWarning, stacklevel=3)
         if grid is not None:
             result = to_grid(attack, problem, result, grid)
         image, _ = classifier.split(x)
@@ -394,6 +405,13 @@ def _checked_result(attack: Attack, x: Any, result: Any) -> dict[str, Any]:
     if isinstance(made, np.ndarray):
         return {**result, "x": made.astype(x.dtype, copy=False)}
     return {**result, "x": ops.cast(made, x.dtype)}
+
+
+def _count_broken(x: Any) -> int:
+    """Return how many examples hold NaN or infinity."""
+    values = ops.convert_to_numpy(x)
+    finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    return int((~finite).sum())
 
 
 def _in_dtype_of(x: Any, result: Any) -> Any:
