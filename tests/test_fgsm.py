@@ -30,4 +30,5 @@ def test_configuration_round_trip():
     assert set(again.get_config()) == {
         *("norm", "epsilon", "targeted", "value_range", "loss", "mask"),
         *("batch_size", "from_logits", "jit_compile", "attacked", "output"),
+        "backward",
     }
