@@ -10,7 +10,7 @@ import keras_robust as kr
 GUIDE = Path(__file__).parent.parent / "docs" / "generated_data.md"
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_the_guide_as_written(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
@@ -156,7 +156,7 @@ def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
     np.testing.assert_array_equal(names["labels"], (y + 1) % 10)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_the_page_on_training_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("training.md").read_text()
@@ -172,7 +172,7 @@ def test_the_page_on_training_as_written(tmp_path, monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_certification_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("certification.md").read_text()
@@ -210,7 +210,7 @@ def test_certification_as_written(tmp_path, monkeypatch):
     assert (worst <= upper - own + 1e-3).all() and (lower <= upper).all()
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_the_page_on_distances_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("minimum_norm.md").read_text()
@@ -227,7 +227,7 @@ def test_the_page_on_distances_as_written(tmp_path, monkeypatch):
     assert 0.5 < min(optimality.values()) <= max(optimality.values()) <= 1
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_the_page_on_black_boxes_as_written():
     page = GUIDE.with_name("black_box.md").read_text()
     function, decisions, corrupted = re.findall(
@@ -263,7 +263,7 @@ def test_the_page_on_black_boxes_as_written():
     assert names["x_fog"].shape == names["x_test"].shape
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_the_page_on_adaptive_attacks_as_written():
     page = GUIDE.with_name("adaptive.md").read_text()
     names = {}
