@@ -10,10 +10,7 @@ from test_architecture import MAY_IMPORT
 import keras_robust as kr
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+PAGES = sorted(ROOT.glob("*.md"))
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
