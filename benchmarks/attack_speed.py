@@ -13,7 +13,7 @@ FLOP/s of a square matrix product are measured too: `figures.py` prints which
 share of the best of the three frameworks a line reaches. `peers.py` says how
 the peers are installed and called.
 
-Results: see `results/attack-*.json` and the README.
+Results: see `results/attack-*.json` and docs/performance.md.
 """
 
 import argparse

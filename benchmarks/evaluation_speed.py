@@ -11,7 +11,7 @@ list of attacks in one call; and the robust accuracy of the same weights in
 `mixed_bfloat16`. Robust accuracies are printed beside the ratio: of
 one attack they must be the same to the example.
 
-Results: see `results/evaluation-*.json` and the README.
+Results: see `results/evaluation-*.json` and docs/performance.md.
 """
 
 import argparse

@@ -7,7 +7,8 @@ inverts their representations of 400 training images with and without
 `fake_relu`, and prints the mean distance of representations that is left, as
 a share of that at the start (mean and standard deviation over seeds),
 and the share of units that are dead on the start images while the target has
-them on. Result: see README.
+them on. Result: see
+docs/performance.md.
 """
 
 import argparse

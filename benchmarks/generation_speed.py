@@ -11,7 +11,7 @@ speed, median over the turns; reading, targets, distances, compression,
 checksums and writing are what may be lost. For `--memory` each size is a
 process of its own, one step, so that its peak memory is its own.
 
-Results: see `results/generation-*.json` and the README.
+Results: see `results/generation-*.json` and docs/performance.md.
 """
 
 import argparse

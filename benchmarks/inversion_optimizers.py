@@ -17,7 +17,7 @@ the others are written here, and so is the paper's, as a check.
 the paper's rule and by `polyak` at about the same distance; three seeds. Equal
 distance does not prove equal robustness: this measures it.
 
-Results: see `results/inversion-*.json` and the README.
+Results: see `results/inversion-*.json` and docs/performance.md.
 """
 
 import argparse

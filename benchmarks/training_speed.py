@@ -14,7 +14,7 @@ out. The bare gradients are those of a user: no BatchNorm is folded.
 `fit` reads `kr.datasets.pipeline`; with `--arrays` it reads the arrays, and on
 TensorFlow can wait at the end of an epoch for the thread that tunes tf.data.
 
-Results: see `results/training-*.json` and the README.
+Results: see `results/training-*.json` and docs/performance.md.
 """
 
 import argparse

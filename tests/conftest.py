@@ -57,6 +57,7 @@ SAME_ON_ALL = {
         "planted",
         "radii",
         "released",
+        "repository",
         "restricted_imagenet",
         "row_file",
         "sources",

@@ -59,9 +59,12 @@ def test_the_page_on_models_and_data_as_written():
         "x": random.uniform(-5, 5, (8, 4)).astype("float32"),
         "values": random.random((8, 8), dtype="float32"),
         "targets": random.random((8, 1), dtype="float32"),
+        "model": kr.models.small_cnn((8, 8, 1), filters=(4,)),
+        "robust": kr.models.mlp((8, 8, 1)),
+        "test": (random.random((6, 8, 8, 1), dtype="float32"), np.arange(6)),
     }
     page = GUIDE.with_name("models_and_data.md").read_text()
-    several, whitened, tabular, training = re.findall(
+    several, whitened, tabular, compared, training = re.findall(
         r"```python\n(.*?)```", page, flags=re.DOTALL
     )
     exec(several, names)
@@ -77,6 +80,10 @@ def test_the_page_on_models_and_data_as_written():
     moved = np.abs(attacked - names["x"])
     assert (moved <= 0.1 * (names["high"] - names["low"]) + 1e-5).all()
     assert moved.max() > 0
+    exec(compared, names)
+    accuracy = names["curve"].accuracy
+    assert accuracy.shape == (3,) and (accuracy[1:] <= accuracy[:-1]).all()
+    assert names["matrix"].examples.shape == (1, 2)
     exec(training, names)
     assert {"val_robust_loss", "val_robust_mae"} <= set(
         names["history"].history
