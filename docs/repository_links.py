@@ -42,9 +42,7 @@ def on_page_markdown(
         to, mark, anchor = link["to"].partition("#")
         if not to or "://" in to or to.startswith("mailto:"):
             return link[0]
-        path = posixpath.normpath(
-            posixpath.join(posixpath.dirname(source), to)
-        )
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), to))
         if not (ROOT / path).exists():
             raise PluginError(f"{source} links to {to}, which is not there.")
         return _link(link, path, mark + anchor, page, config, files)
