@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -278,3 +279,35 @@ def test_the_page_on_adaptive_attacks_as_written():
         names["x_adv"] = None
         exec(code, names)
         assert np.abs(names["x_adv"] - names["x"][:64]).max() > 0.05
+
+
+@pytest.mark.slow_on_jax
+def test_the_start_as_written(tmp_path, monkeypatch):
+    import matplotlib
+
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("start.md").read_text()
+    for long, short in (
+        ('"autoattack"', '"apgd"'),
+        ("(x_test[:100], y_test[:100])", "(x_test[:40], y_test[:40])"),
+    ):
+        assert long in page
+        page = page.replace(long, short)
+    names, accuracy = {}, {}
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(code, names)
+    assert 0 < names["largest_change"] <= 0.1 + 1e-6
+    assert names["clean_accuracy"] > 0.85
+    assert names["attacked_accuracy"] < names["clean_accuracy"] - 0.2
+    assert (tmp_path / "attack.png").stat().st_size > 5000
+    for name in ("standard", "hardened"):
+        report = json.loads((tmp_path / f"{name}.json").read_text())
+        accuracy[name] = report["accuracy"]["worst case"]
+    assert accuracy["hardened"] > accuracy["standard"] + 0.1
+    saved = keras.saving.load_model("hardened.keras")
+    np.testing.assert_allclose(
+        saved.predict(names["x_test"], verbose=0),
+        names["hardened"].predict(names["x_test"], verbose=0),
+        atol=1e-5,
+    )
