@@ -82,7 +82,7 @@ def test_workflows_run_the_steps_of_the_script():
         for path in (ROOT / ".github" / "workflows").glob("*.yml")
         for match in re.findall(r"\.ci/run (\w+)", path.read_text("utf-8"))
     }
-    assert steps == {"install", "lint", "test"}
+    assert steps == {"install", "lint", "docs", "test"}
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     for step in steps:
         assert re.search(rf"^  {step}\) ", script, flags=re.MULTILINE)
