@@ -288,17 +288,13 @@ def test_the_start_as_written(tmp_path, monkeypatch):
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("start.md").read_text()
-    for long, short in (
-        ('"autoattack"', '"apgd"'),
-        ("(x_test[:100], y_test[:100])", "(x_test[:40], y_test[:40])"),
-    ):
-        assert long in page
-        page = page.replace(long, short)
+    assert page.count("epochs=20") == 2
+    page = page.replace("epochs=20", "epochs=10")
     names, accuracy = {}, {}
     for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(code, names)
     assert 0 < names["largest_change"] <= 0.1 + 1e-6
-    assert names["clean_accuracy"] > 0.85
+    assert names["clean_accuracy"] > 0.7
     assert names["attacked_accuracy"] < names["clean_accuracy"] - 0.2
     assert (tmp_path / "attack.png").stat().st_size > 5000
     for name in ("standard", "hardened"):
