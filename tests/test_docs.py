@@ -266,7 +266,11 @@ def test_the_page_on_black_boxes_as_written():
         assert nearest * 0.999 <= names["distance"][i] <= 2 * nearest
     exec(corrupted, names)
     assert set(names["report"].threats) == {
-        *("linf 0.1", "spatial", "corruptions", "mean", "worst")
+        "linf 0.1",
+        "spatial",
+        "corruptions",
+        "mean",
+        "worst",
     }
     assert names["x_fog"].shape == names["x_test"].shape
 

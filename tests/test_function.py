@@ -321,3 +321,19 @@ def test_tensors_and_no_examples(images):
     assert attack(make(scores), x[:0], y[:0]).shape == (0, 4, 4, 1)
     one = attack(make(scores), x[:1], y[:1], verbose=0)
     np.testing.assert_allclose(one, array[:1], atol=1e-6)
+
+
+def test_certificates_need_predictions_or_a_graph(rng):
+    """Smoothing asks for labels only; interval bounds read layers."""
+    weights = np.eye(3, dtype="float32")
+    service = kr.Classifier.from_function(
+        lambda images: (images @ weights).argmax(-1), num_classes=3
+    )
+    x = np.array([[0.9, 0.1, 0.1], [0.1, 0.8, 0.2]], "float32")
+    y = np.array([0, 1], "int32")
+    result = kr.certify.randomized_smoothing(
+        service, (x, y), sigma=0.1, samples=200, verbose=0
+    )
+    assert result.correct.all() and (result.radii > 0.1).all()
+    with pytest.raises(ValueError, match="needs a Keras model"):
+        kr.certify.interval_bounds(service, (x, y), 0.01, verbose=0)

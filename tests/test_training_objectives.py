@@ -552,8 +552,12 @@ def test_metrics_are_those_of_attacked_images(data):
     assert found["accuracy"][0] == pytest.approx(right[0], abs=1e-6)
     assert found["val_accuracy"][0] == pytest.approx(right[1], abs=1e-6)
     assert set(found) == {
-        *("accuracy", "loss", "val_accuracy", "val_loss"),
-        *("val_robust_accuracy", "val_robust_loss"),
+        "accuracy",
+        "loss",
+        "val_accuracy",
+        "val_loss",
+        "val_robust_accuracy",
+        "val_robust_loss",
     }
 
 

@@ -11,7 +11,6 @@ from keras_robust.attacks.engine.batches import padded_size
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.certify.interval_network import IntervalNetwork
 from keras_robust.certify.result import IntervalResult
-from keras_robust.classifier.frozen_model import rounding_of
 from keras_robust.datasets.arrays import check_form
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.data import check_model
@@ -215,7 +214,7 @@ def _check_margins(
     others = logits.copy()
     others[places] = -np.inf
     own = logits[places] - others.max(-1)
-    rounding = rounding_of(network.classifier.model) * np.abs(logits).max(-1)
+    rounding = network.classifier.rounding * np.abs(logits).max(-1)
     # Logarithms of probabilities end at about -85.
     wrong = own < np.minimum(margins, 80.0) - rounding
     if wrong.any():

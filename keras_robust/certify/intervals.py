@@ -477,7 +477,7 @@ RULES: dict[type, Rule] = {
 
 
 def rule_of(operation: Any) -> Rule | None:
-    """The rule of a layer; `None` if there is none."""
+    """The rule of a layer; `None` for a layer without bounds."""
     dtype = getattr(operation, "compute_dtype", "float32")
     if dtype not in ("float32", "float64") or not is_plain(operation):
         return None

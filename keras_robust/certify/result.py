@@ -25,7 +25,7 @@ class CertifiedResult(EvaluationResult):
     """Base class of results that hold a certificate for each example.
 
     Args:
-        predictions: Int array `(N,)`, -1 where there is none.
+        predictions: Int array `(N,)`, -1 where the classifier abstains.
         correct: Bool array `(N,)`, which predictions are the labels.
         flags: List of `Flag`: reasons to doubt the numbers.
         provenance: Dictionary of plain values: what the numbers depend on.

@@ -283,7 +283,7 @@ class FunctionClassifier(Classifier):
 
     @property
     def model(self) -> Never:
-        """There is none.
+        """See `Classifier`: refused, a function has no Keras model.
 
         Raises:
             ValueError: Always.

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.attacks.engine.search import Findings
 from keras_robust.attacks.norms import distances as distances_between
 from keras_robust.attacks.registry import as_attacks
 from keras_robust.attacks.registry import get_minimum_norm_attack
@@ -30,7 +29,9 @@ from keras_robust.evaluation.flags import unit_flags
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import Outcome
 from keras_robust.evaluation.outcomes import attacked_image
+from keras_robust.evaluation.outcomes import finished_or_run
 from keras_robust.evaluation.outcomes import outcome_of
+from keras_robust.evaluation.outcomes import run_on_rest
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.utils.messages import shown
@@ -138,7 +139,9 @@ class MinimumDistance(EvaluationResult):
         for name, row in self._summaries().items():
             table.add_row(
                 name,
-                *(f"{row[key]:.4g}" for key in ("25 %", "median", "75 %")),
+                f"{row['25 %']:.4g}",
+                f"{row['median']:.4g}",
+                f"{row['75 %']:.4g}",
                 f"{100 * row['not found']:.2f}",
             )
         console = console or Console()
@@ -382,27 +385,19 @@ def _run_attack(
     verbose: int,
 ) -> _Distances:
     """Run an attack on what is classified correctly, or load its outcome."""
-    done = section.section("done") if section else None
-    saved = done.restore() if done else None
-    if saved is not None:
-        return _Distances.from_arrays(saved)
-    result = attack.run(
-        examples.classifier,
-        examples.x,
-        examples.y,
-        verbose=verbose,
-        scored=True,
-        checkpoint=section,
-        previous=Findings.before_attack(
-            examples.image, baseline.logits, ~baseline.right
-        ),
-    )
-    outcome = outcome_of(examples, baseline, attack, result, baseline.right)
-    distance = _distances_of(examples, baseline, attack, result["x"], outcome)
-    found = _Distances(**outcome.arrays(), distance=distance)
-    if done:
-        done.save(force=True, **found.arrays())
-    return found
+
+    def run() -> _Distances:
+        right = baseline.right
+        result = run_on_rest(
+            examples, baseline, attack, section, verbose, ~right
+        )
+        outcome = outcome_of(examples, baseline, attack, result, right)
+        distance = _distances_of(
+            examples, baseline, attack, result["x"], outcome
+        )
+        return _Distances(**outcome.arrays(), distance=distance)
+
+    return finished_or_run(section, _Distances, run)
 
 
 def _distances_of(

@@ -1,10 +1,12 @@
 """What an attack achieved, by the model's own answers."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields
 from typing import Any
 from typing import Self
+from typing import TypeVar
 
 import numpy as np
 from keras import ops
@@ -22,6 +24,7 @@ from keras_robust.utils.array_checks import outside_box
 LAST = np.iinfo("int32").max
 # Share of the radius, or of the width of the box, that is rounding.
 _ROUNDING = 1e-5
+Kind = TypeVar("Kind", bound="OutputCheck")
 
 
 @dataclass(frozen=True)
@@ -138,20 +141,68 @@ def run_attack(
         survivors: What other attacks have left; `None` to attack all examples
             in full.
     """
+
+    def run() -> Outcome:
+        used, skipped = attack, None
+        if survivors:
+            used = with_early_stop(attack)
+            skipped = survivors.skipped_by(used)
+        result = run_on_rest(
+            examples, baseline, used, section, verbose, skipped
+        )
+        rest = np.ones(len(examples.y), bool) if skipped is None else ~skipped
+        return outcome_of(examples, baseline, used, result, rest)
+
+    return finished_or_run(section, Outcome, run)
+
+
+def finished_or_run(
+    section: Section | None, kind: type[Kind], run: Callable[[], Kind]
+) -> Kind:
+    """Return an outcome from before a stop, or run the attack and keep it.
+
+    Args:
+        section: State of the attack, or `None`.
+        kind: Class of the outcome.
+        run: Runs the attack and judges its output.
+    """
     done = section.section("done") if section else None
     saved = done.restore() if done else None
     if saved is not None:
-        return Outcome.from_arrays(saved)
-    attacked = np.ones(len(examples.y), bool)
+        return kind.from_arrays(saved)
+    outcome = run()
+    if done:
+        done.save(force=True, **outcome.arrays())
+    return outcome
+
+
+def run_on_rest(
+    examples: Examples,
+    baseline: Baseline,
+    attack: Attack,
+    section: Section | None,
+    verbose: int,
+    skipped: np.ndarray | None,
+) -> dict[str, Any]:
+    """Run an attack on the examples that are not skipped.
+
+    Args:
+        examples: `Examples`.
+        baseline: The model's answers to them.
+        attack: The attack.
+        section: State of the attack, or `None`.
+        verbose: 0 for no progress bar.
+        skipped: Bool array `(N,)`, or `None` to attack all.
+
+    Returns:
+        See `Attack.run`.
+    """
     previous = None
-    if survivors:
-        attack = with_early_stop(attack)
-        skipped = survivors.skipped_by(attack)
-        attacked = ~skipped
+    if skipped is not None:
         previous = Findings.before_attack(
             examples.image, baseline.logits, skipped
         )
-    result = attack.run(
+    return attack.run(
         examples.classifier,
         examples.x,
         examples.y,
@@ -160,10 +211,6 @@ def run_attack(
         checkpoint=section,
         previous=previous,
     )
-    outcome = outcome_of(examples, baseline, attack, result, attacked)
-    if done:
-        done.save(force=True, **outcome.arrays())
-    return outcome
 
 
 def outcome_of(

@@ -134,12 +134,11 @@ class RobustnessReport(EvaluationResult):
             for name, by_severity in accuracy.items():
                 values = list(by_severity.values())
                 values.append(float(np.mean(values)))
-                table.add_row(name, *(f"{100 * one:.2f}" for one in values))
-            table.add_row(
-                "mean",
-                *[""] * len(severities),
-                f"{100 * corruption_mean(self.corrupted):.2f}",
-            )
+                cells = [f"{100 * value:.2f}" for value in values]
+                table.add_row(name, *cells)
+            mean = f"{100 * corruption_mean(self.corrupted):.2f}"
+            empty = [""] * len(severities)
+            table.add_row("mean", *empty, mean)
             yield table
         if self.threats:
             table = Table(title="Accuracy under each threat, %")

@@ -45,10 +45,10 @@ class TrainingObjective(ConfigMixin):
     class SquaredDifference(keras_robust.objectives.TrainingObjective):
         clean_weight = 1.0
 
-        def __init__(self, weight=1.0):
+        def __init__(self, weight: float = 1.0) -> None:
             self.weight = weight
 
-        def loss(self, labels, clean, attacked):
+        def loss(self, labels: Any, clean: Any, attacked: Any) -> Any:
             change = ops.square(ops.softmax(clean) - ops.softmax(attacked))
             return self.weight * ops.sum(change, axis=-1)
     ```
