@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from test_architecture import MAY_IMPORT
 
 import keras_robust as kr
+from tests.test_architecture import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(ROOT.glob("*.md"))

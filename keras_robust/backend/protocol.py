@@ -17,7 +17,7 @@ class Backend(Protocol):
 
     Everything else in the package is written with `keras.ops`. A backend is a
     module with these names; a type checker holds the three modules to this
-    class, and `tests/test_backend.py` runs every part of it.
+    class, and `tests/backend/test_backend.py` runs every part of it.
     """
 
     @property

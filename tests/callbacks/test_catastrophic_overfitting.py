@@ -1,0 +1,108 @@
+import keras
+import numpy as np
+import pytest
+
+import keras_robust as kr
+from tests.helpers import make_linear
+
+CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+class Breaks(keras.callbacks.Callback):
+    """Sets other weights at the beginning of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            model = self.model.model
+            model.set_weights([-part for part in model.get_weights()])
+
+
+@pytest.fixture
+def problem(rng):
+    """A linear model that is right on all its data, and far from the edge."""
+    model = make_linear(rng.normal(size=(16, 2)))
+    x = rng.uniform(0.3, 0.7, (40, 16)).astype("float32")
+    logits = model.predict(x, verbose=0)
+    far = np.abs(logits[:, 0] - logits[:, 1]) > 0.5
+    x = x[far]
+    return model, x, logits[far].argmax(-1)
+
+
+def robust_model(model, **options):
+    robust = kr.AdversarialModel(model, kr.NFGSMAttack("linf", 0.001))
+    robust.compile(keras.optimizers.SGD(0.0, **options), CROSS_ENTROPY)
+    return robust
+
+
+def fit(robust, x, y, watch, breaks=2, epochs=5):
+    return robust.fit(
+        x, y, epochs=epochs, verbose=0, callbacks=[Breaks(breaks), watch]
+    ).history
+
+
+def test_a_collapse_is_reported_once(problem):
+    model, x, y = problem
+    watch = kr.callbacks.CatastrophicOverfitting(x, y)
+    with pytest.warns(UserWarning, match="100% after epoch 0 to 0% after ep"):
+        history = fit(robust_model(model), x, y, watch)
+    assert watch.accuracies == [1, 1, 0, 0, 0] == history["pgd_accuracy"]
+    assert watch.best_epoch == 0 and watch.collapsed_epoch == 2
+
+
+def test_it_stops_and_restores(problem):
+    model, x, y = problem
+    before = model.get_weights()
+    for action in ("stop", "restore"):
+        model.set_weights(before)
+        watch = kr.callbacks.CatastrophicOverfitting(x, y, action=action)
+        # The optimizer sets its averages at the end of a training.
+        robust = robust_model(model, use_ema=True, ema_momentum=0.5)
+        with pytest.warns(UserWarning, match="Training stops"):
+            history = fit(robust, x, y, watch)
+        assert len(history["loss"]) == 3
+        kept = np.array_equal(model.get_weights()[0], before[0])
+        assert kept == (action == "restore")
+
+
+def test_a_smaller_fall_is_none(problem):
+    model, x, y = problem
+    y = np.where(np.arange(len(y)) < 0.4 * len(y), 1 - y, y)
+    for drop, epoch in ((0.3, None), (0.1, 2)):
+        watch = kr.callbacks.CatastrophicOverfitting(x, y, drop=drop)
+        if epoch is None:
+            fit(robust_model(model), x, y, watch)
+        else:
+            with pytest.warns(UserWarning, match="Catastrophic"):
+                fit(robust_model(model), x, y, watch)
+        assert watch.collapsed_epoch == epoch
+        model.set_weights([-part for part in model.get_weights()])
+
+
+def test_attacks_and_models_of_all_kinds(problem):
+    model, x, y = problem
+    attack = kr.PGDAttack("l2", 100.0, steps=3)
+    watch = kr.callbacks.CatastrophicOverfitting(x, y, attack)
+    model.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+    model.fit(x, y, verbose=0, callbacks=[watch])
+    assert watch.accuracies == [0.0]
+    watch = kr.callbacks.CatastrophicOverfitting(x, y)
+    with pytest.raises(ValueError, match="AdversarialModel.*Received"):
+        model.fit(x, y, verbose=0, callbacks=[watch])
+
+
+def test_refusals(problem):
+    _, x, y = problem
+    watch = kr.callbacks.CatastrophicOverfitting
+    for arguments, message in (
+        ({"x": x, "y": y[:3]}, "same number.*Received"),
+        ({"x": x[:0], "y": y[:0]}, "at least one.*Received"),
+        ({"x": x, "y": y, "attack": "pgd"}, "attack.*Received"),
+        ({"x": x, "y": y, "drop": 0}, "drop.*Received"),
+        ({"x": x, "y": y, "action": "halt"}, "action.*restore.*Received"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            watch(**arguments)

@@ -1,0 +1,166 @@
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from keras_robust import cli
+from keras_robust import study
+from keras_robust.study.replication import tables
+from keras_robust.study.replication.recipes import get_recipe
+from keras_robust.study.replication.replicate import judge
+
+ROOT = Path(__file__).parents[2]
+KEPT = {
+    "planted": "planted",
+    "digits": "digits",
+    "digits/am207": "digits/am207",
+    "fashion_mnist": "fashion_mnist/cpu",
+    "cifar10": "cifar10/quick",
+}
+
+
+def kept(name):
+    """Results of a run of several seeds, judged by the rules of now."""
+    path = ROOT / "results" / KEPT[name] / "results.json"
+    results = json.loads(path.read_text())
+    recipe = get_recipe(results["recipe"]["dataset"], results["preset"])
+    results["recipe"]["undecidable"] = recipe.undecidable
+    return {**results, **judge(results["runs"], results["recipe"])}
+
+
+@pytest.fixture
+def replicated(monkeypatch):
+    """What was replicated, by stand-ins for the work: `(dataset, options)`."""
+    calls = []
+
+    def replicate(dataset, **options):
+        calls.append((dataset, options))
+        return kept(dataset)
+
+    module = importlib.import_module("keras_robust.study.replication.replicate")
+    monkeypatch.setattr(module, "replicate", replicate)
+    monkeypatch.setattr(study, "replicate", replicate)
+    return calls
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_printed_fits_a_terminal(name):
+    results = kept(name)
+    table, claims = tables.table_text(results), tables.claims_text(results)
+    for line in (table + claims).splitlines():
+        assert len(line) <= 80 and line == line.rstrip()
+    # Nothing is cut: every model, every figure, every claim.
+    for model in results["models"]:
+        assert re.search(rf"^{model} ", table, flags=re.MULTILINE)
+    columns = ["clean", *(f"pgd-l2-{r:g}" for r in results["recipe"]["radii"])]
+    for column in (*columns, results["read_at"]["linf"]):
+        value = results["summary"]["standard"][column]
+        assert f"{value['mean']:.1f} ± {value['deviation']:.1f}" in table
+    told = " ".join(claims.split())
+    for claim in results["claims"]:
+        assert f"{claim['name']}. {claim['statement']}" in told
+        assert claim["reason"] in told
+    assert "PGD at L2" in told
+
+
+def test_three_radii_and_long_names_fit_a_terminal():
+    results = kept("digits/am207")
+    assert "standard_frozen_flips" in results["models"]
+    results["recipe"]["radii"] = [0.25, 0.5, 1.0]
+    for figures_of in results["summary"].values():
+        figures_of["pgd-l2-1"] = {"mean": 100.0, "deviation": 10.0}
+    lines = tables.table_text(results).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all("100.0 ± 10.0" in line for line in lines[4:])
+
+
+def test_many_radii_are_left_out_from_the_right():
+    results = kept("digits")
+    results["recipe"]["radii"] = [float(i) for i in range(1, 20)]
+    for figures_of in results["summary"].values():
+        for i in range(1, 20):
+            figures_of[f"pgd-l2-{i}"] = {"mean": float(i), "deviation": None}
+    lines = tables.table_text(results).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "1.0" in lines[4] and "19.0" not in lines[4]
+
+
+def test_too_small_is_one_sentence():
+    results = kept("digits")
+    results["recipe"]["too_small"] = True
+    results["claims"] = []
+    text = tables.claims_text(results)
+    assert "too small to show anything" in text
+    assert len(text.strip().splitlines()) <= 2
+
+
+def test_no_radius_is_said():
+    results = kept("digits")
+    results["read_at"] = None
+    assert "At no radius" in tables.claims_text(results)
+    assert "L-inf" not in tables.table_text(results)
+
+
+def test_the_first_command_reports_two_data_sets(replicated, tmp_path, capsys):
+    output = tmp_path
+    arguments = ["replicate", "--output", str(output), "--seed", "3"]
+    assert cli.main(arguments) == 0
+    options = {"seed": 3, "seeds": 1, "verbose": 1}
+    assert replicated == [
+        (name, {**options, "output": output / name})
+        for name in ("planted", "digits")
+    ]
+    text = (output / "report.html").read_text()
+    opening = text[: text.index("<h2>")]
+    for name in ("planted", "digits"):
+        claims = kept(name)["claims"]
+        shown = sum(claim["verdict"] == "shown" for claim in claims)
+        assert re.search(rf"{name}</b>: {shown} of \d+ claims shown", opening)
+        assert f'href="{name}/report.html"' in opening
+        assert all(claim["statement"] in text for claim in claims)
+    assert "0.25 on planted,\n0.5 on digits." in text
+    assert text.count("data:image/svg+xml") == 2
+    assert not re.search(r"<(script|link|iframe)|@import|url\(", text)
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"^Plateau +cannot be decided +cannot be decided$", printed, re.M
+    )
+    lines = printed.splitlines()
+    assert lines[-1].endswith("report.html")
+    assert max(map(len, lines[:-1])) <= 80
+
+
+def test_a_stop_leaves_a_report_of_what_is_there(
+    replicated, tmp_path, monkeypatch
+):
+    module = importlib.import_module("keras_robust.study.replication.replicate")
+    first = module.replicate
+
+    def stopped(dataset, **options):
+        if dataset == "digits":
+            raise KeyboardInterrupt
+        return first(dataset, **options)
+
+    monkeypatch.setattr(module, "replicate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        study.overview(output=tmp_path, verbose=0)
+    text = (tmp_path / "report.html").read_text()
+    assert "planted/report.html" in text
+    assert "digits/am207.html" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--dataset", "planted"), ("planted", None)),
+        (("--preset", "am207"), ("digits", "am207")),
+        (("--dataset", "cifar10", "--preset", "cpu"), ("cifar10", "cpu")),
+    ],
+)
+def test_a_named_data_set_is_replicated_alone(replicated, arguments, expected):
+    assert cli.main(["replicate", *arguments, "--output", "nowhere"]) == 0
+    [(dataset, options)] = replicated
+    assert (dataset, options["preset"]) == expected
+    assert options["output"] == "nowhere"
