@@ -1,7 +1,14 @@
-"""Small models and closed forms that the tests share."""
+"""Small models, closed forms and runs that the tests share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_robust import backend
 
 
 def make_linear(weights, bias=None, shape=None):
@@ -69,3 +76,64 @@ def exact_accuracy(model, x, y, norm, epsilon, box=(0.0, 1.0)):
         moved = np.clip(epsilon - before, 0, room)
         gain = (moved * np.take_along_axis(size, order, -1)).sum(-1)
     return (margin > gain).mean()
+
+
+def exact_distances(model, x, y):
+    """Distances of the right examples from a linear model's boundary."""
+    weights = model.get_weights()[0]
+    w = weights[:, 1] - weights[:, 0]
+    margin = np.where(y == 1, 1, -1) * (x.reshape(len(x), -1) @ w)
+    duals = {"l2": np.linalg.norm(w), "linf": np.abs(w).sum()}
+    return {norm: np.maximum(margin, 0) / dual for norm, dual in duals.items()}
+
+
+def foolbox_run(attack, model, x, y, epsilon):
+    import foolbox
+
+    if backend.name == "tensorflow":
+        import tensorflow as tf
+
+        wrapped = foolbox.TensorFlowModel(model, bounds=(0, 1), device="cpu:0")
+        images, labels = tf.constant(x), tf.constant(y)
+    elif backend.name == "jax":
+        import jax.numpy as jnp
+
+        wrapped = foolbox.JAXModel(
+            lambda x: model(x, training=False), bounds=(0, 1)
+        )
+        images, labels = jnp.asarray(x), jnp.asarray(y)
+    else:
+        import torch
+
+        wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1))
+        images, labels = torch.from_numpy(x), torch.from_numpy(y)
+    # Minimum-norm attacks know no radius.
+    radius = {} if epsilon is None else {"epsilon": epsilon}
+    result = attack(foolbox).run(wrapped, images, labels, **radius)
+    if backend.name == "torch":
+        result = result.detach()
+    return np.asarray(result)
+
+
+def run_python(script, *arguments, **environment):
+    """Runs a script in a process of its own and returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        cwd=Path(script).parent,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def batches(x, y, size=8):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
+
+
+def joined(dataset):
+    parts = zip(*dataset.as_numpy_iterator(), strict=True)
+    return [np.concatenate(part) for part in parts]

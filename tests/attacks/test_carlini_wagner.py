@@ -3,8 +3,8 @@ import pytest
 from keras import ops
 
 import keras_robust as kr
-from tests.attacks.test_fab import exact_distances
-from tests.attacks.test_peers import foolbox_run
+from tests.helpers import exact_distances
+from tests.helpers import foolbox_run
 from tests.helpers import norms
 
 

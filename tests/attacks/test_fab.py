@@ -4,18 +4,10 @@ from keras import ops
 
 import keras_robust as kr
 from tests.helpers import exact_accuracy
+from tests.helpers import exact_distances
 from tests.helpers import norms
 
 NORMS = ("l1", "l2", "linf")
-
-
-def exact_distances(model, x, y):
-    """Distances of the right examples from a linear model's boundary."""
-    weights = model.get_weights()[0]
-    w = weights[:, 1] - weights[:, 0]
-    margin = np.where(y == 1, 1, -1) * (x.reshape(len(x), -1) @ w)
-    duals = {"l2": np.linalg.norm(w), "linf": np.abs(w).sum()}
-    return {norm: np.maximum(margin, 0) / dual for norm, dual in duals.items()}
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

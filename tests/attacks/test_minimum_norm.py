@@ -11,7 +11,7 @@ from keras import ops
 import keras_robust as kr
 from keras_robust.attacks.l0_ball import L0Ball
 from tests.attacks import minimum_norm_reference as reference
-from tests.attacks.test_fab import exact_distances
+from tests.helpers import exact_distances
 from tests.helpers import make_linear
 from tests.helpers import norms
 

@@ -5,41 +5,14 @@ import pytest
 
 import keras_robust as kr
 from keras_robust import backend
+from tests.helpers import foolbox_run
 
 
 @pytest.fixture
 def peer_data(cnn_data):
     x, y = cnn_data
-    # A third of the images lies on the edges of the box, see conftest.
+    # A third of the images lies on the edges of the box, see `cnn_data`.
     return x, y.astype("int64")
-
-
-def foolbox_run(attack, model, x, y, epsilon):
-    import foolbox
-
-    if backend.name == "tensorflow":
-        import tensorflow as tf
-
-        wrapped = foolbox.TensorFlowModel(model, bounds=(0, 1), device="cpu:0")
-        images, labels = tf.constant(x), tf.constant(y)
-    elif backend.name == "jax":
-        import jax.numpy as jnp
-
-        wrapped = foolbox.JAXModel(
-            lambda x: model(x, training=False), bounds=(0, 1)
-        )
-        images, labels = jnp.asarray(x), jnp.asarray(y)
-    else:
-        import torch
-
-        wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1))
-        images, labels = torch.from_numpy(x), torch.from_numpy(y)
-    # Minimum-norm attacks know no radius.
-    radius = {} if epsilon is None else {"epsilon": epsilon}
-    result = attack(foolbox).run(wrapped, images, labels, **radius)
-    if backend.name == "torch":
-        result = result.detach()
-    return np.asarray(result)
 
 
 def test_foolbox_pgd_l2(cnn, peer_data):

@@ -1,7 +1,4 @@
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -12,22 +9,10 @@ from keras import ops
 from keras_robust import backend
 from keras_robust.backend.protocol import Backend
 from tests.backend import run_attacks
+from tests.helpers import run_python
 
 RING = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}
-HERE = Path(__file__).parent
-
-
-def run_python(*arguments, **environment):
-    """Runs a script in a process of its own and returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        cwd=HERE,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+SCRIPT = Path(__file__).with_name("run_attacks.py")
 
 
 # One of the three suites is enough.
@@ -42,7 +27,7 @@ def test_three_backends_agree(cnn, cnn_data, tmp_path):
     x, y = cnn_data
     np.savez(tmp_path / "data.npz", x=x, y=y)
     cnn.save(tmp_path / "model.keras")
-    run_python(HERE / "run_attacks.py", tmp_path, KERAS_BACKEND=other)
+    run_python(SCRIPT, tmp_path, KERAS_BACKEND=other)
     theirs = np.load(tmp_path / "results.npz")
     for name, ours in run_attacks.run(cnn, x, y).items():
         np.testing.assert_allclose(ours, theirs[name], atol=1e-5, err_msg=name)

@@ -1,11 +1,13 @@
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from keras_robust import backend
-from tests.backend.test_backend import HERE
-from tests.backend.test_backend import run_python
+from tests.helpers import run_python
+
+SCRIPT = Path(__file__).with_name("run_distributed.py")
 
 
 @pytest.mark.skipif(
@@ -17,7 +19,7 @@ def test_two_devices_train_and_generate_like_one(tmp_path):
     def train(devices):
         path = tmp_path / f"{devices}.npz"
         flags = f"--xla_force_host_platform_device_count={devices}"
-        run_python(HERE / "run_distributed.py", devices, path, XLA_FLAGS=flags)
+        run_python(SCRIPT, devices, path, XLA_FLAGS=flags)
         with np.load(path) as arrays:
             return [arrays[key] for key in arrays]
 

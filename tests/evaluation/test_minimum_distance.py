@@ -11,8 +11,8 @@ import pytest
 import keras_robust as kr
 from keras_robust.attacks.engine.search import OneRun
 from keras_robust.evaluation import checkpoint
-from tests.attacks.test_fab import exact_distances
 from tests.helpers import exact_accuracy
+from tests.helpers import exact_distances
 
 QUIET = {"probe": False, "verbose": 0}
 

@@ -10,12 +10,12 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.attacks import auto_attack
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import network
-from tests.situations.test_models import predicted
-from tests.situations.test_refusals import dense
-from tests.situations.test_refusals import refuse
+from tests.situations.helpers import dense
+from tests.situations.helpers import digits
+from tests.situations.helpers import fit_head
+from tests.situations.helpers import network
+from tests.situations.helpers import predicted
+from tests.situations.helpers import refuse
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow

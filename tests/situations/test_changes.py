@@ -11,16 +11,16 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.classifier import Classifier
-from tests.situations.test_models import DIGITS
-from tests.situations.test_models import check_report
-from tests.situations.test_models import dense_network
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import labels_of
-from tests.situations.test_models import network
-from tests.situations.test_models import outputs_of
-from tests.situations.test_models import predicted
-from tests.situations.test_models import reloaded
+from tests.situations.helpers import DIGITS
+from tests.situations.helpers import check_report
+from tests.situations.helpers import dense_network
+from tests.situations.helpers import digits
+from tests.situations.helpers import fit_head
+from tests.situations.helpers import labels_of
+from tests.situations.helpers import network
+from tests.situations.helpers import outputs_of
+from tests.situations.helpers import predicted
+from tests.situations.helpers import reloaded
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow

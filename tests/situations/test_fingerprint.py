@@ -7,11 +7,11 @@ from keras import layers
 from keras import ops
 
 from keras_robust.classifier import Classifier
-from tests.situations.test_models import digits
-from tests.situations.test_models import network
+from tests.situations.helpers import dense
+from tests.situations.helpers import digits
+from tests.situations.helpers import network
+from tests.situations.helpers import pgd
 from tests.situations.test_state import CHANGES
-from tests.situations.test_state import dense
-from tests.situations.test_state import pgd
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow

@@ -9,45 +9,16 @@ import pytest
 from keras import layers
 from keras import ops
 
-import keras_robust as kr
-from tests.situations.test_models import check_report
-from tests.situations.test_models import check_search
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import labels_of
-from tests.situations.test_models import network
-from tests.situations.test_models import outputs_of
-from tests.situations.test_models import settle
+from tests.situations.helpers import check
+from tests.situations.helpers import digits
+from tests.situations.helpers import fit_head
+from tests.situations.helpers import mostly_slow
+from tests.situations.helpers import network
+from tests.situations.helpers import outputs_of
+from tests.situations.helpers import settle
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow
-
-
-def mostly_slow(names, *kept):
-    """All of them, on JAX only a few by default: each compiles anew."""
-    return [
-        name
-        if name in kept
-        else pytest.param(name, marks=pytest.mark.slow_on_jax)
-        for name in names
-    ]
-
-
-def balance(model, x):
-    """Moves the last bias so that several classes occur."""
-    head = model
-    while isinstance(head, keras.Model):
-        head = head.layers[-1]
-    mean = outputs_of(model, x).mean(0)
-    head.bias.assign(ops.convert_to_numpy(head.bias) - mean)
-
-
-def check(model, x, epsilon=0.5):
-    """The attacks' logits and the report are what the model says."""
-    balance(model, x)
-    check_search(model, x)
-    attack = kr.PGDAttack("l2", epsilon, steps=4, early_stop=True)
-    check_report(model, x, labels_of(model, x), attack)
 
 
 # Arguments of calls.

@@ -11,49 +11,19 @@ from keras import layers
 
 import keras_robust as kr
 from keras_robust.classifier import Classifier
-from tests.situations.test_models import check_report
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import network
-from tests.situations.test_models import predicted
+from tests.situations.helpers import BYTE
+from tests.situations.helpers import attack_of
+from tests.situations.helpers import behind
+from tests.situations.helpers import byte_network
+from tests.situations.helpers import check_report
+from tests.situations.helpers import digits
+from tests.situations.helpers import doubts
+from tests.situations.helpers import network
+from tests.situations.helpers import predicted
+from tests.situations.helpers import unit_network
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow
-
-BYTE = (0.0, 255.0)
-
-
-def attack_of(norm="linf", epsilon=12 / 255, **options):
-    return kr.PGDAttack(norm, epsilon, steps=5, early_stop=True, **options)
-
-
-def unit_network():
-    """A network of pixels in [0, 1]."""
-    return fit_head(
-        network(
-            layers.Flatten(),
-            layers.Dense(64, activation="relu"),
-            layers.Dense(10),
-        )
-    )
-
-
-def behind(*first, dtype=None):
-    """The same network behind preprocessing of its own."""
-    inputs = h = keras.Input((8, 8, 1), dtype=dtype)
-    for layer in first:
-        h = layer(h)
-    return keras.Model(inputs, unit_network()(h))
-
-
-def byte_network(dtype=None):
-    return behind(layers.Rescaling(1 / 255), dtype=dtype)
-
-
-def doubts(result):
-    """Flags that doubt whether the radius was meant."""
-    return [str(f) for f in result.flags if "radius" in f.name]
-
 
 # Integers.
 

@@ -6,10 +6,10 @@ import pytest
 from keras import layers
 from keras import ops
 
-from tests.situations.test_graphs import check
-from tests.situations.test_graphs import mostly_slow
-from tests.situations.test_models import network
-from tests.situations.test_models import settle
+from tests.situations.helpers import check
+from tests.situations.helpers import mostly_slow
+from tests.situations.helpers import network
+from tests.situations.helpers import settle
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow

@@ -12,13 +12,13 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.classifier import Classifier
-from tests.situations.test_graphs import mostly_slow
-from tests.situations.test_models import check_report
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import labels_of
-from tests.situations.test_models import network
-from tests.situations.test_models import predicted
+from tests.situations.helpers import check_report
+from tests.situations.helpers import digits
+from tests.situations.helpers import fit_head
+from tests.situations.helpers import labels_of
+from tests.situations.helpers import mostly_slow
+from tests.situations.helpers import network
+from tests.situations.helpers import predicted
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow

@@ -7,14 +7,14 @@ from keras import layers
 import keras_robust as kr
 from keras_robust.classifier import Classifier
 from tests.helpers import make_linear
-from tests.situations.test_inputs import BYTE
-from tests.situations.test_inputs import attack_of
-from tests.situations.test_inputs import behind
-from tests.situations.test_inputs import byte_network
-from tests.situations.test_inputs import doubts
-from tests.situations.test_inputs import unit_network
-from tests.situations.test_models import digits
-from tests.situations.test_models import predicted
+from tests.situations.helpers import BYTE
+from tests.situations.helpers import attack_of
+from tests.situations.helpers import behind
+from tests.situations.helpers import byte_network
+from tests.situations.helpers import digits
+from tests.situations.helpers import doubts
+from tests.situations.helpers import predicted
+from tests.situations.helpers import unit_network
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow

@@ -9,19 +9,14 @@ from keras import ops
 import keras_robust as kr
 from keras_robust.attacks.loop_attack import LoopAttack
 from tests.helpers import make_linear
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import network
-from tests.situations.test_models import predicted
+from tests.situations.helpers import dense
+from tests.situations.helpers import digits
+from tests.situations.helpers import network
+from tests.situations.helpers import predicted
+from tests.situations.helpers import refuse
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow
-
-
-def dense():
-    return fit_head(
-        network(layers.Flatten(), layers.Dense(64, "relu"), layers.Dense(10))
-    )
 
 
 def pooled(shape=(8, 8, 1)):
@@ -32,17 +27,6 @@ def pooled(shape=(8, 8, 1)):
         layers.Dense(10),
         shape=shape,
     )
-
-
-def refuse(call, *words):
-    """The call raises a ValueError of one line that holds the words."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    message = str(caught.value)
-    assert "Received" in message and len(message.splitlines()) == 1, message
-    assert len(message) < 500, message
-    for word in words:
-        assert word.lower() in message.lower(), message
 
 
 def ways(model, x, y, attack=None):

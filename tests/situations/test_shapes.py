@@ -8,12 +8,12 @@ from keras import ops
 
 import keras_robust as kr
 from tests.helpers import make_linear
-from tests.situations.test_models import check_report
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import network
-from tests.situations.test_models import predicted
-from tests.situations.test_models import settle
+from tests.situations.helpers import check_report
+from tests.situations.helpers import digits
+from tests.situations.helpers import fit_head
+from tests.situations.helpers import network
+from tests.situations.helpers import predicted
+from tests.situations.helpers import settle
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow

@@ -16,32 +16,17 @@ import keras_robust as kr
 from keras_robust import cli
 from keras_robust.attacks.loop_attack import LoopAttack
 from keras_robust.classifier import Classifier
-from tests.situations.test_models import digits
-from tests.situations.test_models import fit_head
-from tests.situations.test_models import network
-from tests.situations.test_models import predicted
-from tests.situations.test_models import settle
+from tests.situations.helpers import dense
+from tests.situations.helpers import digits
+from tests.situations.helpers import fit_head
+from tests.situations.helpers import pgd
+from tests.situations.helpers import predicted
+from tests.situations.helpers import settle
 
 # Every model is compiled anew.
 pytestmark = pytest.mark.slow
 
 EXAMPLES = 60
-
-
-def dense(activation="relu", end=None, scale=10.0):
-    model = network(
-        layers.Flatten(),
-        layers.Dense(64, activation="relu"),
-        layers.Dense(10),
-    )
-    fit_head(model, scale=scale)
-    model.layers[-2].activation = keras.activations.get(activation)
-    model.layers[-1].activation = keras.activations.get(end)
-    return model
-
-
-def pgd(epsilon=0.5, **options):
-    return kr.PGDAttack("l2", epsilon, steps=3, early_stop=True, **options)
 
 
 # The command.

@@ -3,6 +3,8 @@ import pytest
 from keras import ops
 
 import keras_robust as kr
+from tests.helpers import batches
+from tests.helpers import joined
 from tests.helpers import make_cnn
 
 
@@ -16,17 +18,6 @@ def data():
     random = np.random.default_rng(7)
     x = random.random((22, 6, 6, 2), dtype="float32")
     return x, np.arange(22, dtype="int32") % 3
-
-
-def batches(x, y, size=8):
-    import tensorflow as tf
-
-    return tf.data.Dataset.from_tensor_slices((x, y)).batch(size)
-
-
-def joined(dataset):
-    parts = zip(*dataset.as_numpy_iterator(), strict=True)
-    return [np.concatenate(part) for part in parts]
 
 
 @pytest.mark.parametrize("target", ["random", "deterministic", "other"])

@@ -10,8 +10,8 @@ from keras import ops
 import keras_robust as kr
 from keras_robust.datasets import generate
 from keras_robust.transforms import Transform
-from tests.transforms.test_map import batches
-from tests.transforms.test_map import joined
+from tests.helpers import batches
+from tests.helpers import joined
 
 
 @keras.saving.register_keras_serializable("test_transform")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from keras_robust.datasets import generate
-from tests.datasets.generation.test_generate import contents
-from tests.datasets.generation.test_generate import to_rand
+from tests.datasets.generation.helpers import contents
+from tests.datasets.generation.helpers import to_rand
 from tests.helpers import make_cnn
 
 

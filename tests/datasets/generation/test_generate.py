@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +12,8 @@ import keras_robust as kr
 from keras_robust import backend
 from keras_robust.datasets import Generation
 from keras_robust.datasets import generate
+from tests.datasets.generation.helpers import contents
+from tests.datasets.generation.helpers import to_rand
 from tests.helpers import make_cnn
 
 READ = """
@@ -37,21 +38,6 @@ def source():
 @pytest.fixture(scope="module")
 def model():
     return make_cnn()
-
-
-def to_rand(model, **options):
-    return kr.NonRobustifier(
-        model, steps=3, **{"seed": 5, "batch_size": 8, **options}
-    )
-
-
-def contents(folder):
-    """All that a reader sees, byte for byte."""
-    return {
-        path.name: path.read_bytes()
-        for path in Path(folder).iterdir()
-        if path.is_file()
-    }
 
 
 def records(directory, name):
