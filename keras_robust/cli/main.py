@@ -8,6 +8,7 @@ from keras_robust.cli import generate
 from keras_robust.cli import import_released
 from keras_robust.cli import inspect
 from keras_robust.cli import replicate
+from keras_robust.cli import report
 from keras_robust.cli import sweep
 from keras_robust.cli.arguments import HelpFormatter
 from keras_robust.version import __version__
@@ -20,6 +21,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "generate": generate,
     "sweep": sweep,
+    "report": report,
     "inspect": inspect,
     "import-released": import_released,
 }

@@ -14,4 +14,5 @@ from keras_robust.study.replication.replication import (
     Replication as Replication,
 )
 from keras_robust.study.replication.training_sets import MODELS as MODELS
+from keras_robust.study.report import report as report
 from keras_robust.study.training import Training as Training

@@ -29,13 +29,23 @@ def write(results: SearchResults, folder: Path, verbose: int = 1) -> None:
         verbose: 0 for silence, else the verdict is printed.
     """
     write_json(folder / "results.json", results)
+    write_drawn(results, folder)
+    if verbose:
+        print(results["verdict"])
+        print(f"Table, figure, numbers: {folder}/")
+
+
+def write_drawn(results: SearchResults, folder: Path) -> None:
+    """Write the table and the figure.
+
+    Args:
+        results: What `sweep` returns.
+        folder: Where to.
+    """
     (folder / "table.md").write_text(table(results), encoding="utf-8")
     figure = draw(results["runs"])
     for kind in ("png", "svg"):
         figure.savefig(folder / f"accuracy.{kind}", dpi=150)
-    if verbose:
-        print(results["verdict"])
-        print(f"Table, figure, numbers: {folder}/")
 
 
 def table(results: SearchResults) -> str:

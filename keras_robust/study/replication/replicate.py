@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_robust import backend
 from keras_robust.study.replication import figures
 from keras_robust.study.replication import measures
+from keras_robust.study.replication import outputs
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.claims import CLAIMS
 from keras_robust.study.replication.html_report import write_overview
-from keras_robust.study.replication.html_report import write_report
 from keras_robust.study.replication.predictions import predictions
 from keras_robust.study.replication.recipe import Recipe
 from keras_robust.study.replication.recipes import check_dataset
@@ -35,7 +34,6 @@ from keras_robust.study.replication.verdicts import mean_and_deviation
 from keras_robust.study.replication.verdicts import verdicts
 from keras_robust.utils.environment import installed_versions
 from keras_robust.utils.environment import machine
-from keras_robust.utils.files import read_json
 from keras_robust.utils.files import write_json
 
 # Data sets of `overview`: first the one whose answers are known.
@@ -90,7 +88,8 @@ def replicate(
         )
         _run_stages(studies[current])
         results = _results(recipe, preset, studies)
-        _write(results, studies[seed], folder)
+        write_json(folder / "results.json", results)
+        outputs.write(results, folder, figures.draw_images(studies[seed]))
     if verbose:
         print(tables.table_text(results))
         print(tables.claims_text(results))
@@ -233,36 +232,6 @@ def judge(
         undecidable=recipe.get("undecidable"),
     )
     return {"read_at": read_at, "claims": claims}
-
-
-def _write(results: Results, study: Replication, folder: Path) -> None:
-    """Write everything but the stages."""
-    write_json(folder / "results.json", results)
-    tables.write_table(results, folder / "table.md")
-    drawn: dict[str, Figure | Path] = {}
-    for name, figure in _draw(results, study).items():
-        figure.savefig(folder / f"{name}.png", dpi=150)
-        if name != "images":
-            figure.savefig(folder / f"{name}.svg")
-        drawn[name] = figure
-    search = None
-    optimizer = folder / "optimizer"
-    # Written by `sweep`, the numbers first.
-    if (optimizer / "accuracy.svg").exists():
-        search = read_json(optimizer / "results.json")
-        drawn["optimizer"] = optimizer / "accuracy.svg"
-    write_report(results, drawn, folder / "report.html", search)
-
-
-def _draw(results: Results, study: Replication) -> dict[str, Figure]:
-    drawn = {
-        "bars": figures.draw_bars(results),
-        "curves": figures.draw_curves(results),
-        "images": figures.draw_images(study),
-    }
-    if "transfer" in next(iter(results["runs"].values()))["measured"]:
-        drawn["transfer"] = figures.draw_transfer(results)
-    return drawn
 
 
 def _summary(
