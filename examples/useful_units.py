@@ -47,7 +47,7 @@ def main():
             units=np.arange(min(options.units, width)),
             verbose=options.verbose,
         )
-        found.figure(Path(options.output) / f"units-{name}.png")
+        found.plot(Path(options.output) / f"units-{name}.png")
         probes = linear_probes(
             model,
             train,

@@ -9,6 +9,7 @@ from keras_robust import features as features
 from keras_robust import layers as layers
 from keras_robust import models as models
 from keras_robust import objectives as objectives
+from keras_robust import plot as plot
 from keras_robust import study as study
 from keras_robust import theory as theory
 from keras_robust import transforms as transforms

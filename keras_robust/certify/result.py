@@ -10,12 +10,16 @@ import numpy as np
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import EvaluationResult
+from keras_robust.evaluation.verdict import caution
+from keras_robust.evaluation.verdict import share_text
+from keras_robust.plot.units import Units
 from keras_robust.utils.messages import shown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
+
+    from keras_robust.plot.style import Picture
 
 # Radii of a curve.
 _POINTS = 201
@@ -65,7 +69,10 @@ class CertifiedResult(EvaluationResult):
         Returns:
             The `rich.table.Table`.
         """
-        from rich.console import Console
+        return self.print_tables(console)[0]
+
+    def tables(self) -> "list[Table]":
+        """See `Result`."""
         from rich.table import Table
 
         examples = len(self.correct)
@@ -79,10 +86,23 @@ class CertifiedResult(EvaluationResult):
                 f"{100 * rows.mean():.2f}",
                 f"{100 * low:.2f} - {100 * high:.2f}",
             )
-        console = console or Console()
-        console.print(table)
-        self.print_flags(console)
-        return table
+        return [table]
+
+    @abstractmethod
+    def columns(self) -> dict[str, np.ndarray]:
+        """Arrays `(N,)` of the data frame besides predictions, by name."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """See `Result`: a row for each example."""
+        columns = {
+            "prediction": self.predictions,
+            "correct": self.correct,
+            **self.columns(),
+        }
+        return [
+            {name: values[row].item() for name, values in columns.items()}
+            for row in range(len(self.correct))
+        ]
 
     def numbers(self) -> dict[str, Any]:
         """See `Result`; with the numbers of each example."""
@@ -195,21 +215,38 @@ class SmoothingResult(CertifiedResult):
             "lower_bounds": self.lower_bounds.tolist(),
         }
 
-    def draw(self) -> "Figure":
-        """Certified accuracy over the radius, with 95 % intervals."""
-        from matplotlib.figure import Figure
+    def columns(self) -> dict[str, np.ndarray]:
+        """See `CertifiedResult`."""
+        return {"lower_bound": self.lower_bounds, "radius": self.radii}
 
-        figure = Figure(figsize=(4.5, 3.5))
-        axes = figure.subplots()
+    def verdict(self) -> str:
+        """See `EvaluationResult`."""
+        middle = float(np.median(self.radii))
+        return (
+            f"With noise added, the model is right on "
+            f"{share_text(self.correct.mean())}. For half of the images it is "
+            f"proven that no change shorter than L2 {middle:.3g} alters a "
+            f"right answer (0 where there is no proof). "
+            f"{caution(self.flags, is_bound=False)}"
+        )
+
+    def draw(self) -> "Picture":
+        """Certified accuracy over the radius, with 95 % intervals."""
+        from keras_robust.plot.diagrams import label_radii
+        from keras_robust.plot.style import BLUE
+        from keras_robust.plot.style import new_picture
+        from keras_robust.plot.style import percent_axis
+
+        picture = new_picture(5, 3.6)
+        axes = picture.subplots()
         radii = np.linspace(0, 1.05 * self.radii.max(initial=0.0), _POINTS)
         rows = [self.certified(radius) for radius in radii]
         low, high = 100 * np.array([wilson_interval(row) for row in rows]).T
-        axes.plot(radii, [100 * row.mean() for row in rows])
-        axes.fill_between(radii, low, high, alpha=0.3)
-        axes.set_xlabel("l2 radius")
-        axes.set_ylabel("certified accuracy, %")
-        axes.set_ylim(0, 100)
-        return figure
+        axes.plot(radii, [100 * row.mean() for row in rows], color=BLUE)
+        axes.fill_between(radii, low, high, color=BLUE, alpha=0.2, linewidth=0)
+        label_radii(axes, Units.of(self.provenance, "l2"))
+        percent_axis(axes, "certified accuracy")
+        return picture
 
 
 class IntervalResult(CertifiedResult):
@@ -273,20 +310,34 @@ class IntervalResult(CertifiedResult):
             "certified": self.certified.tolist(),
         }
 
-    def draw(self) -> "Figure":
-        """Certified examples over the margin that is left in the ball."""
-        from matplotlib.figure import Figure
+    def columns(self) -> dict[str, np.ndarray]:
+        """See `CertifiedResult`."""
+        return {"margin": self.margins, "certified": self.certified}
 
-        figure = Figure(figsize=(4.5, 3.5))
-        axes = figure.subplots()
+    def verdict(self) -> str:
+        """See `EvaluationResult`."""
+        return (
+            f"The model is right on {share_text(self.correct.mean())}. For "
+            f"{share_text(self.certified.mean())} it is proven that no change "
+            "within the radius makes it wrong. "
+            f"{caution(self.flags, is_bound=False)}"
+        )
+
+    def draw(self) -> "Picture":
+        """Certified examples over the margin that is left in the ball."""
+        from keras_robust.plot.style import BLUE
+        from keras_robust.plot.style import new_picture
+        from keras_robust.plot.style import percent_axis
+
+        picture = new_picture(5, 3.6)
+        axes = picture.subplots()
         margins = np.sort(self.margins)[::-1]
         shares = 100 * np.arange(1, len(margins) + 1) / len(margins)
-        axes.step(margins, shares, where="post")
+        axes.step(margins, shares, where="post", color=BLUE)
         axes.axvline(0.0, color="black", linewidth=0.8)
-        axes.set_xlabel("lower bound of the margin")
-        axes.set_ylabel("examples with at least this, %")
-        axes.set_ylim(0, 100)
-        return figure
+        axes.set_xlabel("lower bound of the margin (above 0: certified)")
+        percent_axis(axes, "examples with at least this")
+        return picture
 
 
 def radius_of(lower_bounds: Any, sigma: float) -> np.ndarray:

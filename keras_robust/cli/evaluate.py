@@ -112,9 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         default="evaluation",
         metavar="FOLDER",
-        help="folder for report.json, report.png and the state from which the "
-        "same command continues; an earlier report with other settings is "
-        "kept as report-....json",
+        help="folder for report.html, report.json, report.png and the state "
+        "from which the same command continues; an earlier report with other "
+        "settings is kept as report-....json",
     )
     add_verbose_argument(parser)
 
@@ -134,7 +134,7 @@ def run(
     verbose: int = 1,
     data: str | None = None,
 ) -> "RobustnessReport | RobustnessCurve":
-    """Evaluate a saved classifier; write a table, a report and a figure.
+    """Evaluate a saved classifier; write a table, reports and a figure.
 
     Args:
         model: Path of a saved Keras model.
@@ -187,7 +187,12 @@ def run(
         for one in epsilon
     }
     network = keras.saving.load_model(model, compile=False)
-    x, y = load(dataset).test if own is None else own.read()
+    class_names = None
+    if own is None:
+        images = load(dataset)
+        (x, y), class_names = images.test, images.class_names
+    else:
+        x, y = own.read()
     x, y = x[:examples], y[:examples]
     _check_shape(network, x, data or dataset)
     _check_classes(network, y, None if own is None else own.width)
@@ -217,7 +222,7 @@ def run(
             **options,
         )
     report.table()
-    kept = write_report(folder, report)
+    kept = write_report(folder, report, class_names)
     print(f"Written to {folder}.")
     if kept:
         print(f"The earlier report with other settings is kept as {kept}.")

@@ -30,14 +30,20 @@ from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.evaluation.result import EvaluationResult
+from keras_robust.evaluation.shown import ShownExamples
 from keras_robust.evaluation.survivors import Survivors
+from keras_robust.evaluation.verdict import caution
+from keras_robust.evaluation.verdict import publishing
+from keras_robust.evaluation.verdict import share_text
+from keras_robust.plot.units import Units
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
+
+    from keras_robust.plot.style import Picture
 
 
 class RobustnessCurve(EvaluationResult):
@@ -51,6 +57,7 @@ class RobustnessCurve(EvaluationResult):
         flags: List of `Flag`: reasons to doubt the numbers.
         provenance: Dictionary of plain values: attacks with their
             configuration, fingerprints of model and data, versions, date.
+        shown: Some examples that were broken, for `to_html`, or `None`.
 
     Attributes:
         epsilons: NumPy array.
@@ -59,6 +66,7 @@ class RobustnessCurve(EvaluationResult):
         intervals: NumPy array `(radii, 2)`, 95 % Wilson intervals.
         flags: As given.
         provenance: As given.
+        shown: As given.
     """
 
     def __init__(
@@ -69,8 +77,10 @@ class RobustnessCurve(EvaluationResult):
         attack: str,
         flags: Iterable[Flag] = (),
         provenance: dict[str, Any] | None = None,
+        shown: ShownExamples | None = None,
     ) -> None:
         super().__init__(flags, provenance)
+        self.shown = shown
         self.epsilons = np.asarray(list(epsilons), float)
         self.correct = np.asarray(correct, bool)
         self.norm = norm
@@ -98,24 +108,55 @@ class RobustnessCurve(EvaluationResult):
         Returns:
             The `rich.table.Table`.
         """
-        from rich.console import Console
+        return self.print_tables(console)[0]
+
+    def tables(self) -> "list[Table]":
+        """See `Result`."""
         from rich.table import Table
 
         examples = self.correct.shape[1]
         table = Table(title=f"{self.attack} on {examples} examples, %")
         for heading in (f"{self.norm} radius", "accuracy", "95 % interval"):
             table.add_column(heading, justify="right")
-        rows = zip(self.epsilons, self.accuracy, self.intervals, strict=True)
-        for epsilon, accuracy, (low, high) in rows:
+        for row in self.records():
             table.add_row(
-                f"{epsilon:.4g}",
-                f"{100 * accuracy:.2f}",
-                f"{100 * low:.2f} - {100 * high:.2f}",
+                f"{row['epsilon']:.4g}",
+                f"{100 * row['accuracy']:.2f}",
+                f"{100 * row['low']:.2f} - {100 * row['high']:.2f}",
             )
-        console = console or Console()
-        console.print(table)
-        self.print_flags(console)
-        return table
+        return [table]
+
+    def records(self) -> list[dict[str, Any]]:
+        """See `Result`: a row for each radius."""
+        rows = zip(self.epsilons, self.accuracy, self.intervals, strict=True)
+        return [
+            {
+                "epsilon": float(epsilon),
+                "accuracy": float(accuracy),
+                "low": float(low),
+                "high": float(high),
+            }
+            for epsilon, accuracy, (low, high) in rows
+        ]
+
+    def verdict(self) -> str:
+        """See `EvaluationResult`."""
+        units = Units.of(self.provenance, self.norm)
+        clean, last = self.accuracy[0], self.accuracy[-1]
+        parts = [f"The model is right on {share_text(clean)} without a change."]
+        halved = np.flatnonzero(self.accuracy <= clean / 2)
+        if len(halved):
+            radius = self.epsilons[halved[0]]
+            parts.append(
+                f"Changes of at most {units.text(radius)} are enough to turn "
+                "half of its right answers wrong."
+            )
+        parts.append(
+            f"At the largest radius, {units.text(self.epsilons[-1])}, it is "
+            f"still right on {share_text(last)}."
+        )
+        parts.append(caution(self.flags))
+        return " ".join([*parts, *publishing(self.provenance)])
 
     def numbers(self) -> dict[str, Any]:
         """See `Result`."""
@@ -129,19 +170,11 @@ class RobustnessCurve(EvaluationResult):
             **self.background(),
         }
 
-    def draw(self) -> "Figure":
+    def draw(self) -> "Picture":
         """Accuracy over radius, with the band of the intervals."""
-        from matplotlib.figure import Figure
+        from keras_robust.plot.diagrams import curves
 
-        figure = Figure(figsize=(4.5, 3.5))
-        axes = figure.subplots()
-        axes.plot(self.epsilons, 100 * self.accuracy, marker="o")
-        low, high = 100 * self.intervals.T
-        axes.fill_between(self.epsilons, low, high, alpha=0.3)
-        axes.set_xlabel(f"{self.norm} radius")
-        axes.set_ylabel("accuracy, %")
-        axes.set_ylim(0, 100)
-        return figure
+        return curves({self.attack: self})
 
 
 def robustness_curve(
@@ -201,7 +234,7 @@ def robustness_curve(
     curve = keras_robust.robustness_curve(
         model, (x, y), "l2", [0.25, 0.5, 1.0], attack="pgd"
     )
-    curve.figure("curve.png")
+    curve.plot("curve.png")
     ```
     """
     check_model(model)
@@ -249,7 +282,13 @@ def robustness_curve(
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     name = attack if isinstance(attack, str) else _name_of(attacks)
     return RobustnessCurve(
-        [0.0, *epsilons], correct, _name_of_norm(norm), name, flags, facts
+        [0.0, *epsilons],
+        correct,
+        _name_of_norm(norm),
+        name,
+        flags,
+        facts,
+        ShownExamples.of(examples, attacks, outcomes),
     )
 
 

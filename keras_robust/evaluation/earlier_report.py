@@ -2,13 +2,14 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 from keras_robust.evaluation.provenance import fingerprint
 from keras_robust.evaluation.result import EvaluationResult
 
 # Digits of the name of a report that is kept.
 _DIGITS = 8
-_ENDINGS = (".json", ".png")
+_ENDINGS = (".json", ".png", ".html")
 
 
 def check_folder(folder: pathlib.Path) -> None:
@@ -28,13 +29,18 @@ def check_folder(folder: pathlib.Path) -> None:
         path = folder / f"report{ending}"
         if path.is_dir():
             raise ValueError(
-                "Argument `--output` must be a folder for report.json and "
-                f"report.png. Received: {folder}, where {path.name} is a folder"
+                "Argument `--output` must be a folder for report.json, "
+                f"report.png and report.html. Received: {folder}, where "
+                f"{path.name} is a folder"
             )
 
 
-def write_report(folder: pathlib.Path, report: EvaluationResult) -> str | None:
-    """Write `report.json` and `report.png`.
+def write_report(
+    folder: pathlib.Path,
+    report: EvaluationResult,
+    class_names: Sequence[str] | None = None,
+) -> str | None:
+    """Write `report.json`, `report.png` and `report.html`.
 
     A report of other settings that is there already is kept under another
     name, which the settings decide; one of the same settings is replaced.
@@ -42,6 +48,7 @@ def write_report(folder: pathlib.Path, report: EvaluationResult) -> str | None:
     Args:
         folder: Where to write.
         report: A report or a curve.
+        class_names: Names of the classes, for the pictures.
 
     Returns:
         The name under which an earlier report is kept, or `None`.
@@ -56,7 +63,8 @@ def write_report(folder: pathlib.Path, report: EvaluationResult) -> str | None:
         # The report of these settings gets its first name back.
         (folder / f"report-{now}{ending}").unlink(missing_ok=True)
     report.to_json(path)
-    report.figure(folder / "report.png")
+    report.plot(folder / "report.png")
+    report.to_html(folder / "report.html", class_names)
     return kept
 
 

@@ -26,6 +26,7 @@ from keras_robust.evaluation.outcomes import Outcome
 from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import RobustnessReport
+from keras_robust.evaluation.shown import ShownExamples
 from keras_robust.evaluation.survivors import Survivors
 from keras_robust.evaluation.survivors import by_cost
 from keras_robust.evaluation.threats import CorruptionRun
@@ -214,6 +215,7 @@ def evaluate_robustness(
         facts,
         threats=threats_of(attacks),
         corrupted=corrupted.run(checkpoint, verbose) if corrupted else None,
+        shown=ShownExamples.of(examples, attacks, outcomes),
     )
 
 

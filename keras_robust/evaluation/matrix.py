@@ -8,11 +8,13 @@ import numpy as np
 
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.result import EvaluationResult
+from keras_robust.evaluation.verdict import caution
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
+
+    from keras_robust.plot.style import Picture
 
 
 class TransferMatrix(EvaluationResult):
@@ -65,10 +67,12 @@ class TransferMatrix(EvaluationResult):
         Returns:
             List of `rich.table.Table`.
         """
-        from rich.console import Console
+        return self.print_tables(console)
+
+    def tables(self) -> "list[Table]":
+        """See `Result`: a table for each kind."""
         from rich.table import Table
 
-        console = console or Console()
         tables = []
         for kind, rates in self._rates().items():
             table = Table(title=f"{kind.capitalize()} transfer, %")
@@ -77,10 +81,41 @@ class TransferMatrix(EvaluationResult):
                 table.add_column(target, justify="right")
             for source, row in zip(self.sources, rates, strict=True):
                 table.add_row(source, *(f"{100 * rate:.1f}" for rate in row))
-            console.print(table)
             tables.append(table)
-        self.print_flags(console)
         return tables
+
+    def records(self) -> list[dict[str, Any]]:
+        """See `Result`: a row for each source and target."""
+        return [
+            {
+                "source": source,
+                "target": target,
+                "examples": int(self.examples[row, column]),
+                **{
+                    kind: float(rates[row, column])
+                    for kind, rates in self._rates().items()
+                },
+            }
+            for row, source in enumerate(self.sources)
+            for column, target in enumerate(self.targets)
+        ]
+
+    def verdict(self) -> str:
+        """See `EvaluationResult`."""
+        pairs = [row for row in self.records() if _is_transfer(row)]
+        parts = [
+            "Each model was attacked, and the others were asked what they see "
+            "in the images that came out."
+        ]
+        if pairs:
+            most = max(pairs, key=lambda row: row["untargeted"])
+            parts.append(
+                f"The most fooled is {most['target']}: of 100 images that "
+                f"both were right on, {100 * most['untargeted']:.0f} became "
+                f"wrong by an attack on {most['source']}, without access to "
+                f"{most['target']} itself."
+            )
+        return " ".join([*parts, caution(self.flags)])
 
     def numbers(self) -> dict[str, Any]:
         """See `Result`."""
@@ -93,22 +128,24 @@ class TransferMatrix(EvaluationResult):
             **self.background(),
         }
 
-    def draw(self) -> "Figure":
-        """A heat map for each kind."""
-        from matplotlib.figure import Figure
+    def draw(self) -> "Picture":
+        """A square of a darker blue for each higher rate, for each kind."""
+        from keras_robust.plot.diagrams import matrix
+        from keras_robust.plot.style import new_picture
 
         kinds = self._rates()
-        width = 1.5 + 0.8 * len(self.targets)
-        height = 1.5 + 0.6 * len(self.sources)
-        figure = Figure(figsize=(width * len(kinds), height))
-        panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+        width = 1.8 + 0.7 * len(self.targets)
+        height = 1.8 + 0.6 * len(self.sources)
+        picture = new_picture(width * len(kinds), height)
+        panels = picture.subplots(1, len(kinds), squeeze=False)[0]
         for axes, (kind, rates) in zip(panels, kinds.items(), strict=True):
-            axes.imshow(100 * rates, vmin=0, vmax=100, cmap="Blues")
-            axes.set_xticks(range(len(self.targets)), self.targets, rotation=30)
-            axes.set_yticks(range(len(self.sources)), self.sources)
-            axes.set_title(f"{kind} transfer, %")
-            for (row, column), rate in np.ndenumerate(rates):
-                dark = "white" if rate > 0.5 else "black"
-                label = f"{100 * rate:.0f}"
-                axes.text(column, row, label, ha="center", color=dark)
-        return figure
+            matrix(axes, rates, self.sources, self.targets)
+            axes.set_title(f"{kind} transfer, %", fontsize=10)
+            axes.set_xlabel("who is fooled")
+        panels[0].set_ylabel("who was attacked")
+        return picture
+
+
+def _is_transfer(row: dict[str, Any]) -> bool:
+    """Whether two models are meant, and there is a rate."""
+    return row["source"] != row["target"] and not np.isnan(row["untargeted"])

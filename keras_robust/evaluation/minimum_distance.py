@@ -34,12 +34,16 @@ from keras_robust.evaluation.outcomes import outcome_of
 from keras_robust.evaluation.outcomes import run_on_rest
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.result import EvaluationResult
-from keras_robust.utils.messages import shown
+from keras_robust.evaluation.shown import ShownExamples
+from keras_robust.evaluation.verdict import caution
+from keras_robust.plot.units import Units
+from keras_robust.utils.messages import shown as as_text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
+
+    from keras_robust.plot.style import Picture
 
 # Name of the row of the table that combines all attacks.
 _NEAREST = "nearest"
@@ -60,6 +64,7 @@ class MinimumDistance(EvaluationResult):
         flags: List of `Flag`: reasons to doubt the numbers.
         provenance: Dictionary of plain values: attacks with their
             configuration, fingerprints of model and data, versions, date.
+        shown: Some examples that were broken, for `to_html`, or `None`.
 
     Attributes:
         by_attack: As given, float64.
@@ -68,6 +73,7 @@ class MinimumDistance(EvaluationResult):
         examples: N.
         flags: As given.
         provenance: As given.
+        shown: As given.
     """
 
     def __init__(
@@ -76,8 +82,10 @@ class MinimumDistance(EvaluationResult):
         norm: str,
         flags: "list[Flag] | tuple[Flag, ...]" = (),
         provenance: dict[str, Any] | None = None,
+        shown: ShownExamples | None = None,
     ) -> None:
         super().__init__(flags, provenance)
+        self.shown = shown
         self.by_attack = {
             name: np.asarray(found, "float64")
             for name, found in by_attack.items()
@@ -116,6 +124,7 @@ class MinimumDistance(EvaluationResult):
             attack=", ".join(self.by_attack),
             flags=self.flags,
             provenance=self.provenance,
+            shown=self.shown,
         )
 
     def table(self, console: "Console | None" = None) -> "Table":
@@ -127,7 +136,10 @@ class MinimumDistance(EvaluationResult):
         Returns:
             The `rich.table.Table`.
         """
-        from rich.console import Console
+        return self.print_tables(console)[0]
+
+    def tables(self) -> "list[Table]":
+        """See `Result`: quartiles by attack."""
         from rich.table import Table
 
         table = Table(
@@ -144,10 +156,31 @@ class MinimumDistance(EvaluationResult):
                 f"{row['75 %']:.4g}",
                 f"{100 * row['not found']:.2f}",
             )
-        console = console or Console()
-        console.print(table)
-        self.print_flags(console)
-        return table
+        return [table]
+
+    def records(self) -> list[dict[str, Any]]:
+        """See `Result`: a row for each example, a column for each attack."""
+        columns = {**self.by_attack, _NEAREST: self.distances}
+        return [
+            {name: float(found[row]) for name, found in columns.items()}
+            for row in range(self.examples)
+        ]
+
+    def verdict(self) -> str:
+        """See `EvaluationResult`."""
+        units = Units.of(self.provenance, self.norm)
+        if np.isfinite(self.median):
+            text = (
+                f"Changes of at most {units.text(self.median)} are enough to "
+                "make the model wrong on half of the images, those included "
+                "that it gets wrong as they are."
+            )
+        else:
+            text = (
+                "For more than half of the images no change was found that "
+                "makes the model wrong."
+            )
+        return f"{text} {caution(self.flags)}"
 
     def _summaries(self) -> dict[str, dict[str, float]]:
         """Quartiles of each attack, and of all if there are several."""
@@ -169,32 +202,25 @@ class MinimumDistance(EvaluationResult):
             **self.background(),
         }
 
-    def draw(self) -> "Figure":
+    def draw(self) -> "Picture":
         """Accuracy over radius, for each attack and all of them."""
-        from matplotlib.figure import Figure
+        from keras_robust.plot.diagrams import label_radii
+        from keras_robust.plot.diagrams import steps
+        from keras_robust.plot.style import new_picture
+        from keras_robust.plot.style import percent_axis
 
-        figure = Figure(figsize=(4.5, 3.5))
-        axes = figure.subplots()
         rows = dict(self.by_attack)
         if len(rows) > 1:
             rows[_NEAREST] = self.distances
         finite = np.concatenate([d[np.isfinite(d)] for d in rows.values()])
         right = 1.05 * finite.max(initial=0.0) or 1.0
-        for name, found in rows.items():
-            radii = np.sort(found[found < right])
-            left = 100 * (1 - np.arange(len(radii) + 1) / len(found))
-            axes.step(
-                [0.0, *radii, right],
-                [*left, left[-1]],
-                where="post",
-                label=name,
-            )
-        axes.set_xlabel(f"{self.norm} radius")
-        axes.set_ylabel("accuracy, %")
+        picture = new_picture(5, 3.6)
+        axes = picture.subplots()
+        steps(axes, rows, right)
+        label_radii(axes, Units.of(self.provenance, self.norm))
         axes.set_xlim(0, right)
-        axes.set_ylim(0, 100)
-        axes.legend()
-        return figure
+        percent_axis(axes)
+        return picture
 
 
 def _summary(found: np.ndarray) -> dict[str, float]:
@@ -219,7 +245,7 @@ def _check_radii(radii: Any) -> np.ndarray:
     if values.ndim > 1 or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(
             "Argument `radii` must be numbers >= 0, in a list. "
-            f"Received: radii={shown(radii)}"
+            f"Received: radii={as_text(radii)}"
         )
     return np.unique(np.append(values, 0.0))
 
@@ -342,7 +368,13 @@ def minimum_distance(
         flags += Diagnostics(examples, baseline.right, resolved, verbose).run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     by_attack = {name: outcome.distance for name, outcome in outcomes.items()}
-    return MinimumDistance(by_attack, shared_norm, flags, facts)
+    return MinimumDistance(
+        by_attack,
+        shared_norm,
+        flags,
+        facts,
+        ShownExamples.of(examples, resolved, outcomes),
+    )
 
 
 def _check_attacks(attacks: Mapping[str, Attack]) -> str:
@@ -357,13 +389,13 @@ def _check_attacks(attacks: Mapping[str, Attack]) -> str:
                 "Argument `attacks` must be minimum-norm attacks, such as "
                 "DDNAttack, FMNAttack, SigmaZeroAttack or FABAttack; for "
                 "attacks inside a given radius use `robustness_curve`. "
-                f"Received: {shown(name)}: {shown(attack)}"
+                f"Received: {as_text(name)}: {as_text(attack)}"
             )
         if getattr(attack, "early_stop", False):
             raise ValueError(
                 "A minimum-norm attack must have early_stop=False, or it keeps "
                 "the first adversarial example instead of the nearest. "
-                f"Received: {shown(name)}: {shown(attack)}"
+                f"Received: {as_text(name)}: {as_text(attack)}"
             )
     norms = {
         name: str(getattr(attack, "norm", None))

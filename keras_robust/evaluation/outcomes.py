@@ -22,6 +22,8 @@ from keras_robust.utils.array_checks import outside_box
 
 # Stands for the last part in `broken_by`.
 LAST = np.iinfo("int32").max
+# Broken examples that an outcome keeps, to be looked at.
+_KEPT = 8
 # Share of the radius, or of the width of the box, that is rounding.
 _ROUNDING = 1e-5
 Kind = TypeVar("Kind", bound="OutputCheck")
@@ -116,10 +118,17 @@ class Outcome(OutputCheck):
             correctly after the attack.
         broken_by: Int array `(N,)` of an `AutoAttack`: the part that broke
             each example, -1 for none; `None` for other attacks.
+        broken_rows: Int array: the first examples that were right and were
+            broken, a few of them, to be looked at.
+        broken_images: What the attack made of these.
+        broken_labels: Int array, what the model says to it.
     """
 
     correct: np.ndarray
     broken_by: np.ndarray | None = None
+    broken_rows: np.ndarray | None = None
+    broken_images: np.ndarray | None = None
+    broken_labels: np.ndarray | None = None
 
 
 def run_attack(
@@ -233,7 +242,14 @@ def outcome_of(
     labels = predict_moved(examples, image, baseline)
     correct = labels == examples.y
     check = check_output(attack, examples.image, image)
-    outcome = Outcome(**check.arrays(), correct=correct)
+    rows = np.flatnonzero(attacked & baseline.right & ~correct)[:_KEPT]
+    outcome = Outcome(
+        **check.arrays(),
+        correct=correct,
+        broken_rows=rows,
+        broken_images=image[rows],
+        broken_labels=labels[rows],
+    )
     outcome.zero_gradient = bool(result.get("zero_gradient", False))
     if "success" in result and not baseline.randomized:
         claimed = np.asarray(result["success"], bool)

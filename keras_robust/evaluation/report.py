@@ -13,11 +13,18 @@ from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.evaluation.threats import CorruptedRight
 from keras_robust.evaluation.threats import corruption_mean
 from keras_robust.evaluation.threats import threat_accuracy
+from keras_robust.evaluation.verdict import caution
+from keras_robust.evaluation.verdict import judgement
+from keras_robust.evaluation.verdict import publishing
+from keras_robust.evaluation.verdict import share_text
+from keras_robust.evaluation.verdict import threat_text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import Console
     from rich.table import Table
+
+    from keras_robust.evaluation.shown import ShownExamples
+    from keras_robust.plot.style import Picture
 
 
 def wilson_interval(rows: np.ndarray) -> tuple[float, float]:
@@ -49,6 +56,7 @@ class RobustnessReport(EvaluationResult):
         threats: Dictionary: names of attacks by threat, such as a ball.
         corrupted: Dictionary by corruption of dictionaries by severity of bool
             arrays `(N,)`, or `None`.
+        shown: Some examples that were broken, for `to_html`, or `None`.
 
     Attributes:
         correct: The same, with `"worst case"`: right on all of them.
@@ -58,6 +66,7 @@ class RobustnessReport(EvaluationResult):
         flags: As given.
         stages: As given.
         provenance: As given.
+        shown: As given.
         corrupted: As given; no part of `correct` and its worst case.
         threats: Dictionary of floats in [0, 1]: where there are several
             threats, accuracy under all attacks of each and over all
@@ -72,8 +81,10 @@ class RobustnessReport(EvaluationResult):
         provenance: dict[str, Any] | None = None,
         threats: Mapping[str, Iterable[str]] | None = None,
         corrupted: CorruptedRight | None = None,
+        shown: "ShownExamples | None" = None,
     ) -> None:
         super().__init__(flags, provenance)
+        self.shown = shown
         self.stages = stages or {}
         self.corrupted = corrupted or {}
         correct = {key: np.asarray(rows, bool) for key, rows in correct.items()}
@@ -99,7 +110,10 @@ class RobustnessReport(EvaluationResult):
         Returns:
             The `rich.table.Table`.
         """
-        from rich.console import Console
+        return self.print_tables(console)[0]
+
+    def tables(self) -> "list[Table]":
+        """See `Result`: attacks, and corruptions and threats if there are."""
         from rich.table import Table
 
         table = Table(title=f"Accuracy on {self.examples} examples, %")
@@ -114,12 +128,46 @@ class RobustnessReport(EvaluationResult):
             )
             for part, left in self.stages.get(name, {}).items():
                 table.add_row(f"after {part}", f"{100 * left:.2f}", "")
-        console = console or Console()
-        console.print(table)
-        for more in self._more_tables():
-            console.print(more)
-        self.print_flags(console)
-        return table
+        return [table, *self._more_tables()]
+
+    def records(self) -> list[dict[str, Any]]:
+        """See `Result`: a row for each attack."""
+        return [
+            {
+                "attack": name,
+                "accuracy": accuracy,
+                "low": self.intervals[name][0],
+                "high": self.intervals[name][1],
+                "examples": self.examples,
+            }
+            for name, accuracy in self.accuracy.items()
+        ]
+
+    def verdict(self) -> str:
+        """See `EvaluationResult`."""
+        clean, worst = self.accuracy.get("clean"), self.accuracy["worst case"]
+        parts = []
+        if clean is not None:
+            parts.append(f"The model is right on {share_text(clean)}.")
+        if len(self.accuracy) > 2:
+            low, high = self.intervals["worst case"]
+            parts.append(
+                f"{threat_text(self.provenance)}, it is still right on "
+                f"{share_text(worst)} (with other images it might be "
+                f"{100 * low:.0f} to {100 * high:.0f})"
+            )
+            if clean is None:
+                parts[-1] += "."
+            else:
+                parts[-1] += f": {judgement(clean, worst)}."
+        if self.corrupted:
+            mean = share_text(corruption_mean(self.corrupted))
+            parts.append(
+                "With common disturbances such as noise or blur it is right "
+                f"on {mean} on average."
+            )
+        parts.append(caution(self.flags))
+        return " ".join([*parts, *publishing(self.provenance)])
 
     def _more_tables(self) -> "Iterator[Table]":
         """Accuracy under corruptions, and under each threat."""
@@ -178,28 +226,28 @@ class RobustnessReport(EvaluationResult):
             found["threats"] = self.threats
         return found
 
-    def draw(self) -> "Figure":
+    def draw(self) -> "Picture":
         """Bars of accuracy with their intervals; lines of corruptions."""
-        from matplotlib.figure import Figure
+        from keras_robust.plot.diagrams import bars
+        from keras_robust.plot.diagrams import legend_beside
+        from keras_robust.plot.style import line_style
+        from keras_robust.plot.style import new_picture
+        from keras_robust.plot.style import percent_axis
 
-        width = 1.5 + 0.9 * len(self.accuracy)
-        if self.corrupted:
-            figure = Figure(figsize=(width + 6, 3.5))
-            axes, lines = figure.subplots(1, 2, width_ratios=(width, 6))
-            for name, by_severity in self._corruption_accuracy().items():
-                percent = [100 * value for value in by_severity.values()]
-                lines.plot(list(by_severity), percent, ".-", label=name)
-            lines.set_xlabel("severity")
-            lines.set_ylim(0, 100)
-            lines.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-        else:
-            figure = Figure(figsize=(width, 3.5))
-            axes = figure.subplots()
-        heights = 100 * np.array(list(self.accuracy.values()))
-        low, high = 100 * np.array(list(self.intervals.values())).T
-        errors = np.maximum([heights - low, high - heights], 0)
-        axes.bar(list(self.accuracy), heights, yerr=errors, capsize=3)
-        axes.set_ylabel("accuracy, %")
-        axes.set_ylim(0, 100)
-        axes.tick_params(axis="x", rotation=30)
-        return figure
+        height = 1.0 + 0.4 * len(self.accuracy)
+        if not self.corrupted:
+            picture = new_picture(5.5, height)
+            bars(picture.subplots(), self.accuracy, self.intervals)
+            return picture
+        picture = new_picture(11, max(height, 3.5))
+        axes, lines = picture.subplots(1, 2)
+        bars(axes, self.accuracy, self.intervals)
+        accuracy = self._corruption_accuracy()
+        for number, (name, by_severity) in enumerate(accuracy.items()):
+            percent = [100 * value for value in by_severity.values()]
+            style = line_style(number)
+            lines.plot(list(by_severity), percent, label=name, ms=4, **style)
+        lines.set_xlabel("severity of the corruption")
+        percent_axis(lines)
+        legend_beside(lines)
+        return picture

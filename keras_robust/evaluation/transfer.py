@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
-from typing import TYPE_CHECKING
 from typing import Any
 from typing import Self
 
@@ -40,9 +39,6 @@ from keras_robust.evaluation.outcomes import predict_moved
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
-
-if TYPE_CHECKING:
-    pass
 
 _TARGET_STREAM = 101
 

@@ -1,5 +1,6 @@
 """How useful the units of a network are, and how robustly so."""
 
+from typing import TYPE_CHECKING
 from typing import Any
 
 import keras
@@ -11,6 +12,11 @@ from keras_robust.evaluation.data import check_data
 from keras_robust.evaluation.result import Result
 from keras_robust.transforms.source_model import source_classifier
 from keras_robust.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from keras_robust.plot.style import Picture
 
 KINDS = ("useful, robust", "useful, non-robust", "useless")
 # Standard deviations below this are those of a unit that never changes.
@@ -74,18 +80,50 @@ class FeatureUsefulness(Result):
             "split": {k: len(v) for k, v in self.split().items()},
         }
 
-    def draw(self) -> Any:
-        """Draw a dot per unit: gamma over rho."""
-        from matplotlib.figure import Figure
+    def tables(self) -> "list[Table]":
+        """See `Result`: how many units of each kind."""
+        from rich.table import Table
 
-        figure = Figure(figsize=(4.5, 4))
-        axes = figure.subplots()
+        table = Table(title=f"Usefulness of {len(self.units)} units")
+        for heading in ("kind", "units"):
+            table.add_column(heading, justify="right")
+        for kind, units in self.split().items():
+            table.add_row(kind, str(len(units)))
+        return [table]
+
+    def records(self) -> list[dict[str, Any]]:
+        """See `Result`: a row for each unit, of the class it is best for."""
+        kinds = {
+            int(unit): kind
+            for kind, units in self.split().items()
+            for unit in units
+        }
+        return [
+            {
+                "unit": int(unit),
+                "rho": float(rho),
+                "gamma": float(gamma),
+                "kind": kinds[int(unit)],
+            }
+            for unit, rho, gamma in zip(self.units, *self.best, strict=True)
+        ]
+
+    def draw(self) -> "Picture":
+        """Draw a dot per unit: gamma over rho."""
+        from keras_robust.plot.style import BLUE
+        from keras_robust.plot.style import GREY
+        from keras_robust.plot.style import RED
+        from keras_robust.plot.style import new_picture
+        from keras_robust.plot.style import open_sides
+
+        picture = new_picture(4.5, 4)
+        axes = picture.subplots()
         rho, gamma = self.best
         place = {unit: row for row, unit in enumerate(self.units)}
         for (kind, units), marker, color in zip(
             self.split().items(),
             ("o", "s", "x"),
-            ("#4477aa", "#ee6677", "#bbbbbb"),
+            (BLUE, RED, GREY),
             strict=True,
         ):
             rows = [place[unit] for unit in units]
@@ -95,8 +133,8 @@ class FeatureUsefulness(Result):
         axes.set_xlabel("usefulness rho")
         axes.set_ylabel("robust usefulness gamma")
         axes.legend(frameon=False, fontsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
-        return figure
+        open_sides(axes)
+        return picture
 
 
 def feature_usefulness(
@@ -140,7 +178,7 @@ def feature_usefulness(
     found = keras_robust.features.feature_usefulness(
         model, (x, y), keras_robust.PGDAttack(epsilon=0.25)
     )
-    found.figure("units.png")
+    found.plot("units.png")
     ```
     """
     source_classifier(model, output=attack.output)

@@ -1,17 +1,22 @@
 """Inversion of a representation: D_R and D_NR."""
 
+import copy
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.classifier import Classifier
+from keras_robust.datasets.pixels import read_images
 from keras_robust.models.parts import fake_relu_copy
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
 from keras_robust.transforms.inversion import OPTIMIZERS
 from keras_robust.transforms.inversion import Inversion
+from keras_robust.transforms.inversion_frames import InversionFrames
+from keras_robust.transforms.inversion_frames import check_steps
 from keras_robust.transforms.source_model import default_step
 from keras_robust.transforms.source_model import resolve_range
 from keras_robust.transforms.source_model import source_classifier
@@ -162,6 +167,49 @@ class Robustifier(Transform):
         """
         return self._apply(
             x, start=start, verbose=verbose, return_details=return_details
+        )
+
+    def frames(
+        self,
+        x: Any,
+        start: Any = None,
+        steps: Any = None,
+        verbose: int = 1,
+    ) -> InversionFrames:
+        """Make images with the representations of `x`, and keep stages of it.
+
+        Args:
+            x: Array of a few images, as in the call.
+            start: As in the call.
+            steps: Ints >= 0, after how many steps an image is kept; `None` for
+                0, 1, 3, 10, 30, ... up to the `steps` of the constructor. Each
+                is made from the start anew, so that all are what a call with as
+                many steps returns.
+            verbose: 0 for no progress bars.
+
+        Returns:
+            `InversionFrames`, which has `plot` and `animate`.
+        """
+        found = check_steps(steps, self.steps)
+        stage = copy.copy(self)
+        if self.seed is None:
+            # One start for all.
+            stage.seed = int(np.random.default_rng().integers(2**31))
+        made = []
+        for count in found.tolist():
+            stage.steps = count
+            made.append(
+                stage(x, start=start, verbose=verbose, return_details=True)
+            )
+        images = ops.convert_to_numpy(x)
+        return InversionFrames(
+            target=read_images(images, self.value_range),
+            steps=found,
+            x=np.stack([ops.convert_to_numpy(x_r) for x_r, _ in made]),
+            distance=np.stack(
+                [ops.convert_to_numpy(one["distance_after"]) for _, one in made]
+            ),
+            value_range=self.value_range,
         )
 
     @property

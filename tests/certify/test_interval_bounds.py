@@ -436,7 +436,7 @@ def test_result_as_table_json_and_figure(linear_problem, tmp_path):
     assert numbers["provenance"]["epsilon"] == 0.03
     low, high = found.intervals["certified"]
     assert low < found.accuracy["certified"] < high
-    found.figure(tmp_path / "margins.png")
+    found.plot(tmp_path / "margins.png")
 
 
 def test_rounding_errors_are_inside_the_bounds():

@@ -378,7 +378,7 @@ def test_result_as_table_json_and_figure(linear_problem, tmp_path):
     assert numbers["accuracy"]["l2 < 0.1"] == found.accuracy(0.1)[0]
     assert numbers["provenance"]["sigma"] == 0.2
     assert numbers["mean_radius"] == pytest.approx(found.radii.mean())
-    found.figure(tmp_path / "curve.png")
+    found.plot(tmp_path / "curve.png")
     np.testing.assert_allclose(
         found.accuracy([0.0, found.radii.max(), 9.0]),
         [found.correct.mean(), (found.radii == found.radii.max()).mean(), 0],

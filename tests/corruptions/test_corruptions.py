@@ -291,7 +291,7 @@ def test_an_evaluation(problem, tmp_path):
     assert set(numbers["corruptions"]) == {"fog", "contrast"}
     assert numbers["threats"]["corruptions"] == pytest.approx(mean)
     assert report.provenance["corruptions"]["severities"] == [2, 5]
-    assert len(report.figure().axes) == 2
+    assert len(report.plot().axes) == 2
     table = report_text(report)
     assert "contrast" in table and "worst" in table and "spatial" in table
 

@@ -75,7 +75,7 @@ def test_table_json_and_figure(tmp_path):
     written = json.loads(curve.to_json(tmp_path / "curve.json"))
     assert written == json.loads((tmp_path / "curve.json").read_text())
     assert written["accuracy"] == [0.75, 0.25]
-    figure = curve.figure(tmp_path / "curve.png")
+    figure = curve.plot(tmp_path / "curve.png")
     line = figure.axes[0].lines[0]
     assert line.get_ydata().tolist() == [75, 25]
     assert (tmp_path / "curve.png").read_bytes()[1:4] == b"PNG"

@@ -112,7 +112,7 @@ def test_table_json_and_figure(tmp_path):
         (tmp_path / "report.json").read_text()
     )
     assert json.loads(written)["accuracy"]["clean"] == 0.75
-    figure = report.figure(tmp_path / "report.png")
+    figure = report.plot(tmp_path / "report.png")
     assert len(figure.axes[0].patches) == 3
     assert (tmp_path / "report.png").read_bytes()[1:4] == b"PNG"
 

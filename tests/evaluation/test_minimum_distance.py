@@ -77,11 +77,11 @@ def test_what_was_not_found_is_infinitely_far(linear_problem, tmp_path):
     assert written["distances"] == found.distances.tolist()
     assert written["provenance"]["attacks"]["ddn"]["config"]["steps"] == 60
     assert written["summary"]["short"]["not found"] == right.mean()
-    figure = found.figure(tmp_path / "distances.png")
+    figure = found.plot(tmp_path / "distances.png")
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert lines["short"].get_ydata()[-1] == pytest.approx(100 * right.mean())
     assert lines["nearest"].get_ydata()[-1] == 0
-    kr.MinimumDistance({"a": [np.inf]}, "l2").figure()
+    kr.MinimumDistance({"a": [np.inf]}, "l2").plot()
 
 
 def test_a_radius_ends_the_search(linear_problem):

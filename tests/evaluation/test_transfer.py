@@ -73,7 +73,7 @@ def test_table_json_and_figure(tmp_path):
     assert "Untargeted" in text and "25.0" in text and "12.5" in text
     written = json.loads(matrix.to_json(tmp_path / "transfer.json"))
     assert written["targeted"] == [[0.5, 0.125]]
-    figure = matrix.figure(tmp_path / "transfer.png")
+    figure = matrix.plot(tmp_path / "transfer.png")
     assert len(figure.axes) == 2
     assert figure.axes[0].images[0].get_array().tolist() == [[100, 25]]
 

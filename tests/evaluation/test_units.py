@@ -130,7 +130,7 @@ def test_flags_are_printed(pixels, capsys):
         probe=False,
         verbose=0,
     )
-    report.print_flags()
+    report.table()
     assert "range" in capsys.readouterr().out
 
 

@@ -83,7 +83,7 @@ def test_split_and_units(linear, tmp_path):
     strong = kr.PGDAttack(epsilon=0.3, steps=3)
     found = feature_usefulness(model, (x, y), strong, units=[0, 3], verbose=0)
     assert found.split()["useful, non-robust"].tolist() == [0]
-    found.figure(tmp_path / "units.png")
+    found.plot(tmp_path / "units.png")
     assert '"useless": 1' in found.to_json()
 
 

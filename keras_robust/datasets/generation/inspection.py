@@ -214,6 +214,8 @@ def draw_grid(
     """
     from matplotlib.figure import Figure
 
+    from keras_robust.plot.images import as_picture
+
     names = description["class_names"]
     shown = records["shown"]
     lines = -(-len(shown) // 8)
@@ -227,7 +229,7 @@ def draw_grid(
         axes.set_axis_off()
     for i, (axes, image) in enumerate(zip(panels, shown, strict=False)):
         scaled = (image.astype("float32") - low) / (high - low)
-        picture = _picture(np.clip(scaled, 0, 1).reshape(image.shape))
+        picture = as_picture(np.clip(scaled, 0, 1).reshape(image.shape))
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         title = names[records["label"][i]]
         first = records["original_label"][i]
@@ -236,22 +238,6 @@ def draw_grid(
         axes.set_title(title, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
-
-
-def _picture(image: np.ndarray) -> np.ndarray:
-    """An input of any shape as `(H, W)`, or as `(H, W, 3)` where it has colors.
-
-    Other numbers of channels are shown as their mean.
-    """
-    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[-1] > 4:
-        # Channels first.
-        image = np.moveaxis(image, 0, -1)
-    if image.ndim == 3:
-        colors = image.shape[-1] in (3, 4)
-        return image if colors else image.mean(-1)
-    if image.ndim == 1:
-        return image[None]
-    return image.reshape(image.shape[0], -1)
 
 
 def _print(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_robust.plot.style import BLUE
+from keras_robust.plot.style import RED
 from keras_robust.study.optimizer.summary import FACTORS
 from keras_robust.study.optimizer.summary import by_setting
 from keras_robust.study.optimizer.summary import values_of
@@ -16,7 +18,7 @@ from keras_robust.study.plateau_monitor import OUTCOMES
 from keras_robust.utils.files import write_json
 
 # Told apart by color-blind readers, and by their markers.
-_COLORS = {"stuck": "#777777", "memorized": "#ee6677", "generalized": "#4477aa"}
+_COLORS = {"stuck": "#777777", "memorized": RED, "generalized": BLUE}
 _MARKERS = {"stuck": "x", "memorized": "s", "generalized": "o"}
 
 

@@ -6,6 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from keras_robust.plot.images import show_image
+from keras_robust.plot.style import BLUE
+from keras_robust.plot.style import GREY
+from keras_robust.plot.style import PURPLE
+from keras_robust.plot.style import RED
+from keras_robust.plot.style import YELLOW
+from keras_robust.plot.style import open_sides
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import FittedCurve
 from keras_robust.study.replication.results import Results
@@ -17,9 +24,6 @@ from keras_robust.study.replication.training_sets import training_set
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Paul Tol's bright scheme: told apart by color-blind readers, and in grey.
-BLUE, RED, PURPLE, GREY = "#4477aa", "#ee6677", "#aa3377", "#bbbbbb"
-YELLOW = "#ccbb44"
 _COLORS = (BLUE, RED, PURPLE, YELLOW)
 _HATCHES = ("", "//", "xx", "..")
 
@@ -73,7 +77,7 @@ def draw_bars(results: Results) -> Figure:
     axes.legend(
         frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1)
     )
-    axes.spines[["top", "right"]].set_visible(False)
+    open_sides(axes)
     figure.tight_layout()
     return figure
 
@@ -107,7 +111,7 @@ def draw_curves(results: Results, columns: int = 4) -> Figure:
         axes.set_ylim(0, 100)
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
+        open_sides(axes)
     for axes in panels[len(models) :]:
         axes.set_visible(False)
     lines = panels[0].get_lines()[:2]
@@ -157,11 +161,8 @@ def draw_images(study: Replication, columns: int = 8) -> Figure:
     grid = figure.subplots(len(sets), columns, squeeze=False)
     for row, (title, images) in zip(grid, sets.items(), strict=True):
         for i, axes in enumerate(row):
-            image = np.clip(images["x"][i].squeeze(), 0, 1)
-            axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-            axes.set_title(names[int(images["y"][i])], fontsize=8)
-            axes.set_xticks([])
-            axes.set_yticks([])
+            title = names[int(images["y"][i])]
+            show_image(axes, images["x"][i], title=title)
         row[0].set_ylabel(readable(title), fontsize=8)
     figure.tight_layout()
     return figure
@@ -202,6 +203,6 @@ def draw_transfer(results: Results) -> Figure:
     axes.set_xlabel("accuracy trained on D_det, %")
     axes.set_ylabel("transfer from the source, %")
     axes.set_ylim(0, 105)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_sides(axes)
     figure.tight_layout()
     return figure

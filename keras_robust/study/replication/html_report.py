@@ -1,7 +1,5 @@
 """HTML reports of a replication, complete without a network."""
 
-import base64
-import io
 from collections.abc import Iterable
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +19,8 @@ from keras_robust.study.replication.verdicts import TOO_SMALL
 from keras_robust.study.replication.verdicts import UNDECIDED
 from keras_robust.study.replication.verdicts import VERDICTS
 from keras_robust.study.replication.verdicts import tally
+from keras_robust.utils.pages import embedded
+from keras_robust.utils.pages import render
 
 # Symbol and style of each verdict.
 _MARKS = {
@@ -103,7 +103,7 @@ def write_report(
         am207_rows=am207_rows,
         figures={
             name: {
-                "source": _embedded(
+                "source": embedded(
                     figure, "png" if name == "images" else "svg"
                 ),
                 "caption": _CAPTIONS[name],
@@ -138,7 +138,7 @@ def write_overview(
             name: {
                 "results": results,
                 "tally": tally(results["claims"]),
-                "bars": _embedded(figures[name], "svg"),
+                "bars": embedded(figures[name], "svg"),
                 "claims": {c["name"]: c for c in results["claims"]},
             }
             for name, results in all_results.items()
@@ -150,18 +150,13 @@ def write_overview(
 
 
 def _render(template: str, **values: Any) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("keras_robust.study.replication"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = tables.number
-    return environment.get_template(template).render(
-        marks=_MARKS, too_small=TOO_SMALL, **values
+    return render(
+        "keras_robust.study.replication",
+        template,
+        filters={"number": tables.number},
+        marks=_MARKS,
+        too_small=TOO_SMALL,
+        **values,
     )
 
 
@@ -178,18 +173,6 @@ def _all_claims(all_results: Mapping[str, Results]) -> list[ClaimResult]:
             best = found.setdefault(claim["name"], claim)
             found[claim["name"]] = _by_verdict([best, claim])[0]
     return _by_verdict(found.values())
-
-
-def _embedded(figure: Figure | Path, kind: str) -> str:
-    """A figure as the `src` of an image."""
-    if isinstance(figure, Path):
-        content = figure.read_bytes()
-    else:
-        file = io.BytesIO()
-        figure.savefig(file, format=kind, dpi=110)
-        content = file.getvalue()
-    mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
-    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _measured(results: Results) -> dict[str, _MeasureTable]:
