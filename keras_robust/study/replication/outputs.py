@@ -11,9 +11,7 @@ from keras_robust.study.replication.results import Results
 from keras_robust.utils.files import read_json
 
 
-def write(
-    results: Results, folder: Path, images: Figure | None = None
-) -> None:
+def write(results: Results, folder: Path, images: Figure | None = None) -> None:
     """Write everything that is drawn or tabled from the results.
 
     Args:

@@ -1,0 +1,99 @@
+"""Guides as written; pages of results hold the tables of the numbers."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+# What a reader of the paper looks up.
+WORDS = (
+    *("ball", "box", "radius", "clean", "robust", "worst-case accuracy"),
+    *("PGD", "APGD", "DLR", "FAB", "Square", "EOT", "survivor", "flag"),
+    *("logits", "representation", "source model", "D_R", "D_NR", "D_rand"),
+    *("D_det", "D_other", "control", "shortcut", "robust leakage"),
+    *("right labels", "plateau", "AM207 report"),
+)
+
+
+@pytest.fixture(scope="module")
+def pages():
+    path = ROOT / "results" / "pages.py"
+    spec = importlib.util.spec_from_file_location("pages", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(page):
+    """Runs the blocks of a page; returns what they define."""
+    text = (DOCS / page).read_text("utf-8")
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(code, names)
+    return names
+
+
+@pytest.mark.on_one_backend
+def test_check_your_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run("check_model.md")
+    assert names["clean"] > 0.7 and names["reasons"] == []
+    assert names["low"] < names["robust"] < names["high"]
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["accuracy"]["worst case"] == names["robust"]
+    accuracy = names["curve"].accuracy
+    assert accuracy[0] == names["clean"]
+    assert (np.diff(accuracy) <= 0).all() and accuracy[-1] < accuracy[0] - 0.05
+    # The number is what the model says of the images as they are stored.
+    saved = keras.saving.load_model(tmp_path / "classifier.keras")
+    answers = saved.predict(names["test_images"], verbose=0).argmax(-1)
+    right = answers == names["test_labels"].argmax(-1)
+    assert right.mean() == names["clean"]
+
+
+def test_devices(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    policy = keras.mixed_precision.dtype_policy()
+    names = run("devices.md")
+    assert keras.mixed_precision.dtype_policy() == policy
+    moved = np.abs(names["x_adv"] - names["x_test"][:100])
+    assert names["x_adv"].dtype == "float32" and moved.max() <= 0.1 + 1e-6
+    whole = names["kr"].evaluate_robustness(
+        names["model"],
+        (names["x_test"][:100], names["y_test"][:100]),
+        {"pgd": names["kr"].PGDAttack("linf", 0.1, seed=0)},
+        probe=False,
+        verbose=0,
+    )
+    joined = np.stack(names["parts"], axis=1).ravel()
+    np.testing.assert_array_equal(joined, whole.correct["worst case"])
+    assert names["robust_accuracy"] == whole.accuracy["worst case"]
+
+
+def test_tables_of_results_are_those_of_the_numbers(pages):
+    found = set()
+    for page in pages.PAGES:
+        text = (DOCS / page).read_text("utf-8")
+        assert pages.rewritten(text) == text
+        found |= set(re.findall(r"<!-- table (.+?) -->", text))
+    assert found == set(pages.TABLES)
+
+
+def test_a_changed_table_is_noticed(pages):
+    text = (DOCS / "replication.md").read_text("utf-8")
+    assert "| 71.0 ± 0.4 |" in text
+    changed = text.replace("| 71.0 ± 0.4 |", "| 72.0 ± 0.4 |")
+    assert pages.rewritten(changed) == text
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_the_glossary_has(word):
+    text = (DOCS / "glossary.md").read_text("utf-8")
+    entries = " ".join(re.findall(r"^- \*\*(.*?)\*\*", text, re.M | re.S))
+    assert re.search(rf"\b{re.escape(word)}\b", entries, re.IGNORECASE)

@@ -1,0 +1,158 @@
+"""What is kept in `results/` agrees with itself, and is small."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keras_robust import study
+from keras_robust.study import PlateauMonitor
+from keras_robust.study.optimizer import outputs
+from keras_robust.study.optimizer.summary import summarize
+from keras_robust.study.replication import tables
+from keras_robust.study.replication.verdicts import mean_and_deviation
+
+RESULTS = Path(__file__).parent.parent / "results"
+SEARCHES = sorted((RESULTS / "optimizer").rglob("results.json"))
+REPLICATIONS = sorted(set(RESULTS.rglob("results.json")) - set(SEARCHES))
+# Made by `keras-robust report results`, and ignored by git.
+BUILT = (".html", ".svg", ".png")
+
+
+def name_of(path):
+    return path.parent.relative_to(RESULTS).as_posix()
+
+
+def read(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def test_they_are_small():
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
+    kept = [path for path in files if path.suffix not in BUILT]
+    assert sum(path.stat().st_size for path in kept) < 1_000_000
+
+
+def close(found, kept):
+    """The same values; numbers to rounding."""
+    if isinstance(kept, dict):
+        assert set(found) == set(kept)
+        for key, value in kept.items():
+            close(found[key], value)
+    elif isinstance(kept, list):
+        for one, other in zip(found, kept, strict=True):
+            close(one, other)
+    else:
+        assert found == (pytest.approx(kept) if kept is not None else None)
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=name_of)
+def test_findings_and_table_of_a_search_follow_from_its_trainings(path):
+    results = read(path)
+    found = summarize(results["runs"])
+    close(found, {key: results[key] for key in found})
+    table = (path.parent / "table.md").read_text("utf-8")
+    assert outputs.table(results) == table
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=name_of)
+def test_kept_outcomes_are_those_of_the_monitor(path):
+    runs = read(path)["runs"]
+    assert runs
+    for run in runs:
+        monitor = PlateauMonitor(chance=0.1)
+        if "curve" in run:
+            monitor.curve = run["curve"]
+            assert run["escape_epoch"] == monitor.escape_epoch
+        else:
+            # The last epoch decides where a training ended.
+            clean = run["train_accuracy"] - run["memorization_gap"]
+            monitor.curve = {
+                "accuracy": [run["train_accuracy"]],
+                "val_accuracy": [clean],
+            }
+            left = run["escape_epoch"] is not None
+            assert left == (monitor.escape_epoch is not None)
+            assert not left or 1 <= run["escape_epoch"] <= run["epochs"]
+        assert run["outcome"] == monitor.outcome
+
+
+def test_some_searches_have_curves():
+    kept = [path for path in SEARCHES if "curve" in read(path)["runs"][0]]
+    assert len(kept) == 5
+
+
+@pytest.mark.parametrize("path", REPLICATIONS, ids=name_of)
+def test_summary_and_table_of_a_replication_follow_from_its_runs(
+    path, tmp_path
+):
+    results = read(path)
+    for model, columns in results["summary"].items():
+        rows = [run["evaluation"][model] for run in results["runs"].values()]
+        for column, summary in columns.items():
+            if column != "right labels":
+                values = [100 * row["accuracy"][column] for row in rows]
+                close(mean_and_deviation(values), summary)
+    tables.write_table(results, tmp_path / "table.md")
+    kept = (path.parent / "table.md").read_text("utf-8")
+    assert (tmp_path / "table.md").read_text("utf-8") == kept
+
+
+def test_reports_are_made_again(tmp_path, capsys):
+    source = RESULTS / "planted"
+    target = tmp_path / "planted"
+    target.mkdir()
+    shutil.copy(source / "results.json", target)
+    search = tmp_path / "planted" / "optimizer"
+    search.mkdir()
+    shutil.copy(
+        RESULTS / "optimizer" / "cifar10" / "D" / "results.json", search
+    )
+    assert study.report(tmp_path) == [search, target]
+    for place, kept in (
+        (target, source),
+        (search, RESULTS / "optimizer" / "cifar10" / "D"),
+    ):
+        table = (place / "table.md").read_text("utf-8")
+        assert table == (kept / "table.md").read_text("utf-8")
+    text = (target / "report.html").read_text("utf-8")
+    # Bars, curves and the search; no gallery, which needs the images.
+    assert text.count("data:image/svg+xml") == 3
+    assert "data:image/png" not in text
+    for claim in read(source / "results.json")["claims"]:
+        assert claim["name"] in text
+    shutil.copy(search / "accuracy.png", target / "images.png")
+    study.report(target)
+    assert "data:image/png" in (target / "report.html").read_text("utf-8")
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"results\.json.*Received"):
+        study.report(tmp_path)
+
+
+def test_what_is_kept_of_a_run(tmp_path):
+    spec = importlib.util.spec_from_file_location("keep", RESULTS / "keep.py")
+    keep = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(keep)
+    results = {
+        "search": {"data": "é"},
+        "runs": [
+            {"seed": seed, "curve": {"loss": [0.5, 0.25]}} for seed in (0, 1)
+        ],
+    }
+    for folder, value in (
+        ("whole", results),
+        ("short", {**results, "runs": [{"seed": 0}, {"seed": 1}]}),
+    ):
+        source = tmp_path / folder
+        source.mkdir()
+        (source / "results.json").write_text(json.dumps(results), "utf-8")
+        (source / "table.md").write_text("| a |\n", "utf-8")
+        keep.keep(source, tmp_path / "kept", curves=folder == "whole")
+        assert read(tmp_path / "kept" / "results.json") == value
+    lines = (tmp_path / "kept" / "results.json").read_text("utf-8")
+    assert len(lines.splitlines()) == 7
+    assert (tmp_path / "kept" / "table.md").read_text("utf-8") == "| a |\n"
