@@ -22,7 +22,7 @@ if importlib.util.find_spec("torch"):
     # Before TensorFlow, or the two crash on some machines.
     import torch
 
-    # Two processes of pytest-xdist share two cores.
+    # The processes of pytest-xdist share the cores.
     torch.set_num_threads(1)
 
 import keras

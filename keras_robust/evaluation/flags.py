@@ -344,7 +344,8 @@ def _monotone_flags(
     for weak_name, weak in attacks.items():
         for strong_name, strong in attacks.items():
             what = _stronger_by(weak, strong)
-            if what is None:
+            # Attacks of a larger radius may have had no example left.
+            if what is None or not len(correct[weak_name]):
                 continue
             before = correct[weak_name].mean()
             after = correct[strong_name].mean()
