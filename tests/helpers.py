@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from keras_robust import backend
 
@@ -137,3 +138,13 @@ def batches(x, y, size=8):
 def joined(dataset):
     parts = zip(*dataset.as_numpy_iterator(), strict=True)
     return [np.concatenate(part) for part in parts]
+
+
+def mostly_slow(names, *kept):
+    """All of them, on JAX only a few by default: each compiles anew."""
+    return [
+        name
+        if name in kept
+        else pytest.param(name, marks=pytest.mark.slow_on_jax)
+        for name in names
+    ]

@@ -41,6 +41,7 @@ def test_the_guide_as_written(tmp_path, monkeypatch):
     assert sorted(labels.tolist()) == sorted(y[:60].tolist())
 
 
+@pytest.mark.slow_on_jax
 def test_the_page_on_models_and_data_as_written():
     """Its pieces of code, on data of the kinds that the text names."""
     random = np.random.default_rng(0)
@@ -97,6 +98,7 @@ def code_of(page, title):
     return re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
 
 
+@pytest.mark.slow_on_jax
 def test_attacks_of_ones_own_as_written():
     page = GUIDE.with_name("extending.md").read_text()
     names, blocks = {}, code_of(page, "An attack of your own")
@@ -132,6 +134,7 @@ def test_attacks_of_ones_own_as_written():
         assert distance(names["x_adv"]).max() > 0.1
 
 
+@pytest.mark.slow_on_jax
 def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
     import tensorflow_datasets as tfds
 

@@ -10,13 +10,14 @@ from keras_robust.attacks.engine.search import Batch
 from keras_robust.attacks.engine.search import Run
 from tests.helpers import exact_accuracy
 from tests.helpers import make_linear
+from tests.helpers import mostly_slow
 from tests.helpers import norms
 
 NORMS = ("l1", "l2", "linf")
 RADII = {"l1": 1.0, "l2": 0.4, "linf": 0.1}
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", mostly_slow(NORMS, "linf"))
 def test_exact_robust_accuracy_of_a_linear_model(linear_problem, norm):
     model, x, y = linear_problem
     attack = kr.APGDAttack(norm, RADII[norm], steps=30, seed=0)
@@ -28,7 +29,12 @@ def test_exact_robust_accuracy_of_a_linear_model(linear_problem, norm):
 
 @pytest.mark.parametrize(
     "norm, loss",
-    [*((norm, "cross_entropy") for norm in NORMS), ("l2", "targeted_margin")],
+    [
+        pytest.param("l1", "cross_entropy", marks=pytest.mark.slow_on_jax),
+        ("l2", "cross_entropy"),
+        ("linf", "cross_entropy"),
+        pytest.param("l2", "targeted_margin", marks=pytest.mark.slow_on_jax),
+    ],
 )
 def test_promises(varied, norm, loss):
     model, x, y = varied
@@ -49,6 +55,7 @@ def test_promises(varied, norm, loss):
     np.testing.assert_allclose(again, x_adv, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_early_stop_finds_what_the_whole_run_finds(varied):
     model, x, y = varied
     whole, stopped = (
@@ -151,6 +158,7 @@ def test_targeted_reaches_its_labels(linear_problem):
     np.testing.assert_array_equal(says, 1 - y)
 
 
+@pytest.mark.slow_on_jax
 def test_mask_and_per_example_radii(varied):
     model, x, y = varied
     mask = np.zeros((6, 6, 1), "float32")

@@ -10,7 +10,10 @@ from tests.helpers import norms
 FAST = {"steps": 6, "queries": 10, "seed": 0}
 
 
-@pytest.mark.parametrize("norm, epsilon", [("l2", 0.25), ("linf", 0.03)])
+@pytest.mark.parametrize(
+    "norm, epsilon",
+    [pytest.param("l2", 0.25, marks=pytest.mark.slow_on_jax), ("linf", 0.03)],
+)
 def test_the_parts_in_order_on_survivors_only(varied, norm, epsilon):
     model, x, y = varied
     attack = kr.AutoAttack(norm, epsilon, **FAST)

@@ -130,6 +130,7 @@ def test_settings_that_a_subclass_does_not_keep():
     assert attack.replace(strength=3).epsilon > attack.epsilon
 
 
+@pytest.mark.slow_on_jax
 def test_settings_passed_on_tell_evaluations_apart(tmp_path):
     network = model()
     kernel = np.array([[5, -5, 0], [0, 0, 0]], "float32")

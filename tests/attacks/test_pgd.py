@@ -11,6 +11,7 @@ from keras_robust import backend
 from keras_robust.attacks.objectives import log_odds
 from tests.helpers import make_cnn
 from tests.helpers import make_linear
+from tests.helpers import mostly_slow
 from tests.helpers import norms
 
 WIDE = (-100.0, 100.0)
@@ -241,6 +242,7 @@ def right(model, x, y):
     return ops.convert_to_numpy(model(x, training=False)).argmax(-1) == y
 
 
+@pytest.mark.slow_on_jax
 def test_more_effort_never_helps_the_defender(cnn, cnn_data):
     x, y = cnn_data
     options = {"epsilon": 0.4, "steps": 6, "random_start": True, "seed": 5}
@@ -298,7 +300,9 @@ def test_early_stop(cnn, cnn_data):
     assert norms(stopped["x"] - x, "l2").mean() < norms(full - x, "l2").mean()
 
 
-@pytest.mark.parametrize("shape", [(5,), (4, 3), (4, 4, 2), (2, 3, 2, 2)])
+@pytest.mark.parametrize(
+    "shape", mostly_slow([(5,), (4, 3), (4, 4, 2), (2, 3, 2, 2)], (5,))
+)
 def test_any_rank(shape, rng):
     size = int(np.prod(shape))
     model = make_linear(rng.normal(size=(size, 3)), shape=shape)
@@ -335,7 +339,7 @@ def test_kinds_and_dtypes(cnn, cnn_data):
             # torch.compile builds C++ for a minute.
             marks=pytest.mark.slow if backend.name == "torch" else (),
         ),
-        False,
+        pytest.param(False, marks=pytest.mark.slow_on_jax),
     ],
 )
 def test_forced_compilation_agrees(binary, jit_compile):

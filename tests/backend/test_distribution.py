@@ -10,6 +10,7 @@ from tests.helpers import run_python
 SCRIPT = Path(__file__).with_name("run_distributed.py")
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.skipif(
     backend.name == "torch", reason="Keras distributes TensorFlow and JAX only"
 )

@@ -89,10 +89,14 @@ PLACES = {
 }
 
 
+# One by default on every backend, two where compiling is quick.
+SLOW = ((), pytest.mark.slow_on_jax, pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     "place",
     [
-        pytest.param(place, marks=() if number < 2 else pytest.mark.slow)
+        pytest.param(place, marks=SLOW[min(number, 2)])
         for number, place in enumerate(PLACES)
     ],
 )
@@ -189,6 +193,7 @@ def test_randomness_that_keras_does_not_know(layer):
     assert "randomized" in {flag.name for flag in report.flags}
 
 
+@pytest.mark.slow_on_jax
 def test_nan_is_not_randomness():
     x = images()
     model = network(layers.Lambda(lambda h: ops.log(h)))
@@ -220,6 +225,7 @@ def test_calling_twice_leaves_the_variables():
     assert float(ops.convert_to_numpy(model.layers[-1].calls)) == before
 
 
+@pytest.mark.slow_on_jax
 def test_models_of_keras_alone_are_not_looked_at():
     own = network(layers.Activation(lambda h: h * 2))
     assert runs_user_code(own)

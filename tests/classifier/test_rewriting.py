@@ -99,6 +99,7 @@ def test_weights_are_read_at_every_call(rng):
     np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow_on_jax
 def test_other_readers_of_a_convolution_keep_it(rng):
     inputs = keras.Input((8, 8, 3))
     raw = layers.Conv2D(3, 3, padding="same")(inputs)
@@ -193,6 +194,7 @@ def test_layers_that_are_not_plain_are_not_folded():
     assert len(rewrite(model).pairs) == 1
 
 
+@pytest.mark.slow_on_jax
 def test_what_is_not_rewritten():
     inputs = keras.Input((8,), dtype="int32")
     masked = layers.Embedding(5, 3, mask_zero=True)(inputs)

@@ -32,6 +32,7 @@ def test_mistakes_are_said_without_a_traceback(tmp_path, capsys):
         cli.main(["replicate", "--dataset", "imagenet"])
 
 
+@pytest.mark.on_one_backend
 def test_console_script_is_installed():
     done = run("keras-robust", "replicate", "--help")
     assert done.returncode == 0 and "--dataset" in done.stdout

@@ -50,6 +50,7 @@ def test_each_radius_attacks_what_the_smaller_ones_left(
     assert (radius[curve.correct[1] & ~curve.correct[2]] == 0.2).all()
 
 
+@pytest.mark.slow_on_jax
 def test_radii_that_print_alike_stay_apart(linear_problem):
     model, x, y = linear_problem
     radii = [0.1, 0.1 + 1e-8]

@@ -584,6 +584,7 @@ def test_mistakes_of_the_command(saved, tmp_path, capsys):
     assert "`--output` must be a folder" in capsys.readouterr().err
 
 
+@pytest.mark.on_one_backend
 def test_help_and_version(capsys):
     from keras_robust.attacks.registry import ATTACK_NAMES
     from keras_robust.cli.evaluate import ATTACKS

@@ -117,7 +117,12 @@ def test_a_tie_is_no_disagreement():
 
 
 @pytest.mark.parametrize(
-    "activation, units", [("softmax", 3), ("sigmoid", 1), (None, 3)]
+    "activation, units",
+    [
+        ("softmax", 3),
+        pytest.param("sigmoid", 1, marks=pytest.mark.slow_on_jax),
+        pytest.param(None, 3, marks=pytest.mark.slow_on_jax),
+    ],
 )
 def test_numbers_are_those_of_predict(activation, units, rng):
     inputs = keras.Input((6, 6, 1))
@@ -161,6 +166,7 @@ def byte_problem():
     return model, x, y
 
 
+@pytest.mark.slow_on_jax
 def test_bytes_by_scaling_and_by_range_are_the_same(byte_problem):
     model, x, y = byte_problem
     options = {"norm": "linf", "verbose": 0, "probe": False}
@@ -205,6 +211,7 @@ def test_bytes_by_scaling_and_by_range_are_the_same(byte_problem):
     assert by_scaling.provenance["scaling"] == "byte"
 
 
+@pytest.mark.slow_on_jax
 def test_standardized_takes_the_statistics_of_the_data(byte_problem):
     _, x, _ = byte_problem
     unit = (x / 255).astype("float32")
@@ -272,6 +279,7 @@ def test_pixels_in_the_wrong_units(byte_problem):
         kr.evaluate_robustness(model, (x, y), kr.PGDAttack(), scaling="bytes")
 
 
+@pytest.mark.slow_on_jax
 def test_integers_are_taken_where_they_fit(rng):
     model = make_linear(rng.normal(size=(5, 2)))
     x = rng.integers(0, 2, (30, 5))
@@ -332,6 +340,7 @@ def test_lists_of_attacks_and_of_names(linear_problem):
     assert list(named.accuracy) == ["clean", "fgsm", "pgd", "worst case"]
 
 
+@pytest.mark.slow_on_jax
 def test_options_of_named_attacks(rng):
     """Probabilities that do not show: the names need `from_logits`."""
     weights = rng.normal(size=(6, 3))
@@ -424,6 +433,7 @@ def test_which_input_must_be_said(two_inputs):
         kr.evaluate_robustness(model, (x, y), kr.PGDAttack(), verbose=0)
 
 
+@pytest.mark.slow_on_jax
 def test_one_radius_per_feature(rng):
     """Features that may not move stay; the others move by their own radius."""
     weights = rng.normal(size=(6, 2))
@@ -516,6 +526,7 @@ def test_provenance(linear_problem, tmp_path):
     assert marks(heavier, (x, y))[0] != same[0]
 
 
+@pytest.mark.slow_on_jax
 def test_augmentation_that_is_active_in_predict():
     """Without `training` in `call`, Keras leaves augmentation layers on."""
 

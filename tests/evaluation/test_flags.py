@@ -36,6 +36,7 @@ class Noise(keras.layers.Layer):
         return x + keras.random.normal(ops.shape(x), 0, 0.05, seed=self.seeds)
 
 
+@pytest.mark.slow_on_jax
 def test_a_sound_model_has_none(linear_problem, varied):
     model, x, y = varied
     assert not flags(model, x, y)
@@ -138,6 +139,7 @@ def test_more_attack_raises_accuracy(linear_problem):
     assert not flags(model, x, y, turned, probe=False)
 
 
+@pytest.mark.slow_on_jax
 def test_a_larger_radius_that_leaves_more(linear_problem):
     """A bump of wrong class near the data: PGD at 4 radii jumps over it."""
     model, x, y = linear_problem

@@ -25,6 +25,7 @@ def test_repeated_examples(linear_problem):
     assert flags(model, twice[0], np.concatenate([y, (y + 1) % 2])) is None
 
 
+@pytest.mark.slow_on_jax
 def test_curves_and_matrices_tell_it_as_well(linear_problem):
     model, x, y = linear_problem
     data = np.concatenate([x[:9]] * 2), np.concatenate([y[:9]] * 2)

@@ -136,6 +136,7 @@ def test_the_cheapest_first():
     assert survivors.by_cost(attacks) == order
 
 
+@pytest.mark.slow_on_jax
 def test_randomized_models_are_attacked_in_full(linear_problem):
     import keras
 

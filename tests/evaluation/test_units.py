@@ -37,6 +37,7 @@ def flags(model, x, y, attack, **options):
     return {flag.name for flag in report.flags}
 
 
+@pytest.mark.slow_on_jax
 def test_bytes_are_not_flagged(pixels):
     model = network()
     y = labels(model, pixels)
@@ -56,6 +57,7 @@ def test_a_model_of_bytes_that_gets_the_unit_interval(pixels):
     assert "range" in flags(model, pixels / 255, y, bytes_attack)
 
 
+@pytest.mark.slow_on_jax
 def test_pixels_of_0_to_16(pixels):
     """As scikit-learn's digits are stored."""
     x = np.round(pixels / 255 * 16)
@@ -69,6 +71,7 @@ def test_pixels_of_0_to_16(pixels):
     assert "range" in flags(model, x, y, wrong)
 
 
+@pytest.mark.slow_on_jax
 def test_a_radius_between_two_integers(pixels):
     model = network(dtype="uint8")
     x = pixels.astype("uint8")
@@ -80,6 +83,7 @@ def test_a_radius_between_two_integers(pixels):
     assert flags(model, x, y, attack.replace(epsilon=8.0)) == set()
 
 
+@pytest.mark.slow_on_jax
 def test_a_refused_evaluation_leaves_no_trace(pixels):
     """A model of integers, and images that are none."""
     model = network(dtype="uint8")

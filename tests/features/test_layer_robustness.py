@@ -20,6 +20,7 @@ def data(rng):
     return x, np.arange(200) % 2
 
 
+@pytest.mark.slow_on_jax
 def test_a_linear_layer_moves_by_its_largest_singular_value(data):
     random = np.random.default_rng(1)
     weights = random.normal(size=(4, 3)).astype("float32")

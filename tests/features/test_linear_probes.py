@@ -57,6 +57,7 @@ def test_each_part_is_worth_what_was_planted(templates):
     assert probes[USELESS]["clean"] < 0.15
 
 
+@pytest.mark.slow_on_jax
 def test_parts_without_units_and_two_classes():
     x = np.random.default_rng(0).uniform(size=(200, 4, 1, 1)).astype("float32")
     y = (x[:, 0, 0, 0] > 0.5).astype("int32")

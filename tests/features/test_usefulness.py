@@ -87,6 +87,7 @@ def test_split_and_units(linear, tmp_path):
     assert '"useless": 1' in found.to_json()
 
 
+@pytest.mark.slow_on_jax
 def test_classes_that_do_not_occur(linear):
     """Column c is class c, also where fewer classes occur."""
     model, x, y, _ = linear

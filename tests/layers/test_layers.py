@@ -44,7 +44,9 @@ def shifts_of(images, padding, mode="constant"):
     return found
 
 
-@pytest.mark.parametrize("padding", [1, 4])
+@pytest.mark.parametrize(
+    "padding", [pytest.param(1, marks=pytest.mark.slow_on_jax), 4]
+)
 def test_pad_and_crop_draws_whole_shifts_per_example(padding):
     size = 10
     x = np.arange(1, 1 + size * size, dtype="float32")

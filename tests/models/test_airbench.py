@@ -77,6 +77,7 @@ def pool(x):
     return x.reshape(n, size // 2, 2, size // 2, 2, channels).max((2, 4))
 
 
+@pytest.mark.slow_on_jax
 def test_it_starts_with_patches_that_pass_through(images):
     """Four of its channels come to the end, each as it is."""
     model = small(mean=None, scale=0.5)

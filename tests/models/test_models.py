@@ -34,6 +34,7 @@ def test_parameters_of_resnet50():
     assert model.get_layer("representation").output.shape == (None, 2048)
 
 
+@pytest.mark.slow_on_jax
 def test_resnet9():
     """6.57 M parameters, as Page's network has without its last scaling."""
     model = models.resnet9()
@@ -52,6 +53,7 @@ def test_weight_decay_is_l2_in_the_loss():
     assert penalty == pytest.approx(5e-4 / 2 * squares, rel=1e-4)
 
 
+@pytest.mark.slow_on_jax
 def test_normalization_is_inside(rng):
     x = rng.random((2, 8, 8, 3), dtype="float32")
     plain = models.small_cnn((8, 8, 3), mean=None)
@@ -124,7 +126,10 @@ def test_representation_errors():
     "make",
     [
         models.small_cnn,
-        lambda: models.cifar_resnet(8, 4, input_shape=(8, 8, 1), mean=None),
+        pytest.param(
+            lambda: models.cifar_resnet(8, 4, input_shape=(8, 8, 1), mean=None),
+            marks=pytest.mark.slow_on_jax,
+        ),
     ],
 )
 def test_fake_relu_copy(make, rng):

@@ -138,16 +138,6 @@ def dense_network(activation="relu"):
     )
 
 
-def mostly_slow(names, *kept):
-    """All of them, on JAX only a few by default: each compiles anew."""
-    return [
-        name
-        if name in kept
-        else pytest.param(name, marks=pytest.mark.slow_on_jax)
-        for name in names
-    ]
-
-
 def balance(model, x):
     """Moves the last bias so that several classes occur."""
     head = model

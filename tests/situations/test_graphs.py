@@ -9,10 +9,10 @@ import pytest
 from keras import layers
 from keras import ops
 
+from tests.helpers import mostly_slow
 from tests.situations.helpers import check
 from tests.situations.helpers import digits
 from tests.situations.helpers import fit_head
-from tests.situations.helpers import mostly_slow
 from tests.situations.helpers import network
 from tests.situations.helpers import outputs_of
 from tests.situations.helpers import settle

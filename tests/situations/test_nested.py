@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 from keras import ops
 
+from tests.helpers import mostly_slow
 from tests.situations.helpers import check
-from tests.situations.helpers import mostly_slow
 from tests.situations.helpers import network
 from tests.situations.helpers import settle
 

@@ -12,11 +12,11 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.classifier import Classifier
+from tests.helpers import mostly_slow
 from tests.situations.helpers import check_report
 from tests.situations.helpers import digits
 from tests.situations.helpers import fit_head
 from tests.situations.helpers import labels_of
-from tests.situations.helpers import mostly_slow
 from tests.situations.helpers import network
 from tests.situations.helpers import predicted
 

@@ -44,6 +44,7 @@ def compiled(model=None, attack=None, optimizer=None, **kwargs):
 FIT = {"epochs": 2, "batch_size": 64, "shuffle": False, "verbose": 0}
 
 
+@pytest.mark.slow_on_jax
 def test_logs(digits):
     x, y, x_test, y_test = digits
     robust = compiled()
@@ -123,6 +124,7 @@ def test_batch_norm_moves_once_per_step(digits):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_random_starts_differ_by_step_and_repeat_by_seed(digits):
     x, y = digits[0][:32], digits[1][:32]
 
@@ -142,6 +144,7 @@ def test_random_starts_differ_by_step_and_repeat_by_seed(digits):
     assert abs(losses(2)[0] - first[0]) > 1e-6
 
 
+@pytest.mark.slow_on_jax
 def test_validation_attack(digits):
     _, _, x, y = digits
     strong = kr.PGDAttack(epsilon=2.0, steps=5)
@@ -155,6 +158,7 @@ def test_validation_attack(digits):
     assert logs["robust_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
 
 
+@pytest.mark.slow_on_jax
 def test_every_option_works_inside_a_step(digits):
     """Restarts, best iterate, early stop and mask, compiled with the step."""
     _, _, x, y = digits
@@ -278,6 +282,7 @@ def test_backup_and_restore(digits, tmp_path):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_weights_of_samples_and_classes(digits):
     x, y = digits[:2]
     dropped = y == 3
@@ -322,6 +327,7 @@ def test_kinds_of_data(digits):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_one_hot_labels(digits):
     x, y = digits[:2]
     robust = kr.AdversarialModel(network(), kr.PGDAttack(epsilon=0.3, steps=2))
@@ -338,6 +344,7 @@ def test_one_hot_labels(digits):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow_on_jax
 def test_softmax_and_sigmoid_models(digits):
     x, y = digits[:2]
     softmax = kr.AdversarialModel(
@@ -368,6 +375,7 @@ def test_softmax_and_sigmoid_models(digits):
     assert logs["robust_accuracy"] <= logs["accuracy"]
 
 
+@pytest.mark.slow_on_jax
 def test_mixed_precision(digits):
     x, y, x_test, y_test = digits
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -199,6 +199,7 @@ def test_nothing_is_added_to_the_layers():
     assert view.output_shape == (None, 4)
 
 
+@pytest.mark.slow_on_jax
 def test_evaluation_sees_the_whole_model():
     x, y = data()
     keras.utils.set_random_seed(0)
@@ -238,6 +239,7 @@ def test_the_attack_survives_the_training_pass():
     assert accuracy["auto"] < 0.1 < accuracy[None]
 
 
+@pytest.mark.slow_on_jax
 def test_each_step_has_its_own_draw():
     x, y = data()
     model = functional(
@@ -472,6 +474,7 @@ def test_without_a_radius_it_is_plain_training():
     assert np.abs(found[0][0] - weights[0]).max() > 0.01
 
 
+@pytest.mark.slow_on_jax
 def test_several_inputs_and_outputs():
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 1), name="image")

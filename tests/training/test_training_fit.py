@@ -43,6 +43,7 @@ def perturbed(robust, x, y):
     return ops.convert_to_numpy(moved)
 
 
+@pytest.mark.slow_on_jax
 def test_several_labels_at_once(digits):
     _, _, x, y = digits
     labels = np.stack([y % 2, y > 4, y % 3 == 0], 1).astype("float32")
@@ -249,6 +250,7 @@ def test_an_attack_that_moves_nothing_is_warned_of(digits):
         robust.fit(x, y, verbose=0)
 
 
+@pytest.mark.slow_on_jax
 def test_a_schedule_is_saved(digits, tmp_path):
     x, y = digits[0][:64], digits[1][:64]
     robust = kr.AdversarialModel(

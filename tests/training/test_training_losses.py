@@ -14,6 +14,7 @@ from keras_robust.attacks.compiled_loss import labels_of
 from keras_robust.attacks.compiled_loss import per_example
 from keras_robust.attacks.compiled_objective import objective_of
 from keras_robust.classifier import Classifier
+from tests.helpers import mostly_slow
 
 L = keras.losses
 
@@ -124,7 +125,9 @@ def two_outputs():
     return inputs, digit, size
 
 
-@pytest.mark.parametrize("form", ["list", "dict", "named list"])
+@pytest.mark.parametrize(
+    "form", mostly_slow(["list", "dict", "named list"], "dict")
+)
 def test_several_outputs(form):
     """The sum over the batch is what Keras trains on."""
     inputs, digit, size = two_outputs()
@@ -303,6 +306,7 @@ def test_objective_is_the_compiled_loss(name):
     )
 
 
+@pytest.mark.slow_on_jax
 def test_pixels_are_the_compiled_loss():
     random = np.random.default_rng(4)
     x = random.random((3, 4, 4, 5)).astype("float32")
@@ -357,7 +361,14 @@ def confident(width, activation, shape=(5,), factor=100.0):
 
 
 @pytest.mark.parametrize(
-    "case", ["bits", "one bit", "pixels", "hinge", "one-hot"]
+    "case",
+    [
+        "bits",
+        pytest.param("one bit", marks=pytest.mark.slow_on_jax),
+        pytest.param("pixels", marks=pytest.mark.slow_on_jax),
+        "hinge",
+        pytest.param("one-hot", marks=pytest.mark.slow_on_jax),
+    ],
 )
 def test_confident_models_have_a_gradient(case):
     """Keras's own losses are flat there, in every backend."""

@@ -6,6 +6,7 @@ import keras_robust as kr
 from tests.helpers import batches
 from tests.helpers import joined
 from tests.helpers import make_cnn
+from tests.helpers import mostly_slow
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,9 @@ def data():
     return x, np.arange(22, dtype="int32") % 3
 
 
-@pytest.mark.parametrize("target", ["random", "deterministic", "other"])
+@pytest.mark.parametrize(
+    "target", mostly_slow(["random", "deterministic", "other"], "other")
+)
 def test_relabelled_batches_are_those_of_one_call(model, data, target):
     transform = kr.NonRobustifier(
         model, target=target, steps=2, seed=4, batch_size=8
@@ -46,6 +49,7 @@ def test_details(model, data):
         np.testing.assert_allclose(made, column, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.slow_on_jax
 def test_inversions_start_from_the_data_set(model, data):
     """Without a step, what comes out is the start images."""
     x, y = data
@@ -82,7 +86,9 @@ def all_transforms(model):
     )
 
 
-@pytest.mark.parametrize("form", ["column", "one_hot", "dictionary"])
+@pytest.mark.parametrize(
+    "form", mostly_slow(["column", "one_hot", "dictionary"], "one_hot")
+)
 def test_forms_of_labels(model, data, form):
     """All give what labels `(N,)` give: classes as integers `(N,)`."""
     import tensorflow as tf
@@ -106,6 +112,7 @@ def test_forms_of_labels(model, data, form):
         np.testing.assert_array_equal(details["original_label"], y[:8])
 
 
+@pytest.mark.slow_on_jax
 def test_pixels_of_uint8(model, data):
     """They stand for the whole value range, also as start images."""
     x, y = np.uint8(np.round(255 * data[0])), data[1]
@@ -169,6 +176,7 @@ def test_a_data_set_that_can_be_read_only_once(model, data):
         list(kr.Robustifier(model, steps=0, seed=4).map(dataset))
 
 
+@pytest.mark.slow_on_jax
 def test_the_result_trains_a_model(model, data):
     student = make_cnn()
     student.compile("sgd", "sparse_categorical_crossentropy")

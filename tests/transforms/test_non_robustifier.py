@@ -211,6 +211,7 @@ def test_a_single_output_is_two_classes(source):
         np.testing.assert_array_equal(again(x, labels, verbose=0)[1], t)
 
 
+@pytest.mark.slow_on_jax
 def test_a_changed_model_is_seen(source):
     """Classes and features are those of the layers that there are now."""
     _, x, y = source

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 import keras_robust as kr
+from tests.helpers import mostly_slow
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +267,8 @@ def test_steps_are_a_share_of_the_range(images, value_range):
 
 
 @pytest.mark.parametrize(
-    "scaling", ["byte", ("standardized", 0.4, 0.5), "symmetric"]
+    "scaling",
+    mostly_slow(["byte", ("standardized", 0.4, 0.5), "symmetric"], "byte"),
 )
 def test_images_in_the_unit_range_for_models_of_other_pixels(images, scaling):
     """Step and box are those of the images; the model gets its own pixels."""
@@ -301,6 +303,7 @@ def test_images_in_the_unit_range_for_models_of_other_pixels(images, scaling):
             kind(model, scaling="bytes")
 
 
+@pytest.mark.slow_on_jax
 def test_an_integer_input(images):
     """The network sees whole numbers, so whole numbers are made."""
     x = np.uint8(np.round(255 * images[0]))

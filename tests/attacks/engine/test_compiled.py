@@ -175,6 +175,7 @@ def test_a_box_of_arrays_is_a_key():
     assert first != (low, high)
 
 
+@pytest.mark.slow_on_jax
 @pytest.mark.parametrize(
     "attack",
     [

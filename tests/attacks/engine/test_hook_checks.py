@@ -168,6 +168,7 @@ def test_a_loop_that_stops_tells_who_moves(varied):
         attack(model, x, y, verbose=0)
 
 
+@pytest.mark.slow_on_jax
 def test_noise_may_be_drawn_twice(varied):
     """Other numbers, that do not depend on the size of batches either."""
     model, x, y = varied

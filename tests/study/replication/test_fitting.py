@@ -36,7 +36,9 @@ class Power(Exception):
     pass
 
 
-@pytest.mark.parametrize("adversarial", [False, True])
+@pytest.mark.parametrize(
+    "adversarial", [False, pytest.param(True, marks=pytest.mark.slow_on_jax)]
+)
 def test_a_training_goes_on_where_it_was_stopped(
     tmp_path, recipe, data, monkeypatch, adversarial
 ):
