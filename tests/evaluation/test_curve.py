@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_table_json_and_figure(tmp_path):
     from rich.console import Console
 
     curve = kr.RobustnessCurve([0, 0.5], np.arange(8) < [[6], [2]], "l2", "pgd")
-    console = Console(record=True, width=80, file=open("/dev/null", "w"))
+    console = Console(record=True, width=80, file=io.StringIO())
     curve.table(console)
     text = console.export_text()
     assert "75.00" in text and "25.00" in text and "0.5" in text

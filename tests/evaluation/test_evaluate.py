@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_table_json_and_figure(tmp_path):
     report = kr.RobustnessReport(
         {"clean": np.arange(8) < 6, "pgd": np.eye(8)[0]}
     )
-    console = Console(record=True, width=80, file=open("/dev/null", "w"))
+    console = Console(record=True, width=80, file=io.StringIO())
     report.table(console)
     text = console.export_text()
     assert "75.00" in text and "12.50" in text and "worst case" in text

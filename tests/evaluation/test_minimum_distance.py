@@ -1,5 +1,6 @@
 """Distances to adversarial examples: closed forms, judging, resuming."""
 
+import io
 import json
 from dataclasses import dataclass
 from typing import ClassVar
@@ -104,7 +105,7 @@ def test_table(linear_problem):
     found = kr.MinimumDistance(
         {"a": [0.0, 1.0, 2.0, 3.0], "b": [0.0, 0.5, np.inf, np.inf]}, "l1"
     )
-    console = Console(record=True, width=80, file=open("/dev/null", "w"))
+    console = Console(record=True, width=80, file=io.StringIO())
     found.table(console)
     rows = [
         line.replace("│", "").split()

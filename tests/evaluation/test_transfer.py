@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_table_json_and_figure(tmp_path):
     matrix = kr.TransferMatrix(
         ["a"], ["a", "b"], [[1.0, 0.25]], [[0.5, 0.125]], [[8, 8]]
     )
-    console = Console(record=True, width=80, file=open("/dev/null", "w"))
+    console = Console(record=True, width=80, file=io.StringIO())
     matrix.table(console)
     text = console.export_text()
     assert "Untargeted" in text and "25.0" in text and "12.5" in text
