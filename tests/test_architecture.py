@@ -56,6 +56,7 @@ MAY_IMPORT = {
     "study": (
         "attacks",
         "backend",
+        "classifier",
         "datasets",
         "evaluation",
         "layers",

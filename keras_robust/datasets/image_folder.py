@@ -31,6 +31,7 @@ class FolderReader:
     """
 
     channels = tuple(_COLORS)
+    tfds_name = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -72,11 +72,14 @@ class Reader(Protocol):
     Attributes:
         name: A short name.
         channels: Numbers of channels among which there is a choice.
+        tfds_name: Name by which `datasets.generate` reads the same images, or
+            `None`.
         is_split: Whether there are training and test images.
     """
 
     name: str
     channels: tuple[int, ...]
+    tfds_name: str | None
 
     @property
     def is_split(self) -> bool:
@@ -110,6 +113,7 @@ class NamedReader:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.tfds_name = None if name == "planted" else name
 
     def layout(self, split: str) -> Layout:
         """See `Reader`."""
@@ -129,6 +133,7 @@ class NpzReader:
     """A file of NumPy arrays, of which only the names are read at first."""
 
     channels = ()
+    tfds_name = None
     # Names of images and labels, by split; the first pair that is complete is
     # read.
     PAIRS = {
@@ -239,12 +244,19 @@ class TfdsReader:
         builder: `tfds.core.DatasetBuilder`.
         split: Which split to read whatever is asked for, such as
             `"train[80%:]"`; `None` for the one that is asked for.
+        tfds_name: See `Reader`.
     """
 
     channels = ()
 
-    def __init__(self, builder: Any, split: str | None = None) -> None:
+    def __init__(
+        self,
+        builder: Any,
+        split: str | None = None,
+        tfds_name: str | None = None,
+    ) -> None:
         self._builder = builder
+        self.tfds_name = tfds_name
         self.name = builder.info.name
         self.split = split
         self._image, self._label = image_and_label(builder.info)
@@ -271,7 +283,7 @@ class TfdsReader:
                 "A data set of TFDS must be tfds:name:split, with a name that "
                 f"`tfds.list_builders()` holds. Received: {name!r}: {first}"
             ) from None
-        return cls(builder, split or None)
+        return cls(builder, split or None, None if split else name)
 
     @classmethod
     def of_folder(cls, folder: Path) -> "TfdsReader":
@@ -358,6 +370,7 @@ class FunctionReader:
     """A function of the user's that returns images and labels."""
 
     channels = ()
+    tfds_name = None
 
     def __init__(self, text: str) -> None:
         self._text = text

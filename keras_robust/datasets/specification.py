@@ -49,6 +49,11 @@ class LabelledImages(NamedTuple):
     columns: int | None
     class_names: tuple[str, ...] | None
 
+    def floats(self) -> np.ndarray:
+        """The images in float32, in [0, 1]."""
+        images: np.ndarray = to_unit(self.x)
+        return images
+
 
 class DataSpecification:
     """Images and labels that a text names; nothing is read yet.
@@ -95,6 +100,14 @@ class DataSpecification:
     def name(self) -> str:
         """A short name of the data."""
         return self._reader.name
+
+    @property
+    def tfds_name(self) -> str | None:
+        """The name by which `datasets.generate` reads the same images.
+
+        `None` where there is none, as for files or a split of one's own.
+        """
+        return self._reader.tfds_name
 
     def __repr__(self) -> str:
         return f"DataSpecification({self.text!r})"
@@ -220,7 +233,7 @@ class DataSpecification:
             str(label) for label in range(_count(train, test))
         )
         return ImageDataset(
-            (_floats(train.x), train.y), (_floats(test.x), test.y), names
+            (train.floats(), train.y), (test.floats(), test.y), names
         )
 
 
@@ -329,15 +342,10 @@ def _checked(
 def _resized(x: np.ndarray, size: Shape) -> np.ndarray:
     parts = []
     for start in range(0, len(x), _BATCH):
-        images = _floats(x[start : start + _BATCH])
+        images = to_unit(x[start : start + _BATCH])
         made = ops.image.resize(images, size, data_format="channels_last")
         parts.append(np.clip(ops.convert_to_numpy(made), 0, 1))
     return np.concatenate(parts)
-
-
-def _floats(x: np.ndarray) -> np.ndarray:
-    floats: np.ndarray = to_unit(x)
-    return floats
 
 
 def _count(*parts: LabelledImages) -> int:

@@ -24,12 +24,13 @@ from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
 from keras_robust.evaluation.flags import repeat_flags
+from keras_robust.evaluation.gate import GatedResult
+from keras_robust.evaluation.gate import RobustAccuracy
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import Outcome
 from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import wilson_interval
-from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.evaluation.survivors import Survivors
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class RobustnessCurve(EvaluationResult):
+class RobustnessCurve(GatedResult):
     """Accuracy at each radius, with intervals.
 
     Args:
@@ -116,6 +117,16 @@ class RobustnessCurve(EvaluationResult):
         console.print(table)
         self.print_flags(console)
         return table
+
+    def robust_accuracy(self) -> RobustAccuracy:
+        """See `GatedResult`: accuracy at the largest radius."""
+        low, high = self.intervals[-1].tolist()
+        return RobustAccuracy(
+            f"{self.attack} at the {self.norm} radius {self.epsilons[-1]:.4g} "
+            f"on {self.correct.shape[1]} examples",
+            float(self.accuracy[-1]),
+            (low, high),
+        )
 
     def numbers(self) -> dict[str, Any]:
         """See `Result`."""

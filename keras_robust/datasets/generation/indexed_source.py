@@ -167,23 +167,6 @@ class IndexedSource:
         )
 
 
-def class_count(name: str) -> int:
-    """Number of classes of a named source.
-
-    Args:
-        name: `"digits"` or the name of a TFDS data set.
-
-    Returns:
-        Int >= 1.
-    """
-    if name == "digits":
-        return 10
-    import tensorflow_datasets as tfds
-
-    _, label = image_and_label(tfds.builder(name).info)
-    return int(label.num_classes)
-
-
 def _from_digits(
     examples: int | None, options: dict[str, Any]
 ) -> IndexedSource:

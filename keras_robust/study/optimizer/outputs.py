@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from keras_robust.study.optimizer.summary import FACTORS
 from keras_robust.study.optimizer.summary import by_setting
+from keras_robust.study.optimizer.summary import factors_of
 from keras_robust.study.optimizer.summary import values_of
 from keras_robust.study.optimizer.trials import SearchResults
 from keras_robust.study.optimizer.trials import Trial
@@ -41,7 +41,9 @@ def write(results: SearchResults, folder: Path, verbose: int = 1) -> None:
 def table(results: SearchResults) -> str:
     """The verdict and a table of all settings, the best first, as Markdown."""
     runs = results["runs"]
-    varied = [name for name in FACTORS if len(values_of(runs, name)) > 1]
+    varied = [
+        name for name in factors_of(runs) if len(values_of(runs, name)) > 1
+    ]
     header = [*varied, "clean test, %", "train, %", "outcomes", "escape epochs"]
     rows = []
     for seeds in by_setting(runs).values():
@@ -68,7 +70,8 @@ def table(results: SearchResults) -> str:
 def draw(runs: Sequence[Trial]) -> Figure:
     """Accuracy against learning rate, a panel per optimizer, a dot per seed.
 
-    Color and marker are the outcome.
+    Color and marker are the outcome. Optimizers of one's own that choose no
+    `learning_rate` have no dots.
     """
     names = values_of(runs, "optimizer")
     figure = Figure(figsize=(2.6 * len(names) + 0.8, 3.2))
@@ -78,7 +81,9 @@ def draw(runs: Sequence[Trial]) -> Figure:
             points = [
                 (run["learning_rate"], 100 * run["test_accuracy"])
                 for run in runs
-                if run["optimizer"] == name and run["outcome"] == outcome
+                if run["optimizer"] == name
+                and run["outcome"] == outcome
+                and "learning_rate" in run
             ]
             axes.plot(
                 *(zip(*points, strict=True) if points else ((), ())),
