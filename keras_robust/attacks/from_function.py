@@ -27,7 +27,7 @@ class FunctionAttack(Attack):
         value_range: As in `PGDAttack`.
         batch_size: As in `PGDAttack`.
         from_logits: As in `PGDAttack`.
-        jit_compile: Not used.
+        jit_compile: As in `PGDAttack`; the function itself is not compiled.
         attacked: As in `PGDAttack`.
         output: As in `PGDAttack`.
     """

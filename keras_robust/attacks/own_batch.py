@@ -54,6 +54,11 @@ class AttackBatch:
             training it follows the schedule of the model, unlike the
             attack's own `epsilon`.
         value_range: `(low, high)`, the box that holds all inputs.
+        classifier: The `Classifier` that is attacked.
+        objective: `(rows, x) -> (loss, success)`, both `(N,)`.
+        rows: What the objective reads: tensors with a row per example.
+        ball: Distances and projection of the attack's norm, or `None`.
+        draws: Random numbers for the examples.
     """
 
     x: Tensor

@@ -67,9 +67,14 @@ class FolderReader:
         return Layout((height, width, channels), len(names), names)
 
     def read(
-        self, split: str, size: Shape | None, channels: int | None
+        self,
+        split: str,
+        size: Shape | None,
+        channels: int | None,
+        examples: int | None,
     ) -> Content:
         """See `Reader`; the order is drawn, and always the same."""
+        del examples
         folder = self._folder(split)
         own = self.layout(split).shape or ()
         is_resized = size is not None

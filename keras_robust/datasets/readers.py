@@ -67,19 +67,22 @@ class Content(NamedTuple):
 
 
 class Reader(Protocol):
-    """One kind of data.
+    """One kind of data."""
 
-    Attributes:
-        name: A short name.
-        channels: Numbers of channels among which there is a choice.
-        tfds_name: Name by which `datasets.generate` reads the same images, or
-            `None`.
-        is_split: Whether there are training and test images.
-    """
+    @property
+    def name(self) -> str:
+        """A short name."""
+        ...
 
-    name: str
-    channels: tuple[int, ...]
-    tfds_name: str | None
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Numbers of channels among which there is a choice."""
+        ...
+
+    @property
+    def tfds_name(self) -> str | None:
+        """Name by which `datasets.generate` reads the same images."""
+        ...
 
     @property
     def is_split(self) -> bool:
@@ -91,7 +94,11 @@ class Reader(Protocol):
         ...
 
     def read(
-        self, split: str, size: Shape | None, channels: int | None
+        self,
+        split: str,
+        size: Shape | None,
+        channels: int | None,
+        examples: int | None,
     ) -> Content:
         """Read a split.
 
@@ -101,6 +108,8 @@ class Reader(Protocol):
                 differ in size; `None` for their own.
             channels: Channels to decode, where there is a choice; `None` for
                 those of the images.
+            examples: How many images are needed, the first ones; `None` for
+                all. More may be returned.
         """
         ...
 
@@ -121,10 +130,14 @@ class NamedReader:
         return Layout(NAMED[self.name], 10, CLASS_NAMES.get(self.name))
 
     def read(
-        self, split: str, size: Shape | None, channels: int | None
+        self,
+        split: str,
+        size: Shape | None,
+        channels: int | None,
+        examples: int | None,
     ) -> Content:
         """See `Reader`."""
-        del size, channels
+        del size, channels, examples
         data = load_named(self.name)
         return Content(*getattr(data, split), class_names=data.class_names)
 
@@ -169,10 +182,14 @@ class NpzReader:
         return Layout(None if shape is None else shape[1:])
 
     def read(
-        self, split: str, size: Shape | None, channels: int | None
+        self,
+        split: str,
+        size: Shape | None,
+        channels: int | None,
+        examples: int | None,
     ) -> Content:
         """See `Reader`."""
-        del size, channels
+        del size, channels, examples
         names = self._names(split, needed=True)
         x, y = (self._array(name) for name in names)
         if x.dtype.kind not in "uif" or x.ndim < 2 or not len(x):
@@ -318,7 +335,11 @@ class TfdsReader:
         )
 
     def read(
-        self, split: str, size: Shape | None, channels: int | None
+        self,
+        split: str,
+        size: Shape | None,
+        channels: int | None,
+        examples: int | None,
     ) -> Content:
         """See `Reader`."""
         prepare(self._builder)
@@ -326,6 +347,8 @@ class TfdsReader:
             split=self._find(self.split or split), as_supervised=True
         )
         del channels
+        if examples is not None:
+            dataset = dataset.take(examples)
         if size is not None and None in self._image.shape:
             dataset = dataset.map(_resizing(size))
         x, y = self._arrays(dataset)
@@ -390,10 +413,14 @@ class FunctionReader:
         return Layout()
 
     def read(
-        self, split: str, size: Shape | None, channels: int | None
+        self,
+        split: str,
+        size: Shape | None,
+        channels: int | None,
+        examples: int | None,
     ) -> Content:
         """See `Reader`."""
-        del size, channels
+        del size, channels, examples
         data = self._data()
         if isinstance(data, ImageDataset):
             x, y = read_data(getattr(data, split))

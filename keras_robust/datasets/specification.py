@@ -65,7 +65,7 @@ class DataSpecification:
     | `tfds:name:split` | an image classification set of TensorFlow Datasets; the split may be left out |
     | `data/mine/rand/1.0.0` | a set that TFDS or `datasets.generate` prepared |
     | `module:function`, `file.py:function` | what the function returns: `(x, y)`, `((x, y), (x_test, y_test))`, a data set of batches, or an `ImageDataset` |
-    | `digits` | a data set of the package, see `load` |
+    | `digits` | a data set of the package, see `load`; `./digits` is a folder |
 
     Pixels are in [0, 1] or 0 to 255, labels integers or one-hot.
 
@@ -193,7 +193,9 @@ class DataSpecification:
             self.check_fit(shape, num_classes, split, resize)
             channels = shape[-1] if len(shape) == 3 else None
             size = shape[:2] if resize else None
-        content = self._reader.read(_check_split(split), size, channels)
+        content = self._reader.read(
+            _check_split(split), size, channels, examples
+        )
         data = _checked(content, size, examples)
         if shape is not None:
             _check_shape(data.x.shape[1:], shape, resize, self.text)
@@ -221,7 +223,7 @@ class DataSpecification:
                 f"((x, y), (x_test, y_test)). Received: {self.text!r}"
             )
         train, test = (
-            _checked(self._reader.read(split, size, None), size, None)
+            _checked(self._reader.read(split, size, None, None), size, None)
             for split in _SPLITS
         )
         if train.x.shape[1:] != test.x.shape[1:]:
