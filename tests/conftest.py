@@ -55,7 +55,6 @@ SAME_ON_ALL = {
         "messages",
         "optimizer_space",
         "overview",
-        "own_data",
         "peers",
         "planted",
         "radii",

@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "study": (
         "attacks",
         "backend",
+        "classifier",
         "datasets",
         "evaluation",
         "layers",

@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 from pathlib import Path
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_robust as kr
+from keras_robust import cli
 
 GUIDE = Path(__file__).parent.parent / "docs" / "generated_data.md"
 
@@ -101,7 +103,7 @@ def code_of(page, title):
 @pytest.mark.slow_on_jax
 def test_attacks_of_ones_own_as_written():
     page = GUIDE.with_name("extending.md").read_text()
-    names, blocks = {}, code_of(page, "An attack of your own")
+    names, blocks = {}, code_of(page, "An attack as a loop")
     exec(blocks[0], names)
     model, x, y = names["model"], names["x"][:64], names["y"][:64]
     attack, x_adv = names["RandomSearch"], names["x_adv"]
@@ -132,6 +134,74 @@ def test_attacks_of_ones_own_as_written():
         exec(code, names)
         assert distance(names["x_adv"]).max() <= 0.5 * (1 + 1e-5)
         assert distance(names["x_adv"]).max() > 0.1
+
+
+@pytest.mark.slow_on_jax
+def test_an_attack_in_a_few_lines_as_written():
+    page = GUIDE.with_name("extending.md").read_text()
+    names, blocks = {}, code_of(page, "An attack in a few lines")
+    exec(blocks[0], names)
+    x = names["x"][:64]
+    assert 0.1 < np.abs(names["x_adv"] - x).max() <= 0.2 * (1 + 1e-6)
+    assert names["robust"].attack.epsilon == 0.2
+    accuracy = names["report"].accuracy
+    assert accuracy["SignSteps"] <= accuracy["clean"]
+    exec(blocks[1], names)
+    fgsm = kr.FGSMAttack("linf", 0.2)(names["model"], x, names["y"][:64])
+    np.testing.assert_allclose(names["x_adv"], fgsm, atol=1e-5)
+
+
+@pytest.fixture
+def own_images(tmp_path, monkeypatch):
+    """A folder with the files that the pages on the command line name."""
+    monkeypatch.chdir(tmp_path)
+    x, y = kr.datasets.load("digits").test
+    np.savez("images.npz", x=x, y=y)
+    for number, (image, label) in enumerate(zip(x[:30], y[:30], strict=True)):
+        folder = tmp_path / "images" / "test" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{number}.png"
+        keras.utils.save_img(path, 255 * image, "channels_last", scale=False)
+    (tmp_path / "my_project.py").write_text(
+        "import numpy as np\n"
+        "def test():\n"
+        "    data = np.load('images.npz')\n"
+        "    return np.kron(data['x'], np.ones((1, 2, 2, 1))), data['y']\n"
+    )
+    keras.utils.set_random_seed(0)
+    kr.models.small_cnn((8, 8, 1), filters=(4,)).save("MODEL.keras")
+
+
+@pytest.mark.on_one_backend
+@pytest.mark.parametrize("page", ["models_and_data", "api/cli"])
+def test_commands_as_written(own_images, page):
+    text = GUIDE.with_name(f"{page}.md").read_text()
+    commands = [
+        shlex.split(line)[1:]
+        for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    assert len(commands) >= 2
+    for command in commands:
+        short = ["--examples", "10", "--verbose", "0", "--scaling", "unit"]
+        if "--attack" not in command:
+            short += ["--attack", "fgsm"]
+        status = cli.main([*command, *short])
+        assert status == (1 if "--fail-under" in command else 0)
+    # What the command reads is what the page says.
+    report = json.loads(Path("evaluation/report.json").read_text())
+    assert report["examples"] == 10
+
+
+def test_the_gate_as_written():
+    text = GUIDE.with_name("api").joinpath("cli.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    x, y = (part[:20] for part in kr.datasets.load("digits").test)
+    model = kr.models.small_cnn((8, 8, 1), filters=(4,))
+    names = {"kr": kr, "model": model, "x": x, "y": (y + 1) % 10}
+    exec(code, names)
+    with pytest.raises(AssertionError, match="at least 40.00%"):
+        names["test_robustness"]()
 
 
 @pytest.mark.slow_on_jax

@@ -10,14 +10,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "keras_robust"
 API = ROOT / "docs" / "api"
 # No objects with documentation of their own.
-NOT_ON_PAGES = {"__version__"}
+NOT_ON_PAGES = {"__version__", "__getattr__"}
 
 
 def public_names(path):
     """`{name: module that it is imported from}` of an `__init__.py`."""
     return {
         alias.asname: node.module
-        for node in ast.parse(path.read_text("utf-8")).body
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if alias.asname

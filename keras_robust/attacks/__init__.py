@@ -23,6 +23,8 @@ from keras_robust.attacks.engine.search import Run as Run
 from keras_robust.attacks.fab import FABAttack as FABAttack
 from keras_robust.attacks.fgsm import FGSMAttack as FGSMAttack
 from keras_robust.attacks.fmn import FMNAttack as FMNAttack
+from keras_robust.attacks.from_function import FunctionAttack as FunctionAttack
+from keras_robust.attacks.from_function import from_function as from_function
 from keras_robust.attacks.hop_skip_jump import (
     HopSkipJumpAttack as HopSkipJumpAttack,
 )
@@ -30,6 +32,7 @@ from keras_robust.attacks.loop_attack import LoopAttack as LoopAttack
 from keras_robust.attacks.n_fgsm import NFGSMAttack as NFGSMAttack
 from keras_robust.attacks.objectives import LabelObjective as LabelObjective
 from keras_robust.attacks.objectives import margin as margin
+from keras_robust.attacks.own_batch import AttackBatch as AttackBatch
 from keras_robust.attacks.pgd import PGDAttack as PGDAttack
 from keras_robust.attacks.problem import Problem as Problem
 from keras_robust.attacks.radii import matched_epsilon as matched_epsilon

@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from abc import abstractmethod
 from dataclasses import KW_ONLY
 from dataclasses import dataclass
 from dataclasses import fields
@@ -25,6 +24,8 @@ from keras_robust.attacks.grid import doubtful_grid
 from keras_robust.attacks.grid import grid_of
 from keras_robust.attacks.grid import on_grid
 from keras_robust.attacks.grid import to_grid
+from keras_robust.attacks.own_batch import AttackBatch
+from keras_robust.attacks.own_batch import attack_in_batches
 from keras_robust.attacks.problem import Problem
 from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.classifier import Backward
@@ -85,8 +86,9 @@ class _Defaults(ConfigMixin, metaclass=_FrozenAfterInit):
 class Attack(_Defaults):
     """Base class of all attacks: moves inputs until a classifier errs.
 
-    Attacks do not change; `replace` makes another one. A subclass is decorated
-    with `@dataclass(eq=False, repr=False)`; its settings are fields.
+    Attacks do not change; `replace` makes another one. An attack of your own is
+    a subclass with the one method `perturb_batch`, decorated with
+    `@dataclass(eq=False, repr=False)`; its settings are fields.
 
     Args:
         value_range: `(low, high)`, the box that holds all inputs: numbers, or
@@ -377,11 +379,46 @@ class Attack(_Defaults):
         """Roughly how many input gradients one example costs."""
         return 1
 
-    @abstractmethod
+    def perturb_batch(self, batch: AttackBatch) -> Any:
+        """Perturb a batch: the one method that an attack of your own defines.
+
+        It may leave the ball or the box, which reports flag; `batch.project`
+        keeps it inside. To train with it, write it with `keras.ops`.
+
+        Args:
+            batch: `AttackBatch`: inputs, labels and radius, and methods that
+                return logits, losses and gradients.
+
+        Returns:
+            Tensor or array like `batch.x`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `perturb_batch(batch)`, which "
+            f"returns perturbed inputs. Received: a batch of shape "
+            f"{tuple(batch.x.shape)}"
+        )
+
+    @property
+    def defines_batches(self) -> bool:
+        """Whether `perturb_batch` makes the attack."""
+        return type(self).perturb_batch is not Attack.perturb_batch
+
     def attack(
         self, problem: Problem, verbose: int, scored: bool, checkpoint: Any
     ) -> dict[str, Any]:
-        """Attack a checked problem; return the content of `run`'s result."""
+        """Attack a checked problem; return the content of `run`'s result.
+
+        By default by `perturb_batch`; the attacks of the package search in
+        their own ways.
+
+        Args:
+            problem: `Problem`.
+            verbose: 0 for no progress bar.
+            scored: Whether `loss` and `success` are needed.
+            checkpoint: A `Checkpoint` for attacks that can resume, or `None`.
+        """
+        del checkpoint
+        return attack_in_batches(self, problem, verbose, scored)
 
 
 def _checked_result(attack: Attack, x: Any, result: Any) -> dict[str, Any]:

@@ -142,10 +142,11 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
 
     def _own_attack(self) -> PGDAttack:
         trained = getattr(self.model, "attack", None)
-        if trained is None:
+        if not hasattr(trained, "norm"):
             raise ValueError(
                 "Argument `attack` must be an attack where the model is not "
-                f"an AdversarialModel. Received: attack=None, model "
+                "an AdversarialModel, or its attack has no norm. "
+                f"Received: attack=None, model "
                 f"{self.model.name!r} of type {type(self.model).__name__}"
             )
         return PGDAttack(
@@ -155,7 +156,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
             random_start=True,
             seed=0,
             value_range=trained.value_range,
-            mask=trained.mask,
+            mask=getattr(trained, "mask", None),
             from_logits=trained.from_logits,
             attacked=trained.attacked,
             output=trained.output,

@@ -63,27 +63,6 @@ class Scaling:
         return x * scale + offset
 
 
-def to_unit(x: Any) -> Any:
-    """Pixels in [0, 1]; integers, and numbers beyond 1.5, are taken for bytes.
-
-    Args:
-        x: Array or tensor of pixels, in [0, 1] or in 0 ... 255.
-
-    Returns:
-        Array or tensor, float32 if `x` has an integer dtype.
-    """
-    xp = np if isinstance(x, np.ndarray) else ops
-    is_integer = not ops.is_tensor(x) and x.dtype.kind in "ui"
-    if ops.is_tensor(x):
-        is_integer = "int" in str(x.dtype)
-    if is_integer:
-        x = x.astype("float32") if xp is np else ops.cast(x, "float32")
-        return x / np.float32(255)
-    if x.shape[0] and float(xp.max(x)) > 1.5:
-        return x / np.float32(255)
-    return x
-
-
 def implied_range(
     model: keras.Model, tensor: keras.KerasTensor | None
 ) -> tuple[float, float]:

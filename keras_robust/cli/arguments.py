@@ -105,3 +105,27 @@ def radius(text: str) -> float:
             f"must be a number >= 0 such as 0.5 or 8/255. Received: {text!r}"
         )
     return value
+
+
+def percent(text: str) -> float:
+    """Parse a threshold in percent.
+
+    Args:
+        text: Text such as "40".
+
+    Returns:
+        Float, 0 or from 1 to 100.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is not such a number.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    # 0.4 is probably meant as 40 %.
+    if value != 0 and not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(
+            f"must be percent, 0 or from 1 to 100. Received: {text!r}"
+        )
+    return value

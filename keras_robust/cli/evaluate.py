@@ -2,14 +2,17 @@
 
 import argparse
 import pathlib
+import sys
 from typing import TYPE_CHECKING
 from typing import Any
 
-from keras_robust.cli.arguments import DATASETS
 from keras_robust.cli.arguments import add_verbose_argument
+from keras_robust.cli.arguments import percent
 from keras_robust.cli.arguments import positive
 from keras_robust.cli.arguments import radius
 from keras_robust.cli.arguments import truth
+from keras_robust.cli.data import add_data_arguments
+from keras_robust.cli.data import read_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,25 +40,16 @@ ATTACKS = (
     "fmn",
     "sigma-zero",
 )
+# No attack: common corruptions, see `kr.corruptions`.
+CORRUPTIONS = "corruptions"
+# Exit statuses.
+BELOW, FLAGGED = 1, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", help="a saved Keras model, MODEL.keras")
-    images = parser.add_mutually_exclusive_group()
-    images.add_argument(
-        "--dataset",
-        default="cifar10",
-        choices=DATASETS,
-        help="data set whose test images are attacked",
-    )
-    images.add_argument(
-        "--data",
-        metavar="FILE.npz",
-        help="your own images and labels instead: a NumPy .npz file with the "
-        "arrays x and y, or x_test and y_test; pixels in [0, 1] or 0 to 255, "
-        "labels 0, 1, 2, ... or one-hot",
-    )
+    add_data_arguments(parser, "--dataset", what="the images that are attacked")
     parser.add_argument(
         "--norm",
         default="linf",
@@ -66,7 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--epsilon",
         type=radius,
         nargs="+",
-        default=[8 / 255],
         metavar="RADIUS",
         help="radii for pixels in [0, 1], such as 0.5 or 8/255, whatever "
         "pixels the model takes; several give a curve (default: 8/255)",
@@ -75,8 +68,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--attack",
         default="autoattack",
         metavar="NAME",
-        help=f"one of {', '.join(ATTACKS)}",
+        action=_ListAttacks,
+        help=f"one of {', '.join(ATTACKS)}; {CORRUPTIONS} for common "
+        "corruptions in place of an attack; or list, to list these names",
     )
+    _add_evaluation_arguments(parser)
+    _add_gate_arguments(parser)
+    parser.add_argument(
+        "--output",
+        default="evaluation",
+        metavar="FOLDER",
+        help="folder for report.html, report.json, report.png and the state "
+        "from which the same command continues; an earlier report with other "
+        "settings is kept as report-....json",
+    )
+    add_verbose_argument(parser)
+
+
+def _add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size",
         type=positive,
@@ -88,7 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--examples",
         type=positive,
         metavar="N",
-        help="only the first N test images (default: all)",
+        help="only the first N images; of a folder N of all classes (default: "
+        "all)",
     )
     parser.add_argument(
         "--scaling",
@@ -108,23 +118,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="seed of random starts and proposals",
     )
-    parser.add_argument(
-        "--output",
-        default="evaluation",
-        metavar="FOLDER",
-        help="folder for report.html, report.json, report.png and the state "
-        "from which the same command continues; an earlier report with other "
-        "settings is kept as report-....json",
+
+
+def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
+    gate = parser.add_argument_group(
+        "exit status",
+        "0 if the evaluation passes, 1 if robust accuracy is below a "
+        "threshold, 3 if only flags fail it, 2 after an error. Robust accuracy "
+        "is the worst case over attacks, with several radii that at the "
+        "largest, with corruptions their mean.",
     )
-    add_verbose_argument(parser)
+    gate.add_argument(
+        "--fail-under",
+        type=percent,
+        metavar="PERCENT",
+        help="fail if robust accuracy is lower, such as 40",
+    )
+    gate.add_argument(
+        "--fail-under-interval",
+        type=percent,
+        metavar="PERCENT",
+        help="fail if the lower end of its 95 %% interval is lower",
+    )
+    gate.add_argument(
+        "--fail-on-flags",
+        action="store_true",
+        help="fail if there is a flag, a reason to doubt the numbers",
+    )
+
+
+class _ListAttacks(argparse.Action):
+    """Lists the names of attacks where that is asked for."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Keep a name; print all names and exit for `list`."""
+        del option_string
+        if values == "list":
+            print("\n".join((*ATTACKS, CORRUPTIONS)))
+            parser.exit()
+        setattr(namespace, self.dest, values)
 
 
 def run(
     model: str,
-    dataset: str,
-    norm: str,
-    epsilon: list[float],
-    attack: str,
+    data: str,
+    norm: str = "linf",
+    epsilon: list[float] | None = None,
+    attack: str = "autoattack",
     batch_size: int = 128,
     examples: int | None = None,
     scaling: str | None = None,
@@ -132,18 +178,21 @@ def run(
     seed: int = 0,
     output: str = "evaluation",
     verbose: int = 1,
-    data: str | None = None,
-) -> "RobustnessReport | RobustnessCurve":
+    resize: bool = False,
+    fail_under: float | None = None,
+    fail_under_interval: float | None = None,
+    fail_on_flags: bool = False,
+) -> int:
     """Evaluate a saved classifier; write a table, reports and a figure.
 
     Args:
         model: Path of a saved Keras model.
-        dataset: Name of a data set; ignored if `data` is given.
+        data: What `DataSpecification` takes.
         norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`; not every attack supports
             `"l0"` and `"l1"`.
         epsilon: List of radii for pixels in [0, 1]; more than one give a
-            curve.
-        attack: Name of an attack, see `get_attack`.
+            curve. `None` for 8/255.
+        attack: Name of an attack, see `get_attack`, or `"corruptions"`.
         batch_size: Int >= 1.
         examples: Number of test images to take; `None` for all.
         scaling: Pixels that the model takes, see `evaluate_robustness`; `None`
@@ -154,48 +203,32 @@ def run(
             command continues where it was stopped. An earlier report with
             other settings is kept, see `write_report`.
         verbose: 0 for no progress bars.
-        data: Path of your own .npz file, see `OwnData`.
+        resize: Whether to resize images to the input of the model.
+        fail_under: Least robust accuracy in percent, or `None`.
+        fail_under_interval: The same of the lower end of its interval.
+        fail_on_flags: Whether flags fail the evaluation.
 
     Returns:
-        `RobustnessReport` or `RobustnessCurve`.
+        Exit status: 0; 1 below a threshold; 3 if only flags fail.
 
     Raises:
         ValueError: If an argument is not as above.
     """
     import keras
 
-    from keras_robust.attacks.registry import get_attack
-    from keras_robust.datasets import load
-    from keras_robust.evaluation.curve import robustness_curve
+    from keras_robust.datasets import DataSpecification
     from keras_robust.evaluation.earlier_report import check_folder
     from keras_robust.evaluation.earlier_report import write_report
-    from keras_robust.evaluation.evaluate import evaluate_robustness
-    from keras_robust.evaluation.own_data import OwnData
 
-    if examples is not None and examples < 1:
-        raise ValueError(
-            "Argument `--examples` must be a whole number >= 1. "
-            f"Received: {examples}"
-        )
     folder = pathlib.Path(output)
     check_folder(folder)
     # Before anything is loaded.
-    own = None if data is None else OwnData(data)
-    shared: dict[str, Any] = {"seed": seed, "from_logits": from_logits}
-    attacks = {
-        one: get_attack(attack, norm, one, batch_size=batch_size, **shared)
-        for one in epsilon
-    }
+    source = DataSpecification(data)
+    plan = _Plan(attack, norm, epsilon, seed, from_logits, batch_size)
+    plan.check(fail_under_interval)
     network = keras.saving.load_model(model, compile=False)
-    class_names = None
-    if own is None:
-        images = load(dataset)
-        (x, y), class_names = images.test, images.class_names
-    else:
-        x, y = own.read()
-    x, y = x[:examples], y[:examples]
-    _check_shape(network, x, data or dataset)
-    _check_classes(network, y, None if own is None else own.width)
+    images = read_for(network, source, "test", resize, examples)
+    x, y = images.floats(), images.y
     if scaling is None:
         scaling = _detect_scaling(network, x, y, from_logits)
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,28 +238,109 @@ def run(
         "state_path": folder / "state",
         "scaling": scaling,
     }
-    if len(attacks) == 1:
-        ((one, only),) = attacks.items()
-        name = f"{attack} {norm} {one:.4g}"
-        report: RobustnessReport | RobustnessCurve = evaluate_robustness(
-            network, (x, y), {name: only}, **options
-        )
-    else:
-        report = robustness_curve(
-            network,
-            (x, y),
-            norm,
-            list(attacks),
-            attack,
-            **shared,
-            **options,
-        )
+    report = plan.run(network, (x, y), options)
     report.table()
-    kept = write_report(folder, report, class_names)
+    kept = write_report(folder, report, images.class_names)
     print(f"Written to {folder}.")
     if kept:
         print(f"The earlier report with other settings is kept as {kept}.")
-    return report
+    return _status(report, fail_under, fail_under_interval, fail_on_flags)
+
+
+class _Plan:
+    """What is measured: a report, a curve or corruptions."""
+
+    def __init__(
+        self,
+        attack: str,
+        norm: str,
+        epsilon: list[float] | None,
+        seed: int,
+        from_logits: bool | None,
+        batch_size: int,
+    ) -> None:
+        from keras_robust.attacks.registry import get_attack
+
+        self.name = attack
+        self.norm = norm
+        self.is_corrupted = attack == CORRUPTIONS
+        self.shared: dict[str, Any] = {"seed": seed, "from_logits": from_logits}
+        if self.is_corrupted and epsilon is not None:
+            raise ValueError(
+                "Argument `--epsilon` must be left out with --attack "
+                f"{CORRUPTIONS}, which have severities. "
+                f"Received: --epsilon {epsilon}"
+            )
+        self.attacks = {}
+        if not self.is_corrupted:
+            self.attacks = {
+                one: get_attack(
+                    attack, norm, one, batch_size=batch_size, **self.shared
+                )
+                for one in epsilon or [8 / 255]
+            }
+
+    def check(self, fail_under_interval: float | None) -> None:
+        """Raise where a threshold will have nothing to be compared with."""
+        if self.is_corrupted and fail_under_interval is not None:
+            raise ValueError(
+                "Argument `--fail-under-interval` must come with an attack: "
+                "there is no interval for the mean over corruptions. "
+                f"Received: --attack {CORRUPTIONS}"
+            )
+
+    def run(
+        self, network: Any, data: Any, options: dict[str, Any]
+    ) -> "RobustnessReport | RobustnessCurve":
+        """Evaluate a model."""
+        from keras_robust.evaluation.curve import robustness_curve
+        from keras_robust.evaluation.evaluate import evaluate_robustness
+
+        if len(self.attacks) > 1:
+            return robustness_curve(
+                network,
+                data,
+                self.norm,
+                list(self.attacks),
+                self.name,
+                **self.shared,
+                **options,
+            )
+        attacks: Any = {
+            f"{self.name} {self.norm} {one:.4g}": attack
+            for one, attack in self.attacks.items()
+        }
+        if self.is_corrupted:
+            attacks = CORRUPTIONS
+            options = {**options, "from_logits": self.shared["from_logits"]}
+        return evaluate_robustness(network, data, attacks, **options)
+
+
+def _status(
+    report: "RobustnessReport | RobustnessCurve",
+    fail_under: float | None,
+    fail_under_interval: float | None,
+    fail_on_flags: bool,
+) -> int:
+    """The exit status; what fails is printed."""
+    thresholds = [
+        None if value is None else value / 100
+        for value in (fail_under, fail_under_interval)
+    ]
+    failures = report.failures(thresholds[0], thresholds[1])
+    for text in failures:
+        print(f"keras-robust: {text}", file=sys.stderr)
+    if failures:
+        return BELOW
+    if fail_on_flags and report.flags:
+        names = ", ".join(flag.name for flag in report.flags)
+        print(
+            "keras-robust: an evaluation must have no flags (--fail-on-flags). "
+            f"Received: {names}",
+            file=sys.stderr,
+        )
+        return FLAGGED
+    return 0
 
 
 def _detect_scaling(
@@ -242,45 +356,3 @@ def _detect_scaling(
         "change with --scaling."
     )
     return scaling
-
-
-def _check_shape(network: Any, x: "np.ndarray", dataset: str) -> None:
-    """Raise if the model is known to take images of another shape."""
-    try:
-        shape = tuple(network.input_shape[1:])
-    except (AttributeError, TypeError, KeyError):
-        # A subclassed model or several inputs: checked in the evaluation.
-        return
-    found = x.shape[1:]
-    fits = len(shape) == len(found) and all(
-        one in (None, other) for one, other in zip(shape, found, strict=True)
-    )
-    if not fits:
-        hint = ""
-        if shape == (*found, 1):
-            hint = ", or the images an axis for the one channel, x[..., None]"
-        raise ValueError(
-            f"The model must take images of shape {found} for {dataset}{hint}. "
-            f"Received: a model of input shape {shape}"
-        )
-
-
-def _check_classes(
-    network: Any, labels: "np.ndarray", width: int | None
-) -> None:
-    """Raise if labels do not match the number of classes of the model."""
-    shape = getattr(network, "output_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
-        # Several outputs, or an unknown shape.
-        return
-    classes = max(shape[1], 2)
-    if width not in (None, classes):
-        raise ValueError(
-            f"One-hot labels must have a column for each of the {classes} "
-            f"classes of the model. Received: {width} columns"
-        )
-    if labels.max() >= classes:
-        raise ValueError(
-            f"Labels must lie in 0 ... {classes - 1}, the classes of the "
-            f"model. Received: labels from {labels.min()} to {labels.max()}"
-        )

@@ -3,12 +3,20 @@
 import argparse
 import pathlib
 import shlex
+from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_robust.cli.arguments import add_storage_arguments
 from keras_robust.cli.arguments import add_verbose_argument
 from keras_robust.cli.arguments import positive
 from keras_robust.cli.arguments import radius
+from keras_robust.cli.data import add_data_arguments
+from keras_robust.cli.data import classes_of
+from keras_robust.cli.data import read_for
+from keras_robust.cli.data import shape_of
+
+if TYPE_CHECKING:
+    from keras_robust.datasets import DataSpecification
 
 HELP = "make D_R, D_NR, D_rand, D_det, D_other or a control of them"
 KINDS = (
@@ -33,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "one; rand, det, other: D_rand, D_det, D_other; mix: between D_R and "
         "the source; shortcut_...: their controls, of no model",
     )
-    parser.add_argument(
-        "--source", default="cifar10", help="TFDS data set, or digits"
-    )
+    add_data_arguments(parser, "--source", what="the images that are changed")
     parser.add_argument("--model", help="a saved Keras model, MODEL.keras")
     parser.add_argument(
         "--scaling",
@@ -43,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="unit",
         help="pixels that the model takes: [0, 1], [0, 255], [-1, 1]",
     )
-    parser.add_argument("--split", default="train", help="split of the source")
+    parser.add_argument(
+        "--split",
+        default="train",
+        help="split of the data, and name of the split that is written",
+    )
     parser.add_argument(
         "--examples", type=positive, help="only the first N images", metavar="N"
     )
@@ -57,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of all random choices"
     )
-    parser.add_argument("--name", help="default: constructed_SOURCE")
+    parser.add_argument("--name", help="default: constructed_DATA")
     parser.add_argument("--config", help="default: the kind")
     add_storage_arguments(parser)
     _add_worker_arguments(parser)
@@ -137,7 +147,7 @@ def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(
     kind: str,
-    source: Any,
+    data: str,
     model: Any,
     output: str,
     scaling: str = "unit",
@@ -153,13 +163,14 @@ def run(
     finalize: bool = False,
     beam: Any = None,
     verbose: int = 1,
+    resize: bool = False,
     **options: Any,
 ) -> Any:
     """Generate a data set with a saved model.
 
     Args:
         kind: One of `KINDS`.
-        source: Name of a TFDS data set, or `"digits"`.
+        data: What `DataSpecification` takes.
         model: Path of a saved Keras classifier; `None` for shortcuts.
         output: TFDS data folder.
         scaling: `"unit"`, `"byte"` or `"symmetric"`, see `Robustifier`.
@@ -175,6 +186,7 @@ def run(
         finalize: Whether only to complete the data set after all workers.
         beam: Flags of an Apache Beam pipeline to run on, as one text.
         verbose: 0 for silence.
+        resize: Whether to resize images to the input of the model.
         **options: See `transform_of`.
 
     Returns:
@@ -184,7 +196,6 @@ def run(
     import keras
 
     from keras_robust import datasets
-    from keras_robust.datasets.generation.indexed_source import class_count
     from keras_robust.datasets.generation.names import check_names
     from keras_robust.datasets.generation.names import default_name
 
@@ -194,12 +205,16 @@ def run(
             "Received: model=None"
         )
     # Before a model is loaded or a data set is downloaded.
-    check_names(name or default_name(source), config or "config", split)
+    specification = datasets.DataSpecification(data)
+    known = specification.tfds_name or specification.name
+    name = name or default_name(known)
+    check_names(name, config or "config", split)
     network = None
     if model is not None:
         network = keras.saving.load_model(model, compile=False)
+    source, classes = _source(specification, network, split, resize, examples)
     options["scaling"] = None if scaling == "unit" else scaling
-    transform = transform_of(kind, network, class_count(source), options)
+    transform = transform_of(kind, network, classes, options)
     shared: dict[str, Any] = {
         "config": config or _config_name(kind, transform),
         "name": name,
@@ -229,6 +244,39 @@ def run(
             f"{done['busy']:.1%}: {done['directory']}"
         )
     return done
+
+
+def _source(
+    data: "DataSpecification",
+    network: Any,
+    split: str,
+    resize: bool,
+    examples: int | None,
+) -> tuple[Any, int]:
+    """What `datasets.generate` reads, and the number of classes.
+
+    Sets of TFDS are read by their names, batch by batch.
+    """
+    from keras_robust.datasets.generation.indexed_source import IndexedSource
+
+    part = "test" if split == "test" else "train"
+    shape = None if network is None else shape_of(network)
+    streamed = data.tfds_name
+    if streamed is not None and not resize:
+        if shape is not None:
+            data.check_fit(shape, classes_of(network), part)
+        return streamed, data.layout(part).num_classes or 0
+    images = read_for(network, data, part, resize, examples)
+    classes = len(images.class_names or ()) or images.columns
+    source = IndexedSource(
+        images.x,
+        images.y,
+        class_names=images.class_names,
+        name=data.name,
+        split=split,
+        width=images.columns,
+    )
+    return source, classes or int(images.y.max()) + 1
 
 
 def _finalize(

@@ -11,6 +11,7 @@ from keras_robust.cli import replicate
 from keras_robust.cli import report
 from keras_robust.cli import sweep
 from keras_robust.cli.arguments import HelpFormatter
+from keras_robust.startup import load_package
 from keras_robust.version import __version__
 
 # A command is a module with `HELP`, `add_arguments(parser)` and
@@ -53,12 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command line as strings; `None` for `sys.argv`.
 
     Returns:
-        Exit status.
+        Exit status: 0; 2 after an error in the arguments or the data; 130 after
+        Ctrl+C; of `evaluate` also 1 and 3, see its help.
     """
     options = vars(build_parser().parse_args(arguments))
     module = COMMANDS[options.pop("command")]
+    load_package()
     try:
-        module.run(**options)
+        status = module.run(**options)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"keras-robust: {error}", file=sys.stderr)
         return 2
@@ -68,4 +71,4 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    return 0
+    return status if isinstance(status, int) else 0

@@ -8,7 +8,11 @@ from keras import ops
 
 from keras_robust.datasets.arrays import as_array
 from keras_robust.utils import array_checks
+from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
+
+# Images of bytes whose brightest pixel is no brighter are hardly bytes.
+DARK = 100
 
 
 def as_floats(images: Any, value_range: Any) -> Any:
@@ -60,3 +64,54 @@ def read_images(x: Any, value_range: Any, name: str = "x") -> Any:
     x = as_floats(x if ops.is_tensor(x) else as_array(x, name), value_range)
     array_checks.check_images(x, value_range, name)
     return x
+
+
+def to_unit(x: Any) -> Any:
+    """Pixels in [0, 1]; integers, and numbers beyond 1.5, are taken for bytes.
+
+    Args:
+        x: Array or tensor of pixels, in [0, 1] or in 0 ... 255.
+
+    Returns:
+        Array or tensor, float32 if `x` has an integer dtype.
+    """
+    xp = np if isinstance(x, np.ndarray) else ops
+    is_integer = not ops.is_tensor(x) and x.dtype.kind in "ui"
+    if ops.is_tensor(x):
+        is_integer = "int" in str(x.dtype)
+    if is_integer:
+        x = x.astype("float32") if xp is np else ops.cast(x, "float32")
+        return x / np.float32(255)
+    if x.shape[0] and float(xp.max(x)) > 1.5:
+        return x / np.float32(255)
+    return x
+
+
+def check_units(x: np.ndarray) -> None:
+    """Check that pixels are either in [0, 1] or 0 to 255.
+
+    Whole numbers of 0 and 1, or of 0 to 16, would be taken for bytes that are
+    nearly black.
+
+    Args:
+        x: Array of images.
+
+    Raises:
+        ValueError: If they are probably in other units.
+    """
+    if not x.size:
+        return
+    low, high = x.min(), x.max()
+    is_whole = x.dtype.kind in "biu"
+    if is_whole and high == 1:
+        raise ValueError(
+            "Pixels of whole numbers must be 0 to 255; cast 0 and 1 to "
+            f"float32. Received: {describe(x)}, values in [{low}, {high}]"
+        )
+    # Floats below 1.5 are no bytes.
+    if 0 <= low and 1.5 < high <= DARK and x.dtype != "uint8":
+        raise ValueError(
+            "Pixels must be in [0, 1] or 0 to 255; divide them by the largest "
+            "that there can be. "
+            f"Received: {describe(x)}, values in [{low:g}, {high:g}]"
+        )

@@ -20,6 +20,10 @@ FASHION_CLASSES = (
 
 # Of the sets whose TFDS names for them are shorter or differ.
 CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "fashion_mnist": FASHION_CLASSES}
+NAMES = (
+    *("planted", "digits", "fashion_mnist", "cifar10"),
+    "restricted_imagenet",
+)
 
 
 def load(name: str) -> ImageDataset:
@@ -32,7 +36,9 @@ def load(name: str) -> ImageDataset:
     (drawn, see `planted_features`).
 
     Args:
-        name: One of these names.
+        name: One of these names, or another text that `DataSpecification`
+            takes, such as `"tfds:kmnist"`, a folder or an .npz file, of data
+            with training and test images.
 
     Returns:
         `ImageDataset` with `train`, `test` and `class_names`.
@@ -48,19 +54,30 @@ def load(name: str) -> ImageDataset:
     (x, y), (x_test, y_test) = keras_robust.datasets.load("digits")
     ```
     """
+    if name in NAMES:
+        return load_named(name)
+    from keras_robust.datasets.specification import DataSpecification
+
+    return DataSpecification(name).load()
+
+
+def load_named(name: str) -> ImageDataset:
+    """Load a data set of the package, see `load`.
+
+    Args:
+        name: One of `NAMES`.
+
+    Returns:
+        `ImageDataset`.
+    """
     if name == "digits":
         return _digits()
     if name == "planted":
         return planted_features()
     if name in CLASS_NAMES:
         return _from_tfds(name, CLASS_NAMES[name])
-    if name == "restricted_imagenet":
-        train, test = restricted_imagenet.load()
-        return ImageDataset(train, test, restricted_imagenet.CLASS_NAMES)
-    raise ValueError(
-        "Argument `name` must be 'planted', 'digits', 'cifar10', "
-        f"'fashion_mnist' or 'restricted_imagenet'. Received: name={name!r}"
-    )
+    train, test = restricted_imagenet.load()
+    return ImageDataset(train, test, restricted_imagenet.CLASS_NAMES)
 
 
 def _digits() -> ImageDataset:

@@ -24,12 +24,13 @@ from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flags import baseline_flags
 from keras_robust.evaluation.flags import find_flags
 from keras_robust.evaluation.flags import repeat_flags
+from keras_robust.evaluation.gate import GatedResult
+from keras_robust.evaluation.gate import RobustAccuracy
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import Outcome
 from keras_robust.evaluation.outcomes import run_attack
 from keras_robust.evaluation.provenance import provenance
 from keras_robust.evaluation.report import wilson_interval
-from keras_robust.evaluation.result import EvaluationResult
 from keras_robust.evaluation.shown import ShownExamples
 from keras_robust.evaluation.survivors import Survivors
 from keras_robust.evaluation.verdict import caution
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from keras_robust.plot.style import Picture
 
 
-class RobustnessCurve(EvaluationResult):
+class RobustnessCurve(GatedResult):
     """Accuracy at each radius, with intervals.
 
     Args:
@@ -157,6 +158,16 @@ class RobustnessCurve(EvaluationResult):
         )
         parts.append(caution(self.flags))
         return " ".join([*parts, *publishing(self.provenance)])
+
+    def robust_accuracy(self) -> RobustAccuracy:
+        """See `GatedResult`: accuracy at the largest radius."""
+        low, high = self.intervals[-1].tolist()
+        return RobustAccuracy(
+            f"{self.attack} at the {self.norm} radius {self.epsilons[-1]:.4g} "
+            f"on {self.correct.shape[1]} examples",
+            float(self.accuracy[-1]),
+            (low, high),
+        )
 
     def numbers(self) -> dict[str, Any]:
         """See `Result`."""

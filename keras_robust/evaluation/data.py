@@ -14,10 +14,10 @@ from keras_robust.attacks.grid import grid_of
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import check_built
 from keras_robust.classifier import inner_model
-from keras_robust.classifier.scaling import to_unit
 from keras_robust.datasets.arrays import read_data
-from keras_robust.evaluation.scaling import DARK
-from keras_robust.evaluation.scaling import check_units
+from keras_robust.datasets.pixels import DARK
+from keras_robust.datasets.pixels import check_units
+from keras_robust.datasets.pixels import to_unit
 from keras_robust.evaluation.scaling import with_statistics
 from keras_robust.utils import array_checks
 from keras_robust.utils.messages import describe

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_robust.evaluation.flags import Flag
-from keras_robust.evaluation.result import EvaluationResult
+from keras_robust.evaluation.gate import GatedResult
+from keras_robust.evaluation.gate import RobustAccuracy
 from keras_robust.evaluation.threats import CorruptedRight
 from keras_robust.evaluation.threats import corruption_mean
 from keras_robust.evaluation.threats import threat_accuracy
@@ -43,7 +44,7 @@ def wilson_interval(rows: np.ndarray) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-class RobustnessReport(EvaluationResult):
+class RobustnessReport(GatedResult):
     """Accuracy per attack with intervals, and the per-example worst case.
 
     Args:
@@ -205,6 +206,18 @@ class RobustnessReport(EvaluationResult):
             }
             for name, by_severity in self.corrupted.items()
         }
+
+    def robust_accuracy(self) -> RobustAccuracy:
+        """See `GatedResult`: the worst case, or the mean over corruptions."""
+        names = [name for name in self.correct if name != "worst case"]
+        if self.corrupted and names == ["clean"]:
+            mean = corruption_mean(self.corrupted)
+            return RobustAccuracy("the mean over corruptions", mean, None)
+        return RobustAccuracy(
+            f"the worst case of {', '.join(names)} on {self.examples} examples",
+            self.accuracy["worst case"],
+            self.intervals["worst case"],
+        )
 
     def numbers(self) -> dict[str, Any]:
         """See `Result`."""

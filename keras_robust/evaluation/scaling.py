@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_robust.classifier import SCALINGS
 from keras_robust.classifier import Classifier
-from keras_robust.utils.messages import describe
 
 # What the scalings are called in messages.
 MEANINGS = {
@@ -19,38 +18,6 @@ MEANINGS = {
 # needs.
 _IMAGES = 500
 _CLEAR_LEAD = 0.05
-# Images of bytes whose brightest pixel is no brighter are hardly bytes.
-DARK = 100
-
-
-def check_units(x: np.ndarray) -> None:
-    """Check that pixels are either in [0, 1] or 0 to 255.
-
-    Whole numbers of 0 and 1, or of 0 to 16, would be taken for bytes that are
-    nearly black.
-
-    Args:
-        x: Array of images.
-
-    Raises:
-        ValueError: If they are probably in other units.
-    """
-    if not x.size:
-        return
-    low, high = x.min(), x.max()
-    is_whole = x.dtype.kind in "biu"
-    if is_whole and high == 1:
-        raise ValueError(
-            "Pixels of whole numbers must be 0 to 255; cast 0 and 1 to "
-            f"float32. Received: {describe(x)}, values in [{low}, {high}]"
-        )
-    # Floats below 1.5 are no bytes.
-    if 0 <= low and 1.5 < high <= DARK and x.dtype != "uint8":
-        raise ValueError(
-            "Pixels must be in [0, 1] or 0 to 255; divide them by the largest "
-            "that there can be. "
-            f"Received: {describe(x)}, values in [{low:g}, {high:g}]"
-        )
 
 
 def with_statistics(scaling: Any, x: np.ndarray) -> Any:

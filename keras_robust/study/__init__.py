@@ -1,5 +1,6 @@
 """The replication, and the optimizer search on the data sets it makes."""
 
+from keras_robust.study.optimizer.hopeless import StopHopeless as StopHopeless
 from keras_robust.study.optimizer.search import (
     OptimizerSearch as OptimizerSearch,
 )

@@ -5,9 +5,9 @@ from typing import Any
 
 import keras
 
+from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import output_names
-from keras_robust.attacks.gradient_attack import GradientAttack
 from keras_robust.classifier import check_built
 from keras_robust.classifier.graph import output_structure
 from keras_robust.classifier.graph import shows_graph
@@ -21,6 +21,7 @@ from keras_robust.training.fitting import arguments_by_name
 from keras_robust.training.fitting import prepend_callback
 from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.inner_model import check_own_methods
+from keras_robust.training.own_attack import for_steps
 from keras_robust.training.pairs import Pair
 from keras_robust.training.pairs import pair_from
 from keras_robust.training.robust_metrics import RobustMetrics
@@ -70,8 +71,9 @@ class AdversarialModel(AttackedSteps):
         model: A built `keras.Model`, available as `.model`; save that one to
             publish an ordinary Keras model. If it overrides `compute_loss`,
             that is the loss of training and attacks.
-        attack: A `PGDAttack` or `FGSMAttack`; its `seed` seeds the random
-            starts, which differ from step to step.
+        attack: A `PGDAttack` or `FGSMAttack`, or an attack of your own that
+            defines `perturb_batch` with `keras.ops`; its `seed` seeds the
+            random starts, which differ from step to step.
         validation_attack: Attack for `evaluate` and `validation_data`;
             `None` for `attack`.
         augmentation: `"auto"`: random image layers at the front of the model
@@ -119,8 +121,8 @@ class AdversarialModel(AttackedSteps):
     def __init__(
         self,
         model: keras.Model,
-        attack: GradientAttack,
-        validation_attack: GradientAttack | None = None,
+        attack: Attack,
+        validation_attack: Attack | None = None,
         augmentation: str | None = "auto",
         epsilon_schedule: Any = None,
         attacked: str | int | None = None,
@@ -296,9 +298,7 @@ class AdversarialModel(AttackedSteps):
             self._robust.build(y, y_pred, sample_weight)
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
-    def perturb(
-        self, x: Any, y: Any, attack: GradientAttack | None = None
-    ) -> Any:
+    def perturb(self, x: Any, y: Any, attack: Attack | None = None) -> Any:
         """Attack a batch as a train or test step does.
 
         Args:
@@ -410,8 +410,9 @@ class AdversarialModel(AttackedSteps):
         }
         return cls(**{**config, **objects})
 
-    def _batch_attack(self, attack: GradientAttack, name: str) -> BatchAttack:
+    def _batch_attack(self, attack: Attack, name: str) -> BatchAttack:
         """An attack on the chosen input and output, for a training step."""
+        attack = for_steps(attack)
         checks.check_kind(attack, name)
         choice = {"attacked": self.attacked, "output": self._output}
         choice = {k: value for k, value in choice.items() if value is not None}
@@ -431,7 +432,7 @@ class AdversarialModel(AttackedSteps):
         batch_attack.check_noise()
         return batch_attack
 
-    def _default_validation(self) -> GradientAttack:
+    def _default_validation(self) -> Attack:
         """The attack of training, or what evaluates it."""
         resolved = self._train_attack.attack
         found = resolved.for_validation()

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
@@ -141,9 +142,7 @@ def check_objective(objective: Any) -> Any:
     )
 
 
-def check_untargeted(
-    objective: TrainingObjective, attack: GradientAttack
-) -> None:
+def check_untargeted(objective: TrainingObjective, attack: Attack) -> None:
     """Check that an attack on a divergence is untargeted.
 
     Args:
@@ -199,7 +198,8 @@ def check_kind(attack: Any, name: str) -> None:
     """
     if not isinstance(attack, GradientAttack):
         raise ValueError(
-            f"Argument `{name}` must be a PGDAttack or FGSMAttack: the others "
+            f"Argument `{name}` must be a PGDAttack or FGSMAttack, or an "
+            "attack of your own that defines `perturb_batch`: the others "
             "cannot run in a train step. "
             f"Received: {name}={shown(attack)}"
         )

@@ -2,6 +2,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -12,6 +13,7 @@ import keras_robust as kr
 from keras_robust import cli
 from keras_robust.cli import arguments
 from keras_robust.cli import evaluate
+from keras_robust.evaluation.diagnostics import Diagnostics
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,5 +157,160 @@ def test_defaults_of_evaluate_are_told():
     parser = argparse.ArgumentParser(formatter_class=arguments.HelpFormatter)
     evaluate.add_arguments(parser)
     text = " ".join(parser.format_help().split())
-    for default in ("cifar10", "linf", "8/255", "128", "all", "evaluation"):
+    for default in ("linf", "8/255", "128", "all", "evaluation"):
         assert f"(default: {default})" in text
+    assert "cifar10" in text and "(default: cifar10)" not in text
+
+
+@pytest.mark.parametrize(
+    "more", [("--help",), ("--version",), ("evaluate", "--attack", "list")]
+)
+@pytest.mark.parametrize("started", ["script", "module"])
+def test_what_needs_no_keras_imports_none(tmp_path, started, more):
+    """Only the import of Keras and TensorFlow makes the command line slow."""
+    script = tmp_path / "keras-robust"
+    script.write_text("from keras_robust.cli import main\nmain()")
+    (tmp_path / "keras.py").write_text("raise RuntimeError('imported')")
+    begin = {"script": [str(script)], "module": ["-m", "keras_robust"]}
+    done = subprocess.run(
+        [sys.executable, *begin[started], *more],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "autoattack" in done.stdout or "keras-robust" in done.stdout
+
+
+def test_a_command_has_the_whole_package(tmp_path):
+    """A function of the user's imports it, too."""
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nimport keras_robust as kr\n"
+        "def data():\n"
+        "    assert kr.PGDAttack and kr.study.sweep\n"
+        "    return np.full((4, 8, 8, 1), 0.5), [0, 1, 2, 3]\n"
+    )
+    command = ["generate", "shortcut_rand", "--data", "mine:data"]
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_robust", *command, "--verbose", "0"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data" / "constructed_data").is_dir()
+
+
+def evaluate_digits(saved, folder, *more):
+    return cli.main(
+        [
+            *("evaluate", str(saved), "--data", "digits", "--norm", "l2"),
+            *("--epsilon", "0.25", "--attack", "fgsm", "--examples", "50"),
+            *("--output", str(folder), "--verbose", "0", "--scaling", "byte"),
+            *more,
+        ]
+    )
+
+
+def test_exit_status_of_thresholds(saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Diagnostics, "run", lambda self, cheap=False: [])
+    assert evaluate_digits(saved, tmp_path) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    accuracy = 100 * report["accuracy"]["worst case"]
+    low, high = report["intervals"]["worst case"]
+    assert 0 < 100 * low < accuracy < 100 * high < 99
+    for threshold, status in (
+        (("--fail-under", str(accuracy)), 0),
+        (("--fail-under", str(accuracy + 1)), 1),
+        (("--fail-under-interval", str(100 * low - 0.1)), 0),
+        (("--fail-under-interval", str(accuracy)), 1),
+        (("--fail-on-flags",), 0),
+    ):
+        assert evaluate_digits(saved, tmp_path, *threshold) == status
+    printed = capsys.readouterr().err
+    assert f"at least {accuracy + 1:.2f}%. Received: {accuracy:.2f}%" in printed
+    flag = kr.evaluation.Flag("odd", "found by a test")
+    monkeypatch.setattr(Diagnostics, "run", lambda self, cheap=False: [flag])
+    assert evaluate_digits(saved, tmp_path) == 0
+    assert evaluate_digits(saved, tmp_path, "--fail-on-flags") == 3
+    assert (
+        "no flags (--fail-on-flags). Received: odd" in capsys.readouterr().err
+    )
+    # A threshold that is missed says more than a flag.
+    both = ("--fail-on-flags", "--fail-under", "100")
+    assert evaluate_digits(saved, tmp_path, *both) == 1
+
+
+def test_corruptions_by_command(saved, tmp_path, capsys):
+    begin = ["evaluate", str(saved), "--data", "digits", "--scaling", "byte"]
+    begin += ["--output", str(tmp_path), "--examples", "20", "--verbose", "0"]
+    begin += ["--attack", "corruptions"]
+    assert cli.main([*begin, "--fail-under", "100"]) == 1
+    assert "the mean over corruptions" in capsys.readouterr().err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["corruptions"]) > 5
+    for more in (["--epsilon", "0.1"], ["--fail-under-interval", "40"]):
+        assert cli.main([*begin, *more]) == 2
+        assert f"`{more[0]}` must" in capsys.readouterr().err
+
+
+def test_provenance_of_a_report(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(Diagnostics, "run", lambda self, cheap=False: [])
+    evaluate_digits(saved, tmp_path, "--seed", "3")
+    found = json.loads((tmp_path / "report.json").read_text())["provenance"]
+    attack = found["attacks"]["fgsm l2 0.25"]
+    assert attack["class"] == "FGSMAttack"
+    assert (found["norm"], found["epsilon"]) == ("l2", 0.25)
+    assert len(found["data_fingerprint"]) == 64
+    assert len(found["model_fingerprint"]) == 64
+    assert {"keras", "numpy"} <= set(found["versions"])
+    assert found["date"][:2] == "20" and found["backend"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate", "sweep"])
+def test_data_have_no_silent_default(command, capsys):
+    arguments = {"evaluate": ["model.keras"], "generate": ["rand"]}
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, *arguments.get(command, [])])
+    assert stopped.value.code == 2
+    assert "--data" in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_fit_costs_no_download(
+    saved, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        "keras_robust.datasets.readers.prepare", lambda builder: 1 / 0
+    )
+    for data in ("tfds:kmnist", "cifar10"):
+        command = ["evaluate", str(saved), "--data", data]
+        assert cli.main([*command, "--output", str(tmp_path)]) == 2
+        assert "--resize" in capsys.readouterr().err or data == "cifar10"
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_of_a_folder(saved, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for label in range(10):
+        folder = tmp_path / "images" / str(label)
+        folder.mkdir(parents=True)
+        image = random.integers(0, 256, (12, 12, 1))
+        keras.utils.save_img(
+            folder / "image.png", image, "channels_last", scale=False
+        )
+    begin = ["evaluate", str(saved), "--data", str(tmp_path / "images")]
+    begin += ["--output", str(tmp_path / "out"), "--attack", "fgsm"]
+    begin += ["--verbose", "0", "--scaling", "byte"]
+    assert cli.main(begin) == 2
+    assert "resized (--resize)" in capsys.readouterr().err
+    assert cli.main([*begin, "--resize"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["examples"] == 10
+
+
+@pytest.mark.parametrize("text", ["-1", "101", "0.4", "much"])
+def test_no_percent(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="Received"):
+        arguments.percent(text)

@@ -21,6 +21,8 @@ from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import as_floats
 from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load
+from keras_robust.datasets.tfds import image_and_label
+from keras_robust.datasets.tfds import prepare
 from keras_robust.utils import array_checks
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
@@ -165,34 +167,6 @@ class IndexedSource:
         )
 
 
-def class_count(name: str) -> int:
-    """Number of classes of a named source.
-
-    Args:
-        name: `"digits"` or the name of a TFDS data set.
-
-    Returns:
-        Int >= 1.
-    """
-    if name == "digits":
-        return 10
-    import tensorflow_datasets as tfds
-
-    return int(_label_of(tfds.builder(name).info).num_classes)
-
-
-def _label_of(info: Any) -> Any:
-    """The labels' feature of a TFDS classification set."""
-    keys = info.supervised_keys
-    label = info.features[keys[1]] if keys and len(keys) == 2 else None
-    if not hasattr(label, "names"):
-        raise ValueError(
-            "Argument `source` must be an image classification set. "
-            f"Received: {info.full_name}, supervised_keys={keys}"
-        )
-    return label
-
-
 def _from_digits(
     examples: int | None, options: dict[str, Any]
 ) -> IndexedSource:
@@ -220,8 +194,8 @@ def _from_tfds(
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name)
-    label = _label_of(builder.info)
-    builder.download_and_prepare()
+    _, label = image_and_label(builder.info)
+    prepare(builder)
     info = builder.info
     dataset = builder.as_dataset(
         split=options["split"],

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from keras_robust.plot.style import BLUE
 from keras_robust.plot.style import RED
-from keras_robust.study.optimizer.summary import FACTORS
 from keras_robust.study.optimizer.summary import by_setting
+from keras_robust.study.optimizer.summary import factors_of
 from keras_robust.study.optimizer.summary import values_of
 from keras_robust.study.optimizer.trials import SearchResults
 from keras_robust.study.optimizer.trials import Trial
@@ -53,7 +53,9 @@ def write_drawn(results: SearchResults, folder: Path) -> None:
 def table(results: SearchResults) -> str:
     """The verdict and a table of all settings, the best first, as Markdown."""
     runs = results["runs"]
-    varied = [name for name in FACTORS if len(values_of(runs, name)) > 1]
+    varied = [
+        name for name in factors_of(runs) if len(values_of(runs, name)) > 1
+    ]
     header = [*varied, "clean test, %", "train, %", "outcomes", "escape epochs"]
     rows = []
     for seeds in by_setting(runs).values():
@@ -80,7 +82,8 @@ def table(results: SearchResults) -> str:
 def draw(runs: Sequence[Trial]) -> Figure:
     """Accuracy against learning rate, a panel per optimizer, a dot per seed.
 
-    Color and marker are the outcome.
+    Color and marker are the outcome. Optimizers of one's own that choose no
+    `learning_rate` have no dots.
     """
     names = values_of(runs, "optimizer")
     figure = Figure(figsize=(2.6 * len(names) + 0.8, 3.2))
@@ -90,7 +93,9 @@ def draw(runs: Sequence[Trial]) -> Figure:
             points = [
                 (run["learning_rate"], 100 * run["test_accuracy"])
                 for run in runs
-                if run["optimizer"] == name and run["outcome"] == outcome
+                if run["optimizer"] == name
+                and run["outcome"] == outcome
+                and "learning_rate" in run
             ]
             axes.plot(
                 *(zip(*points, strict=True) if points else ((), ())),

@@ -13,11 +13,12 @@ import numpy as np
 from keras_robust import datasets
 from keras_robust import models
 from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.classifier import Classifier
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.study.optimizer.hopeless import StopHopeless
+from keras_robust.study.optimizer.own_optimizer import takes
 from keras_robust.study.optimizer.space import OptimizerSpace
-from keras_robust.study.optimizer.space import l2_of
-from keras_robust.study.optimizer.space import optimizer_of
 from keras_robust.study.optimizer.trials import Setting
 from keras_robust.study.optimizer.trials import Trained
 from keras_robust.study.optimizer.trials import Trial
@@ -52,6 +53,8 @@ class OptimizerSearch(keras_tuner.HyperModel):
         padding: Pixels of shift in the augmentation.
         flip: Whether the augmentation flips, see `datasets.pipeline`.
         verbose: 0 for silence, 1 for a line per training, 2 per epoch.
+        stop_hopeless: Whether trainings that have diverged are stopped, see
+            `StopHopeless`; those on a plateau go on.
 
     Example:
 
@@ -81,8 +84,10 @@ class OptimizerSearch(keras_tuner.HyperModel):
         padding: int = 4,
         flip: bool | str = True,
         verbose: int = 1,
+        stop_hopeless: bool = False,
     ) -> None:
         super().__init__(name="optimizer_search")
+        space.check_networks()
         self.train = train
         self.validation = validation
         self.test = test
@@ -94,6 +99,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         self.padding = padding
         self.flip = flip
         self.verbose = verbose
+        self.stop_hopeless = stop_hopeless
         self.num_classes = int(max(train[1].max(), validation[1].max())) + 1
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
@@ -196,14 +202,24 @@ class OptimizerSearch(keras_tuner.HyperModel):
     def _network(self, setting: Setting, epochs: int, seed: int) -> keras.Model:
         # KerasTuner clears the session, which undoes earlier seeds.
         keras.utils.set_random_seed(seed)
-        function, options = self.space.networks[setting["network"]]
-        model = getattr(models, function)(
-            **{**options, "weight_decay": l2_of(setting)}
+        network, l2 = (
+            self.space.networks[setting["network"]],
+            self.space.l2(setting),
         )
+        gives_logits = True
+        if callable(network):
+            decays = takes(network, "weight_decay")
+            model = network(weight_decay=l2) if decays else network()
+            gives_logits = not Classifier.of(model).logits.gives_probabilities
+        else:
+            function, options = network
+            model = getattr(models, function)(**{**options, "weight_decay": l2})
         per_epoch = -(-len(self.train[0]) // setting["batch_size"])
         model.compile(
-            optimizer_of(setting, epochs * per_epoch),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            self.space.optimizer(setting, epochs * per_epoch),
+            keras.losses.SparseCategoricalCrossentropy(
+                from_logits=gives_logits
+            ),
             metrics=["accuracy"],
         )
         return model
@@ -229,13 +245,14 @@ class OptimizerSearch(keras_tuner.HyperModel):
             seed=seed,
         )
         x, y = self.validation
+        watching = [StopHopeless()] if self.stop_hopeless else []
         model.fit(
             batches,
             validation_data=datasets.pipeline(x, y, batch_size=256),
             epochs=epochs,
             shuffle=False,
             verbose=2 if self.verbose > 1 else 0,
-            callbacks=[*callbacks, monitor],
+            callbacks=[*callbacks, monitor, *watching],
         )
         x, y = self.test
         found: Trained = {
@@ -247,6 +264,8 @@ class OptimizerSearch(keras_tuner.HyperModel):
             "memorization_gap": monitor.memorization_gap,
             "curve": monitor.curve,
         }
+        if watching:
+            found["stopped_epoch"] = watching[0].stopped_epoch
         if self.epsilon is not None:
             attack = PGDAttack(epsilon=self.epsilon, steps=10)
             report = evaluate_robustness(
@@ -258,8 +277,9 @@ class OptimizerSearch(keras_tuner.HyperModel):
 
 def _line(found: Trial) -> str:
     """Describe a training in a line, for a log."""
+    rate = found.get("learning_rate")
     return (
-        f"{found['optimizer']} {found['learning_rate']:.3g} "
+        f"{found['optimizer']} {'' if rate is None else f'{rate:.3g} '}"
         f"{found['schedule']} batch {found['batch_size']} "
         f"{'augmented ' if found['augment'] else ''}{found['network']} "
         f"decay {found['weight_decay']:g} seed {found['seed']}: "

@@ -11,6 +11,7 @@ from keras_robust.study.optimizer.trials import AtEqualAccuracy
 from keras_robust.study.optimizer.trials import Best
 from keras_robust.study.optimizer.trials import Findings
 from keras_robust.study.optimizer.trials import Summary
+from keras_robust.study.optimizer.trials import Trained
 from keras_robust.study.optimizer.trials import Trial
 from keras_robust.study.plateau_monitor import OUTCOMES
 
@@ -21,12 +22,25 @@ FACTORS = (
     *("network", "batch_size", "augment", "weight_decay", "schedule"),
     *("optimizer", "learning_rate", "momentum", "nesterov"),
 )
-_OF_AN_OPTIMIZER = ("learning_rate", "momentum", "nesterov")
+# Those that all optimizers share; others belong to one.
+_SHARED = (
+    *("network", "batch_size", "augment", "weight_decay", "schedule"),
+    "optimizer",
+)
+# What a training has that is no factor.
+_OTHERS = ("epochs", "seed", *Trained.__annotations__)
+
+
+def factors_of(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All factors: `FACTORS`, and those of optimizers of one's own."""
+    found = dict.fromkeys(name for run in runs for name in run)
+    own = [name for name in found if name not in (*FACTORS, *_OTHERS)]
+    return [*FACTORS, *own]
 
 
 def setting_of(run: Mapping[str, Any]) -> SettingKey:
     """All factors of a training and their values."""
-    return tuple((name, run[name]) for name in FACTORS if name in run)
+    return tuple((name, run[name]) for name in factors_of([run]) if name in run)
 
 
 def summarize(runs: list[Trial]) -> Summary:
@@ -102,10 +116,10 @@ def variance_explained(runs: Sequence[Trial]) -> dict[str, float]:
     columns: list[list[str]] = []
     shares: dict[str, float] = {}
     before = 0.0
-    for factor in FACTORS:
+    for factor in factors_of(runs):
         column = [str(run.get(factor)) for run in runs]
         known = 1
-        if factor in _OF_AN_OPTIMIZER:
+        if factor not in _SHARED:
             column = [f"{run['optimizer']} {run.get(factor)}" for run in runs]
             known = len(optimizers)
         if len(set(column)) == known or not np.ptp(accuracy):
@@ -173,8 +187,7 @@ def verdict(found: Findings) -> str:
         found["best"].items(), key=lambda item: -item[1]["test_accuracy"]
     )
     classes = "; ".join(
-        f"{name} {_with_interval(entry)} at "
-        f"{entry['setting']['learning_rate']:.2g}"
+        f"{name} {_with_interval(entry)}{_rate_of(entry)}"
         for name, entry in best
     )
     counts = "; ".join(
@@ -191,6 +204,11 @@ def verdict(found: Findings) -> str:
         f"clean test accuracy {explained}. All seeds of a setting came out "
         f"alike in {100 * found['seed_agreement']:.0f} % of the settings."
     )
+
+
+def _rate_of(entry: Best) -> str:
+    rate = entry["setting"].get("learning_rate")
+    return "" if rate is None else f" at {rate:.2g}"
 
 
 def values_of(runs: Iterable[Mapping[str, Any]], name: str) -> list[Any]:

@@ -8,8 +8,11 @@ from typing import TypedDict
 class Setting(TypedDict):
     """How a network is trained: one choice from an `OptimizerSpace`.
 
+    An optimizer of a function `(hp, steps)` has the values that it has chosen
+    besides, and the learning rate only if it is one of them.
+
     Attributes:
-        optimizer: One of `space.OPTIMIZERS`.
+        optimizer: Its name.
         learning_rate: Its peak.
         momentum: Of SGD only.
         nesterov: Of SGD only.
@@ -21,7 +24,7 @@ class Setting(TypedDict):
     """
 
     optimizer: str
-    learning_rate: float
+    learning_rate: NotRequired[float]
     momentum: NotRequired[float]
     nesterov: NotRequired[bool]
     weight_decay: float
@@ -43,6 +46,8 @@ class Trained(TypedDict):
         memorization_gap: Training minus validation accuracy.
         curve: One number per epoch, by metric.
         val_robust_accuracy: Only of a search with `epsilon`.
+        stopped_epoch: After which a hopeless training was stopped, from 1, or
+            `None`; only of a search that stops them.
     """
 
     val_accuracy: float
@@ -53,6 +58,7 @@ class Trained(TypedDict):
     memorization_gap: float | None
     curve: dict[str, list[float]]
     val_robust_accuracy: NotRequired[float]
+    stopped_epoch: NotRequired[int | None]
 
 
 class Trial(Setting, Trained):

@@ -1,0 +1,162 @@
+"""Folders of image files with a subfolder for each class."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_robust.datasets.readers import Content
+from keras_robust.datasets.readers import Layout
+from keras_robust.datasets.readers import Shape
+
+# What `keras.utils.image_dataset_from_directory` reads.
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+# Folders of training and test images, by split, each with a folder per class.
+_SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "val", "validation"),
+}
+_COLORS = {1: "grayscale", 3: "rgb", 4: "rgba"}
+_BATCH = 100
+
+
+class FolderReader:
+    """Image files in a subfolder for each class, read by Keras.
+
+    Args:
+        folder: Holds the folders of the classes; or `train/` and `test/` (or
+            `val/`, `validation/`), which hold them.
+    """
+
+    channels = tuple(_COLORS)
+    tfds_name = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.resolve().name
+        self._splits = {
+            split: folder / name
+            for split, names in _SPLITS.items()
+            for name in reversed(names)
+            if _class_folders(folder / name)
+        }
+        if not self._splits and len(_class_folders(folder)) < 2:
+            raise ValueError(
+                "A folder of `--data` must hold a subfolder of images for each "
+                f"class ({', '.join(SUFFIXES)}), or train/ and test/ with such "
+                f"subfolders. Received: {folder}, with "
+                f"{sorted(path.name for path in folder.iterdir())[:8]}"
+            )
+
+    @property
+    def is_split(self) -> bool:
+        """See `Reader`."""
+        return len(self._splits) == 2
+
+    def layout(self, split: str) -> Layout:
+        """See `Reader`; the channels are those of the first file."""
+        from PIL import Image
+
+        folder = self._folder(split)
+        names = tuple(_class_folders(folder))
+        with Image.open(next(_files(folder))) as image:
+            width, height = image.size
+            channels = 1 if image.mode in ("1", "L", "I", "I;16") else 3
+        return Layout((height, width, channels), len(names), names)
+
+    def read(
+        self,
+        split: str,
+        size: Shape | None,
+        channels: int | None,
+        examples: int | None,
+    ) -> Content:
+        """See `Reader`; the order is drawn, and always the same."""
+        del examples
+        folder = self._folder(split)
+        own = self.layout(split).shape or ()
+        is_resized = size is not None
+        if size is None:
+            size = own[:2]
+            self._check_sizes(folder, size)
+        dataset = _keras_dataset(folder, size, _COLORS[channels or own[2] or 3])
+        images, labels = [], []
+        for x, y in dataset.as_numpy_iterator():
+            # Files of their own size come as whole numbers.
+            x = x / np.float32(255) if is_resized else x.round().astype("uint8")
+            images.append(x)
+            labels.append(y)
+        # The first so many are then images of all classes.
+        order = np.random.default_rng(0).permutation(sum(map(len, labels)))
+        x, y = np.concatenate(images)[order], np.concatenate(labels)[order]
+        return Content(x, y, tuple(dataset.class_names))
+
+    def _folder(self, split: str) -> Path:
+        if not self._splits:
+            return self.folder
+        if split not in self._splits:
+            raise ValueError(
+                "A folder of `--data` must hold the images of the split "
+                f"{split!r} in {' or '.join(_SPLITS[split])}, each with a "
+                "subfolder for each class. "
+                f"Received: {self.folder}, without one"
+            )
+        return self._splits[split]
+
+    def _check_sizes(self, folder: Path, size: tuple[Any, ...]) -> None:
+        """Check that files are of one size, by their first bytes."""
+        from PIL import Image
+
+        for path in _files(folder):
+            with Image.open(path) as image:
+                found = image.size[::-1]
+            if found != size:
+                raise ValueError(
+                    "Images of a folder must be of one size, or resized "
+                    "(--resize). Received: images of size "
+                    f"{size} and of size {found}, {path}"
+                )
+
+
+def _class_folders(folder: Path) -> dict[str, Path]:
+    """Folders with images, directly or below, by name and in its order."""
+    if not folder.is_dir():
+        return {}
+    return {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and next(_files(path), None) is not None
+    }
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+    )
+
+
+def _keras_dataset(folder: Path, size: tuple[Any, ...], color: str) -> Any:
+    """Images of all files, 0 to 255, by class."""
+    try:
+        return keras.utils.image_dataset_from_directory(
+            folder,
+            # Folders without images, such as hidden ones, are no classes.
+            class_names=list(_class_folders(folder)),
+            color_mode=color,
+            batch_size=_BATCH,
+            image_size=size,
+            shuffle=False,
+            data_format="channels_last",
+            verbose=False,
+        )
+    except ImportError as error:
+        raise ValueError(
+            "Folders of images are read by "
+            "keras.utils.image_dataset_from_directory, which must have "
+            "TensorFlow installed, on any backend; an .npz file needs none. "
+            f"Received: {error}"
+        ) from error
