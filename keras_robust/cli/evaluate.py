@@ -271,7 +271,7 @@ class _Plan:
                 f"{CORRUPTIONS}, which have severities. "
                 f"Received: --epsilon {epsilon}"
             )
-        self.attacks = {}
+        self.attacks: dict[float, Any] = {}
         if not self.is_corrupted:
             self.attacks = {
                 one: get_attack(

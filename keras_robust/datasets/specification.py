@@ -188,7 +188,8 @@ class DataSpecification:
             ValueError: If data are not as `DataSpecification` says, or do not
                 fit the model.
         """
-        size, channels = None, None
+        size: Shape | None = None
+        channels: int | None = None
         if shape is not None:
             self.check_fit(shape, num_classes, split, resize)
             channels = shape[-1] if len(shape) == 3 else None

@@ -412,18 +412,18 @@ class AdversarialModel(AttackedSteps):
 
     def _batch_attack(self, attack: Attack, name: str) -> BatchAttack:
         """An attack on the chosen input and output, for a training step."""
-        attack = for_steps(attack)
-        checks.check_kind(attack, name)
+        in_step = for_steps(attack)
+        checks.check_kind(in_step, name)
         choice = {"attacked": self.attacked, "output": self._output}
         choice = {k: value for k, value in choice.items() if value is not None}
         if choice:
-            attack = attack.replace(**choice)
+            in_step = in_step.replace(**choice)
         divergence = None
         if name == "attack" and self._objective is not None:
             divergence = self._objective.attack_loss
         batch_attack = BatchAttack(
             self.model,
-            attack,
+            in_step,
             lambda: self._loss_parts,
             self._own_loss,
             divergence,

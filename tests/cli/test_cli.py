@@ -269,7 +269,7 @@ def test_provenance_of_a_report(saved, tmp_path, monkeypatch):
     assert found["date"][:2] == "20" and found["backend"]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "generate", "sweep"])
+@pytest.mark.parametrize("command", ["evaluate", "generate"])
 def test_data_have_no_silent_default(command, capsys):
     arguments = {"evaluate": ["model.keras"], "generate": ["rand"]}
     with pytest.raises(SystemExit) as stopped:
