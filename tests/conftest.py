@@ -61,6 +61,7 @@ SAME_ON_ALL = {
         "released",
         "repository",
         "restricted_imagenet",
+        "results",
         "row_file",
         "sources",
         "study",

@@ -97,7 +97,8 @@ class Section:
         if not self.path.exists():
             return None
         try:
-            with np.load(self.path) as saved:
+            # NumPy leaves a file open that turns out to be damaged.
+            with self.path.open("rb") as file, np.load(file) as saved:
                 return {
                     key: saved[key][()] if saved[key].ndim == 0 else saved[key]
                     for key in saved.files

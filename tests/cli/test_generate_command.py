@@ -15,6 +15,10 @@ def saved(tmp_path_factory):
     return path
 
 
+# An inversion, a relabelled set, a mixture and a control.
+QUICK = ("robust", "rand", "mix", "shortcut_other")
+
+
 def generate(kind, output, *more):
     return main(
         [
@@ -25,8 +29,13 @@ def generate(kind, output, *more):
     )
 
 
-@pytest.mark.slow_on_jax
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow)
+        for kind in KINDS
+    ],
+)
 def test_every_kind(saved, tmp_path, kind):
     model = [] if kind.startswith("shortcut") else ["--model", str(saved)]
     assert generate(kind, tmp_path, *model) == 0

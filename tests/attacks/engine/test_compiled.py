@@ -105,7 +105,7 @@ ATTACKS = {
     "fab": lambda: kr.FABAttack("l2", 0.4, steps=2, seed=0),
     "square": lambda: kr.SquareAttack("l2", 0.4, queries=2, seed=0),
     "carlini-wagner": lambda: kr.CarliniWagnerL2(steps=2),
-    "spatial": lambda: kr.SpatialAttack(),
+    "spatial": lambda: kr.SpatialAttack(angles=5, shifts=3),
 }
 
 
