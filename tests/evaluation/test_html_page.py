@@ -28,7 +28,7 @@ def evaluated():
     random = np.random.default_rng(0)
     weights = random.normal(size=(16, 3))
     model = make_linear(weights, shape=(4, 4, 1))
-    x = random.uniform(0.2, 0.8, (40, 4, 4, 1)).astype("float32")
+    x = random.uniform(0.2, 0.8, (20, 4, 4, 1)).astype("float32")
     y = model.predict(x, verbose=0).argmax(-1)
     report = kr.evaluate_robustness(
         model, (x, y), "pgd", norm="linf", epsilon=0.05, verbose=0
@@ -66,9 +66,11 @@ def test_shown_examples_outlive_a_stop(evaluated, tmp_path):
 def test_curves_and_distances_show_examples(evaluated):
     model, x, y, _ = evaluated
     curve = kr.robustness_curve(
-        model, (x, y), "l2", [0.05, 0.2], "pgd", verbose=0, probe=False
+        model, (x, y), "l2", [0.1, 0.3], "fgsm", verbose=0, probe=False
     )
-    found = kr.minimum_distance(model, (x, y), "ddn", verbose=0, probe=False)
+    found = kr.minimum_distance(
+        model, (x, y), kr.DDNAttack(steps=10), verbose=0, probe=False
+    )
     for result in (curve, found):
         assert (result.shown.labels != result.shown.predictions).all()
         assert "Images that were attacked" in result.to_html()
@@ -120,6 +122,21 @@ def test_flags_are_explained_and_text_is_escaped():
     assert "Warnings were raised (randomized, of my own)" in text
 
 
+def test_several_models_are_named():
+    matrix = kr.TransferMatrix(
+        ["a"],
+        ["a", "b"],
+        [[1.0, 0.25]],
+        None,
+        [[8, 4]],
+        (),
+        {"model": {"a": "cnn", "b": "mlp"}},
+    )
+    text = matrix.to_html()
+    assert "<h1>Robustness of a (cnn), b (mlp)</h1>" in text
+    assert "25 became wrong by an attack on a" in matrix.verdict()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [500, 1400])
 def test_in_chromium(evaluated, tmp_path, width):
@@ -158,7 +175,8 @@ def test_the_verdict_is_what_the_numbers_say():
     report.provenance["attacks"] = thorough
     assert "run AutoAttack" not in report.verdict()
     clean = kr.RobustnessReport({"clean": np.ones(4)}).verdict()
-    assert "still right" not in clean and "AutoAttack" not in clean
+    for words in ("still right", "AutoAttack", "Attacks"):
+        assert words not in clean
 
 
 @pytest.mark.parametrize(
