@@ -106,6 +106,14 @@ def test_the_page(evaluated, tmp_path):
     assert f"<h1>Robustness of {model.name}</h1>" in plain
 
 
+def test_a_model_of_more_classes_than_names_has_numbers(evaluated):
+    *_, report = evaluated
+    named = report.shown.plot(["a", "b", "c"])
+    assert {axes.get_title()[:1] for axes in named.axes} <= {*"abc", ""}
+    numbered = report.shown.plot(["a"])
+    assert {axes.get_title()[:1] for axes in numbered.axes} <= {*"012", ""}
+
+
 def test_flags_are_explained_and_text_is_escaped():
     flags = [
         Flag("randomized", "it changes"),
