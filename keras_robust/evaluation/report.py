@@ -167,7 +167,7 @@ class RobustnessReport(GatedResult):
                 "With common disturbances such as noise or blur it is right "
                 f"on {mean} on average."
             )
-        parts.append(caution(self.flags))
+        parts.append(caution(self.flags, is_bound=len(self.accuracy) > 2))
         return " ".join([*parts, *publishing(self.provenance)])
 
     def _more_tables(self) -> "Iterator[Table]":

@@ -7,6 +7,7 @@ import os
 from abc import ABC
 from abc import abstractmethod
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,6 +183,7 @@ class EvaluationResult(Result):
         text = render(
             "keras_robust.evaluation",
             "evaluation.html",
+            name=_names(self.provenance.get("model", "a classifier")),
             verdict=self.verdict(),
             figure=embedded(self.draw(), "svg"),
             images=images,
@@ -211,6 +213,13 @@ def table_cells(table: "Table") -> dict[str, Any]:
             [str(cell) for cell in row] for row in zip(*columns, strict=True)
         ],
     }
+
+
+def _names(model: Any) -> str:
+    """The name of a model, or the names of several by what they are called."""
+    if isinstance(model, Mapping):
+        return ", ".join(f"{key} ({name})" for key, name in model.items())
+    return str(model)
 
 
 def _finite(value: Any) -> Any:

@@ -80,10 +80,14 @@ class ShownExamples:
         """Draw the images, the changes amplified, and the changed images.
 
         Args:
-            class_names: Names of the classes, in place of numbers.
+            class_names: Names of the classes, in place of numbers; numbers
+                stay where a model has more classes than names.
         """
         from keras_robust.plot.images import images
 
+        largest = max(self.labels.max(), self.predictions.max())
+        if class_names is not None and largest >= len(class_names):
+            class_names = None
         return images(
             self.x,
             self.x_adv,

@@ -118,8 +118,8 @@ def label_radii(axes: "Axes", units: Units) -> None:
         above = axes.secondary_xaxis(
             "top",
             functions=(
-                lambda radius: radius * levels,
-                lambda level: level / levels,
+                lambda radius: np.multiply(radius, levels),
+                lambda level: np.divide(level, levels),
             ),
         )
         above.set_xlabel(units.levels_label(), fontsize=8)

@@ -1,7 +1,6 @@
 """Pictures of images that change step by step."""
 
 import os
-from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,6 @@ from keras_robust.plot.images import show_image
 from keras_robust.plot.style import DPI
 from keras_robust.plot.style import Picture
 from keras_robust.plot.style import new_picture
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 def draw_frames(
@@ -53,7 +49,7 @@ def animate_frames(
     x: np.ndarray,
     steps: np.ndarray,
     value_range: tuple[Any, Any] = (0.0, 1.0),
-    fps: float = 2.0,
+    fps: int = 2,
 ) -> None:
     """Write the stages as an animated GIF, the targets below them.
 
@@ -69,7 +65,7 @@ def animate_frames(
 
     columns = len(target)
     picture = new_picture(1.2 * columns + 0.4, 3.2)
-    grid: list[list[Axes]] = picture.subplots(2, columns, squeeze=False)
+    grid = picture.subplots(2, columns, squeeze=False)
     for axes, image in zip(grid[1], target, strict=True):
         show_image(axes, image, value_range)
     grid[1][0].set_ylabel("target", fontsize=9)

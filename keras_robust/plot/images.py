@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Factors by which a change is amplified: steps that are easily read.
 _FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+# Inches: the line below the images is as long.
+_LEAST_WIDTH = 4.8
 
 
 def images(
@@ -77,7 +79,7 @@ def images(
     change = after - before
     factor = _factor(float(np.abs(change).max(initial=0.0)), high - low)
     columns = len(before)
-    picture = new_picture(1.0 * columns + 0.9, 4.1)
+    picture = new_picture(max(1.0 * columns + 0.9, _LEAST_WIDTH), 4.1)
     grid = picture.subplots(3, columns, squeeze=False)
     for i in range(columns):
         show_image(grid[0, i], before[i], (low, high), titles[0][i])
@@ -110,7 +112,8 @@ def show_image(
     """
     low, high = value_range
     scaled = (np.asarray(image, "float32") - low) / (high - low)
-    axes.imshow(np.clip(as_picture(scaled), 0, 1), cmap="gray", vmin=0, vmax=1)
+    picture = np.clip(as_picture(scaled), 0, 1)
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(title, fontsize=8)
@@ -199,9 +202,16 @@ def _show_change(axes: "Axes", change: np.ndarray) -> None:
     """Draw a change that is given as a share of the range, in [-0.5, 0.5]."""
     picture = as_picture(change)
     if picture.ndim == 3:
-        axes.imshow(np.clip(picture[..., :3] + 0.5, 0, 1))
+        picture = np.clip(picture[..., :3] + 0.5, 0, 1)
+        axes.imshow(picture, interpolation="nearest")
     else:
-        axes.imshow(picture, cmap="RdBu_r", vmin=-0.5, vmax=0.5)
+        axes.imshow(
+            picture,
+            cmap="RdBu_r",
+            vmin=-0.5,
+            vmax=0.5,
+            interpolation="nearest",
+        )
     axes.set_xticks([])
     axes.set_yticks([])
 

@@ -23,7 +23,7 @@ DASHES = ("-", "--", "-.", ":")
 # Lines of more points have no markers, which would cover each other.
 _MARKED_POINTS = 20
 # Dots per inch of figures in notebooks and pages.
-DPI = 100
+DPI = 80
 
 
 class Picture(Figure):

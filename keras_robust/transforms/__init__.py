@@ -3,6 +3,9 @@
 from keras_robust.transforms.batch import Batch as Batch
 from keras_robust.transforms.batch import Made as Made
 from keras_robust.transforms.batch import Plan as Plan
+from keras_robust.transforms.inversion_frames import (
+    InversionFrames as InversionFrames,
+)
 from keras_robust.transforms.mixture import Mixture as Mixture
 from keras_robust.transforms.non_robustifier import (
     NonRobustifier as NonRobustifier,

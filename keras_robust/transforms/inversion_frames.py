@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from keras_robust.plot.style import Picture
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class InversionFrames:
     """What an inversion has made after some numbers of steps.
 
@@ -57,7 +57,7 @@ class InversionFrames:
         return save(picture, path)
 
     def animate(
-        self, path: str | os.PathLike[str], count: int = 4, fps: float = 2.0
+        self, path: str | os.PathLike[str], count: int = 4, fps: int = 2
     ) -> None:
         """Write the stages as an animated GIF, the targets below them.
 

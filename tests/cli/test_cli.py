@@ -97,6 +97,8 @@ def test_evaluate(saved, tmp_path, capsys):
     # Pixels may not leave the box, which the formula does not know.
     assert (distance > 0.25).mean() <= robust <= (distance > 0.1).mean()
     assert (tmp_path / "report.png").exists()
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "is still right on" in page and "data:image/png" in page
     assert list((tmp_path / "state").glob("*/*.npz"))
     # Several radii: a curve.
     arguments[arguments.index("4/16") : arguments.index("--attack")] = [

@@ -23,7 +23,8 @@ def test_a_report_of_other_settings_is_kept(tmp_path):
     kept = write_report(tmp_path, report(1, (True, True)))
     assert accuracy(tmp_path / "report.json") == 1
     assert accuracy(tmp_path / kept) == 0.5
-    assert (tmp_path / kept).with_suffix(".png").exists()
+    for ending in (".png", ".html"):
+        assert (tmp_path / kept).with_suffix(ending).exists()
     # Back again: one report of either.
     other = write_report(tmp_path, report(0))
     assert accuracy(tmp_path / "report.json") == 0.5
@@ -36,7 +37,7 @@ def test_the_same_settings_replace_their_report(tmp_path):
     write_report(tmp_path, report(0))
     assert write_report(tmp_path, report(0, (True, True))) is None
     assert accuracy(tmp_path / "report.json") == 1
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_files_of_others_are_kept(tmp_path):
@@ -52,7 +53,7 @@ def test_files_of_others_that_are_no_text_are_kept(tmp_path):
     assert accuracy(tmp_path / "report.json") == 0.5
 
 
-@pytest.mark.parametrize("name", ["report.json", "report.png"])
+@pytest.mark.parametrize("name", ["report.json", "report.html"])
 def test_a_folder_in_the_way_is_seen_at_once(tmp_path, name):
     check_folder(tmp_path / "new")
     check_folder(tmp_path)

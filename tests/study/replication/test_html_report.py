@@ -1,10 +1,7 @@
 import copy
 import html
-import html.parser
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 from matplotlib.figure import Figure
@@ -13,29 +10,9 @@ from keras_robust.study.replication import figures
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.html_report import write_report
 from keras_robust.study.replication.replicate import judge
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-class Outline(html.parser.HTMLParser):
-    """What a test asks of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.images, self.links = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "img":
-            self.images.append(attributes)
-        if "href" in attributes or "src" in attributes:
-            self.links.append(attributes.get("href") or attributes["src"])
-        if tag not in ("img", "meta", "br", "link"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+from tests.html_pages import CHROMIUM
+from tests.html_pages import Outline
+from tests.html_pages import measured_in_chromium
 
 
 @pytest.fixture(scope="module")
@@ -147,26 +124,7 @@ def test_text_is_escaped(smoke_run, tmp_path):
 def test_in_chromium(judged, tmp_path, width):
     """It lays out on a phone and on a screen: nothing sticks out."""
     _, text = judged
-    probe = (
-        "<script>document.title = JSON.stringify({"
-        "page: document.documentElement.scrollWidth,"
-        "window: window.innerWidth,"
-        "drawn: [...document.images].map(i => i.complete && i.naturalWidth),"
-        "claims: document.querySelectorAll('.claim').length})</script>"
-    )
-    page = tmp_path / "report.html"
-    page.write_text(text.replace("</body>", probe + "</body>"))
-    done = subprocess.run(
-        [
-            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"),
-            *(f"--window-size={width},900", "--dump-dom", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    title = re.search("<title>(.*?)</title>", done.stdout).group(1)
-    found = json.loads(title)
+    found = measured_in_chromium(text, tmp_path, width)
     assert found["page"] <= found["window"]
     assert all(size > 100 for size in found["drawn"])
-    assert found["claims"] == 14
+    assert found["cards"] == 14
