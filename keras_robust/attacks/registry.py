@@ -27,6 +27,9 @@ _BY_NAME: dict[str, Callable[..., Attack]] = {
     "apgd": lambda **o: APGDAttack(early_stop=True, **o),
     "apgd-dlr": lambda **o: APGDAttack(loss="dlr", early_stop=True, **o),
     "apgd-t": lambda **o: APGDAttack(loss="targeted_dlr", early_stop=True, **o),
+    "malt": lambda **o: APGDAttack(
+        loss="targeted_dlr", targets_by="malt", early_stop=True, **o
+    ),
     "fab": lambda **o: FABAttack(early_stop=True, **o),
     "fab-t": lambda **o: FABAttack(targets=9, early_stop=True, **o),
     "square": lambda **o: SquareAttack(**o),
@@ -65,7 +68,8 @@ def get_attack(
 
     Args:
         name: `"autoattack"`, `"autoattack-plus"`, `"autoattack-rand"`,
-            `"apgd"`, `"apgd-dlr"`, `"apgd-t"`, `"fab"`, `"fab-t"`,
+            `"apgd"`, `"apgd-dlr"`, `"apgd-t"`, `"malt"` (`"apgd-t"`
+            towards the nearest boundaries first), `"fab"`, `"fab-t"`,
             `"square"`, `"hopskipjump"`, `"pgd"` (20 steps, random start, the
             best iterate), `"fgsm"`, `"carlini-wagner"` (L2 only), `"ddn"` (L2
             only), `"fmn"` or `"sigma-zero"` (L0 only).

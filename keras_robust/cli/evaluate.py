@@ -29,6 +29,7 @@ ATTACKS = (
     "apgd",
     "apgd-dlr",
     "apgd-t",
+    "malt",
     "fab",
     "fab-t",
     "square",

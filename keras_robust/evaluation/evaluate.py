@@ -206,7 +206,10 @@ def evaluate_robustness(
         compared = survivors.always_attacked
     flags = find_flags(examples, attacks, outcomes, stages, compared)
     if attacks and probe:
-        flags += Diagnostics(examples, baseline.right, attacks, verbose).run()
+        diagnostics = Diagnostics(
+            examples, baseline.right, attacks, verbose, correct
+        )
+        flags += diagnostics.run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     return RobustnessReport(
         {"clean": baseline.right, **correct},
