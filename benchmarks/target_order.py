@@ -91,13 +91,13 @@ def main():
     """Train, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epsilon", type=float, default=0.15)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=25)
     options = parser.parse_args()
     found = {"backend": keras.backend.backend(), **vars(options)}
     for load in (digits, pairs):
         (x, y), (x_test, y_test) = load()
         # As many steps of training for both.
-        epochs = max(options.epochs * 1400 // len(x), 1) * 5
+        epochs = max(round(options.epochs * 1437 / len(x)), 1)
         model = train(x, y, options.epsilon, epochs)
         clean = (model.predict(x_test, verbose=0).argmax(-1) == y_test).mean()
         print(f"{load.__name__}: clean {100 * clean:.1f} %")

@@ -8,10 +8,12 @@ from adaptive_layers import MeanSparse
 from keras import layers
 from keras import ops
 
+import keras_robust as kr
 from keras_robust import backend
+from keras_robust.classifier import Backward
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import find_flat_activations
-from keras_robust.classifier.flat_activations import PassesFlat
+from keras_robust.classifier.through_flat import ThroughFlat
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -126,7 +128,7 @@ def test_max_pooling_that_keeps_the_shape_is_none(rng):
 def test_gradients_that_pass():
     """Of a dead zone: 1 inside it as well; values as they are."""
     x = np.array([[-2.0, -0.4, 0.0, 0.3, 0.6, 3.0]], "float32")
-    passes = PassesFlat(layers.Lambda(shrink))
+    passes = ThroughFlat(layers.Lambda(shrink))
     _, gradient = backend.value_and_gradient(
         lambda z: (ops.sum(passes(z), axis=-1), 0.0), ops.convert_to_tensor(x)
     )
@@ -146,3 +148,101 @@ def test_hidden_graphs_have_none(points):
     model(points)
     classifier = Classifier.of(model, from_logits=True)
     assert find_flat_activations(classifier, points, {}) is None
+
+
+@pytest.fixture
+def dead_zone():
+    """A model with a dead zone, images that only it protects, and labels.
+
+    Of 16 features four carry the class, far from the zone; the others lie
+    inside it, and would outweigh the four beyond its edges. Of two images, by
+    which the zone can be seen, all features are outside.
+    """
+    layer = MeanSparse(1.0, name="sparse")
+    inputs = keras.Input((16,))
+    model = keras.Model(inputs, layers.Dense(2)(layer(inputs)))
+    layer.mean.assign(np.full(16, 0.5))
+    layer.deviation.assign(np.full(16, 0.1))
+    weights = np.stack([-np.ones(16), np.ones(16)], -1)
+    model.layers[-1].set_weights([weights, np.array([8.0, -8.0])])
+    random = np.random.default_rng(0)
+    x = random.uniform(0.45, 0.55, (22, 16)).astype("float32")
+    y = np.arange(22) % 2
+    x[20:] = np.where(y, 0.7, 0.3)[20:, None]
+    x[:, :4] = np.where(y, 0.9, 0.1)[:, None]
+    return model, x, y
+
+
+def flags_of(model, x, y, **attack):
+    attacks = {"pgd": kr.PGDAttack("linf", loss="margin", **attack)}
+    report = kr.evaluate_robustness(model, (x, y), attacks, verbose=0)
+    found = {flag.name: flag for flag in report.flags}
+    return report.accuracy["pgd"], found.get("flat activations hide gradients")
+
+
+def test_an_evaluation_says_so(dead_zone):
+    model, x, y = dead_zone
+    accuracy, flag = flags_of(model, x, y, epsilon=0.25)
+    assert accuracy == 1
+    assert flag.evidence["layers"] == "sparse"
+    assert flag.evidence["survivors"] == 22 and flag.evidence["broken"] == 20
+    assert flag.evidence["by the model's own gradients"] == 0
+    # As the flag recommends.
+    attack = kr.PGDAttack(
+        "linf",
+        epsilon=0.25,
+        loss="margin",
+        backward={"sparse": "through_flat"},
+    )
+    found = model.predict(attack(model, x, y, verbose=0), verbose=0)
+    assert (found.argmax(-1) == y).sum() == 2
+
+
+def test_no_flag_where_the_ball_ends_inside_the_zone(dead_zone):
+    accuracy, flag = flags_of(*dead_zone, epsilon=0.04)
+    assert accuracy == 1 and flag is None
+
+
+def test_through_flat_keeps_the_gradient_where_there_is_one():
+    """Of a layer that triples, and is flat at negative entries."""
+    function = layers.Lambda(lambda x: 3 * ops.relu(x), name="tripled")
+    inputs = keras.Input((4,))
+    dense = layers.Dense(2, use_bias=False)
+    model = keras.Model(inputs, dense(function(inputs)))
+    weights = np.arange(8.0).reshape(4, 2) + 1
+    dense.set_weights([weights])
+    x = np.array([[0.5, -0.5, 2.0, -3.0]], "float32")
+    backward = Backward.of({"tripled": "through_flat"})
+    logits = Classifier.of(model, backward=backward).logits
+    _, gradient = backend.value_and_gradient(
+        lambda z: (logits(z)[:, 1], 0.0), ops.convert_to_tensor(x)
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(gradient)[0],
+        weights[:, 1] * [3, 1, 3, 1],
+        rtol=1e-6,
+    )
+    saved = Backward.of({"tripled": "through_flat"}).get_config()
+    assert Backward.from_config(saved).pairs == backward.pairs
+
+
+MODELS = {
+    "mlp": lambda: kr.models.mlp((8, 8, 1)),
+    "small cnn": lambda: kr.models.small_cnn((8, 8, 1), filters=(8, 8)),
+    "resnet": lambda: kr.models.cifar_resnet(
+        8, 4, input_shape=(8, 8, 1), mean=None, std=None
+    ),
+    "resnet9": lambda: kr.models.resnet9(
+        4, input_shape=(8, 8, 1), mean=None, std=None
+    ),
+    "airbench": lambda: kr.models.airbench(
+        (4, 4, 4), input_shape=(9, 9, 1), mean=None, std=None
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_this_package_are_honest(name, rng):
+    model = MODELS[name]()
+    x = rng.uniform(size=(16, *model.input_shape[1:])).astype("float32")
+    assert find_flat_activations(Classifier.of(model), x, {}) is None

@@ -1,16 +1,14 @@
 """Activations that hide the gradient in flat places inside their range."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_robust import backend
 from keras_robust.backend import Tensor
-from keras_robust.classifier.backward import ACTIVATED
+from keras_robust.classifier.backward import THROUGH_FLAT
 from keras_robust.classifier.backward import Backward
 from keras_robust.classifier.backward import Replacement
 from keras_robust.classifier.backward import Selector
@@ -19,48 +17,14 @@ from keras_robust.classifier.frozen_model import FrozenModel
 from keras_robust.classifier.graph import Node
 from keras_robust.classifier.graph import inner_nodes
 from keras_robust.classifier.graph import shows_graph
-from keras_robust.classifier.graph_run import training_argument
-from keras_robust.classifier.head import without_activation
+from keras_robust.classifier.through_flat import ACTIVATED
+from keras_robust.classifier.through_flat import ThroughFlat
+from keras_robust.classifier.through_flat import slope_of
 
 # Examples on which activations are measured.
 _EXAMPLES = 32
 # A smaller share of flat places is not worth an attack.
 _SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class PassesFlat:
-    """A layer with the identity's gradient added wherever its own is zero.
-
-    Attributes:
-        operation: A layer or operation that acts on each entry by itself, or a
-            layer with an activation that does.
-    """
-
-    operation: Any
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The layer's output, with that gradient."""
-        z = self.before(x)
-        slope = _slope(self.activation, z, 1.0)
-        is_flat = ops.cast(ops.equal(slope, 0), z.dtype)
-        y = self.activation(z)
-        passed = ops.stop_gradient(is_flat) * z
-        return ops.cast(y, passed.dtype) + passed
-
-    def before(self, x: Tensor) -> Tensor:
-        """What the activation reads."""
-        if not _is_weighted(self.operation):
-            return x
-        return without_activation(self.operation)(x)
-
-    def activation(self, z: Tensor) -> Tensor:
-        """The activation."""
-        if _is_weighted(self.operation):
-            return self.operation.activation(z)
-        if not isinstance(self.operation, keras.layers.Layer):
-            return self.operation(z)
-        return self.operation(z, **training_argument(self.operation, False))
 
 
 def find_flat_activations(
@@ -90,7 +54,7 @@ def find_flat_activations(
         return None
     nodes = list(inner_nodes(model, classifier.output))
     measured = {
-        id(node.operation): _Measured(PassesFlat(node.operation))
+        id(node.operation): _Measured(ThroughFlat(node.operation))
         for node in nodes
         if _may_be_flat(node)
     }
@@ -98,15 +62,11 @@ def find_flat_activations(
         return None
     _measure(classifier, list(measured.values()), image, held)
     pairs: list[tuple[Selector, Replacement]] = [
-        (each.function.operation, each.function)
+        (each.function.operation, THROUGH_FLAT)
         for each in measured.values()
         if each.is_flat
     ]
     return Backward(tuple(pairs)) if pairs else None
-
-
-def _is_weighted(operation: Any) -> bool:
-    return isinstance(operation, ACTIVATED)
 
 
 def _may_be_flat(node: Node) -> bool:
@@ -122,7 +82,7 @@ def _may_be_flat(node: Node) -> bool:
     if kind.__module__.startswith("keras."):
         own = getattr(keras.activations, getattr(activation, "__name__", ""), 0)
         if activation is not None and activation is not own:
-            return keeps_shape or _is_weighted(operation)
+            return keeps_shape or isinstance(operation, ACTIVATED)
         is_lambda = isinstance(operation, keras.layers.Lambda)
         return keeps_shape and (is_lambda or has_no_gradient(operation))
     return keeps_shape
@@ -131,7 +91,7 @@ def _may_be_flat(node: Node) -> bool:
 class _Measured:
     """Stands for a layer in the backward pass, and measures what it reads."""
 
-    def __init__(self, function: PassesFlat) -> None:
+    def __init__(self, function: ThroughFlat) -> None:
         self.function = function
         self.is_flat = False
 
@@ -162,20 +122,6 @@ def _measure(
     run(classifier.outputs.scale(x), 0, others)
 
 
-def _slope(
-    function: Callable[[Tensor], Tensor], z: Tensor, weights: Any
-) -> Tensor:
-    """The gradient of a weighted sum of outputs, in float32."""
-    axes = tuple(range(1, len(z.shape)))
-
-    def total(z: Tensor) -> tuple[Tensor, float]:
-        y = ops.cast(function(z), "float32")
-        return ops.sum(weights * y, axis=axes), 0.0
-
-    _, gradient = backend.value_and_gradient(total, ops.stop_gradient(z))
-    return gradient
-
-
 def _is_flat_inside(function: Callable[[Tensor], Tensor], z: Tensor) -> bool:
     """Whether a function is local and flat inside the range of its inputs."""
     shape = tuple(z.shape)
@@ -187,8 +133,8 @@ def _is_flat_inside(function: Callable[[Tensor], Tensor], z: Tensor) -> bool:
     slope, of_half, values = (
         ops.convert_to_numpy(ops.cast(found, "float32"))
         for found in (
-            _slope(function, z, ops.convert_to_tensor(signs)),
-            _slope(function, z, ops.convert_to_tensor(signs * half)),
+            slope_of(function, z, ops.convert_to_tensor(signs)),
+            slope_of(function, z, ops.convert_to_tensor(signs * half)),
             function(z),
         )
     )

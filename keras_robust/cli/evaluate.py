@@ -39,6 +39,7 @@ ATTACKS = (
     "carlini-wagner",
     "ddn",
     "fmn",
+    "pdpgd",
     "sigma-zero",
 )
 # No attack: common corruptions, see `kr.corruptions`.

@@ -206,10 +206,9 @@ def evaluate_robustness(
         compared = survivors.always_attacked
     flags = find_flags(examples, attacks, outcomes, stages, compared)
     if attacks and probe:
-        diagnostics = Diagnostics(
+        flags += Diagnostics(
             examples, baseline.right, attacks, verbose, correct
-        )
-        flags += diagnostics.run()
+        ).run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     return RobustnessReport(
         {"clean": baseline.right, **correct},

@@ -50,9 +50,9 @@ def flat_activations(
     names = [getattr(operation, "name", "") for operation, _ in backward.pairs]
     return Flag(
         "flat activations hide gradients",
-        "more survivors fall when activations pass gradients where they are "
-        "flat: attack with `backward`, these layers mapped to "
-        "'straight_through'",
+        "more survivors fall when activations pass gradients where, and only "
+        "where, they are flat: attack with `backward`, these layers mapped to "
+        "'through_flat'",
         {
             "layers": ", ".join(names),
             "survivors": len(survivors.y),
