@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.objectives import log_odds
 from keras_robust.attacks.pgd import PGDAttack
@@ -251,10 +252,14 @@ class Diagnostics:
         """Whether survivors fall when flat activations pass gradients."""
         if not len(self.survivors.y) or self._is_randomized:
             return None
-        attack = PGDAttack(
+        attack = APGDAttack(
             norm=self.norm,
             epsilon=self._survivors_epsilon,
+            steps=50,
+            loss="margin",
             value_range=self.value_range,
+            seed=0,
+            early_stop=True,
             batch_size=EXAMPLES,
         )
         return flat_activations(

@@ -2,18 +2,15 @@
 
 import numpy as np
 
-from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.classifier import find_flat_activations
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.outcomes import attacked_image
 
-# Steps of each of the two attacks.
-_STEPS = 20
-
 
 def flat_activations(
-    measured: Examples, survivors: Examples, attack: PGDAttack, least: int
+    measured: Examples, survivors: Examples, attack: APGDAttack, least: int
 ) -> Flag | None:
     """Attack survivors through activations whose gradient is zero in places.
 
@@ -27,7 +24,7 @@ def flat_activations(
     Args:
         measured: Examples on which activations are measured.
         survivors: Examples that the attacks of an evaluation have left.
-        attack: The attack; its steps and its loss are replaced.
+        attack: The attack.
         least: How many more images the second attack must break.
 
     Returns:
@@ -40,7 +37,6 @@ def flat_activations(
     )
     if backward is None:
         return None
-    attack = attack.replace(steps=_STEPS, loss="margin", keep_best=True)
     plain = _is_broken(survivors, attack)
     passing = _is_broken(survivors, attack.replace(backward=backward))
     gained = int((passing & ~plain).sum())
@@ -62,7 +58,7 @@ def flat_activations(
     )
 
 
-def _is_broken(examples: Examples, attack: PGDAttack) -> np.ndarray:
+def _is_broken(examples: Examples, attack: APGDAttack) -> np.ndarray:
     """Which examples the model itself classifies wrongly after an attack."""
     result = attack.run(examples.classifier, examples.x, examples.y, verbose=0)
     image = attacked_image(examples, result["x"])

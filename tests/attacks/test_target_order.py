@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from conftest import make_linear
 from keras import ops
 
 import keras_robust as kr
@@ -11,6 +10,7 @@ from keras_robust import backend
 from keras_robust.attacks import apgd
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import probability_margin
+from tests.helpers import make_linear
 
 DUAL = {"l1": np.inf, "l2": 2, "linf": 1}
 
