@@ -2,29 +2,36 @@
 
     pip install foolbox==3.3.4 adv-lib==0.2.8
     pip install --no-deps torchattacks==3.5.1
+    pip install --no-deps adversarial-robustness-toolbox==1.20.1
     KERAS_BACKEND=torch python benchmarks/attack_optimality.py
     KERAS_BACKEND=torch python benchmarks/attack_optimality.py \\
-        --dataset cifar10 --models standard.keras robust.keras
+        --dataset cifar10
 
 Every attack gets the same Keras model and the same images, which the model
 classifies correctly, and at most 2,000 forward and backward passes for each,
 counted by a layer in front of the model. The distance is that of the image
 which it returns, if the model misclassifies it; the optimality is that of
 AttackBench (arXiv:2404.19460) against the nearest example that any of the
-attacks found. Settings are the defaults of each library but for the number of
-steps. Without `--models` two networks of Fashion-MNIST are trained and kept.
+attacks found, with its standard error over images (bootstrap). Settings are the
+defaults of each library but for the number of steps. Without `--models` two
+small networks are trained, one of them adversarially, and kept in `--networks`,
+with the distances of attacks that have finished: the same command goes on after
+them. `--again` runs attacks once more.
 
-Results: see `results/attack-optimality-*.json`, docs/minimum_norm.md.
+Results: see `results/attack-optimality-*.json`, docs/minimum_norm.md, whose
+tables `optimality_table.py` prints.
 """
 
 import argparse
 import functools
 import importlib
 import importlib.util
+import json
 import math
 import pathlib
 import sys
 import time
+from typing import NamedTuple
 from unittest import mock
 
 import keras
@@ -45,6 +52,22 @@ ORDER = {"l0": 0, "l1": 1, "l2": 2, "linf": math.inf}
 SPARE_PASSES = 20
 # Weights that attacks with a binary search try.
 SEARCH_STEPS = 9
+
+
+class Recipe(NamedTuple):
+    """How a network is trained: on the first images, at an L-inf radius."""
+
+    filters: tuple[int, ...]
+    images: int
+    epochs: int
+    epsilon: float
+    augment: bool
+
+
+NETWORKS = {
+    "cifar10": Recipe((16, 32, 64, 64), 10_000, 8, 8 / 255, True),
+    "fashion_mnist": Recipe((16, 32, 32), 10_000, 5, 0.1, False),
+}
 
 
 class _Counted(torch.autograd.Function):
@@ -106,6 +129,21 @@ def foolbox_attack(attack, model, images, labels):
     return clipped
 
 
+def art_attack(make, model, images, labels):
+    """An attack of ART on its estimator."""
+    from art.estimators.classification import PyTorchClassifier
+
+    estimator = PyTorchClassifier(
+        model,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=tuple(images.shape[1:]),
+        nb_classes=model.inner.output_shape[-1],
+        clip_values=(0, 1),
+        device_type="cpu",
+    )
+    return torch.from_numpy(make(estimator).generate(images.numpy(), labels))
+
+
 def torchattacks_attack(make, model, images, labels):
     """An attack of torchattacks."""
     return make(model)(images, labels)
@@ -121,6 +159,8 @@ def our_attacks(norm, steps, classes):
     if norm == "l0":
         found["sigma-zero"] = kr.SigmaZeroAttack(steps=steps)
         return found
+    if norm == "l1":
+        found["pdpgd"] = kr.PDPGDAttack(steps=steps)
     found["fab"] = kr.FABAttack(norm, steps=single)
     found["fab-t"] = kr.FABAttack(
         norm, steps=2 * steps // (3 * targets), targets=targets
@@ -218,6 +258,38 @@ def torchattacks_attacks(norm, steps):
     }
 
 
+def art_attacks(norm, steps):
+    """Attacks of ART, by name."""
+    if importlib.util.find_spec("art") is None or norm not in ("l1", "l2"):
+        return {}
+    from art.attacks import evasion
+
+    options = {"batch_size": 512, "verbose": False}
+    searched = {**options, "binary_search_steps": SEARCH_STEPS}
+    if norm == "l1":
+        made = {
+            "ead": functools.partial(
+                evasion.ElasticNet,
+                max_iter=steps // SEARCH_STEPS,
+                decision_rule="L1",
+                **searched,
+            )
+        }
+    else:
+        made = {
+            # Halving and doubling of the step: five predictions each.
+            "carlini-wagner": functools.partial(
+                evasion.CarliniL2Method,
+                max_iter=steps // (4 * SEARCH_STEPS),
+                **searched,
+            ),
+            "deepfool": functools.partial(evasion.DeepFool, **options),
+        }
+    return {
+        name: functools.partial(art_attack, make) for name, make in made.items()
+    }
+
+
 def all_attacks(norm, passes, classes):
     """Functions `(model, x, y) -> images` by library and attack."""
     steps = (passes - SPARE_PASSES) // 2
@@ -227,6 +299,7 @@ def all_attacks(norm, passes, classes):
     }
     peers = {
         "adv-lib": adv_lib_attacks(norm, steps),
+        "ART": art_attacks(norm, steps),
         "foolbox": foolbox_attacks(norm, steps),
         "torchattacks": torchattacks_attacks(norm, steps),
     }
@@ -251,52 +324,101 @@ def measured(run, model, x, y, norm):
     return np.where(fooled, distance, np.inf), passes, seconds
 
 
-def compare(model, x, y, norm, passes, only):
-    """A row of numbers for each attack in one norm, the best first."""
-    attacks = all_attacks(norm, passes, model.output_shape[-1])
-    rows, found = {}, {}
+def finished(path, settings):
+    """What a file holds of attacks that ran with these settings, by attack."""
+    if not path.exists():
+        return {}
+    saved = json.loads(path.read_text())
+    return saved["attacks"] if saved["settings"] == settings else {}
+
+
+def run_attacks(model, x, y, norm, options, path):
+    """Distances, passes and seconds of each attack, kept in a file."""
+    settings = {"images": len(x), "passes": options.passes}
+    found = finished(path, settings)
+    attacks = all_attacks(norm, options.passes, model.output_shape[-1])
     for name, run in attacks.items():
-        if only and not any(word in name for word in only):
+        chosen = not options.only or any(w in name for w in options.only)
+        again = any(word in name for word in options.again)
+        if not chosen or (name in found and not again):
             continue
-        found[name], counts, seconds = measured(run, model, x, y, norm)
-        rows[name] = {
-            "median": float(np.median(found[name])),
-            "not_found": float(np.isinf(found[name]).mean()),
+        distance, counts, seconds = measured(run, model, x, y, norm)
+        found[name] = {
+            "distance": distance.tolist(),
             **counts,
             "seconds": seconds,
         }
-    total = {name: r["forward"] + r["backward"] for name, r in rows.items()}
+        print(f"  {name}: {seconds:.0f} s", flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"settings": settings, "attacks": found}))
+    return found
+
+
+def compare(found, passes):
+    """A row of numbers for each attack in one norm, the best first."""
+    total = {name: r["forward"] + r["backward"] for name, r in found.items()}
     for name in [name for name in total if total[name] > passes]:
         print(f"Left out: {name} takes {total.pop(name):.0f} passes.")
-        del found[name]
-    optimality = attack_optimality(found, passes=total)
+    distances = {name: np.array(found[name]["distance"]) for name in total}
+    errors = standard_errors(distances)
     return {
-        name: {"optimality": value, **rows[name]}
-        for name, value in optimality.items()
+        name: {
+            "optimality": value,
+            "error": errors[name],
+            "median": float(np.median(distances[name])),
+            "not_found": float(np.isinf(distances[name]).mean()),
+            **{k: v for k, v in found[name].items() if k != "distance"},
+        }
+        for name, value in attack_optimality(distances, passes=total).items()
     }
 
 
-def fashion_mnist_network(path, adversarial):
-    """A CNN of three layers, trained for some epochs or read from a file."""
+def standard_errors(distances):
+    """Of the optimality of each attack, over draws of images."""
+    rng = np.random.default_rng(0)
+    count = len(next(iter(distances.values())))
+    draws = rng.integers(0, count, (200, count))
+    found = [
+        attack_optimality({n: d[rows] for n, d in distances.items()})
+        for rows in draws
+    ]
+    return {
+        name: float(np.std([each[name] for each in found]))
+        for name in distances
+    }
+
+
+def trained_network(path, dataset, adversarial):
+    """A small CNN, trained for some epochs or read from a file."""
     if path.exists():
         return keras.saving.load_model(path)
     print(f"Training {path.stem}.", flush=True)
     keras.utils.set_random_seed(0)
-    (x, y), _ = kr.datasets.load("fashion_mnist")
-    x, y = x[:10_000], y[:10_000]
-    model = trained = kr.models.small_cnn((28, 28, 1), filters=(16, 32, 32))
+    (x, y), _ = kr.datasets.load(dataset)
+    recipe = NETWORKS[dataset]
+    x, y = x[: recipe.images], y[: recipe.images]
+    model = trained = kr.models.small_cnn(x.shape[1:], filters=recipe.filters)
     if adversarial:
-        attack = kr.PGDAttack("linf", 0.1, 0.05, steps=3)
+        attack = kr.PGDAttack(
+            "linf", recipe.epsilon, 0.75 * recipe.epsilon, steps=2
+        )
         trained = kr.AdversarialModel(model, attack)
     batches = kr.datasets.pipeline(
-        x, y, batch_size=128, shuffle=True, drop_remainder=True, seed=0
+        x,
+        y,
+        batch_size=128,
+        shuffle=True,
+        augment=recipe.augment,
+        flip=recipe.augment,
+        drop_remainder=True,
+        seed=0,
     )
     trained.compile(
-        make_optimizer(Training(5, 0.1), len(batches)),
+        make_optimizer(Training(recipe.epochs, 0.1), len(batches)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    trained.fit(batches, epochs=5, verbose=2)
+    trained.fit(batches, epochs=recipe.epochs, verbose=2)
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path)
     return model
@@ -306,12 +428,13 @@ def networks(options):
     """Models by name."""
     if options.models:
         return {p.stem: keras.saving.load_model(p) for p in options.models}
-    folder = options.networks
     return {
-        name: fashion_mnist_network(folder / f"{name}.keras", adversarial)
+        name: trained_network(
+            options.networks / f"{name}.keras", options.dataset, adversarial
+        )
         for name, adversarial in (
-            ("fashion_mnist-standard", False),
-            ("fashion_mnist-adversarial", True),
+            (f"{options.dataset}-adversarial", True),
+            (f"{options.dataset}-standard", False),
         )
     }
 
@@ -320,7 +443,8 @@ def show(title, rows):
     print(f"\n{title}")
     for name, row in rows.items():
         print(
-            f"{name:28}{100 * row['optimality']:7.1f}"
+            f"{name:28}{100 * row['optimality']:7.1f} +-"
+            f"{100 * row['error']:5.1f}"
             f"{row['median']:10.4g}{100 * row['not_found']:7.1f}"
             f"{row['forward']:8.0f}{row['backward']:8.0f}"
             f"{row['seconds']:8.1f}",
@@ -331,38 +455,37 @@ def show(title, rows):
 def main():
     """Compares the attacks and writes `results/attack-optimality-*.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="fashion_mnist")
+    parser.add_argument(
+        "--dataset", choices=tuple(NETWORKS), default="fashion_mnist"
+    )
     parser.add_argument("--models", nargs="*", type=pathlib.Path)
     parser.add_argument(
         "--networks", type=pathlib.Path, default="runs/networks"
     )
     parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--norms", nargs="*", choices=NORMS, default=NORMS)
     parser.add_argument("--passes", type=int, default=2000)
     parser.add_argument("--only", nargs="*", help="words of attacks' names")
+    parser.add_argument("--again", nargs="*", default=(), help="the same")
     parser.add_argument("--name", help="end of the name of the results")
     options = parser.parse_args()
+    file = f"attack-optimality-{options.name or options.dataset}"
     if keras.backend.backend() != "torch":
         parser.error("the other libraries attack PyTorch: KERAS_BACKEND=torch")
-    x, y = getattr(kr.datasets.load(options.dataset), options.split)
-    # From the end: networks were trained on the first images.
-    x, y = x[-4 * options.images :], y[-4 * options.images :]
+    x, y = kr.datasets.load(options.dataset).test
     results = {}
-    settings = {
-        "images": options.images,
-        "split": options.split,
-        "passes": options.passes,
-    }
-    file = f"attack-optimality-{options.name or options.dataset}"
+    settings = {"images": options.images, "passes": options.passes}
     for name, model in networks(options).items():
         right = model.predict(x, verbose=0).argmax(-1) == y
+        settings[f"accuracy of {name}"] = float(right.mean())
         rows = np.flatnonzero(right)[: options.images]
         for norm in options.norms:
-            results[f"{name} {norm}"] = compare(
-                model, x[rows], y[rows], norm, options.passes, options.only
-            )
-            show(f"{name} {norm}", results[f"{name} {norm}"])
+            key = f"{name} {norm}"
+            print(f"{key}:", flush=True)
+            path = options.networks / "distances" / f"{name}-{norm}.json"
+            found = run_attacks(model, x[rows], y[rows], norm, options, path)
+            results[key] = compare(found, options.passes)
+            show(key, results[key])
             measure.save(file, {"settings": settings, "rows": results})
 
 

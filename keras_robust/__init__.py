@@ -29,6 +29,7 @@ if TYPE_CHECKING or not runs_command():
     from keras_robust.attacks import FMNAttack as FMNAttack
     from keras_robust.attacks import HopSkipJumpAttack as HopSkipJumpAttack
     from keras_robust.attacks import NFGSMAttack as NFGSMAttack
+    from keras_robust.attacks import PDPGDAttack as PDPGDAttack
     from keras_robust.attacks import PGDAttack as PGDAttack
     from keras_robust.attacks import SigmaZeroAttack as SigmaZeroAttack
     from keras_robust.attacks import SpatialAttack as SpatialAttack

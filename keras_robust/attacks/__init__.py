@@ -33,6 +33,7 @@ from keras_robust.attacks.n_fgsm import NFGSMAttack as NFGSMAttack
 from keras_robust.attacks.objectives import LabelObjective as LabelObjective
 from keras_robust.attacks.objectives import margin as margin
 from keras_robust.attacks.own_batch import AttackBatch as AttackBatch
+from keras_robust.attacks.pdpgd import PDPGDAttack as PDPGDAttack
 from keras_robust.attacks.pgd import PGDAttack as PGDAttack
 from keras_robust.attacks.problem import Problem as Problem
 from keras_robust.attacks.radii import matched_epsilon as matched_epsilon

@@ -9,6 +9,7 @@ from typing import ClassVar
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_robust.attacks.balls import box
@@ -27,7 +28,6 @@ from keras_robust.attacks.engine.search import Run
 from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.attacks.l1_ball import soft_threshold_into
 from keras_robust.attacks.loop_attack import LoopAttack
-from keras_robust.attacks.loop_attack import ranked_targets
 from keras_robust.attacks.objectives import LEAST_CLASSES
 from keras_robust.attacks.objectives import AwayToTarget
 from keras_robust.attacks.objectives import LabelObjective
@@ -35,6 +35,8 @@ from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import get_loss
 from keras_robust.attacks.objectives import targeted_dlr
 from keras_robust.attacks.problem import Problem
+from keras_robust.attacks.target_order import nearest_targets
+from keras_robust.attacks.target_order import ranked_targets
 from keras_robust.utils import checks
 from keras_robust.utils.messages import shown
 
@@ -43,6 +45,7 @@ _TO_TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "targeted_dlr": targeted_dlr,
     "targeted_margin": difference,
 }
+_ORDERS = ("logits", "malt")
 # Share of the last move in the next (Croce & Hein 2020, section 3).
 _MOMENTUM = 0.25
 # Share of the steps that must have raised the loss, or the step is halved.
@@ -67,9 +70,15 @@ class APGDAttack(LoopAttack):
             classes or more); `"targeted_dlr"` (four or more): one run towards
             each of the `targets` likeliest wrong classes, where any wrong
             class is a success; `"targeted_margin"`: the same by difference of
-            logits, for any number of classes; `"margin"`; or a callable
-            `(y, logits) -> (N,)`, larger where the label fits worse.
+            logits, for any number of classes; `"margin"`;
+            `"probability_margin"`, that of probabilities (Xie et al. 2024,
+            arXiv:2411.15210); or a callable `(y, logits) -> (N,)`, larger where
+            the label fits worse.
         targets: Int >= 1, how many classes the targeted losses try.
+        targets_by: Which classes they try first: `"logits"`, the likeliest; or
+            `"malt"`, those whose boundary is nearest by a linear estimate
+            (Melamed et al. 2024, arXiv:2407.02240), for a gradient more for
+            each wrong class, of at most 100.
         restarts: Int >= 1, runs from new random points.
         random_start: Whether to start from a random point on the ball's
             surface (cut off by the box); otherwise from the image.
@@ -102,6 +111,7 @@ class APGDAttack(LoopAttack):
     loss: Any = "cross_entropy"
     _: KW_ONLY
     targets: int = 9
+    targets_by: str = "logits"
     restarts: int = 1
     random_start: bool = True
     targeted: bool = False
@@ -126,6 +136,14 @@ class APGDAttack(LoopAttack):
                 f"another loss. Received: targeted={self.targeted}"
             )
         self.targets = checks.check_positive_integer(self.targets, "targets")
+        if self.targets_by not in _ORDERS or (
+            self.targets_by != "logits" and self.loss not in _TO_TARGETS
+        ):
+            raise ValueError(
+                f"Argument `targets_by` must be one of {_ORDERS}, and 'logits' "
+                f"unless the loss is one of {tuple(_TO_TARGETS)}. Received: "
+                f"targets_by={shown(self.targets_by)}, loss={shown(self.loss)}"
+            )
         self.random_start = bool(self.random_start)
         self.eot = checks.check_positive_integer(self.eot, "eot")
         checks.check_restarts(self.restarts, self.random_start)
@@ -155,8 +173,8 @@ class APGDAttack(LoopAttack):
         else:
             loss = get_loss(self.loss)
             objective = LabelObjective(logits, loss, self.targeted)
-            if self.loss == "cross_entropy":
-                # Cross-entropy, always positive, is raised as log-odds.
+            if self.loss in ("cross_entropy", "probability_margin"):
+                # Both are raised as logarithms.
                 first_loss = -1e30
         kind = AutoPGDL1Loop if self.norm == "l1" else AutoPGDLoop
         return kind(
@@ -173,12 +191,28 @@ class APGDAttack(LoopAttack):
         """See `LoopAttack`: the target, and where to start."""
         inputs = super().inputs(problem, run, batch)
         if run.target_rank:
-            inputs.rows["target"] = ranked_targets(
-                batch.clean_logits, inputs.rows["y"], run.target_rank
+            inputs.rows["target"] = self._targets(
+                problem, inputs, batch, run.target_rank
             )
         if self.random_start:
             inputs.rows["noise"] = self.noise(problem, batch)
         return inputs
+
+    def _targets(
+        self, problem: Problem, inputs: Inputs, batch: Batch, rank: int
+    ) -> np.ndarray:
+        """Return the class that each example tries as its `rank`-th."""
+        if self.targets_by == "logits":
+            return ranked_targets(batch.clean_logits, inputs.rows["y"], rank)
+        memory = {} if problem.memory is None else problem.memory
+        # By example: batches are smaller in later runs.
+        known = memory.setdefault(self, {})
+        if not all(row in known for row in batch.rows):
+            order = nearest_targets(
+                problem, inputs, batch.clean_logits, self.norm, self.jit_compile
+            )
+            known.update(zip(batch.rows.tolist(), order, strict=True))
+        return np.stack([known[row] for row in batch.rows])[:, rank - 1]
 
     @property
     def takes_rows(self) -> bool:

@@ -335,6 +335,7 @@ class Attack(_Defaults):
             held=held,
             source=source,
             grid=grid,
+            memory={},
         )
         if not image.shape[0]:
             return problem, grid

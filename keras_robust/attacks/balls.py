@@ -118,6 +118,11 @@ def linf_norm(x: Tensor, keepdims: bool = False) -> Tensor:
     return ops.max(ops.abs(x), axis=other_axes(x), keepdims=keepdims)
 
 
+# The norm of gradients in which a step of length 1 gains most, by the norm of
+# steps.
+DUAL_NORMS = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
+
+
 def add_towards(center: Tensor, delta: Tensor) -> Tensor:
     """`center + delta`, rounded so that no entry moves further than `delta`.
 

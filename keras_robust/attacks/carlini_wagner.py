@@ -13,6 +13,8 @@ from keras_robust import backend
 from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.balls import other_axes
+from keras_robust.attacks.engine.adam import adam
+from keras_robust.attacks.engine.adam import zero_moments
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.loop import State
@@ -20,13 +22,11 @@ from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.engine.loop import nearest_within
 from keras_robust.attacks.engine.loop import select
 from keras_robust.attacks.engine.search import Run
-from keras_robust.attacks.loop_attack import LoopAttack
+from keras_robust.attacks.minimum_norm_attack import MinimumNormAttack
 from keras_robust.attacks.objectives import margin
 from keras_robust.attacks.problem import Problem
 from keras_robust.utils import checks
 
-# Adam's constants (Kingma & Ba 2015, algorithm 1).
-_BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
 # Images at the edge of the box would be infinitely far in tanh space.
 _INSIDE = 0.999999
 # Stands for no upper bound of the constant.
@@ -35,7 +35,7 @@ _UNBOUNDED = 1e10
 
 @keras.saving.register_keras_serializable("keras_robust")
 @dataclass(eq=False, repr=False)
-class CarliniWagnerL2(LoopAttack):
+class CarliniWagnerL2(MinimumNormAttack):
     """The smallest L2 perturbation, by Adam and a search for its weight.
 
     Carlini & Wagner 2017 (arXiv:1608.04644), section VI.A.
@@ -68,7 +68,8 @@ class CarliniWagnerL2(LoopAttack):
     ```
     """
 
-    any_distance: ClassVar[bool] = True
+    # In tanh space, where it vanishes at the edges of the box.
+    follows_gradients: ClassVar[bool] = False
     norm = "l2"
 
     epsilon: Any = None
@@ -84,7 +85,6 @@ class CarliniWagnerL2(LoopAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.steps = checks.check_positive_integer(self.steps, "steps")
         self.search_steps = checks.check_positive_integer(
             self.search_steps, "search_steps"
         )
@@ -140,8 +140,7 @@ class CarliniWagnerLoop(Loop):
         zeros = ops.zeros_like(inputs.rows["epsilon"])
         rows = {
             "w": ops.zeros_like(center),
-            "first_moment": ops.zeros_like(center),
-            "second_moment": ops.zeros_like(center),
+            **zero_moments(center),
             "constant": zeros + self.first_constant,
             "lower": zeros,
             "upper": zeros + _UNBOUNDED,
@@ -163,7 +162,8 @@ class CarliniWagnerLoop(Loop):
             rows[key] = ops.where(fresh, 0.0, rows[key])
         x, f, gradient = self.value_and_gradient(inputs, rows, i)
         rows = self.remember_nearest(inputs, rows, x, f)
-        rows = self.adam(rows, gradient, t)
+        rows, mean, scale = adam(rows, gradient, t)
+        rows["w"] = rows["w"] - self.learning_rate * mean / scale
         rows = self.next_constant(rows, ops.equal(t, self.steps - 1))
         return State(rows=rows, shared={"step": i + 1})
 
@@ -202,27 +202,6 @@ class CarliniWagnerLoop(Loop):
             **rows,
             "succeeded": ops.logical_or(rows["succeeded"], success),
             "nearest": select(nearer, {"x": x, "distance": distance}, nearest),
-        }
-
-    def adam(
-        self, rows: dict[str, Any], gradient: Tensor, t: Tensor
-    ) -> dict[str, Any]:
-        """Make the t-th step of Adam."""
-        w = rows["w"]
-        first = _BETA_1 * rows["first_moment"] + (1 - _BETA_1) * gradient
-        second = rows["second_moment"]
-        second = _BETA_2 * second + (1 - _BETA_2) * ops.square(gradient)
-        time = ops.cast(t + 1, w.dtype)
-        rate = (
-            self.learning_rate
-            * ops.sqrt(1 - ops.power(_BETA_2, time))
-            / (1 - ops.power(_BETA_1, time))
-        )
-        return {
-            **rows,
-            "w": w - rate * first / (ops.sqrt(second) + _TINY),
-            "first_moment": first,
-            "second_moment": second,
         }
 
     @staticmethod

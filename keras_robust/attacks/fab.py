@@ -13,11 +13,9 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.balls import DUAL_NORMS
 from keras_robust.attacks.balls import Ball
 from keras_robust.attacks.balls import box
-from keras_robust.attacks.balls import l1_norm
-from keras_robust.attacks.balls import l2_norm
-from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Loop
@@ -29,15 +27,12 @@ from keras_robust.attacks.engine.search import Batch
 from keras_robust.attacks.engine.search import Run
 from keras_robust.attacks.hyperplane import step_to_hyperplane
 from keras_robust.attacks.loop_attack import LoopAttack
-from keras_robust.attacks.loop_attack import ranked_targets
 from keras_robust.attacks.objectives import difference
 from keras_robust.attacks.objectives import is_predicted
 from keras_robust.attacks.problem import Problem
+from keras_robust.attacks.target_order import ranked_targets
 from keras_robust.utils import checks
 from keras_robust.utils.messages import shown
-
-# The distance to a hyperplane divides by the dual norm of its normal.
-_DUAL = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -310,7 +305,8 @@ class FABLoop(Loop):
             lambda x: (difference(y, target, self.logits(x, draw, held)), 0.0),
             x,
         )
-        size = _DUAL[self.ball.name](gradient)
+        # The distance to a hyperplane divides by the dual norm of its normal.
+        size = DUAL_NORMS[self.ball.name](gradient)
         distance = ops.abs(value) / ops.where(size > 0, size, 1e-12)
         return Boundary(value=value, gradient=gradient, distance=distance)
 

@@ -8,9 +8,8 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from keras_robust.attacks.balls import l1_norm
+from keras_robust.attacks.balls import DUAL_NORMS
 from keras_robust.attacks.balls import l2_norm
-from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import nonzero
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import State
@@ -23,8 +22,6 @@ from keras_robust.attacks.minimum_norm_attack import MinimumNormAttack
 from keras_robust.attacks.problem import Problem
 from keras_robust.utils import checks
 
-# The distance to a linear boundary divides by the dual norm of the gradient.
-_DUAL = {"l1": linf_norm, "l2": l2_norm, "linf": l1_norm}
 # Shares of the first step length and of the first radius change at the end.
 _LAST_STEP, _LAST_GAMMA = 0.01, 0.02
 
@@ -153,7 +150,8 @@ class FMNLoop(NearestLoop):
     ) -> Tensor:
         """Return the radius of the next ball."""
         radius, best = rows["radius"], rows["nearest"].distance
-        slope = _DUAL[self.ball.name](gradient)
+        # The distance to a linear boundary divides by the dual norm.
+        slope = DUAL_NORMS[self.ball.name](gradient)
         # Where the gradient is zero nothing is known of the boundary.
         far = ops.where(slope > 0, ops.abs(loss) / nonzero(slope), NOT_FOUND)
         here = self.ball.norm(rows["x"] - inputs.rows["center"])

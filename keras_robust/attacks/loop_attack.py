@@ -192,21 +192,3 @@ def as_result(
     """Convert the findings of a search to the result of `Attack.run`."""
     x = like(problem.x, findings.x, value_range)
     return {"x": x, "loss": findings.loss, "success": findings.success}
-
-
-def ranked_targets(logits: np.ndarray, y: np.ndarray, rank: int) -> np.ndarray:
-    """Return the `rank`-th likeliest wrong class of each example.
-
-    Args:
-        logits: Array `(N, C)`, of the clean images.
-        y: Integer labels `(N,)`.
-        rank: Int from 1 to C - 1.
-
-    Returns:
-        Int32 array `(N,)`.
-    """
-    others = np.array(logits, "float32")
-    others[np.arange(len(y)), y] = -np.inf
-    # Stable, so that ties fall alike everywhere.
-    order = np.argsort(-others, axis=-1, kind="stable")
-    return order[:, rank - 1].astype("int32")

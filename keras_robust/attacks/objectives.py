@@ -60,6 +60,28 @@ def margin(y: Tensor, logits: Tensor) -> Tensor:
     return ops.max(others, axis=-1) - label
 
 
+def probability_margin(y: Tensor, logits: Tensor) -> Tensor:
+    """`log(1 - (p_y - max_{j != y} p_j))`: the margin of probabilities.
+
+    Xie et al. 2024 (arXiv:2411.15210) decrease `p_y - max_{j != y} p_j`. This
+    rises as it falls, so normalized steps are the same for both; but `1 - p_y`
+    is computed as the sum of the others' probabilities, and where that of the
+    label rounds to 1 the gradient stays.
+
+    Args:
+        y: Integer labels of shape `(N,)`.
+        logits: Tensor of shape `(N, C)`.
+
+    Returns:
+        Float tensor of shape `(N,)`, at most log 2.
+    """
+    label, others = _split(y, logits)
+    rest = ops.logsumexp(others, axis=-1)
+    return ops.logaddexp(rest, ops.max(others, axis=-1)) - ops.logaddexp(
+        rest, label
+    )
+
+
 def dlr(y: Tensor, logits: Tensor) -> Tensor:
     """Difference of logits ratio, `-(z_y - max_{j != y} z_j) / (z_1 - z_3)`.
 
@@ -124,6 +146,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": log_odds,
     "margin": margin,
     "dlr": dlr,
+    "probability_margin": probability_margin,
 }
 # Classes below which a loss is not defined.
 LEAST_CLASSES: dict[Any, int] = {"dlr": 3, "targeted_dlr": 4}
@@ -133,8 +156,9 @@ def get_loss(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of a name, or the callable itself.
 
     Args:
-        loss: `"cross_entropy"`, `"margin"`, `"dlr"` or a callable
-            `(y, logits) -> (N,)` that is larger where the label fits worse.
+        loss: `"cross_entropy"`, `"margin"`, `"dlr"`, `"probability_margin"`
+            or a callable `(y, logits) -> (N,)` that is larger where the label
+            fits worse.
 
     Returns:
         The callable.
@@ -146,8 +170,9 @@ def get_loss(loss: Any) -> Callable[[Tensor, Tensor], Tensor]:
         return loss
     if loss not in LOSSES:
         raise ValueError(
-            "Argument `loss` must be 'cross_entropy', 'margin', 'dlr' or a "
-            "callable `(y, logits) -> (N,)`; of PGD and FGSM also 'compiled'. "
+            "Argument `loss` must be 'cross_entropy', 'margin', 'dlr', "
+            "'probability_margin' or a callable `(y, logits) -> (N,)`; of PGD "
+            "and FGSM also 'compiled'. "
             f"Received: loss={shown(loss)}"
         )
     return LOSSES[loss]

@@ -70,10 +70,12 @@ class PGDAttack(GradientAttack):
             gets in place of the logits.
         backward: Layers that are differentiated as something else (BPDA,
             Athalye et al. 2018, arXiv:1802.00420): a mapping from layers,
-            their names or classes to callables of a tensor, or to
-            `"straight_through"` for the identity. `"straight_through"` alone
-            chooses the layers that are known to have no gradient. Values of
-            the model do not change. `None` for its own gradients.
+            their names or classes to callables of a tensor, to
+            `"straight_through"` for the identity, or to `"through_flat"` for
+            the identity only where the layer's own gradient is zero.
+            `"straight_through"` alone chooses the layers that are known to have
+            no gradient. Values of the model do not change. `None` for its own
+            gradients.
         attacked: Name or position of the input to perturb, of a model with
             several; the others are held fixed.
         output: Name or position of the output that classifies, of a model

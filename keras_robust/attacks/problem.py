@@ -25,6 +25,7 @@ class Problem(NamedTuple):
         source: The model as the user gave it, which has the compiled loss.
         targets: Labels as `fit` takes them, for a compiled loss; or `None`.
         grid: Spacing of the values that inputs can take, `None` for any.
+        memory: What the runs of an attack on this problem share, by key.
     """
 
     classifier: Classifier
@@ -36,6 +37,7 @@ class Problem(NamedTuple):
     source: Any = None
     targets: Any = None
     grid: float | None = None
+    memory: dict[Any, Any] | None = None
 
     @property
     def batch_size(self) -> int | None:

@@ -14,6 +14,7 @@ from keras_robust.attacks.fgsm import FGSMAttack
 from keras_robust.attacks.fmn import FMNAttack
 from keras_robust.attacks.hop_skip_jump import HopSkipJumpAttack
 from keras_robust.attacks.norms import get_ball
+from keras_robust.attacks.pdpgd import PDPGDAttack
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.sigma_zero import SigmaZeroAttack
 from keras_robust.attacks.square import SquareAttack
@@ -27,6 +28,9 @@ _BY_NAME: dict[str, Callable[..., Attack]] = {
     "apgd": lambda **o: APGDAttack(early_stop=True, **o),
     "apgd-dlr": lambda **o: APGDAttack(loss="dlr", early_stop=True, **o),
     "apgd-t": lambda **o: APGDAttack(loss="targeted_dlr", early_stop=True, **o),
+    "malt": lambda **o: APGDAttack(
+        loss="targeted_dlr", targets_by="malt", early_stop=True, **o
+    ),
     "fab": lambda **o: FABAttack(early_stop=True, **o),
     "fab-t": lambda **o: FABAttack(targets=9, early_stop=True, **o),
     "square": lambda **o: SquareAttack(**o),
@@ -38,6 +42,7 @@ _BY_NAME: dict[str, Callable[..., Attack]] = {
     "carlini-wagner": lambda seed, norm, **o: CarliniWagnerL2(**o),
     "ddn": lambda seed, norm, **o: DDNAttack(early_stop=True, **o),
     "fmn": lambda seed, **o: FMNAttack(early_stop=True, **o),
+    "pdpgd": lambda seed, norm, **o: PDPGDAttack(early_stop=True, **o),
     "sigma-zero": lambda seed, norm, **o: SigmaZeroAttack(early_stop=True, **o),
 }
 ATTACK_NAMES = tuple(_BY_NAME)
@@ -45,14 +50,19 @@ ATTACK_NAMES = tuple(_BY_NAME)
 MINIMUM_NORM_NAMES = (
     "ddn",
     "fmn",
+    "pdpgd",
     "sigma-zero",
     "fab",
     "fab-t",
     "carlini-wagner",
 )
 # Attacks for one norm, which is not an argument of theirs.
-_ONLY_NORM = {"carlini-wagner": "l2", "ddn": "l2", "sigma-zero": "l0"}
-
+_ONLY_NORM = {
+    "carlini-wagner": "l2",
+    "ddn": "l2",
+    "pdpgd": "l1",
+    "sigma-zero": "l0",
+}
 
 # Rows of a report that are no attacks.
 _RESERVED = ("clean", "worst case")
@@ -65,10 +75,11 @@ def get_attack(
 
     Args:
         name: `"autoattack"`, `"autoattack-plus"`, `"autoattack-rand"`,
-            `"apgd"`, `"apgd-dlr"`, `"apgd-t"`, `"fab"`, `"fab-t"`,
+            `"apgd"`, `"apgd-dlr"`, `"apgd-t"`, `"malt"` (`"apgd-t"`
+            towards the nearest boundaries first), `"fab"`, `"fab-t"`,
             `"square"`, `"hopskipjump"`, `"pgd"` (20 steps, random start, the
             best iterate), `"fgsm"`, `"carlini-wagner"` (L2 only), `"ddn"` (L2
-            only), `"fmn"` or `"sigma-zero"` (L0 only).
+            only), `"fmn"`, `"pdpgd"` (L1 only) or `"sigma-zero"` (L0 only).
         norm: `"l0"` (`"fmn"` and `"sigma-zero"` only), `"l1"`, `"l2"` or
             `"linf"`; not every attack can do `"l1"`.
         epsilon: Float >= 0, radius in units of `value_range`.
@@ -102,7 +113,7 @@ def get_minimum_norm_attack(
 
     Args:
         name: `"ddn"`, `"carlini-wagner"` (L2 only), `"sigma-zero"` (L0 only),
-            `"fmn"`, `"fab"` (no L0) or `"fab-t"` (no L0).
+            `"pdpgd"` (L1 only), `"fmn"`, `"fab"` (no L0) or `"fab-t"` (no L0).
         norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`; `None` where the attack is
             for one norm only.
         seed: Int or `None`.

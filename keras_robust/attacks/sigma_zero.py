@@ -14,6 +14,8 @@ from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import nonzero
 from keras_robust.attacks.balls import other_axes
 from keras_robust.attacks.balls import per_example
+from keras_robust.attacks.engine.adam import adam
+from keras_robust.attacks.engine.adam import zero_moments
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import State
 from keras_robust.attacks.engine.loop import Tensor
@@ -23,8 +25,6 @@ from keras_robust.attacks.minimum_norm_attack import MinimumNormAttack
 from keras_robust.attacks.problem import Problem
 from keras_robust.utils import checks
 
-# Adam's constants (Kingma & Ba 2015, algorithm 1).
-_BETA_1, _BETA_2, _TINY = 0.9, 0.999, 1e-8
 # Share of the first learning rate that is left at the end.
 _LAST_RATE = 0.1
 
@@ -120,12 +120,10 @@ class SigmaZeroLoop(NearestLoop):
     def init(self, inputs: Inputs) -> State:
         """See `Loop`."""
         state = super().init(inputs)
-        center = inputs.rows["center"]
         threshold = ops.zeros_like(inputs.rows["epsilon"]) + self.threshold
         rows = {
             **state.rows,
-            "first_moment": ops.zeros_like(center),
-            "second_moment": ops.zeros_like(center),
+            **zero_moments(inputs.rows["center"]),
             "threshold": threshold,
         }
         return state._replace(rows=rows)
@@ -162,8 +160,8 @@ class SigmaZeroLoop(NearestLoop):
         # Lengths in units of the width.
         gradient = gradient * width
         gradient = gradient / nonzero(linf_norm(gradient, keepdims=True))
-        rows, direction = self._adam(rows, gradient, state)
-        x = rows["x"] - self._rate(state, -1) * direction * width
+        rows, mean, scale = adam(rows, gradient, state.shared["step"])
+        x = rows["x"] - self._rate(state, -1) * (mean / scale) * width
         delta = (ops.clip(x, low, high) - center) / width
         change = self.threshold_step * self._rate(state, 0)
         threshold = rows["threshold"] + ops.where(success, change, -change)
@@ -179,17 +177,3 @@ class SigmaZeroLoop(NearestLoop):
         earlier = state._replace(shared={"step": ops.maximum(step + offset, 0)})
         rate = self.learning_rate
         return self.cosine(earlier, rate, _LAST_RATE * rate)
-
-    @staticmethod
-    def _adam(
-        rows: dict[str, Any], gradient: Tensor, state: State
-    ) -> tuple[dict[str, Any], Tensor]:
-        """Return the rows with new moments, and Adam's direction."""
-        first, second = rows["first_moment"], rows["second_moment"]
-        first = _BETA_1 * first + (1 - _BETA_1) * gradient
-        second = _BETA_2 * second + (1 - _BETA_2) * ops.square(gradient)
-        time = ops.cast(state.shared["step"] + 1, "float32")
-        mean = first / (1 - ops.power(_BETA_1, time))
-        square = second / (1 - ops.power(_BETA_2, time))
-        rows = {**rows, "first_moment": first, "second_moment": second}
-        return rows, mean / (ops.sqrt(square) + _TINY)

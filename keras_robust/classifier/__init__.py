@@ -6,6 +6,9 @@ from keras_robust.classifier.classifier import (
 )
 from keras_robust.classifier.classifier import Classifier as Classifier
 from keras_robust.classifier.fingerprint import weights_sha256 as weights_sha256
+from keras_robust.classifier.flat_activations import (
+    find_flat_activations as find_flat_activations,
+)
 from keras_robust.classifier.frozen import cached_weights as cached_weights
 from keras_robust.classifier.frozen import call_frozen as call_frozen
 from keras_robust.classifier.frozen import check_built as check_built

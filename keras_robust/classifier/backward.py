@@ -18,32 +18,21 @@ from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.graph_run import training_argument
 from keras_robust.classifier.head import without_activation
 from keras_robust.classifier.layer_search import inner_layers
+from keras_robust.classifier.through_flat import ACTIVATED
+from keras_robust.classifier.through_flat import ThroughFlat
 from keras_robust.utils.messages import shown
 
 STRAIGHT_THROUGH = "straight_through"
+THROUGH_FLAT = "through_flat"
+_WORDS = (STRAIGHT_THROUGH, THROUGH_FLAT)
 # A name, a class, a layer or another operation; `None` for all that are known
 # to have no gradient.
 Selector: TypeAlias = str | type | keras.Operation | None
-# A callable of a tensor, or `STRAIGHT_THROUGH`.
+# A callable of a tensor, or one of the words.
 Replacement: TypeAlias = Callable[[Any], Any] | str
 # What to differentiate in place of an operation, by its id.
 Replaced: TypeAlias = dict[int, Callable[[Any], Any]]
 
-# Layers that apply an activation to a weighted sum.
-ACTIVATED = (
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
 _STEPS = (ops.round, ops.floor, ops.ceil, ops.trunc, ops.sign)
 _STEP_NAMES = ("Round", "Floor", "Ceil", "Trunc", "Sign")
 
@@ -69,9 +58,10 @@ class Backward:
 
         Args:
             value: A mapping from layers, their names or their classes to
-                callables of a tensor or `"straight_through"`; or
-                `"straight_through"` alone, for all layers that are known to
-                have no gradient; or `None`.
+                callables of a tensor, `"straight_through"` (the identity's
+                gradient) or `"through_flat"` (the identity's gradient where
+                the layer's own is zero); or `"straight_through"` alone, for all
+                layers that are known to have no gradient; or `None`.
 
         Raises:
             ValueError: If it is something else.
@@ -83,8 +73,9 @@ class Backward:
         if not isinstance(value, Mapping) or not value:
             raise ValueError(
                 "Argument `backward` must be 'straight_through' or map layers, "
-                "their names or classes to callables of a tensor or "
-                f"'straight_through'. Received: backward={shown(value)}"
+                "their names or classes to callables of a tensor, "
+                "'straight_through' or 'through_flat'. "
+                f"Received: backward={shown(value)}"
             )
         for selector, replacement in value.items():
             _check_pair(selector, replacement)
@@ -224,11 +215,11 @@ def _check_pair(selector: Any, replacement: Any) -> None:
         )
     is_word = isinstance(replacement, str)
     is_class = isinstance(replacement, type)
-    wrong = replacement != STRAIGHT_THROUGH if is_word else is_class
+    wrong = replacement not in _WORDS if is_word else is_class
     if wrong or not (is_word or callable(replacement)):
         raise ValueError(
             "A value of argument `backward` must be a callable of a tensor, "
-            "such as a Keras layer, or 'straight_through'. "
+            "such as a Keras layer, 'straight_through' or 'through_flat'. "
             f"Received: {shown(selector)}: {shown(replacement)}"
         )
 
@@ -276,12 +267,12 @@ def _check_node(node: Node, replacement: Replacement) -> None:
         )
     keeps_shape = tuple(source.shape) == tuple(node.outputs[0].shape)
     if (
-        replacement == STRAIGHT_THROUGH
+        isinstance(replacement, str)
         and not keeps_shape
         and not isinstance(node.operation, ACTIVATED)
     ):
         raise ValueError(
-            "A layer that is differentiated as 'straight_through' must keep "
+            f"A layer that is differentiated as {replacement!r} must keep "
             "the shape of its input; map it to a function of that shape. "
             f"Received: {name!r}, from {tuple(source.shape)} to "
             f"{tuple(node.outputs[0].shape)}"
@@ -292,6 +283,8 @@ def _as_function(node: Node, replacement: Replacement) -> Callable[[Any], Any]:
     """What is differentiated in place of a call."""
     if not isinstance(replacement, str):
         return _in_inference(replacement, node)
+    if replacement == THROUGH_FLAT:
+        return ThroughFlat(node.operation)
     if isinstance(node.operation, ACTIVATED):
         return without_activation(node.operation)
     return lambda x: x

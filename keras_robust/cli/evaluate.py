@@ -29,6 +29,7 @@ ATTACKS = (
     "apgd",
     "apgd-dlr",
     "apgd-t",
+    "malt",
     "fab",
     "fab-t",
     "square",
@@ -38,6 +39,7 @@ ATTACKS = (
     "carlini-wagner",
     "ddn",
     "fmn",
+    "pdpgd",
     "sigma-zero",
 )
 # No attack: common corruptions, see `kr.corruptions`.

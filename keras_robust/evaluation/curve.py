@@ -288,8 +288,15 @@ def robustness_curve(
     compared = survivors.always_attacked if survivors else None
     flags = find_flags(examples, attacks, outcomes, compared=compared)
     if attacks and probe:
-        largest = dict([list(attacks.items())[-1]])
-        flags += Diagnostics(examples, baseline.right, largest, verbose).run()
+        last = list(attacks)[-1]
+        diagnostics = Diagnostics(
+            examples,
+            baseline.right,
+            {last: attacks[last]},
+            verbose,
+            {last: correct[-1]},
+        )
+        flags += diagnostics.run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     name = attack if isinstance(attack, str) else _name_of(attacks)
     return RobustnessCurve(

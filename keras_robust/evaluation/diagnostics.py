@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust import backend
+from keras_robust.attacks.apgd import APGDAttack
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.objectives import log_odds
 from keras_robust.attacks.pgd import PGDAttack
@@ -19,7 +20,9 @@ from keras_robust.classifier import PREDICTION_DRAW
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.flags import RANDOMIZED
 from keras_robust.evaluation.flags import Flag
+from keras_robust.evaluation.flat_activations import flat_activations
 from keras_robust.evaluation.outcomes import attacked_image
+from keras_robust.evaluation.survivors import is_contained
 from keras_robust.utils.checks import expand_radius
 from keras_robust.utils.progress import Progress
 
@@ -40,6 +43,7 @@ class Diagnostics:
     Args:
         examples: `Examples`.
         right: Bool array `(N,)`, which examples are classified correctly.
+        correct: The same after each of the attacks, by name.
         attacks: Attacks by name, with the numbers that they run with; the
             experiments use norm and radius of the first one that has both.
         verbose: 0 for no progress bar.
@@ -51,6 +55,7 @@ class Diagnostics:
         right: np.ndarray,
         attacks: Mapping[str, Attack],
         verbose: int = 0,
+        correct: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         chosen = np.flatnonzero(right)[:EXAMPLES]
         self.examples = examples.take(chosen)
@@ -64,7 +69,11 @@ class Diagnostics:
             # Not L0, in which PGD does not step.
             if attack.epsilon is not None and norm in PGDAttack.norms:
                 self.norm, self.value_range = norm, attack.value_range
-                self.epsilon = _radius_of(attack, examples.image.shape, chosen)
+                shape = examples.image.shape
+                self.epsilon = _radius_of(attack, shape, chosen)
+                left = _left_by(attacks, correct or {}, attack, right)
+                self.survivors = examples.take(left)
+                self._survivors_epsilon = _radius_of(attack, shape, left)
                 break
         self.rounding = self.classifier.rounding
         self.verbose = verbose
@@ -80,7 +89,8 @@ class Diagnostics:
             Flags. Names: `randomized`, `batch dependent`, `probabilities as
             logits`, `vanishing gradients`, and if not `cheap`: `noise beats
             gradients`, `more attack raises accuracy`, `black box beats white
-            box`, `unbounded radius survived`.
+            box`, `flat activations hide gradients`, `unbounded radius
+            survived`.
         """
         if not len(self.examples.y):
             return []
@@ -100,6 +110,7 @@ class Diagnostics:
                 self.noise_beats_gradients,
                 self.larger_radius_leaves_more,
                 self.queries_beat_gradients,
+                self.flat_activations_hide_gradients,
             ]
         if not cheap:
             experiments.append(self.unbounded)
@@ -235,6 +246,24 @@ class Diagnostics:
             "black box beats white box",
             "200 queries without gradients leave less than 20 steps of PGD",
             {"after queries": by_search, "after PGD": by_gradient},
+        )
+
+    def flat_activations_hide_gradients(self) -> Flag | None:
+        """Whether survivors fall when flat activations pass gradients."""
+        if not len(self.survivors.y) or self._is_randomized:
+            return None
+        attack = APGDAttack(
+            norm=self.norm,
+            epsilon=self._survivors_epsilon,
+            steps=50,
+            loss="margin",
+            value_range=self.value_range,
+            seed=0,
+            early_stop=True,
+            batch_size=EXAMPLES,
+        )
+        return flat_activations(
+            self.examples, self.survivors, attack, least=_FEW
         )
 
     def unbounded(self) -> Flag | None:
@@ -418,6 +447,22 @@ def _radius_of(
     per_example: np.ndarray = expanded[chosen]
     # A column, so that it is not taken for one radius per feature.
     return per_example if shape[1:] == (1,) else per_example[:, None]
+
+
+def _left_by(
+    attacks: Mapping[str, Attack],
+    correct: Mapping[str, np.ndarray],
+    attack: Attack,
+    right: np.ndarray,
+) -> np.ndarray:
+    """Rows of the first examples that all attacks in a ball have left."""
+    left = right.copy()
+    for name, kept in correct.items():
+        if attacks[name] is attack:
+            left &= kept
+        else:
+            left &= kept | ~is_contained(attacks[name], attack, len(right))
+    return np.flatnonzero(left)[:EXAMPLES]
 
 
 def _is_per_feature(epsilon: Any) -> bool:

@@ -206,7 +206,9 @@ def evaluate_robustness(
         compared = survivors.always_attacked
     flags = find_flags(examples, attacks, outcomes, stages, compared)
     if attacks and probe:
-        flags += Diagnostics(examples, baseline.right, attacks, verbose).run()
+        flags += Diagnostics(
+            examples, baseline.right, attacks, verbose, correct
+        ).run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     return RobustnessReport(
         {"clean": baseline.right, **correct},

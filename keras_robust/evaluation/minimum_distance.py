@@ -290,7 +290,7 @@ def minimum_distance(
         model: A built Keras classifier.
         data: As in `evaluate_robustness`.
         attacks: A minimum-norm attack such as `FMNAttack`, the name of one
-            (`"ddn"`, `"fmn"`, `"sigma-zero"`, `"fab"`, `"fab-t"`,
+            (`"ddn"`, `"fmn"`, `"pdpgd"`, `"sigma-zero"`, `"fab"`, `"fab-t"`,
             `"carlini-wagner"`), a list of attacks or names, or a dictionary of
             attacks by name; all of one norm. An attack with `epsilon` finds
             distances up to that radius only.
@@ -387,7 +387,8 @@ def _check_attacks(attacks: Mapping[str, Attack]) -> str:
         if not attack.is_minimum_norm or not hasattr(attack, "norm"):
             raise ValueError(
                 "Argument `attacks` must be minimum-norm attacks, such as "
-                "DDNAttack, FMNAttack, SigmaZeroAttack or FABAttack; for "
+                "DDNAttack, FMNAttack, PDPGDAttack, SigmaZeroAttack or "
+                "FABAttack; for "
                 "attacks inside a given radius use `robustness_curve`. "
                 f"Received: {as_text(name)}: {as_text(attack)}"
             )

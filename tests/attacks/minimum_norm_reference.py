@@ -1,4 +1,4 @@
-"""DDN, FMN and sigma-zero in NumPy, for one hidden layer, written apart."""
+"""DDN, FMN, PDPGD, sigma-zero in NumPy for one hidden layer, written apart."""
 
 import math
 
@@ -146,4 +146,33 @@ def sigma_zero(network, x, y, steps, sigma=1e-3, threshold=0.3):
         change = np.where(margin > 0, 0.01 * rate, -0.01 * rate)
         threshold = np.clip(threshold + change, 0, 1)
         delta[np.abs(delta) < threshold[:, None]] = 0
+    return tracker.best
+
+
+def pdpgd(network, x, y, steps, rate=0.1):
+    """Adam on softplus of the margin, and soft thresholds."""
+    tracker = Tracker(x, "l1")
+    delta, first, second = (np.zeros_like(x) for _ in range(3))
+    log_ratio = np.full(len(x), math.log(100))
+    weight = 1 / (1 + np.exp(-log_ratio))
+    for i in range(steps):
+        margin, gradient = network.margin(x + delta, y)
+        tracker.see(delta, margin > 0)
+        # d/dx log(1 + exp(-margin))
+        gradient = -gradient / (1 + np.exp(margin))[:, None]
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        metric = np.sqrt(second / (1 - 0.999 ** (i + 1))) + 1e-8
+        length = rate * 0.01 ** (i / steps)
+        delta = delta - length * first / (1 - 0.9 ** (i + 1)) / metric
+        # The minimum over z of r |z| + metric (z - delta)^2 / (2 length).
+        r = ((1 - weight) / weight)[:, None]
+        delta = np.sign(delta) * np.maximum(
+            np.abs(delta) - r * length / metric, 0
+        )
+        delta = np.clip(x + delta, 0, 1) - x
+        speed = rate * (0.1 + 0.9 * (1 - i / steps))
+        log_ratio = log_ratio - speed * np.sign(margin)
+        log_ratio = np.clip(log_ratio, math.log(1e-6), math.log(1e6))
+        weight = 0.9 * weight + 0.1 / (1 + np.exp(-log_ratio))
     return tracker.best

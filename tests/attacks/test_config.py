@@ -18,6 +18,7 @@ ATTACKS = [
     kr.FGSMAttack,
     kr.FMNAttack,
     kr.PGDAttack,
+    kr.PDPGDAttack,
     kr.SigmaZeroAttack,
     kr.SpatialAttack,
     kr.SquareAttack,

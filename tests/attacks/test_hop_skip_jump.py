@@ -323,6 +323,28 @@ def test_a_model_with_two_inputs_and_a_fixed_batch(problem):
     assert (distance <= exact * 1.25).all()
 
 
+def test_a_table_whose_columns_have_ranges_of_their_own(problem):
+    x, y = problem
+    low = np.linspace(-3, 1, 12).astype("float32")
+    width = np.linspace(0.5, 2, 12).astype("float32")
+    counted = Counted()
+    table = low + x * width
+    attack = kr.HopSkipJumpAttack(
+        queries=3000, seed=0, value_range=(low, low + width)
+    )
+    predict = kr.Classifier.from_function(
+        lambda rows: counted((rows - low) / width), 2
+    )
+    moved = attack(predict, table, y, verbose=0)
+    assert (moved >= low).all() and (moved <= low + width).all()
+    distance = norms(moved - table, "l2")
+    exact = exact_distances(x, y, "l2")
+    exact *= np.linalg.norm(WEIGHTS[:, 0] - WEIGHTS[:, 1])
+    exact /= np.linalg.norm((WEIGHTS[:, 0] - WEIGHTS[:, 1]) / width)
+    assert (distance >= exact * (1 - 1e-3)).all()
+    assert (distance <= exact * 1.1).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("steps", [8, 16])

@@ -1,4 +1,4 @@
-"""DDN, FMN and sigma-zero: the nearest adversarial example."""
+"""DDN, FMN, PDPGD and sigma-zero: the nearest adversarial example."""
 
 import itertools
 import pickle
@@ -53,6 +53,10 @@ CASES = {
         kr.SigmaZeroAttack(steps=30),
         lambda n, x, y: reference.sigma_zero(n, x, y, steps=30),
     ),
+    "pdpgd": (
+        kr.PDPGDAttack(steps=40),
+        lambda n, x, y: reference.pdpgd(n, x, y, steps=40),
+    ),
     **{
         f"fmn {norm}": (
             kr.FMNAttack(norm, steps=25),
@@ -96,14 +100,18 @@ def test_exact_distance_to_a_linear_boundary(linear_problem, norm):
         assert np.median(found[right] / exact[right]) < 1.02
 
 
-def fewest_entries(model, x, y):
-    """By how many pixels a linear model of two classes can be turned."""
+def gains(model, x, y):
+    """Of a linear model: margins, slopes of the pixels, room to move."""
     weights = model.get_weights()[0]
     w = (weights[:, 1] - weights[:, 0])[None] * np.where(y == 1, -1, 1)[:, None]
     flat = x.reshape(len(x), -1)
-    gain = np.abs(w) * np.where(w > 0, 1 - flat, flat)
-    gain = np.sort(gain, axis=-1)[:, ::-1].cumsum(-1)
-    margin = -(flat * w).sum(-1)
+    return -(flat * w).sum(-1), np.abs(w), np.where(w > 0, 1 - flat, flat)
+
+
+def fewest_entries(model, x, y):
+    """By how many pixels a linear model of two classes can be turned."""
+    margin, slope, room = gains(model, x, y)
+    gain = np.sort(slope * room, axis=-1)[:, ::-1].cumsum(-1)
     return np.where(margin > 0, 1 + (gain <= margin[:, None]).sum(-1), 0)
 
 
@@ -122,15 +130,42 @@ def test_fewest_entries_of_a_linear_model(linear_problem, attack):
     assert found.mean() < exact.mean() + 0.4
 
 
+def shortest_in_l1(model, x, y):
+    """The L1 distance: the steepest pixels move first, as far as they can."""
+    margin, slope, room = gains(model, x, y)
+    order = np.argsort(-np.broadcast_to(slope, room.shape), axis=-1)
+    slope, room = (
+        np.take_along_axis(np.broadcast_to(part, room.shape), order, -1)
+        for part in (slope, room)
+    )
+    gain = slope * room
+    before = gain.cumsum(-1) - gain
+    missing = np.clip(margin[:, None] - before, 0, gain)
+    return (missing / slope).sum(-1)
+
+
+def test_shortest_in_l1_of_a_linear_model(linear_problem):
+    model, x, y = linear_problem
+    exact = shortest_in_l1(model, x, y)
+    result = kr.PDPGDAttack(steps=200).run(model, x, y, scored=True)
+    found = distances(result["x"], x, "l1")
+    assert result["success"].all()
+    right = exact > 0.02
+    assert not found[exact == 0].any()
+    assert (found[right] > exact[right] * (1 - 1e-4)).all()
+    assert np.median(found[right] / exact[right]) < 1.07
+
+
 def attacks(**options):
     return [
         kr.DDNAttack(steps=20, **options),
         kr.SigmaZeroAttack(steps=40, **options),
+        kr.PDPGDAttack(steps=40, **options),
         *(kr.FMNAttack(norm, steps=20, **options) for norm in NORMS),
     ]
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_promises(varied, number):
     model, x, y = varied
     attack = attacks()[number]
@@ -165,7 +200,7 @@ def test_promises(varied, number):
 
 
 @pytest.mark.slow_on_jax
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_targets_masks_and_other_boxes(varied, number):
     model, x, y = varied
     target = (y + 1) % 3

@@ -5,14 +5,16 @@ import keras_robust as kr
 from keras_robust.attacks.registry import ATTACK_NAMES
 from keras_robust.attacks.registry import get_attack
 
+WITHOUT_SEED = ("fgsm", "carlini-wagner", "ddn", "fmn", "pdpgd", "sigma-zero")
+
 
 @pytest.mark.parametrize("name", ATTACK_NAMES)
 def test_every_name_makes_an_attack_of_that_radius(name):
-    norm = "l0" if name == "sigma-zero" else "l2"
+    norm = {"sigma-zero": "l0", "pdpgd": "l1"}.get(name, "l2")
     attack = get_attack(name, norm, 0.3, seed=7, batch_size=5)
     assert attack.epsilon == 0.3 and attack.batch_size == 5
     assert attack.norm == norm and not attack.targeted
-    if name not in ("fgsm", "carlini-wagner", "ddn", "fmn", "sigma-zero"):
+    if name not in WITHOUT_SEED:
         assert attack.seed == 7
 
 
@@ -41,6 +43,7 @@ def test_errors(linear_problem):
         ("carlini-wagner", "linf", 0.1),
         ("ddn", "l1", 0.1),
         ("sigma-zero", "l2", 3),
+        ("pdpgd", "l2", 0.1),
         ("square", "l1", 0.1),
     ):
         with pytest.raises(ValueError, match="Received"):

@@ -266,6 +266,7 @@ def test_names(linear_problem):
         ("fab-t", 1),
         ("ddn", None),
         ("sigma-zero", "l0"),
+        ("pdpgd", None),
     ):
         found = kr.minimum_distance(model, data, name, norm=norm, **QUIET)
         config = found.provenance["attacks"][name]["config"]
