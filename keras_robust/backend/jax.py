@@ -139,6 +139,38 @@ def is_traced(x: Any) -> bool:
 class Trainer(keras.Model):
     """See `Backend.Trainer`; steps take the state and return the new one."""
 
+    train_function: Any
+    test_function: Any
+
+    def make_train_function(self, force: bool = False) -> None:
+        """As in Keras; an error in a step leaves the variables as they were."""
+        is_old = self.train_function is not None and not force
+        super().make_train_function(force)
+        if not is_old:
+            self.train_function = _restoring(
+                self.train_function,
+                lambda: [
+                    self.trainable_variables,
+                    self.non_trainable_variables,
+                    self.optimizer.variables,
+                    self.metrics_variables,
+                ],
+            )
+
+    def make_test_function(self, force: bool = False) -> None:
+        """The same for evaluation."""
+        is_old = self.test_function is not None and not force
+        super().make_test_function(force)
+        if not is_old:
+            self.test_function = _restoring(
+                self.test_function,
+                lambda: [
+                    self.trainable_variables,
+                    self.non_trainable_variables,
+                    self.metrics_variables,
+                ],
+            )
+
     def train_step(self, state: Any, data: Any) -> tuple[dict[str, Any], Any]:
         """One optimizer step on the attacked batch."""
         trainable, non_trainable, optimizer, metrics = state
@@ -186,3 +218,34 @@ def _current(
     scope: keras.StatelessScope, variables: list[keras.Variable]
 ) -> list[Tensor]:
     return [scope.get_current_value(variable) for variable in variables]
+
+
+def _restoring(
+    function: Callable[..., Any],
+    variables: Callable[[], list[list[keras.Variable]]],
+) -> Callable[..., Any]:
+    """Give variables their values back after an error.
+
+    Keras takes the values out of the variables before the first step of an
+    epoch. An error while the step is traced would lose them.
+
+    Args:
+        function: A train or test function of Keras, `(state, data)`.
+        variables: The variables of each part of the state.
+    """
+
+    def call(state: Any, data: Any) -> Any:
+        try:
+            return function(state, data)
+        except StopIteration:
+            # The data are at their end.
+            raise
+        except BaseException:
+            for group, values in zip(variables(), state, strict=True):
+                for variable, value in zip(group, values, strict=True):
+                    # A step that ran has given up what it was passed.
+                    if not value.is_deleted():
+                        variable.assign(value)
+            raise
+
+    return call

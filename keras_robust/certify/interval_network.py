@@ -6,16 +6,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_robust.certify.intervals import RULES
+from keras_robust.certify.interval_activations import LOWEST
+from keras_robust.certify.interval_activations import check_settings
+from keras_robust.certify.interval_rules import RULES
+from keras_robust.certify.interval_rules import rule_of
 from keras_robust.certify.intervals import Interval
-from keras_robust.certify.intervals import check_settings
 from keras_robust.certify.intervals import difference
 from keras_robust.certify.intervals import of_differences
 from keras_robust.certify.intervals import of_ends
 from keras_robust.certify.intervals import of_rounded_ends
 from keras_robust.certify.intervals import of_scaling
 from keras_robust.certify.intervals import of_sum
-from keras_robust.certify.intervals import rule_of
+from keras_robust.certify.intervals import of_valley
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.graph import Node
 from keras_robust.classifier.graph import nodes_to
@@ -40,10 +42,11 @@ class IntervalNetwork:
     model is taken in inference mode. The bounds hold for the arithmetic of
     float32 too, rounding errors included.
 
-    Known layers: dense, convolution (1D, 2D, depthwise), pooling, activations
-    that increase, BatchNorm, rescaling, merging by a sum, mean, maximum or
-    concatenation, layers that select, pad or reshape, and nested models. Others
-    are refused by their names.
+    Known layers: dense, convolution (also depthwise and separable), pooling,
+    activations that increase or have one minimum (GELU, SiLU), BatchNorm,
+    rescaling, merging by a sum, mean, maximum or concatenation, layers that
+    select, pad or reshape, and nested models. Others are refused by their
+    names.
 
     All methods are differentiable in the weights, for training: see
     `IntervalModel`.
@@ -315,7 +318,10 @@ def _as_interval(value: Any) -> Interval:
 def _rule(layer: Any) -> Callable[..., Interval]:
     rule = rule_of(layer)
     if rule is None:
-        raise _unknown(layer, "which has no rule")
+        dtype = getattr(layer, "compute_dtype", "float32")
+        has_rule = type(layer) in RULES and dtype != "float32"
+        what = f"which computes in {dtype}" if has_rule else "which has no rule"
+        raise _unknown(layer, what)
     check_settings(layer)
     return rule
 
@@ -362,6 +368,11 @@ def _run_operation(operation: Any, args: tuple[Any, ...]) -> Interval:
         return of_ends(operation.call, args[0])
     if name in ("Sigmoid", "Tanh", "Softplus"):
         return of_rounded_ends(operation.call, args[0])
+    if name in ("Gelu", "Silu"):
+        kind = "approximate_gelu" if name == "Gelu" else "silu"
+        if name == "Gelu" and not operation.approximate:
+            kind = "gelu"
+        return of_valley(operation.call, LOWEST[kind], args[0])
     if name == "Cast" and operation.dtype in ("float32", "float64"):
         return args[0]
     raise _unknown(operation, "which has no rule")

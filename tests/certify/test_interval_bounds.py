@@ -43,6 +43,28 @@ def layers_of(kind):
             layers.Activation("softplus"),
             layers.ReLU(max_value=1.0),
         ],
+        "one minimum": [
+            layers.Conv2D(3, 3, activation="gelu"),
+            layers.Conv2D(3, 2, activation="silu"),
+            layers.Activation("mish"),
+            layers.Conv2D(3, 1, activation="hard_silu"),
+        ],
+        "separable": [
+            layers.SeparableConv2D(4, 2, depth_multiplier=2, padding="same"),
+            layers.Activation("tanh"),
+            layers.SeparableConv2D(3, 3, strides=2, use_bias=False),
+            layers.Reshape((4, 3)),
+            layers.SeparableConv1D(3, 2, activation="relu"),
+            layers.DepthwiseConv1D(2),
+        ],
+        "volumes": [
+            layers.Reshape((6, 6, 2, 1)),
+            layers.Conv3D(3, 2, activation="relu"),
+            layers.ZeroPadding3D(1),
+            layers.MaxPooling3D(2),
+            layers.AveragePooling3D((2, 2, 1), strides=1),
+            layers.GlobalAveragePooling3D(),
+        ],
         "convolutions": [
             layers.Conv2D(4, 3, strides=2, padding="same", groups=2),
             layers.BatchNormalization(),
@@ -93,6 +115,21 @@ def make_stack(kind):
     return randomize(keras.Model(inputs, keras.layers.Dense(3)(h)))
 
 
+def attacked(model, x, radius):
+    """Points of a box that lower each logit as far as PGD can."""
+    classes = model.output_shape[-1]
+    copies = np.repeat(x[None], classes, 0)
+    attack = kr.PGDAttack(
+        "linf",
+        radius,
+        step_size=radius / 2,
+        steps=5,
+        value_range=(-np.inf, np.inf),
+    )
+    moved = attack(model, copies, np.arange(classes), verbose=0)
+    return np.clip(moved, x - radius, x + radius)
+
+
 def check_by_sampling(model, x, radius, samples=300, classifier=None):
     """No point of the box leaves the bounds; some come near."""
     random = np.random.default_rng(1)
@@ -111,6 +148,7 @@ def check_by_sampling(model, x, radius, samples=300, classifier=None):
         noise[: samples // 2] = np.sign(noise[: samples // 2])
         points = (x[i] + radius * noise).astype("float32")
         points = np.clip(points, x[i] - radius, x[i] + radius)
+        points = np.concatenate([points, attacked(model, x[i], radius)])
         logits = network.classifier.predict_logits(points)
         assert (logits >= lower[i]).all() and (logits <= upper[i]).all()
         own = logits[:, y[i], None] - logits
@@ -123,6 +161,9 @@ def check_by_sampling(model, x, radius, samples=300, classifier=None):
     [
         "dense",
         "activations",
+        "one minimum",
+        "separable",
+        "volumes",
         "convolutions",
         "dilated",
         "pooling",
@@ -344,6 +385,31 @@ class OwnLayer(keras.layers.ReLU):
     pass
 
 
+@pytest.mark.parametrize("width", [1e-3, 0.5, 8.0])
+def test_activations_with_one_minimum(width):
+    """Bounds are the extremes on a fine grid, in intervals of all places."""
+    ops = keras.ops
+    functions = {ops.gelu: ops.gelu, ops.silu: ops.silu}
+    for name in ("gelu", "silu", "mish", "hard_silu"):
+        layer = keras.layers.Activation(name)
+        functions[layer] = layer.activation
+    middles = np.linspace(-7, 4, 45)[:, None]
+    grid = np.linspace(-width, width, 2001) + middles
+    for symbolic, function in functions.items():
+        inputs = keras.Input((1,))
+        model = keras.Model(inputs, symbolic(inputs))
+        network = IntervalNetwork(model, from_logits=True)
+        low, high = (
+            ops.convert_to_numpy(part)[:, 1]
+            for part in network.logits(middles - width, middles + width)
+        )
+        points = ops.convert_to_tensor(grid, "float32")
+        values = ops.convert_to_numpy(function(points))
+        assert (low <= values.min(1)).all() and (values.max(1) <= high).all()
+        np.testing.assert_allclose(low, values.min(1), atol=1e-4)
+        np.testing.assert_allclose(high, values.max(1), atol=1e-4)
+
+
 def test_unknown_layers_are_refused_by_name(cnn_data):
     layers = keras.layers
     x, y = cnn_data
@@ -351,10 +417,10 @@ def test_unknown_layers_are_refused_by_name(cnn_data):
         (layers.LayerNormalization(name="odd"), "'odd'.*LayerNormalization"),
         (OwnLayer(name="odd"), "'odd' of type OwnLayer"),
         (layers.ELU(alpha=-0.5, name="odd"), "alpha.*'odd'"),
-        (layers.Activation("gelu", name="odd"), "'gelu'.*'odd'"),
-        (layers.Conv2D(2, 1, activation="silu", name="odd"), "'silu'.*'odd'"),
+        (layers.Activation("softmax", name="odd"), "'softmax'.*'odd'"),
+        (layers.Conv2D(2, 1, activation="tanh_shrink", name="odd"), "tanh"),
         (layers.Lambda(lambda x: -x, name="odd"), "'odd'.*Lambda"),
-        (layers.ReLU(dtype="mixed_float16", name="odd"), "'odd'.*ReLU"),
+        (layers.ReLU(dtype="mixed_float16", name="odd"), "'odd'.*float16"),
     ):
         inputs = keras.Input((6, 6, 2))
         h = layers.Flatten()(layer(inputs))

@@ -231,6 +231,44 @@ def test_later_batches_of_any_source_are_checked(digits, form):
         robust.evaluate(form(x, y), verbose=0)
 
 
+def test_an_error_inside_a_step_keeps_the_weights(digits):
+    """Of a loss, an objective or the data, from any source."""
+    x, y, _, _ = digits
+    numbers = (y / 9.0)[:, None].astype("float32")
+
+    def broken(y_true, y_pred):
+        raise RuntimeError("broken")
+
+    def failing():
+        yield x[:64], y[:64]
+        raise RuntimeError("broken")
+
+    once = _as_dataset(x[:64], numbers[:64])
+    trades = kr.objectives.TRADES()
+    cases = [
+        (lambda robust: robust.fit(once, verbose=0), broken, "adversarial"),
+        (lambda robust: robust.evaluate(once, verbose=0), broken, None),
+        (lambda robust: robust.fit(failing(), verbose=0), CROSS_ENTROPY, None),
+        (lambda robust: robust.fit(once, verbose=0), "mse", trades),
+    ]
+    for run, loss, objective in cases:
+        robust = kr.AdversarialModel(
+            network(1 if loss == "mse" else 10),
+            kr.FGSMAttack("linf", 0.1),
+            objective=objective or "adversarial",
+        )
+        robust.compile(keras.optimizers.SGD(0.0), loss)
+        before = robust.model.get_weights()
+        with pytest.raises((RuntimeError, ValueError), match="broken|TRADES"):
+            run(robust)
+        for value, kept in zip(robust.get_weights(), before, strict=False):
+            np.testing.assert_array_equal(value, kept)
+        # The optimizer has its state, and training goes on.
+        robust.compile(robust.optimizer, CROSS_ENTROPY)
+        for variable in robust.optimizer.variables:
+            ops.convert_to_numpy(variable)
+
+
 def test_data_frames_are_checked(digits):
     pandas = pytest.importorskip("pandas")
     x, y = digits[0][:96].reshape(96, 64), digits[1][:96]

@@ -1,0 +1,301 @@
+"""Robust accuracy of training objectives at equal training time.
+
+    python benchmarks/training_objectives.py --output objectives-linf
+    python benchmarks/training_objectives.py --norm l2 --epsilon 0.5 \
+        --output objectives-l2
+    OMP_NUM_THREADS=1 KERAS_BACKEND=torch \
+        python benchmarks/training_objectives.py --dataset fashion_mnist \
+        --minutes 1 --clock cpu --images 200 --attack-steps 50 --queries 500 \
+        --output objectives-small
+
+Trains the airbench network (on Fashion-MNIST and digits a small one) with the
+objectives and attacks of `TRAININGS` for the same time, whatever number of
+epochs that is, from the same weights with the same learning rates: up to
+`--learning-rate` in the first fifth of the time and down to 0 in the rest.
+Compilation is not counted. `--clock cpu` counts the seconds of the process on
+all its cores, for a machine that does other work beside it. Reports clean and
+robust accuracy, images per second and epochs. Nothing is chosen by test images.
+
+A training that is done is kept in `--output` and not repeated, so that the
+command goes on after a stop; with a higher `--seeds` and `--only` the best ones
+are repeated. Writes `table.md`, `results.json` and `accuracies.png`.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import keras
+import matplotlib.figure
+import numpy as np
+
+import keras_robust as kr
+from keras_robust.utils.environment import machine
+
+# L-infinity radius by data set.
+EPSILON = {"cifar10": 8 / 255, "fashion_mnist": 0.1, "digits": 0.15}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+TRAININGS = {
+    "plain": {"objective": None},
+    "N-FGSM": {"attack": "n-fgsm"},
+    "N-FGSM, AWP": {"attack": "n-fgsm", "weight_perturbation": 0.005},
+    "PGD": {"attack": "pgd"},
+    "PGD, AWP": {"attack": "pgd", "weight_perturbation": 0.005},
+    "mixed, N-FGSM": {
+        "attack": "n-fgsm",
+        "objective": kr.objectives.Mixed(0.5),
+    },
+    "mixed, PGD": {"attack": "pgd", "objective": kr.objectives.Mixed(0.5)},
+    "logit pairing, PGD": {
+        "attack": "pgd",
+        "objective": kr.objectives.LogitPairing(),
+    },
+    "TRADES 1": {"attack": "pgd", "objective": kr.objectives.TRADES(1.0)},
+    "TRADES 6": {"attack": "pgd", "objective": kr.objectives.TRADES(6.0)},
+    "TRADES 6, 2 steps": {
+        "attack": "two steps",
+        "objective": kr.objectives.TRADES(6.0),
+    },
+    "TRADES 6, AWP": {
+        "attack": "pgd",
+        "objective": kr.objectives.TRADES(6.0),
+        "weight_perturbation": 0.005,
+    },
+    "MART": {"attack": "pgd", "objective": kr.objectives.MART()},
+    "IKL": {"attack": "pgd", "objective": kr.objectives.IKL()},
+}
+
+
+class TimeBudget(keras.callbacks.Callback):
+    """Learning rates by time, and an end when it is over.
+
+    The first epoch, which compiles, is not counted.
+
+    Args:
+        seconds: Float, for how long to train.
+        peak: Float, the largest learning rate.
+        clock: `() -> seconds`.
+    """
+
+    def __init__(self, seconds, peak, clock):
+        super().__init__()
+        self.budget, self.peak, self.clock = seconds, peak, clock
+        self.spent, self.steps = 0.0, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Set the learning rate."""
+        share = min(self.spent / self.budget, 1.0)
+        rising = min((share + 0.02) / 0.2, 1.0)
+        self.model.optimizer.learning_rate = self.peak * min(
+            rising, (1 - share) / 0.8
+        )
+        self.start = self.clock()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Count steps and time."""
+        self.steps += self.params["steps"]
+        if epoch:
+            self.spent += self.clock() - self.start
+        if self.spent >= self.budget:
+            self.model.stop_training = True
+
+
+def network(dataset, x):
+    """An untrained network for a data set."""
+    if dataset != "cifar10":
+        return kr.models.small_cnn(x.shape[1:], filters=(16, 32))
+    model = kr.models.airbench()
+    kr.models.adapt_whitening(model, x[:5000])
+    return model
+
+
+def attack_of(name, options, seed):
+    """An attack of `TRAININGS`."""
+    norm, epsilon = options.norm, options.epsilon
+    if name == "n-fgsm":
+        return kr.NFGSMAttack(norm, epsilon, seed=seed)
+    steps, step_size = {"pgd": (7, epsilon / 4), "two steps": (2, epsilon)}[
+        name
+    ]
+    return kr.PGDAttack(norm, epsilon, step_size, steps=steps, seed=seed)
+
+
+def train(name, seed, options):
+    """One training and its evaluation, as plain numbers."""
+    keras.utils.set_random_seed(seed)
+    (x, y), (x_test, y_test) = kr.datasets.load(options.dataset)
+    model = network(options.dataset, x)
+    settings = dict(TRAININGS[name])
+    fitted = model
+    if settings.get("objective", "adversarial") is not None:
+        # With TRADES and IKL the attack starts near the image by itself.
+        attack = attack_of(settings.pop("attack"), options, seed)
+        own = getattr(settings.get("objective"), "attack_loss", None)
+        if own is None and isinstance(attack, kr.PGDAttack):
+            attack = attack.replace(random_start=True)
+        fitted = kr.AdversarialModel(model, attack, **settings)
+    fitted.compile(
+        keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    batches = kr.datasets.pipeline(
+        x,
+        y,
+        options.batch_size,
+        shuffle=True,
+        augment=options.dataset == "cifar10",
+        drop_remainder=True,
+        seed=seed,
+    ).repeat()
+    clock = CLOCKS[options.clock]
+    budget = TimeBudget(60 * options.minutes, options.learning_rate, clock)
+    history = fitted.fit(
+        batches,
+        epochs=10**6,
+        steps_per_epoch=options.steps,
+        callbacks=[budget],
+        verbose=0,
+    ).history
+    images = budget.steps * options.batch_size
+    evaluation = kr.AutoAttack(
+        options.norm,
+        options.epsilon,
+        steps=options.attack_steps,
+        queries=options.queries,
+        seed=0,
+    )
+    report = kr.evaluate_robustness(
+        model,
+        (x_test[: options.images], y_test[: options.images]),
+        {"autoattack": evaluation},
+        verbose=0,
+    )
+    timed = images - options.steps * options.batch_size
+    return {
+        "clean": report.accuracy["clean"],
+        "robust": report.accuracy["autoattack"],
+        "trained": history["accuracy"][-1],
+        "epochs": images / len(x),
+        "images_per_second": timed / budget.spent,
+        "seconds": budget.spent,
+        "flags": [str(flag) for flag in report.flags],
+    }
+
+
+def cell(values, form):
+    """Mean and standard deviation of a few numbers."""
+    mean = format(statistics.mean(values), form)
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {format(statistics.stdev(values), form)}"
+
+
+def table(results, options):
+    """The results as Markdown, the most robust first."""
+    lines = [
+        f"{options.dataset}, {options.norm} {options.epsilon:.4g}, "
+        f"{options.minutes:g} minutes each ({options.clock} time), "
+        f"AutoAttack ({options.attack_steps} steps, {options.queries} "
+        f"queries) on {options.images} test images; %.",
+        "",
+        "| training | clean | robust | epochs | images/s |",
+        "|---|---|---|---|---|",
+    ]
+    by_accuracy = sorted(
+        results,
+        key=lambda name: -statistics.mean(r["robust"] for r in results[name]),
+    )
+    for name in by_accuracy:
+        found = results[name]
+        lines.append(
+            f"| {name} | {cell([100 * r['clean'] for r in found], '.1f')} "
+            f"| {cell([100 * r['robust'] for r in found], '.1f')} "
+            f"| {cell([r['epochs'] for r in found], '.1f')} "
+            f"| {cell([r['images_per_second'] for r in found], '.0f')} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def picture(results, path):
+    """Clean against robust accuracy."""
+    figure = matplotlib.figure.Figure((6, 5), layout="constrained")
+    ax = figure.subplots()
+    for name, found in results.items():
+        clean = np.mean([r["clean"] for r in found])
+        robust = np.mean([r["robust"] for r in found])
+        ax.plot(clean, robust, "o")
+        ax.annotate(name, (clean, robust), fontsize=8)
+    ax.set(xlabel="clean accuracy", ylabel="robust accuracy")
+    figure.savefig(path)
+
+
+def main():
+    """All trainings that are not done yet, then the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", default="cifar10", choices=EPSILON)
+    parser.add_argument("--norm", default="linf", choices=("linf", "l2"))
+    parser.add_argument(
+        "--epsilon", type=float, help="8/255, 0.1 or 0.15 by data set"
+    )
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--clock", default="wall", choices=CLOCKS)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=20, help="per epoch")
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--attack-steps", type=int, default=100)
+    parser.add_argument("--queries", type=int, default=5000)
+    parser.add_argument("--only", nargs="+", choices=TRAININGS)
+    parser.add_argument("--output", type=Path, default=Path("objectives"))
+    options = parser.parse_args()
+    if options.epsilon is None:
+        if options.norm != "linf":
+            parser.error("--norm l2 needs --epsilon, such as 0.5")
+        options.epsilon = EPSILON[options.dataset]
+    options.output.mkdir(parents=True, exist_ok=True)
+    kept = {
+        key: value
+        for key, value in vars(options).items()
+        if key not in ("output", "only", "seeds")
+    }
+    path, done = options.output / "results.json", []
+    if path.exists():
+        written = json.loads(path.read_text())
+        if written["options"] != kept:
+            parser.error(f"{path} holds results of {written['options']}")
+        done = written["trainings"]
+    for seed in range(options.seeds):
+        for name in options.only or TRAININGS:
+            if any(d["name"] == name and d["seed"] == seed for d in done):
+                continue
+            found = train(name, seed, options)
+            done.append({"name": name, "seed": seed, **found})
+            print(
+                f"{name:20} seed {seed}: clean {found['clean']:.1%}, robust "
+                f"{found['robust']:.1%}, {found['epochs']:.1f} epochs",
+                flush=True,
+            )
+            text = {
+                "machine": machine(),
+                "options": kept,
+                "trainings": done,
+            }
+            path.write_text(json.dumps(text, indent=1) + "\n")
+    results = {}
+    for one in done:
+        results.setdefault(one["name"], []).append(one)
+    text = table(results, options)
+    (options.output / "table.md").write_text(text)
+    picture(results, options.output / "accuracies.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
