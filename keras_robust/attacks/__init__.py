@@ -23,8 +23,10 @@ from keras_robust.attacks.engine.search import Run as Run
 from keras_robust.attacks.fab import FABAttack as FABAttack
 from keras_robust.attacks.fgsm import FGSMAttack as FGSMAttack
 from keras_robust.attacks.fmn import FMNAttack as FMNAttack
-from keras_robust.attacks.from_function import FunctionAttack as FunctionAttack
-from keras_robust.attacks.from_function import from_function as from_function
+from keras_robust.attacks.function_attack import (
+    FunctionAttack as FunctionAttack,
+)
+from keras_robust.attacks.function_attack import from_function as from_function
 from keras_robust.attacks.hop_skip_jump import (
     HopSkipJumpAttack as HopSkipJumpAttack,
 )

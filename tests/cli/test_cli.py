@@ -185,6 +185,7 @@ def test_what_needs_no_keras_imports_none(tmp_path, started, more):
     assert "autoattack" in done.stdout or "keras-robust" in done.stdout
 
 
+@pytest.mark.on_one_backend
 def test_a_command_has_the_whole_package(tmp_path):
     """A function of the user's imports it, too."""
     (tmp_path / "mine.py").write_text(
@@ -218,31 +219,40 @@ def evaluate_digits(saved, folder, *more):
 
 def test_exit_status_of_thresholds(saved, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Diagnostics, "run", lambda self, cheap=False: [])
-    assert evaluate_digits(saved, tmp_path) == 0
+    assert evaluate_digits(saved, tmp_path, "--fail-on-flags") == 0
     report = json.loads((tmp_path / "report.json").read_text())
     accuracy = 100 * report["accuracy"]["worst case"]
-    low, high = report["intervals"]["worst case"]
-    assert 0 < 100 * low < accuracy < 100 * high < 99
-    for threshold, status in (
-        (("--fail-under", str(accuracy)), 0),
-        (("--fail-under", str(accuracy + 1)), 1),
-        (("--fail-under-interval", str(100 * low - 0.1)), 0),
-        (("--fail-under-interval", str(accuracy)), 1),
-        (("--fail-on-flags",), 0),
-    ):
-        assert evaluate_digits(saved, tmp_path, *threshold) == status
+    # The same evaluation, read from its state.
+    higher = str(accuracy + 1)
+    assert evaluate_digits(saved, tmp_path, "--fail-under", higher) == 1
     printed = capsys.readouterr().err
     assert f"at least {accuracy + 1:.2f}%. Received: {accuracy:.2f}%" in printed
+
+
+def test_what_decides_the_exit_status(capsys):
+    rows = np.arange(10) < 6
+    found = {"clean": rows | ~rows, "pgd": rows}
+    report = kr.RobustnessReport(found)
+    low = 100 * report.intervals["worst case"][0]
+    for under, interval, no_flags, status in (
+        (None, None, True, 0),
+        (60, None, True, 0),
+        (61, None, False, 1),
+        (None, low - 0.1, False, 0),
+        (None, 60, False, 1),
+    ):
+        found_status = evaluate._status(report, under, interval, no_flags)
+        assert found_status == status
     flag = kr.evaluation.Flag("odd", "found by a test")
-    monkeypatch.setattr(Diagnostics, "run", lambda self, cheap=False: [flag])
-    assert evaluate_digits(saved, tmp_path) == 0
-    assert evaluate_digits(saved, tmp_path, "--fail-on-flags") == 3
+    flagged = kr.RobustnessReport(found, [flag])
+    assert evaluate._status(flagged, 60, None, False) == 0
+    capsys.readouterr()
+    assert evaluate._status(flagged, 60, None, True) == 3
     assert (
         "no flags (--fail-on-flags). Received: odd" in capsys.readouterr().err
     )
     # A threshold that is missed says more than a flag.
-    both = ("--fail-on-flags", "--fail-under", "100")
-    assert evaluate_digits(saved, tmp_path, *both) == 1
+    assert evaluate._status(flagged, 100, None, True) == 1
 
 
 def test_corruptions_by_command(saved, tmp_path, capsys):

@@ -132,6 +132,7 @@ def chosen(hp, steps):
     return keras.optimizers.Lion(rate, beta_1=hp.Choice("beta_1", [0.8, 0.9]))
 
 
+@pytest.mark.on_one_backend
 def test_a_function_that_asks_for_hyperparameters(tmp_path):
     space = OptimizerSpace(
         learning_rates={"adam": (0.1, 0.1), "mine": None},
