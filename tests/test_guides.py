@@ -3,11 +3,14 @@
 import importlib.util
 import json
 import re
+import shlex
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+
+from keras_robust import cli
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -97,3 +100,22 @@ def test_the_glossary_has(word):
     text = (DOCS / "glossary.md").read_text("utf-8")
     entries = " ".join(re.findall(r"^- \*\*(.*?)\*\*", text, re.M | re.S))
     assert re.search(rf"\b{re.escape(word)}\b", entries, re.IGNORECASE)
+
+
+def shell_commands():
+    """The commands of all pages, continued lines joined."""
+    for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        text = page.read_text("utf-8")
+        for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                found = re.match(r"(?:\w+=\S+ )*keras-robust (.*)", line)
+                # What comes after a variable of the shell is not known here.
+                if found and "$" not in line and "--beam" not in line:
+                    yield pytest.param(
+                        found[1].rstrip("& "), id=f"{page.stem}: {found[1]}"
+                    )
+
+
+@pytest.mark.parametrize("command", shell_commands())
+def test_commands_are_understood(command):
+    cli.build_parser().parse_args(shlex.split(command, comments=True))
