@@ -126,6 +126,18 @@ def test_what_looks_into_a_replication(tmp_path):
 
 
 @pytest.mark.slow
+def test_catastrophic_overfitting(tmp_path):
+    printed = run(
+        "catastrophic_overfitting", tmp_path, "--dataset", "digits", *SHORT
+    )
+    found = json.loads((tmp_path / "results.json").read_text())["trainings"]
+    for name, one in found.items():
+        assert f"| {name} | {100 * one['pgd'][0]:.1f} |" in printed
+        assert one["collapsed_epoch"] is None and one["best_epoch"] == 0
+    assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
 def test_planted_reversal(tmp_path):
     """A large perturbation teaches y, a small one the label y + 1."""
     run("planted_reversal", tmp_path, "--radii", "0.2", "0.4", "--verbose", "0")

@@ -40,6 +40,7 @@ name: str = keras.backend.backend()
 _backend = _active_backend()
 
 Trainer = _backend.Trainer
+apply_gradients = _backend.apply_gradients
 chunks = _backend.chunks
 compile = _backend.compile
 folds_batch_norm = _backend.folds_batch_norm
@@ -50,3 +51,4 @@ needs_padding = _backend.needs_padding
 runs_lookups = _backend.runs_lookups
 shard_batch = _backend.shard_batch
 value_and_gradient = _backend.value_and_gradient
+value_and_gradients = _backend.value_and_gradients

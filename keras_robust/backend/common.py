@@ -22,6 +22,8 @@ class StatefulTrainer(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One optimizer step on the attacked batch."""
+        if self.replays > 1:
+            return self.replayed_step(data)
         data, findings = self.attacked_batch(data)
         weights, shifts = self.trainable_variables, self.weight_shifts(data)
         if shifts is None:

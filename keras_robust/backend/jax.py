@@ -37,6 +37,31 @@ def gradients(
     return jax.grad(function)(values)
 
 
+def value_and_gradients(
+    function: Callable[[list[Tensor]], tuple[Tensor, Any]],
+    values: list[Tensor],
+) -> tuple[tuple[Tensor, Any], list[Tensor]]:
+    """See `Backend`."""
+    return jax.value_and_grad(function, has_aux=True)(values)
+
+
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[Tensor],
+    variables: list[keras.Variable],
+) -> None:
+    """See `Backend`; inside a `keras.StatelessScope`."""
+    own = optimizer.variables
+    changed = optimizer.stateless_apply(
+        [variable.value for variable in own],
+        gradients,
+        [variable.value for variable in variables],
+    )
+    for group, values in zip((variables, own), changed, strict=True):
+        for variable, value in zip(group, values, strict=True):
+            variable.assign(value)
+
+
 def iterate(
     step: Callable[[State], State],
     running: Callable[[State], Any],
@@ -174,6 +199,18 @@ class Trainer(keras.Model):
     def train_step(self, state: Any, data: Any) -> tuple[dict[str, Any], Any]:
         """One optimizer step on the attacked batch."""
         trainable, non_trainable, optimizer, metrics = state
+        if self.replays > 1:
+            with self._scope(
+                trainable, non_trainable, metrics, optimizer
+            ) as scope:
+                logs = self.replayed_step(data)
+            groups = (
+                self.trainable_variables,
+                self.non_trainable_variables,
+                self.optimizer.variables,
+                self.metrics_variables,
+            )
+            return logs, tuple(_current(scope, group) for group in groups)
         with self._scope(trainable, non_trainable, metrics) as scope:
             data, findings = self.attacked_batch(data)
             shifts = self.weight_shifts(data)
@@ -205,11 +242,18 @@ class Trainer(keras.Model):
         self.jax_state_sync()
 
     def _scope(
-        self, trainable: Any, non_trainable: Any, metrics: Any
+        self,
+        trainable: Any,
+        non_trainable: Any,
+        metrics: Any,
+        optimizer: Any = (),
     ) -> keras.StatelessScope:
         variables = self.trainable_variables + self.non_trainable_variables
         variables = variables + self.metrics_variables
         values = [*trainable, *non_trainable, *metrics]
+        if optimizer:
+            variables = variables + self.optimizer.variables
+            values += optimizer
         mapping = list(zip(variables, values, strict=True))
         return keras.StatelessScope(state_mapping=mapping)
 

@@ -6,6 +6,8 @@ from typing import Protocol
 from typing import TypeAlias
 from typing import TypeVar
 
+import keras
+
 # A tensor of the active framework. Keras has no type for it.
 Tensor: TypeAlias = Any
 # Nested lists, tuples and dictionaries of tensors.
@@ -41,6 +43,8 @@ class Backend(Protocol):
           trains on, and a dictionary that is added to the logs,
         * `weight_shifts(data) -> list | None`: tensors that the trainable
           variables are shifted by in a training step, and back after it,
+        * `replays`, an int, and `replayed_step(data) -> logs`: with more than
+          one, this takes the place of Keras's own step on attacked data,
         * `safe_batch(data) -> data`: what Keras's own test step takes,
         * `robust_test_step(data) -> logs`: the logs of attacked inputs.
 
@@ -83,6 +87,36 @@ class Backend(Protocol):
         Returns:
             One gradient for each of `values`: zeros where the function does
             not depend on it.
+        """
+
+    def value_and_gradients(
+        self,
+        function: Callable[[list[Tensor]], tuple[Tensor, Any]],
+        values: list[Tensor],
+    ) -> tuple[tuple[Tensor, Any], list[Tensor]]:
+        """The same, with the value and what else the function finds.
+
+        Args:
+            function: `values -> (scalar, auxiliary)`, auxiliary any nested
+                tensors.
+            values: Float tensors.
+
+        Returns:
+            `((scalar, auxiliary), gradients)`.
+        """
+
+    def apply_gradients(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        gradients: list[Tensor],
+        variables: list[keras.Variable],
+    ) -> None:
+        """Take a step of an optimizer, inside a training step.
+
+        Args:
+            optimizer: A built optimizer.
+            gradients: One tensor for each of `variables`.
+            variables: Its trainable variables.
         """
 
     def iterate(

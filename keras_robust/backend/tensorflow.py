@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_robust.backend.common import StatefulTrainer
@@ -35,14 +36,32 @@ def gradients(
     function: Callable[[list[Tensor]], Tensor], values: list[Tensor]
 ) -> list[Tensor]:
     """See `Backend`."""
+    return value_and_gradients(lambda v: (function(v), None), values)[1]
+
+
+def value_and_gradients(
+    function: Callable[[list[Tensor]], tuple[Tensor, Any]],
+    values: list[Tensor],
+) -> tuple[tuple[Tensor, Any], list[Tensor]]:
+    """See `Backend`."""
     values = [tf.identity(value) for value in values]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        total = function(values)
+        total, auxiliary = function(values)
     found = tape.gradient(
         total, values, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
-    return [tf.convert_to_tensor(gradient) for gradient in found]
+    found = [tf.convert_to_tensor(gradient) for gradient in found]
+    return (total, auxiliary), found
+
+
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[Tensor],
+    variables: list[keras.Variable],
+) -> None:
+    """See `Backend`."""
+    optimizer.apply(gradients, variables)
 
 
 def iterate(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import torch
 
 from keras_robust.backend.common import StatefulTrainer
@@ -34,12 +35,31 @@ def gradients(
     function: Callable[[list[Tensor]], Tensor], values: list[Tensor]
 ) -> list[Tensor]:
     """See `Backend`."""
+    return value_and_gradients(lambda v: (function(v), None), values)[1]
+
+
+def value_and_gradients(
+    function: Callable[[list[Tensor]], tuple[Tensor, Any]],
+    values: list[Tensor],
+) -> tuple[tuple[Tensor, Any], list[Tensor]]:
+    """See `Backend`."""
     with torch.enable_grad():
         values = [value.detach().requires_grad_(True) for value in values]
+        total, auxiliary = function(values)
         found = torch.autograd.grad(
-            function(values), values, allow_unused=True, materialize_grads=True
+            total, values, allow_unused=True, materialize_grads=True
         )
-    return list(found)
+    return (total.detach(), auxiliary), list(found)
+
+
+@torch.no_grad()
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    gradients: list[Tensor],
+    variables: list[keras.Variable],
+) -> None:
+    """See `Backend`."""
+    optimizer.apply(gradients, variables)
 
 
 def iterate(

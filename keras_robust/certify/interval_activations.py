@@ -47,7 +47,7 @@ def activated(layer: Any, x: Interval) -> Interval:
         return of_ends(function, x)
     for name, lowest in LOWEST.items():
         if function is getattr(keras.activations, name, None):
-            return of_valley(function, lowest, x)
+            return of_valley(layer.activation, lowest, x)
     return of_rounded_ends(function, x)
 
 

@@ -369,10 +369,9 @@ def _run_operation(operation: Any, args: tuple[Any, ...]) -> Interval:
     if name in ("Sigmoid", "Tanh", "Softplus"):
         return of_rounded_ends(operation.call, args[0])
     if name in ("Gelu", "Silu"):
-        kind = "approximate_gelu" if name == "Gelu" else "silu"
-        if name == "Gelu" and not operation.approximate:
-            kind = "gelu"
-        return of_valley(operation.call, LOWEST[kind], args[0])
+        is_approximate = name == "Gelu" and operation.approximate
+        place = "approximate_gelu" if is_approximate else name.lower()
+        return of_valley(operation.call, LOWEST[place], args[0])
     if name == "Cast" and operation.dtype in ("float32", "float64"):
         return args[0]
     raise _unknown(operation, "which has no rule")

@@ -30,6 +30,7 @@ from keras_robust.training.source_checks import BatchChecks
 from keras_robust.training.source_checks import BatchInspector
 from keras_robust.training.steps import AttackedSteps
 from keras_robust.utils.checks import check_number
+from keras_robust.utils.checks import check_positive_integer
 
 # Arguments that are Keras objects.
 _OBJECTS = (
@@ -102,6 +103,14 @@ class AdversarialModel(AttackedSteps):
             that moved along the gradient of the objective by this share of
             the norm of each matrix or kernel. The paper uses 0.005; 0 for
             none. Costs one more gradient of the weights per step.
+        replays: Int >= 1. With m > 1 this is "free" training (Shafahi et al.
+            2019, arXiv:1904.12843): each batch is trained on m times in a row,
+            and the one backward pass of each time updates the weights and
+            moves the perturbation by a step of `attack`, which has one step
+            and goes along the gradient of the compiled loss in the training
+            pass. A batch begins where `attack` does, not with the last
+            perturbation of the batch before, as in the paper. Use 1/m of the
+            epochs; the optimizer counts m steps per batch.
         **kwargs: Arguments of `keras.Model`.
 
     Example:
@@ -129,6 +138,7 @@ class AdversarialModel(AttackedSteps):
         output: str | int | None = None,
         objective: Any = "adversarial",
         weight_perturbation: float = 0.0,
+        replays: int = 1,
         **kwargs: Any,
     ) -> None:
         checks.check_keras_arguments(type(self), kwargs)
@@ -148,6 +158,7 @@ class AdversarialModel(AttackedSteps):
         self.weight_perturbation = check_number(
             weight_perturbation, "weight_perturbation"
         )
+        self.replays = check_positive_integer(replays, "replays")
         # A copy, since its variables belong to this model.
         self._objective = None
         if objective != "adversarial":
@@ -166,6 +177,8 @@ class AdversarialModel(AttackedSteps):
         if epsilon_schedule is not None:
             self._clock = EpsilonClock(self, epsilon_schedule)
         self._seed_generator = keras.random.SeedGenerator(attack.seed)
+        if self.replays > 1:
+            checks.check_replays(self, self._train_attack, self._front)
         if self._objective is not None:
             checks.check_untargeted(self._objective, attack)
             self._objective.build(self._num_classes(), self.add_weight)
@@ -397,6 +410,7 @@ class AdversarialModel(AttackedSteps):
             "attacked": self.attacked,
             "output": self._output,
             "weight_perturbation": self.weight_perturbation,
+            "replays": self.replays,
         }
 
     @classmethod

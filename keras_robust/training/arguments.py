@@ -160,6 +160,39 @@ def check_untargeted(objective: TrainingObjective, attack: Attack) -> None:
         )
 
 
+def check_replays(model: Any, attack: Any, front: Any) -> None:
+    """Check that the perturbation may follow the gradients of training.
+
+    Args:
+        model: An `AdversarialModel`.
+        attack: Its `BatchAttack` of training.
+        front: Its `Front` or `None`.
+
+    Raises:
+        ValueError: If attack or model need more than the one gradient.
+    """
+    own, integers = attack.attack, attack.classifier.integer_input
+    reasons = {
+        "objective other than 'adversarial'": model.objective != "adversarial",
+        "weight_perturbation": bool(model.weight_perturbation),
+        "attack of more than one step": own.steps != 1,
+        "attack with restarts, eot or targets": own.restarts > 1
+        or own.eot > 1
+        or own.targeted,
+        "attack that leaves its ball": own.for_validation() is not own,
+        "attack with a loss of its own": own.loss
+        not in ("cross_entropy", "compiled"),
+        "input of integers, which have no gradient": integers and front is None,
+    }
+    found = [reason for reason, holds in reasons.items() if holds]
+    if found:
+        raise ValueError(
+            "Argument `replays` above 1 must come with an FGSMAttack, or a "
+            "PGDAttack(steps=1), along the gradient that trains the weights. "
+            f"Received: replays={model.replays} with {', '.join(found)}"
+        )
+
+
 def check_weight_averages(optimizer: Any, replicas: int) -> None:
     """Check that weights may be perturbed in training steps.
 

@@ -15,6 +15,9 @@ from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.objective_loss import check_task
 from keras_robust.training.objective_loss import own_loss
 from keras_robust.training.pairs import Pair
+from keras_robust.training.replays import move
+from keras_robust.training.replays import replay
+from keras_robust.training.replays import start
 from keras_robust.training.robust_metrics import RobustMetrics
 from keras_robust.training.schedules import EpsilonClock
 from keras_robust.training.source_checks import FINDINGS
@@ -31,11 +34,13 @@ class AttackedSteps(backend.Trainer, keras.Model):
     Attributes:
         weight_perturbation: Size of adversarial weight perturbations, 0 for
             none.
+        replays: How often each batch is trained on.
     """
 
     train_function: Any
     test_function: Any
     weight_perturbation: float
+    replays: int
     _train_attack: BatchAttack
     _test_attack: BatchAttack
     _objective: TrainingObjective | None
@@ -57,6 +62,28 @@ class AttackedSteps(backend.Trainer, keras.Model):
             The data with attacked inputs, and the findings as logs.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        attack, front = self._train_attack, self._front
+        batch, epsilon, findings = self._batch_to_attack(x, y)
+        perturbed = attack.run(batch, self._seed_generator, epsilon, front)
+        first = self._batch_checks.is_first
+        findings |= attack.movement(batch, perturbed, first, epsilon, front)
+        self._add_findings(findings, attack, batch, "train")
+        attacked = self._inputs(x, batch, perturbed)
+        if front is not None:
+            x = self._inputs(x, batch, batch.image)
+        y = attack.safe_labels(batch)
+        if self._objective is None:
+            x = attacked
+        else:
+            labels = attack.class_numbers(y, batch.task)
+            x = Pair(x, attacked, labels).as_dict()
+        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        return data, {FINDINGS: self._batch_checks.result()}
+
+    def _batch_to_attack(
+        self, x: Any, y: Any
+    ) -> tuple[Batch, Any, dict[str, Any]]:
+        """A batch after the layers in front, its radius, and findings."""
         attack, front, epsilon = self._train_attack, self._front, None
         if self._clock is not None:
             epsilon = self._clock.epsilon(attack.attack.epsilon)
@@ -68,23 +95,43 @@ class AttackedSteps(backend.Trainer, keras.Model):
         if front is not None:
             value_range = attack.attack.value_range
             batch = batch._replace(image=front.draw(batch.image, value_range))
-        perturbed = attack.run(batch, self._seed_generator, epsilon, front)
-        first = self._batch_checks.is_first
-        findings |= attack.movement(batch, perturbed, first, epsilon, front)
-        self._add_findings(findings, attack, batch, "train")
-        if front is None:
-            attacked = attack.classifier.join(x, perturbed)
-        else:
-            x = Drawn(batch.image, batch.held).as_inputs()
-            attacked = Drawn(perturbed, batch.held).as_inputs()
+        return batch, epsilon, findings
+
+    def _inputs(self, x: Any, batch: Batch, image: Any) -> Any:
+        """What the model takes, with an image in place of the batch's."""
+        if self._front is None:
+            return self._train_attack.classifier.join(x, image)
+        return Drawn(image, batch.held).as_inputs()
+
+    def replayed_step(self, data: Any) -> dict[str, Any]:
+        """Train on a batch `replays` times, while the perturbation moves.
+
+        Args:
+            data: As in `train_step`.
+
+        Returns:
+            The logs of a training step, with findings.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        attack, front = self._train_attack, self._front
+        batch, epsilon, findings = self._batch_to_attack(x, y)
         y = attack.safe_labels(batch)
-        if self._objective is None:
-            x = attacked
-        else:
-            labels = attack.class_numbers(y, batch.task)
-            x = Pair(x, attacked, labels).as_dict()
-        data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-        return data, {FINDINGS: self._batch_checks.result()}
+        image = start(attack, batch, self._seed_generator, epsilon)
+        logs: dict[str, Any] = {}
+        for _ in range(self.replays):
+            gradient, logs = replay(
+                self,
+                image,
+                lambda image: self._inputs(x, batch, image),
+                y,
+                sample_weight,
+                self._replicas,
+            )
+            image = move(attack, batch, image, gradient, epsilon)
+        first = self._batch_checks.is_first
+        findings |= attack.movement(batch, image, first, epsilon, front)
+        self._add_findings(findings, attack, batch, "train")
+        return {**logs, FINDINGS: self._batch_checks.result()}
 
     def weight_shifts(self, data: Any) -> list[Any] | None:
         """Adversarial weight perturbations for a batch.

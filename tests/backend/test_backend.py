@@ -73,7 +73,7 @@ def array(value):
 
 def test_every_part_of_the_protocol_is_there():
     parts = [name for name in vars(Backend) if not name.startswith("_")]
-    assert len(parts) == 11
+    assert len(parts) == 13
     assert all(hasattr(backend, name) for name in parts)
     assert isinstance(backend.folds_batch_norm, bool)
     assert isinstance(backend.runs_lookups, bool)
@@ -107,6 +107,29 @@ def test_gradients_of_a_scalar():
         [[5.0]],
         [0.0],
     ]
+
+
+def test_value_and_gradients_and_a_step_of_an_optimizer():
+    variable = keras.Variable([1.0, 2.0])
+    optimizer = keras.optimizers.SGD(0.5, momentum=0.5)
+    optimizer.build([variable])
+    for expected in ([0.0, 0.0], [-0.5, -1.0]):
+        (value, auxiliary), gradients = backend.value_and_gradients(
+            lambda parts: (ops.sum(parts[0] ** 2), {"first": parts[0][0]}),
+            [ops.convert_to_tensor(variable)],
+        )
+        assert float(array(value)) == (array(variable) ** 2).sum()
+        assert float(array(auxiliary["first"])) == array(variable)[0]
+        assert array(gradients[0]).tolist() == (2 * array(variable)).tolist()
+        own = [variable, *optimizer.variables]
+        # As a training step on JAX does.
+        with keras.StatelessScope([(v, v.value) for v in own]) as scope:
+            backend.apply_gradients(optimizer, gradients, [variable])
+            changed = [scope.get_current_value(v) for v in own]
+        for one, new in zip(own, changed, strict=True):
+            if new is not None:
+                one.assign(new)
+        np.testing.assert_allclose(array(variable), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("jit_compile", JIT_COMPILE)
@@ -194,6 +217,8 @@ def test_values_can_be_read_unless_traced():
 
 class DoublingTrainer(backend.Trainer):
     """Its "attack" doubles inputs."""
+
+    replays = 1
 
     def __init__(self):
         super().__init__()
