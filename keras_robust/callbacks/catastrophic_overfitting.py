@@ -142,7 +142,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
 
     def _own_attack(self) -> PGDAttack:
         trained = getattr(self.model, "attack", None)
-        if not hasattr(trained, "norm"):
+        if trained is None or not hasattr(trained, "norm"):
             raise ValueError(
                 "Argument `attack` must be an attack where the model is not "
                 "an AdversarialModel, or its attack has no norm. "

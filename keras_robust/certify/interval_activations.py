@@ -40,14 +40,14 @@ LOWEST = {
 
 def activated(layer: Any, x: Interval) -> Interval:
     """Bounds after the activation of a layer; see `check_settings`."""
-    function = layer.activation
+    function: Any = layer.activation
     if function is keras.activations.linear:
         return x
     if function is keras.activations.relu:
         return of_ends(function, x)
     for name, lowest in LOWEST.items():
         if function is getattr(keras.activations, name, None):
-            return of_valley(layer.activation, lowest, x)
+            return of_valley(function, lowest, x)
     return of_rounded_ends(function, x)
 
 

@@ -139,7 +139,8 @@ class NamedReader:
         """See `Reader`."""
         del size, channels, examples
         data = load_named(self.name)
-        return Content(*getattr(data, split), class_names=data.class_names)
+        x, y = getattr(data, split)
+        return Content(x, y, class_names=data.class_names)
 
 
 class NpzReader:

@@ -206,9 +206,8 @@ def evaluate_robustness(
         compared = survivors.always_attacked
     flags = find_flags(examples, attacks, outcomes, stages, compared)
     if attacks and probe:
-        flags += Diagnostics(
-            examples, baseline.right, attacks, verbose, correct
-        ).run()
+        run = Diagnostics(examples, baseline.right, attacks, verbose, correct)
+        flags += run.run()
     flags += baseline_flags(baseline, flags) + repeat_flags(examples)
     return RobustnessReport(
         {"clean": baseline.right, **correct},

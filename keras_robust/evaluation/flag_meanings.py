@@ -67,6 +67,10 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "the search and the model saw the same images differently",
         "nothing for the figures, which are the model's; look for randomness",
     ),
+    "flat activations hide gradients": (
+        "survivors fall when activations pass gradients where they are flat",
+        "backward=, which replaces such layers in the backward pass",
+    ),
     "not found": (
         "an attack without a radius found no adversarial example at all",
         "another attack, more steps, or SquareAttack: gradients may be masked",
