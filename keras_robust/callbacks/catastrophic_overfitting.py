@@ -28,8 +28,9 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         y: Their labels, integers `(N,)` or one-hot.
         attack: The attack; `None` for ten steps of PGD with random start, with
             the norm, radius and value range of the `AdversarialModel`'s.
-        drop: Float from 0 to 1; the accuracy under attack has collapsed once it
-            is lower than that of the best epoch by at least this much.
+        drop: Float in (0, 1]; the accuracy under attack has collapsed once this
+            share of the best epoch's is lost, and more than two standard
+            errors of that.
         action: What to do then: `"warn"`, `"stop"` training, or `"restore"`:
             stop and restore the weights of the best epoch.
 
@@ -56,7 +57,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         x: Any,
         y: Any,
         attack: Attack | None = None,
-        drop: float = 0.2,
+        drop: float = 0.5,
         action: str = "warn",
     ) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
             self.best_epoch = epoch
             if self.action == "restore":
                 self._best_weights = self.model.get_weights()
-        elif self.collapsed_epoch is None and accuracy <= best - self.drop:
+        elif self.collapsed_epoch is None and self._is_collapse(best, accuracy):
             self.collapsed_epoch = epoch
             self._report(epoch, best, accuracy)
             if self.action != "warn":
@@ -116,6 +117,11 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         if self.action == "restore" and self.collapsed_epoch is not None:
             self.model.set_weights(self._best_weights)
         self._best_weights = None
+
+    def _is_collapse(self, best: float, accuracy: float) -> bool:
+        error = np.sqrt(best * (1 - best) / len(self.x))
+        fall = best - accuracy
+        return bool(fall >= self.drop * best and fall > 2 * error)
 
     def _report(self, epoch: int, best: float, accuracy: float) -> None:
         done = {

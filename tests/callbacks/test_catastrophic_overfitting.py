@@ -53,6 +53,20 @@ def test_a_collapse_is_reported_once(problem):
     assert watch.best_epoch == 0 and watch.collapsed_epoch == 2
 
 
+def test_low_accuracies_collapse_too(problem):
+    """From a fifth to nothing; from two images to one is chance."""
+    _, x, y = problem
+    watch = kr.callbacks.CatastrophicOverfitting(
+        np.zeros((500, *x.shape[1:])), np.zeros(500, int)
+    )
+    for best, accuracy, is_collapse in (
+        (0.2, 0.09, True),
+        (0.2, 0.11, False),
+        (0.004, 0.002, False),
+    ):
+        assert watch._is_collapse(best, accuracy) == is_collapse
+
+
 def test_it_stops_and_restores(problem):
     model, x, y = problem
     before = model.get_weights()
@@ -71,7 +85,8 @@ def test_it_stops_and_restores(problem):
 def test_a_smaller_fall_is_none(problem):
     model, x, y = problem
     y = np.where(np.arange(len(y)) < 0.4 * len(y), 1 - y, y)
-    for drop, epoch in ((0.3, None), (0.1, 2)):
+    # From 60 % to 40 %.
+    for drop, epoch in ((0.5, None), (0.25, 2)):
         watch = kr.callbacks.CatastrophicOverfitting(x, y, drop=drop)
         if epoch is None:
             fit(robust_model(model), x, y, watch)

@@ -2,12 +2,12 @@
 
 import keras
 import numpy as np
-import objective_reference as reference
 import pytest
 from keras import layers
 from keras import ops
 
 import keras_robust as kr
+from tests.training import objective_reference as reference
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
