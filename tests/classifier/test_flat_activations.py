@@ -14,7 +14,6 @@ from keras_robust.classifier import find_flat_activations
 from keras_robust.classifier.through_flat import ThroughFlat
 from tests.classifier.adaptive_layers import KWinners
 from tests.classifier.adaptive_layers import MeanSparse
-from tests.classifier.adaptive_layers import mean_sparse
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -163,14 +162,14 @@ def dead_zone():
     inputs = keras.Input((16,))
     model = keras.Model(inputs, layers.Dense(2)(layer(inputs)))
     layer.mean.assign(np.full(16, 0.5))
-    layer.deviation.assign(np.full(16, 0.1))
+    layer.deviation.assign(np.full(16, 0.2))
     weights = np.stack([-np.ones(16), np.ones(16)], -1)
     model.layers[-1].set_weights([weights, np.array([8.0, -8.0])])
     random = np.random.default_rng(0)
-    x = random.uniform(0.45, 0.55, (22, 16)).astype("float32")
+    x = random.uniform(0.48, 0.52, (22, 16)).astype("float32")
     y = np.arange(22) % 2
-    x[20:] = np.where(y, 0.7, 0.3)[20:, None]
-    x[:, :4] = np.where(y, 0.9, 0.1)[:, None]
+    x[20:] = np.where(y, 0.8, 0.2)[20:, None]
+    x[:, :4] = y[:, None]
     return model, x, y
 
 
@@ -187,7 +186,8 @@ def test_an_evaluation_says_so(dead_zone):
     assert accuracy == 1
     assert flag.evidence["layers"] == "sparse"
     assert flag.evidence["survivors"] == 22 and flag.evidence["broken"] == 20
-    assert flag.evidence["by the model's own gradients"] == 0
+    # A random start leads out of the zone here and there.
+    assert flag.evidence["by the model's own gradients"] < 8
     # As the flag recommends.
     attack = kr.PGDAttack(
         "linf",
@@ -247,53 +247,3 @@ def test_models_of_this_package_are_honest(name, rng):
     model = MODELS[name]()
     x = rng.uniform(size=(16, *model.input_shape[1:])).astype("float32")
     assert find_flat_activations(Classifier.of(model), x, {}) is None
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """An adversarially trained network of digits, and test images."""
-    (x, y), test = kr.datasets.load("digits")
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((8, 8, 1))
-    h = layers.Flatten()(inputs)
-    for _ in range(6):
-        h = layers.Dense(64, use_bias=False)(h)
-        h = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(h))
-    model = keras.Model(inputs, layers.Dense(10)(h))
-    attack = kr.PGDAttack("linf", EPSILON, steps=3, random_start=True)
-    robust = kr.AdversarialModel(model, attack)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    robust.compile(keras.optimizers.Adam(3e-3), loss)
-    robust.fit(x, y, batch_size=128, epochs=12, verbose=0)
-    return model, x, test
-
-
-EPSILON = 0.15
-FLAG = "flat activations hide gradients"
-
-
-@pytest.mark.slow
-def test_mean_sparse_fools_autoattack(trained):
-    """As on RobustBench: 75.28 % by AutoAttack, 73.10 % by BPDA, base 73.71.
-
-    It says that the network is more robust than without MeanSparse, which
-    gradients that pass refute.
-    """
-    model, x, test = trained
-    sparse = mean_sparse(model, x, layers.BatchNormalization, alpha=0.2)
-    attack = kr.AutoAttack("linf", EPSILON, seed=0)
-    names = [n.name for n in sparse.layers if isinstance(n, MeanSparse)]
-    adaptive = attack.replace(backward=dict.fromkeys(names, "through_flat"))
-
-    def accuracy(model, attack):
-        report = kr.evaluate_robustness(model, test, {"it": attack}, verbose=0)
-        return report.accuracy["it"], [flag.name for flag in report.flags]
-
-    base, flags = accuracy(model, attack)
-    assert 0.3 < base < 0.6 and FLAG not in flags
-    claimed, flags = accuracy(sparse, attack)
-    assert FLAG in flags
-    found, flags = accuracy(sparse, adaptive)
-    assert FLAG not in flags
-    print(f"base {base:.4f}, claimed {claimed:.4f}, adaptive {found:.4f}")
-    assert found < base and found < claimed - 0.005
