@@ -35,13 +35,19 @@ def report(folder: str | os.PathLike[str] = "replication") -> list[Path]:
     ```
     """
     paths = sorted(Path(folder).rglob("results.json"))
-    if not paths:
+    # Other experiments have files of this name as well.
+    found = [
+        (path.parent, results)
+        for path in paths
+        if {"search", "claims"} & set(results := read_json(path))
+    ]
+    if not found:
         raise ValueError(
-            "Argument `folder` must hold `results.json`, or folders with it. "
+            "Argument `folder` must hold the `results.json` of a replication "
+            "or a search, or folders with it. "
             f"Received: folder={str(folder)!r}"
         )
     # Searches first: a replication's report shows the one below it.
-    found = [(path.parent, read_json(path)) for path in paths]
     found.sort(key=lambda item: "search" not in item[1])
     for place, results in found:
         if "search" in results:
