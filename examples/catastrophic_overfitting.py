@@ -13,7 +13,7 @@ After each epoch `CatastrophicOverfitting` measures the accuracy on held-out
 images under ten steps of PGD. With FGSM this falls to zero while the accuracy
 under the training attack rises: the network has learned to bend its loss where
 that attack looks. In the last training the callback notices it, stops and
-restores the best epoch. Writes `results.json`, `table.md` and `curves.png`.
+restores the best epoch. Writes `figures.json`, `table.md` and `curves.png`.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def main():
             "trainings": found,
         }
         text = json.dumps(results, indent=1)
-        (options.output / "results.json").write_text(text + "\n")
+        (options.output / "figures.json").write_text(text + "\n")
         print(name, found[name]["pgd"], flush=True)
     text = table(found, options)
     (options.output / "table.md").write_text(text)

@@ -130,7 +130,7 @@ def test_catastrophic_overfitting(tmp_path):
     printed = run(
         "catastrophic_overfitting", tmp_path, "--dataset", "digits", *SHORT
     )
-    found = json.loads((tmp_path / "results.json").read_text())["trainings"]
+    found = figures(tmp_path)["trainings"]
     for name, one in found.items():
         assert f"| {name} | {100 * one['pgd'][0]:.1f} |" in printed
         assert one["collapsed_epoch"] is None and one["best_epoch"] == 0
