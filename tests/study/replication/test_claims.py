@@ -4,7 +4,7 @@ import pytest
 
 from keras_robust.study.replication.claims import CLAIMS
 from keras_robust.study.replication.recipes import RECIPES
-from keras_robust.study.replication.replicate import judge
+from keras_robust.study.replication.running import judge
 from keras_robust.study.replication.training_sets import MODELS
 from keras_robust.study.replication.verdicts import find_reading
 from keras_robust.study.replication.verdicts import tally
