@@ -4,27 +4,35 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_robust import datasets
+from keras_robust.datasets import readers
 from keras_robust.datasets.arrays import as_array
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.arrays import to_arrays
 from keras_robust.datasets.image_dataset import ImageDataset
 from keras_robust.datasets.labels import read_labels
+from keras_robust.datasets.sources import NAMES
+from keras_robust.datasets.specification import DataSpecification
 from keras_robust.study.replication.networks import UNIT
 from keras_robust.study.replication.networks import Range
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
 
-# Data sets whose published figures are known, or which are known otherwise. The
-# stages of a study of them are named by the name of the data set alone.
-NAMED = ("planted", "digits", "fashion_mnist", "cifar10", "restricted_imagenet")
+# Data sets of the package. The stages of a study of them are named by the name
+# alone.
+NAMED = NAMES
+# Shapes of their images, which are so known without reading them.
+SHAPES = readers.NAMED
 BYTE: Range = (0.0, 255.0)
 SYMMETRIC: Range = (-1.0, 1.0)
+# Channels where a data set does not say how many there are.
+_COLORS = 3
+# One image in so many is a test image, where a data set has none.
+_ONE_IN = 5
 # Whole numbers that are no brighter are hardly bytes.
 _DARK = 100
 
@@ -98,13 +106,19 @@ def _is_split(split: Any) -> bool:
     return is_dataset(split)
 
 
-def read(data: Any, value_range: Sequence[float] | None = None) -> StudyData:
+def read(
+    data: Any,
+    value_range: Sequence[float] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> StudyData:
     """Read the images of a study.
 
     Args:
         data: See `Study`.
         value_range: `(low, high)` of the pixels; `None` to read it off the
             training images.
+        image_size: `(H, W)`, to which images of TFDS and of files are resized;
+            `None` for their own.
 
     Returns:
         `StudyData`.
@@ -121,9 +135,10 @@ def read(data: Any, value_range: Sequence[float] | None = None) -> StudyData:
                 "A data set of a study must fit into memory. "
                 f"Received: data={data!r}, which is read image by image"
             )
-        return StudyData(images)
+        low, high = value_range or UNIT
+        return StudyData(images, value_range=(float(low), float(high)))
     if isinstance(data, str):
-        images, found = _by_name(data)
+        images, found = _by_name(data, image_size)
     else:
         images, found = _own(data, value_range)
     if value_range is not None:
@@ -132,11 +147,40 @@ def read(data: Any, value_range: Sequence[float] | None = None) -> StudyData:
     return StudyData(images, value_range=found, sha256=_sha256(images))
 
 
-def _by_name(data: str) -> tuple[ImageDataset, Range]:
-    """A data set of TFDS, or what else `datasets.load` reads."""
-    exists = Path(data).exists() or ":" in data
-    images = datasets.load(data if exists else f"tfds:{data}")
-    return images, BYTE
+def _by_name(
+    data: str, image_size: tuple[int, int] | None
+) -> tuple[ImageDataset, Range]:
+    """A data set of TFDS, a folder, a file or a function."""
+    specification = DataSpecification(data)
+    shape: tuple[int | None, ...] | None = None
+    if image_size is not None:
+        stored = specification.layout("train").shape
+        channels = stored[-1] if stored and stored[-1] else _COLORS
+        shape = (*image_size, channels)
+    splits = ("train", "test") if specification.is_split else ("train",)
+    train, *tests = (
+        specification.read(split, shape=shape, resize=shape is not None)
+        for split in splits
+    )
+    pair = [(part.x, part.y) for part in (train, *tests)]
+    if not tests:
+        pair = _divided(train.x, train.y)
+    names = train.class_names
+    own = ImageDataset(*pair, names) if names else pair
+    # Files of their own size are stored as bytes, what is resized was so too.
+    is_byte = train.x.dtype == np.uint8
+    images, _ = _own(own, BYTE if is_byte else UNIT)
+    return images, BYTE if is_byte or image_size is not None else UNIT
+
+
+def _divided(x: np.ndarray, y: np.ndarray) -> list[tuple[Any, Any]]:
+    """Training and test images: every so many images of a class are tested."""
+    rank = np.zeros(len(y), int)
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        rank[rows] = np.arange(len(rows))
+    tested = rank % _ONE_IN == _ONE_IN - 1
+    return [(x[~tested], y[~tested]), (x[tested], y[tested])]
 
 
 def _own(

@@ -1,19 +1,16 @@
 """The study: settings of what is trained, made and attacked, and its run."""
 
 import os
-from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import fields
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from typing import TypeVar
 
 import keras
 
-from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.study import data as study_data
 from keras_robust.study.replication import settings
 from keras_robust.study.replication.defaults import with_defaults
@@ -37,9 +34,7 @@ from keras_robust.study.replication.training_sets import sets_of
 from keras_robust.study.replication.training_sets import sets_with_error
 from keras_robust.study.results import StudyResults
 from keras_robust.study.training import Training
-from keras_robust.utils.messages import shown
-
-T = TypeVar("T")
+from keras_robust.transforms import Transform
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -71,7 +66,8 @@ class Study:
         radii: L2 radii of the evaluation; `None` for half of `epsilon` and
             `epsilon`, or where that is measured, the radius and twice it.
             The L-infinity radii are those of equal volume.
-        sets: Which sets are made: names, and `OwnSet` for others.
+        sets: Which sets are made: names, and for others an `OwnSet` or a
+            `Transform`.
         controls: Whether the controls of each set are made as well: the same
             labels without features (`..._shortcut`), and the set made with
             the adversarial network (`..._robust`).
@@ -79,6 +75,8 @@ class Study:
         value_range: `(low, high)` of the pixels that `data` holds and
             `network` takes; `None` for [0, 1], [-1, 1] or [0, 255], whichever
             the training images are in.
+        image_size: `(H, W)` to which images of TFDS and of files are resized;
+            `None` for their own.
         layer: Name of the layer whose output D_R and D_NR invert; `None` for
             the input of the last one.
         network_options: Arguments of a network by name.
@@ -146,10 +144,11 @@ class Study:
     )
     epsilon: float | None = None
     radii: tuple[float, ...] | None = None
-    sets: tuple[str | OwnSet, ...] = SETS
+    sets: Sequence[str | OwnSet | Transform] = SETS
     controls: bool = True
     seeds: int = 1
     value_range: tuple[float, float] | None = None
+    image_size: tuple[int, int] | None = None
     layer: str | None = None
     network_options: dict[str, Any] = field(default_factory=dict)
     networks: dict[str, Any] = field(default_factory=dict)
@@ -184,9 +183,14 @@ class Study:
 
     def __post_init__(self) -> None:
         """Check what would fail, or go unnoticed, after hours of training."""
-        for name in ("sets", "radii", "linf_radii", "errors"):
+        for name in ("radii", "linf_radii", "errors"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        sets = [
+            OwnSet.of(made) if isinstance(made, Transform) else made
+            for made in self.sets
+        ]
+        object.__setattr__(self, "sets", tuple(sets))
         # `use` of a copy must not change this one.
         object.__setattr__(self, "stand_ins", dict(self.stand_ins))
         study_data.check_form(self.data)
@@ -194,16 +198,7 @@ class Study:
 
     def __repr__(self) -> str:
         """All settings that differ from their defaults."""
-        plain = Study(self.data, self.network)
-        changed = [
-            f"{each.name}={shown(getattr(self, each.name))}"
-            for each in fields(self)
-            if each.init
-            and each.name not in ("data", "network")
-            and getattr(self, each.name) != getattr(plain, each.name)
-        ]
-        network = getattr(self.network, "__name__", self.network)
-        return f"Study({', '.join([self.dataset, str(network), *changed])})"
+        return settings.repr_of(self)
 
     @property
     def dataset(self) -> str:
@@ -258,10 +253,9 @@ class Study:
         """
         if "resolved" not in self._cache:
             known, measured = with_defaults(self, Path(folder), verbose)
-            known._cache.update(
-                data=self.read(), measured=measured, resolved=known
-            )
-            self._cache["resolved"] = known
+            # What either reads or measures serves both.
+            object.__setattr__(known, "_cache", self._cache)
+            self._cache.update(measured=measured, resolved=known)
         found: Study = self._cache["resolved"]
         found.stand_ins.update(self.stand_ins)
         return found
@@ -347,30 +341,16 @@ class Study:
     def read(self) -> study_data.StudyData:
         """The images, read at the first call."""
         if "data" not in self._cache:
-            self._cache["data"] = study_data.read(self.data, self.value_range)
+            self._cache["data"] = study_data.read(
+                self.data, self.value_range, self.image_size
+            )
         found: study_data.StudyData = self._cache["data"]
         return found
-
-    @property
-    def network_name(self) -> str:
-        """Name of the network, that of its function."""
-        if isinstance(self.network, str):
-            return self.network
-        return getattr(self.network, "__name__", type(self.network).__name__)
 
     @property
     def measured_radius(self) -> MeasuredRadius | None:
         """What open radii were chosen by, once the study is resolved."""
         return self._cache.get("measured")
-
-    def gives_set(self, name: str) -> bool:
-        """Whether a set of the user takes the place of a generated one.
-
-        Args:
-            name: One of `models`.
-        """
-        taken = self.stand_ins.get(name)
-        return taken is not None and taken.arrays is not None
 
     def build(self, network: NetworkSpec) -> keras.Model:
         """A new network of images in [0, 1].
@@ -379,7 +359,11 @@ class Study:
             network: What `network_of` returns.
         """
         if isinstance(network, tuple):
-            return build_named(network, self.dtype_policy)
+            return build_named(
+                network,
+                self.dtype_policy,
+                image_shape=study_data.SHAPES.get(self.dataset),
+            )
         data = self.read()
         return build_own(
             network,
@@ -387,24 +371,6 @@ class Study:
             image_shape=data.shape,
             value_range=data.value_range,
         )
-
-    def read_if_own(self) -> study_data.StudyData | None:
-        """The images, unless their name says all."""
-        return None if self.dataset in study_data.NAMED else self.read()
-
-    def cached(self, key: object, make: Callable[[], T]) -> T:
-        """What was made for an object before, or what is made now.
-
-        Args:
-            key: Any object, by its identity.
-            make: Function without arguments.
-        """
-        kept = self._cache.setdefault("by object", {})
-        if id(key) not in kept:
-            # The object is kept too: its id could pass to another one.
-            kept[id(key)] = (key, make())
-        found: T = kept[id(key)][1]
-        return found
 
     def _stages(
         self, folder: str | os.PathLike[str] | None, seed: int | None
@@ -483,7 +449,7 @@ class Study:
         if made.robust_source:
             return "adversarial"
         if made.kind is Kind.RELABELLED:
-            return self.relabel_source
+            return "source" if "source" in self.networks else "standard"
         return "standard"
 
     def training_set(self, name: str) -> TrainingSet:
@@ -505,19 +471,6 @@ class Study:
         """
         return settings.describe(self)
 
-    def training_attack(self) -> PGDAttack:
-        """The attack of adversarial training.
-
-        It starts at the image itself, as Madry's library does (Ilyas et al.
-        2019, C.3, Table 4).
-        """
-        epsilon, size = settings.known(self.epsilon), self.attack_step_size
-        return PGDAttack(
-            epsilon=epsilon,
-            step_size=epsilon / 5 if size is None else size,
-            steps=self.attack_steps,
-        )
-
     @property
     def augmentation(self) -> dict[str, Any]:
         """Arguments of `datasets.pipeline` that change images."""
@@ -526,11 +479,6 @@ class Study:
             "flip": self.flip,
             "fill_mode": self.fill_mode,
         }
-
-    @property
-    def relabel_source(self) -> str:
-        """The model that the relabelled sets are made from."""
-        return "source" if "source" in self.networks else "standard"
 
     @property
     def models(self) -> Mapping[str, str]:

@@ -99,7 +99,8 @@ def measure_radius(study: Study, folder: Path, verbose: int) -> MeasuredRadius:
             if name == "standard"
         },
     )
-    pilot._cache.update(data=study.read())
+    networks = study._cache.setdefault("networks", {})
+    pilot._cache.update(data=study.read(), networks=networks)
     stages = Replication(pilot, folder / "stages", seed=0, verbose=verbose)
 
     def measure(stages: Replication) -> MeasuredRadius:

@@ -16,6 +16,7 @@ from keras_robust.study.replication.results import Table
 from keras_robust.study.replication.results import Transfer
 from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.settings import known_radii
+from keras_robust.study.replication.settings import network_name
 from keras_robust.study.replication.training_sets import RELABELLED
 from keras_robust.training import AdversarialModel
 
@@ -140,7 +141,7 @@ def transfer(study: Replication) -> Transfer:
         one of them does not vary).
     """
     recipe = study.recipe
-    own = recipe.network_name
+    own = network_name(recipe)
     networks = {own: study.model("standard")}
     x, y = study.data.test
     accuracy = {own: study.evaluate("D_det")["accuracy"]["clean"]}

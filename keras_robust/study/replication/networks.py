@@ -64,15 +64,21 @@ def check_network(argument: str, network: Any) -> None:
 
 
 def build_named(
-    network: tuple[str, dict[str, Any]], dtype_policy: str
+    network: tuple[str, dict[str, Any]],
+    dtype_policy: str,
+    image_shape: Sequence[int] | None = None,
 ) -> keras.Model:
     """A new network of `models`, which takes images in [0, 1].
 
     Args:
         network: Name of a function and its arguments.
         dtype_policy: Keras's, for all layers.
+        image_shape: Shape of an image, where the arguments need not tell it.
     """
     function, options = network
+    known = inspect.signature(getattr(models, function)).parameters
+    if image_shape is not None and "input_shape" in known:
+        options = {"input_shape": tuple(image_shape), **options}
     with _policy(dtype_policy):
         return getattr(models, function)(**options)
 

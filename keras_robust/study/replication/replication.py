@@ -16,6 +16,7 @@ import keras
 from keras_robust import backend
 from keras_robust import datasets
 from keras_robust import models
+from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.study.data import choose
 from keras_robust.study.replication.evaluating import evaluation
 from keras_robust.study.replication.fitting import Split
@@ -26,6 +27,7 @@ from keras_robust.study.replication.generating import transform_of
 from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.results import Evaluation
 from keras_robust.study.replication.results import FittedCurve
+from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.stages import Description
 from keras_robust.study.replication.stages import architecture_description
 from keras_robust.study.replication.stages import evaluation_description
@@ -323,7 +325,7 @@ class Replication:
         if isinstance(network, tuple):
             models.adapt_whitening(plain, x[:WHITENING_IMAGES])
         if base == "adversarial":
-            model = AdversarialModel(plain, recipe.training_attack())
+            model = AdversarialModel(plain, training_attack(recipe))
         curve = fit_network(
             model,
             name=base,
@@ -448,3 +450,20 @@ class Replication:
         )
         if self.verbose:
             print(f"  done in {seconds} s", flush=True)
+
+
+def training_attack(study: Study) -> PGDAttack:
+    """The attack of adversarial training.
+
+    It starts at the image itself, as Madry's library does (Ilyas et al. 2019,
+    C.3, Table 4).
+
+    Args:
+        study: A `Study` with a number for every radius.
+    """
+    epsilon, size = known(study.epsilon), study.attack_step_size
+    return PGDAttack(
+        epsilon=epsilon,
+        step_size=epsilon / 5 if size is None else size,
+        steps=study.attack_steps,
+    )

@@ -30,6 +30,7 @@ from keras_robust.study.replication.results import ReadAt
 from keras_robust.study.replication.results import Results
 from keras_robust.study.replication.results import SeedResults
 from keras_robust.study.replication.results import Summary
+from keras_robust.study.replication.stand_ins import gives_set
 from keras_robust.study.replication.training_sets import RELABELLED
 from keras_robust.study.replication.training_sets import own_sets
 from keras_robust.study.replication.verdicts import find_reading
@@ -86,7 +87,7 @@ def check_network(study: Study) -> None:
         ValueError: If its classes are not those of the data, its last
             activation is not known, or D_R and D_NR cannot be made with it.
     """
-    data = study.read_if_own()
+    data = settings.read_own(study)
     if data is None and isinstance(study.network, str):
         # A recipe, whose network fits.
         return
@@ -128,7 +129,7 @@ def _measured(study: Replication) -> Measured:
     made = [
         name
         for name in measures.NEAREST_OF
-        if name in models and not study.recipe.gives_set(name)
+        if name in models and not gives_set(study.recipe, name)
     ]
     if made:
         found["nearest"] = study.measure(
@@ -190,7 +191,7 @@ def _recipe(study: Study) -> dict[str, Any]:
         "undecidable": study.undecidable,
         "too_small": study.too_small,
         "classes": study.read().num_classes,
-        "is_own": study.read_if_own() is not None,
+        "is_own": settings.read_own(study) is not None,
         "left_out": settings.left_out(study),
         "own_sets": [
             {"name": made.name, "base": made.base, "control": made.control}

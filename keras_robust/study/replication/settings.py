@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_robust.datasets.pipelines import check_augmentation
+from keras_robust.study.data import NAMED
+from keras_robust.study.data import StudyData
 from keras_robust.study.replication.am207_errors import AM207_ERRORS
 from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.networks import check_network
@@ -37,7 +39,7 @@ MOST_ARCHITECTURES = 9
 # Settings that are objects, and so are described one by one.
 _OBJECTS = ("data", "network", "networks", "architectures", "training", "sets")
 # Settings that no stage depends on as such.
-_NO_STAGE = ("undecidable", "too_small", "seeds", "stand_ins")
+_NO_STAGE = ("undecidable", "too_small", "seeds", "stand_ins", "image_size")
 # Settings that are younger than kept stages: described where they differ from
 # their default, so that those stages are found again.
 _YOUNG = ("controls", "value_range", "layer")
@@ -74,6 +76,45 @@ def training_set_of(study: Study, name: str) -> TrainingSet:
         if made.name == name:
             return made
     return training_set(name)
+
+
+def repr_of(study: Study) -> str:
+    """The settings of a study that differ from their defaults.
+
+    Args:
+        study: A `Study`.
+    """
+    plain = type(study)(study.data, study.network)
+    changed = [
+        f"{each.name}={shown(getattr(study, each.name))}"
+        for each in fields(study)
+        if each.init
+        and each.name not in ("data", "network")
+        and getattr(study, each.name) != getattr(plain, each.name)
+    ]
+    parts = [repr(study.dataset), network_name(study), *changed]
+    return f"Study({', '.join(parts)})"
+
+
+def network_name(study: Study) -> str:
+    """Name of the network of a study, or of its function.
+
+    Args:
+        study: A `Study`.
+    """
+    network = study.network
+    if isinstance(network, str):
+        return network
+    return str(getattr(network, "__name__", type(network).__name__))
+
+
+def read_own(study: Study) -> StudyData | None:
+    """The images of a study, unless the name of the data set says all.
+
+    Args:
+        study: A `Study`.
+    """
+    return None if study.dataset in NAMED else study.read()
 
 
 def left_out(study: Study) -> dict[str, str]:
@@ -296,7 +337,7 @@ def describe_data(study: Study) -> Any:
     Args:
         study: A `Study`.
     """
-    data = study.read_if_own()
+    data = read_own(study)
     if data is None:
         return study.dataset
     return {
@@ -315,4 +356,8 @@ def describe_spec(study: Study, network: NetworkSpec) -> Any:
     """
     if isinstance(network, tuple):
         return describe_network(network)
-    return study.cached(network, lambda: describe_network(network))
+    kept = study._cache.setdefault("networks", {})
+    if id(network) not in kept:
+        # The function is kept too: its id could pass to another one.
+        kept[id(network)] = (network, describe_network(network))
+    return kept[id(network)][1]

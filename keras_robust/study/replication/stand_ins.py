@@ -52,6 +52,17 @@ class StandIn:
     arrays: Arrays | None = None
 
 
+def gives_set(study: Study, name: str) -> bool:
+    """Whether a set of the user takes the place of a generated one.
+
+    Args:
+        study: A `Study`.
+        name: One of `study.models`.
+    """
+    taken = study.stand_ins.get(name)
+    return taken is not None and taken.arrays is not None
+
+
 def stand_in(study: Study, name: str, value: Any) -> StandIn:
     """Read and check what shall take the place of a stage, see `Study.use`.
 

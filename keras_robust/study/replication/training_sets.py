@@ -96,7 +96,8 @@ class OwnSet(TrainingSet):
             source model, which takes such images, that returns one. Where its
             seed is `None`, each seed of the study has another one.
         source: The model whose features it takes: `"standard"` or
-            `"adversarial"`; `None` for none.
+            `"adversarial"`; `None` for none, and for a transform that is not
+            a function.
         new_labels: Whether it gives new labels; `None` to read it off a
             transform that is not a function.
 
@@ -134,6 +135,8 @@ class OwnSet(TrainingSet):
                 f"'adversarial' or None. Received: source={self.source!r}"
             )
         if isinstance(self.transform, Transform):
+            # It has its model, if it needs one.
+            object.__setattr__(self, "source", None)
             return
         if not callable(self.transform) or isinstance(self.transform, type):
             raise ValueError(
@@ -147,6 +150,16 @@ class OwnSet(TrainingSet):
                 "where `transform` is a function: it is not called before the "
                 "source model is trained. Received: new_labels=None"
             )
+
+    @classmethod
+    def of(cls, transform: Transform) -> OwnSet:
+        """The set that a transform makes, with its name and docstring."""
+        first = (type(transform).__doc__ or "").strip().partition("\n")[0]
+        return cls(
+            transform.config_name,
+            first or f"made by {type(transform).__name__}",
+            transform=transform,
+        )
 
     @property
     def gives_new_labels(self) -> bool:
@@ -418,7 +431,7 @@ def stream_of(name: str) -> int:
     return own + zlib.crc32(name.encode()) % _OWN_STREAMS
 
 
-def own_sets(sets: Iterable[str | OwnSet]) -> list[OwnSet]:
+def own_sets(sets: Iterable[Any]) -> list[OwnSet]:
     """The sets of the user, each with the control that follows from it.
 
     Args:
@@ -435,7 +448,7 @@ def own_sets(sets: Iterable[str | OwnSet]) -> list[OwnSet]:
     return found
 
 
-def sets_of(sets: Iterable[str | OwnSet], controls: bool) -> list[TrainingSet]:
+def sets_of(sets: Iterable[Any], controls: bool) -> list[TrainingSet]:
     """What the models of a study are trained on, in the order of its table.
 
     Args:
