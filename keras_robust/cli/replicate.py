@@ -50,10 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     own.add_argument(
         "--resize",
-        type=positive,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="size to which images of files and of TFDS are resized",
+        action="store_true",
+        default=None,
+        help="resize images of files and of TFDS to the input of the network "
+        "of --model-file",
     )
     own.add_argument(
         "--epsilon",
@@ -110,6 +110,7 @@ def add_recipe_arguments(
     """
     parser.add_argument(
         "--dataset",
+        "--data",
         default=dataset,
         metavar="DATA",
         help="planted, digits, fashion_mnist or cifar10, for each of which "
@@ -216,8 +217,25 @@ def study_of(
             f"--network {name}"
         )
     network = name if file is None else load_function(file, "--model-file")
+    if given.pop("resize", False):
+        changes["image_size"] = _size_of(network)
     plain = {"epochs": 20, "optimizer": "adam", **_training(given)}
     return Study(dataset, network, training=Training(**plain), **changes)
+
+
+def _size_of(network: Any) -> tuple[int, int]:
+    """Height and width that a function's network takes."""
+    from keras_robust.cli.data import shape_of
+
+    shape = None if isinstance(network, str) else shape_of(network())
+    if shape is None or len(shape) != 3 or None in shape:
+        raise ValueError(
+            "With `--resize`, `--model-file` must name a function whose "
+            "network takes images of a fixed shape (H, W, C). "
+            f"Received: a network of input shape {shape}"
+        )
+    height, width, _ = shape
+    return height, width
 
 
 def _training(given: dict[str, Any]) -> dict[str, Any]:
@@ -236,13 +254,9 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     chosen = {
         key: given[key] for key in ("epsilon", "controls") if key in given
     }
-    for argument, setting in (
-        ("radii", "radii"),
-        ("value_range", "value_range"),
-        ("resize", "image_size"),
-    ):
-        if argument in given:
-            chosen[setting] = tuple(given[argument])
+    for name in ("radii", "value_range"):
+        if name in given:
+            chosen[name] = tuple(given[name])
     if "sets" in given:
         chosen["sets"] = tuple(map(_set_of, given["sets"]))
     return chosen
