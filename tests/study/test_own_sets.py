@@ -84,7 +84,7 @@ def test_rows_of_sets_of_ones_own():
     assert study.source_of("darker") is None
     plain = make_study("D_det", Darker(), Noisy(), controls=False)
     assert list(plain.models)[2:] == ["D_det", "darker", "noisy"]
-    # A control of one's own takes the place of the other.
+    # A control of one's own stands beside the other.
     control = OwnSet(
         *("noisy_dark", "dark, by chance"),
         transform=Darker(),
@@ -92,7 +92,7 @@ def test_rows_of_sets_of_ones_own():
         control=True,
     )
     given = make_study(Noisy(), control)
-    assert "noisy_dark" in given.models
+    assert list(given.models)[2:] == ["noisy", "noisy_shortcut", "noisy_dark"]
 
 
 def test_a_transform_makes_a_set(tmp_path):
