@@ -86,7 +86,8 @@ def test_rows_of_sets_of_ones_own():
     assert list(plain.models)[2:] == ["D_det", "darker", "noisy"]
     # A control of one's own stands beside the other.
     control = OwnSet(
-        *("noisy_dark", "dark, by chance"),
+        "noisy_dark",
+        "dark, labelled as the others",
         transform=Darker(),
         base="noisy",
         control=True,
