@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from keras_robust.study.replication import figures
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.html_report import write_overview
 from keras_robust.study.replication.recipes import get_recipe
+from keras_robust.study.replication.results import Results
 from keras_robust.study.results import StudyResults
 from keras_robust.study.study import Study
 
@@ -85,11 +87,15 @@ def overview(
             verbose=verbose,
         )
         # After each data set, so that a stop leaves a report of those before.
-        bars = {
-            name: figures.draw_bars(results) for name, results in found.items()
+        numbers = {
+            name: cast("Results", results) for name, results in found.items()
         }
-        write_overview(found, bars, folder / "report.html")
+        bars = {
+            name: figures.draw_bars(results)
+            for name, results in numbers.items()
+        }
+        write_overview(numbers, bars, folder / "report.html")
     if verbose:
-        print(tables.overview_text(found))
+        print(tables.overview_text(numbers))
         print(f"\nThe report of both: {folder / 'report.html'}")
     return found
