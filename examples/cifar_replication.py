@@ -23,19 +23,15 @@ def main():
         description=__doc__.splitlines()[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    replicate.add_arguments(parser, dataset="cifar10")
+    replicate.add_recipe_arguments(parser, dataset="cifar10")
     options = vars(parser.parse_args())
 
-    # A recipe is plain numbers: network, epochs, radii, steps. A replication
-    # is a recipe and a seed; it keeps what is finished in a folder, so this
-    # script can be stopped and started at any point.
+    # A recipe is a study with our numbers: network, epochs, radii, steps. It
+    # keeps what is finished in a folder, so this script can be stopped and
+    # started at any point.
     recipe = kr.study.get_recipe(options["dataset"], options["preset"])
-    study = kr.study.Replication(
-        recipe,
-        f"{options['output']}/stages",
-        seed=options["seed"],
-        verbose=options["verbose"],
-        logs=f"{options['output']}/tensorboard",
+    study = recipe.replication(
+        options["output"], seed=options["seed"], verbose=options["verbose"]
     )
     x, y = study.data.test
 

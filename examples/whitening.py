@@ -92,26 +92,35 @@ def recipe_of(options, source, student, optimizer):
             "std": CIFAR_STD if shape[-1] == 3 else None,
         }
 
-    return kr.study.Recipe(
-        dataset=options.dataset,
+    return kr.Study(
+        data=options.dataset,
         network="airbench",
         network_options=network(source),
         networks={name: ("airbench", network(student)) for name in SETS},
-        training=kr.study.Training(
+        training=kr.Training(
             epochs=options.epochs,
             learning_rate=0.75,
             optimizer="nesterov",
             momentum=0.85,
             schedule="triangle",
             batch_size=512,
+            augment=True,
             label_smoothing=0.2,
         ),
+        epsilon=0.5,
+        radii=(0.25, 0.5),
+        inversion_steps=1000,
+        inversion_step_size=0.1,
+        inversion_optimizer="gradient_descent",
+        relabel_step_size=0.1,
+        leakage_epsilon=0.25,
         overrides={name: OPTIMIZERS[optimizer] for name in SETS},
         train_images=options.images,
         validation_images=options.held_out,
         padding=2,
         fill_mode="reflect",
         flip="alternating",
+        relabel_epsilon=0.5,
         relabel_steps=10,
         evaluation_steps=10,
         linf_radii=(),

@@ -45,6 +45,8 @@ if TYPE_CHECKING or not runs_command():
     from keras_robust.evaluation import minimum_distance as minimum_distance
     from keras_robust.evaluation import robustness_curve as robustness_curve
     from keras_robust.evaluation import transfer_matrix as transfer_matrix
+    from keras_robust.study import Study as Study
+    from keras_robust.study import Training as Training
     from keras_robust.training import AdversarialModel as AdversarialModel
     from keras_robust.transforms import Mixture as Mixture
     from keras_robust.transforms import NonRobustifier as NonRobustifier

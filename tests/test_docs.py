@@ -9,6 +9,7 @@ import pytest
 
 import keras_robust as kr
 from keras_robust import cli
+from keras_robust.cli import build_parser
 
 GUIDE = Path(__file__).parent.parent / "docs" / "generated_data.md"
 
@@ -384,3 +385,70 @@ def test_the_start_as_written(tmp_path, monkeypatch):
         names["hardened"].predict(names["x_test"], verbose=0),
         atol=1e-5,
     )
+
+
+# Steps that show that a page's code runs, and no more.
+FEW = (
+    "inversion_steps=2, relabel_steps=2, evaluation_steps=2, attack_steps=1, "
+    "linf_radii=()"
+)
+
+
+@pytest.mark.on_one_backend
+def test_a_study_of_ones_own_as_written(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("study.md").read_text()
+    study, build = code_of(page, "Your data, your network, your optimizer")
+    for long, short in (
+        ("epochs=12", "epochs=1"),
+        ('("D_R", "D_NR", "D_rand", "D_det", "D_other")', '("D_R", "D_rand")'),
+        ("seeds=2", f"seeds=1, controls=False, {FEW}"),
+    ):
+        assert long in study
+        study = study.replace(long, short)
+    names = {}
+    with tfds.testing.mock_data(num_examples=30):
+        exec(study, names)
+    assert names["images"]["x"].shape == (30, 28, 28, 1)
+    assert names["images"]["x"].max() > 100
+    assert set(names["results"]["models"]) == {
+        *("standard", "adversarial", "D_R", "D_rand"),
+    }
+    exec(build.replace('"imagenet"', "None"), names)
+    for make in ("make_cnn", "make_transfer"):
+        assert names[make]().built
+
+
+@pytest.mark.on_one_backend
+def test_a_set_of_ones_own_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("extending.md").read_text()
+    (code,) = code_of(page, "A set of your own in the study")
+    for long, short in (
+        ("steps=30", "steps=2"),
+        ('get_recipe("digits")', 'get_recipe("digits", "smoke")'),
+        (
+            'sets=("D_rand", nine())',
+            f"sets=(nine(),), train_images=60, test_images=20, {FEW}",
+        ),
+    ):
+        assert long in code
+        code = code.replace(long, short)
+    names = {}
+    exec(code, names)
+    results = names["results"]
+    assert {"D_nine", "D_nine_shortcut"} <= set(results["models"])
+    claims = [claim["name"] for claim in results.claims()]
+    assert "D_nine beyond its control" in claims
+
+
+@pytest.mark.parametrize("page", ["study.md", "extending.md"])
+def test_commands_are_those_of_the_command_line(page):
+    text = GUIDE.with_name(page).read_text().replace("\\\n", "")
+    found = re.findall(r"^keras-robust (replicate .*)$", text, re.M)
+    assert found
+    for command in found:
+        options = build_parser().parse_args(command.split())
+        assert options.command == "replicate"

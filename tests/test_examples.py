@@ -185,3 +185,11 @@ def test_whitening(tmp_path):
     }
     assert (tmp_path / "table.md").read_text().count("\n") == 2 + len(rows)
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.slow
+def test_the_study_of_ones_own(tmp_path):
+    run("own_study", tmp_path, "--epochs", "1")
+    assert "Measured radius" in (tmp_path / "report.html").read_text()
+    header = (tmp_path / "accuracy.csv").read_text().splitlines()[0]
+    assert header == ",trained_on,seed,attack,accuracy,low,high"

@@ -54,6 +54,23 @@ def model_sha256(model: keras.Model, options: Any = None) -> str:
     return digest.hexdigest()
 
 
+def architecture_sha256(model: keras.Model, options: Any = None) -> str:
+    """SHA-256 of a model's graph and settings, whatever its weights are.
+
+    Args:
+        model: A built Keras model.
+        options: Other values to include.
+
+    Returns:
+        Hexadecimal text. Names of layers are left out, since they differ from
+        process to process.
+    """
+    digest = hashlib.sha256(repr(_plain(options)).encode())
+    for line in _description(model):
+        digest.update(repr(line).encode())
+    return digest.hexdigest()
+
+
 def callable_sha256(value: Any) -> str:
     """SHA-256 of a function's code, or of a layer's settings and weights.
 

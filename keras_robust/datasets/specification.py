@@ -109,6 +109,11 @@ class DataSpecification:
         """
         return self._reader.tfds_name
 
+    @property
+    def is_split(self) -> bool:
+        """Whether there are training and test images."""
+        return self._reader.is_split
+
     def __repr__(self) -> str:
         return f"DataSpecification({self.text!r})"
 

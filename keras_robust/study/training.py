@@ -1,13 +1,28 @@
 """How a network is trained: settings, schedules, optimizers, losses."""
 
 from dataclasses import dataclass
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_robust.classifier.fingerprint import callable_sha256
+from keras_robust.utils.checks import check_positive_integer
+from keras_robust.utils.messages import describe
+from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
+
 SCHEDULES = ("one_cycle", "triangle", "drops", "late_drops", "constant")
+WITH_MOMENTUM = ("sgd", "nesterov")
+# What an optimizer that is not given by name decides itself.
+_OF_NAMED_OPTIMIZERS = (
+    "learning_rate",
+    "schedule",
+    "momentum",
+    "bias_rate",
+    "weight_average",
+)
 
 
 @dataclass(frozen=True)
@@ -15,34 +30,83 @@ class Training:
     """How one network is trained.
 
     Attributes:
-        epochs: Int.
-        learning_rate: Peak learning rate.
-        optimizer: `"sgd"`, `"nesterov"` (both with `momentum`) or `"adam"`.
+        epochs: Int >= 1.
+        learning_rate: Peak learning rate of an optimizer by name; `None` for
+            Keras's default.
+        optimizer: `"sgd"`, `"nesterov"` (both with `momentum`), or the name
+            of another optimizer of Keras, such as `"adam"` or `"lion"`; or one
+            of your own: a function of the number of steps that returns an
+            optimizer, a class of Keras, an optimizer, or its configuration.
+            Every network gets a new one. Schedule, momentum, learning rate,
+            `bias_rate` and `weight_average` are those of optimizers by name.
         schedule: `"one_cycle"`: warm-up over a fifth of the steps, then a
             cosine to zero; `"triangle"`: from a fifth of the peak up in 23 %
             of the steps and down to 7 %; `"drops"`: a tenth after each third;
             `"late_drops"`: a tenth after 60 and after 80 % of the steps;
             `"constant"`.
-        batch_size: Int.
-        augment: Whether to shift, and flip where the recipe flips.
+        batch_size: Int >= 1.
+        augment: `True` to shift, and flip where the study flips; or a Keras
+            layer, or another function of a batch of images, in the units of
+            the data set.
         momentum: Float in [0, 1), of SGD.
         label_smoothing: Float in [0, 1).
         bias_rate: Float > 0, how much larger the learning rate of biases and
             of BatchNormalization's offsets is.
         weight_average: Share of the running average of weights that each step
             keeps, which takes their place at the end; `None` for none.
+
+    Raises:
+        ValueError: If an argument is not as above.
     """
 
     epochs: int
-    learning_rate: float
-    optimizer: str = "sgd"
+    learning_rate: float | None = None
+    optimizer: Any = "sgd"
     schedule: str = "one_cycle"
     batch_size: int = 128
-    augment: bool = True
+    augment: Any = False
     momentum: float = 0.9
     label_smoothing: float = 0.0
     bias_rate: float = 1.0
     weight_average: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check what would fail after other networks were trained."""
+        check_positive_integer(self.epochs, "epochs")
+        check_positive_integer(self.batch_size, "batch_size")
+        if not isinstance(self.augment, bool) and not callable(self.augment):
+            raise ValueError(
+                "Argument `augment` must be True, False, a Keras layer or a "
+                "function of a batch of images. "
+                f"Received: augment={describe(self.augment)}"
+            )
+        if isinstance(self.optimizer, str):
+            _check_optimizer_name(self.optimizer)
+        else:
+            self._check_own_optimizer()
+
+    def _check_own_optimizer(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in _OF_NAMED_OPTIMIZERS and value != each.default:
+                raise ValueError(
+                    f"Argument `{each.name}` must be left out where "
+                    "`optimizer` is not a name: the optimizer has its own. "
+                    f"Received: {each.name}={shown(value)}"
+                )
+        # Made once here, so that a mistake shows before anything is trained.
+        _own_optimizer(self.optimizer, steps=1)
+
+    def description(self) -> dict[str, Any]:
+        """All settings as plain values, which tell two trainings apart."""
+        described = {
+            each.name: getattr(self, each.name) for each in fields(self)
+        }
+        if not isinstance(self.optimizer, str):
+            described["optimizer"] = _described_optimizer(self.optimizer)
+        if not isinstance(self.augment, bool):
+            described["augment"] = {"sha256": callable_sha256(self.augment)}
+        return described
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -112,10 +176,13 @@ class SmoothedCrossEntropy(keras.losses.Loss):
     Args:
         smoothing: Float in [0, 1), the probability that is spread evenly over
             all classes.
+        from_logits: Whether outputs are logits; else they are probabilities.
         **kwargs: Arguments of `keras.losses.Loss`.
     """
 
-    def __init__(self, smoothing: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, smoothing: float = 0.0, from_logits: bool = True, **kwargs: Any
+    ) -> None:
         if not 0 <= smoothing < 1:
             raise ValueError(
                 "Argument `smoothing` must lie in [0, 1). "
@@ -123,13 +190,14 @@ class SmoothedCrossEntropy(keras.losses.Loss):
             )
         super().__init__(**kwargs)
         self.smoothing = float(smoothing)
+        self.from_logits = bool(from_logits)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each example.
 
         Args:
             y_true: Class numbers, `(N,)` or `(N, 1)`.
-            y_pred: Logits, `(N, C)`.
+            y_pred: Logits or probabilities, `(N, C)`.
 
         Returns:
             Tensor `(N,)`.
@@ -139,13 +207,17 @@ class SmoothedCrossEntropy(keras.losses.Loss):
         return keras.losses.categorical_crossentropy(
             rows,
             ops.cast(y_pred, "float32"),
-            from_logits=True,
+            from_logits=self.from_logits,
             label_smoothing=self.smoothing,
         )
 
     def get_config(self) -> dict[str, Any]:
         """Arguments of the constructor."""
-        return {**super().get_config(), "smoothing": self.smoothing}
+        return {
+            **super().get_config(),
+            "smoothing": self.smoothing,
+            "from_logits": self.from_logits,
+        }
 
 
 def make_schedule(
@@ -198,54 +270,146 @@ def make_optimizer(
         steps_per_epoch: Int.
 
     Returns:
-        `keras.optimizers.Optimizer`.
+        `keras.optimizers.Optimizer`, a new one.
 
     Raises:
-        ValueError: If optimizer or schedule are unknown.
+        ValueError: If the schedule is unknown.
     """
+    steps = training.epochs * steps_per_epoch
+    if not isinstance(training.optimizer, str):
+        return _own_optimizer(training.optimizer, steps)
     if training.bias_rate == 1.0:
-        return _optimizer(training, steps_per_epoch)
-    faster = replace(
-        training, learning_rate=training.bias_rate * training.learning_rate
-    )
+        return _named_optimizer(training, steps)
     # Offsets of BatchNormalization and biases, by the paths of variables.
     return keras.optimizers.MultiOptimizer(
         keras.optimizers.OptimizerMap(
-            _optimizer(training, steps_per_epoch),
-            {r".*/(beta|bias)": _optimizer(faster, steps_per_epoch)},
+            _named_optimizer(training, steps),
+            {
+                r".*/(beta|bias)": _named_optimizer(
+                    training, steps, factor=training.bias_rate
+                )
+            },
         )
     )
 
 
-def _optimizer(
-    training: Training, steps_per_epoch: int
+def _named_optimizer(
+    training: Training, steps: int, factor: float = 1.0
 ) -> keras.optimizers.Optimizer:
-    """One optimizer for all variables."""
-    rate = make_schedule(
-        training.schedule,
-        training.learning_rate,
-        training.epochs * steps_per_epoch,
-    )
+    """One optimizer for all variables.
+
+    Args:
+        training: A `Training` with the name of an optimizer.
+        steps: Int, of the whole training.
+        factor: Of the learning rate.
+    """
+    peak = training.learning_rate
+    if peak is None:
+        default = _keras_optimizer(training.optimizer)
+        peak = float(ops.convert_to_numpy(default.learning_rate))
+    rate = make_schedule(training.schedule, factor * peak, steps)
     options: dict[str, Any] = {}
     if training.weight_average is not None:
         options = {"use_ema": True, "ema_momentum": training.weight_average}
-    if training.optimizer == "adam":
-        return keras.optimizers.Adam(rate, **options)
-    if training.optimizer in ("sgd", "nesterov"):
-        return keras.optimizers.SGD(
-            rate,
-            momentum=training.momentum,
-            nesterov=training.optimizer == "nesterov",
-            **options,
+    if training.optimizer in WITH_MOMENTUM:
+        options["momentum"] = training.momentum
+        options["nesterov"] = training.optimizer == "nesterov"
+    kind = type(_keras_optimizer(training.optimizer))
+    return kind(learning_rate=rate, **options)
+
+
+def _keras_optimizer(name: str) -> keras.optimizers.Optimizer:
+    """The optimizer of a name, with Keras's defaults."""
+    return keras.optimizers.get("sgd" if name in WITH_MOMENTUM else name)
+
+
+def _check_optimizer_name(name: str) -> None:
+    try:
+        _keras_optimizer(name)
+    except (ValueError, TypeError) as error:
+        known = [
+            *WITH_MOMENTUM,
+            *(
+                entry.lower()
+                for entry, value in vars(keras.optimizers).items()
+                if isinstance(value, type)
+                and issubclass(value, keras.optimizers.Optimizer)
+            ),
+        ]
+        raise ValueError(
+            "An optimizer must be 'sgd', 'nesterov', 'adam' or the name of "
+            f"another one of Keras.{did_you_mean(name, known)} "
+            f"Received: optimizer={name!r}"
+        ) from error
+
+
+def _own_optimizer(optimizer: Any, steps: int) -> keras.optimizers.Optimizer:
+    """A new optimizer from what the user gave.
+
+    Args:
+        optimizer: A function of the number of steps, a class, an optimizer or
+            its configuration.
+        steps: Int, of the whole training.
+    """
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        # With its own state, which must not pass to the next network.
+        made = type(optimizer).from_config(optimizer.get_config())
+    elif isinstance(optimizer, dict):
+        made = keras.optimizers.deserialize(optimizer)
+    elif isinstance(optimizer, type):
+        made = optimizer()
+    elif callable(optimizer):
+        made = optimizer(steps)
+    else:
+        made = optimizer
+    if not isinstance(made, keras.optimizers.Optimizer):
+        raise ValueError(
+            "Argument `optimizer` must be a name, a function of the number of "
+            "steps that returns an optimizer of Keras, an optimizer or its "
+            f"configuration. Received: optimizer={describe(optimizer)}"
+            + (
+                f", which returns {describe(made)}"
+                if callable(optimizer)
+                else ""
+            )
         )
-    raise ValueError(
-        "An optimizer must be 'sgd', 'nesterov' or 'adam'. "
-        f"Received: optimizer={training.optimizer!r}"
-    )
+    return made
 
 
-def make_loss(training: Training) -> keras.losses.Loss:
-    """The loss of a `Training`, of logits and class numbers."""
+def _described_optimizer(optimizer: Any) -> Any:
+    """Plain values that change with an optimizer of the user."""
+    # Of one number of steps: that of a training follows from other settings.
+    made = _own_optimizer(optimizer, steps=1000)
+    return {
+        "class": f"{type(made).__module__}.{type(made).__qualname__}",
+        "sha256": callable_sha256([type(made), _unnamed(made.get_config())]),
+    }
+
+
+def _unnamed(config: Any) -> Any:
+    """A configuration without names, which Keras numbers in each process."""
+    if isinstance(config, dict):
+        return {
+            key: _unnamed(value)
+            for key, value in config.items()
+            if key != "name"
+        }
+    if isinstance(config, (list, tuple)):
+        return [_unnamed(value) for value in config]
+    return config
+
+
+def make_loss(
+    training: Training, from_logits: bool = True
+) -> keras.losses.Loss:
+    """The loss of a `Training`, of the outputs and class numbers.
+
+    Args:
+        training: A `Training`.
+        from_logits: Whether outputs are logits; else they are probabilities.
+    """
     if training.label_smoothing:
-        return SmoothedCrossEntropy(training.label_smoothing)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return SmoothedCrossEntropy(
+            training.label_smoothing, from_logits=from_logits
+        )
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)

@@ -9,7 +9,7 @@ from keras_robust import cli
 from keras_robust import study
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.recipes import get_recipe
-from keras_robust.study.replication.replicate import judge
+from keras_robust.study.replication.running import judge
 
 ROOT = Path(__file__).parents[2]
 KEPT = {

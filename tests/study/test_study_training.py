@@ -8,6 +8,7 @@ from keras_robust.study.training import Training
 from keras_robust.study.training import Triangle
 from keras_robust.study.training import make_loss
 from keras_robust.study.training import make_optimizer
+from keras_robust.utils.files import json_hash
 
 
 def rates(training, steps_per_epoch):
@@ -130,3 +131,90 @@ def test_averaged_weights_take_the_place_of_the_last():
     for path, mean in trained(averaging, steps=2).items():
         expected = 0.75 * first[path] + 0.25 * second[path]
         np.testing.assert_allclose(mean, expected, rtol=1e-3, atol=1e-6)
+
+
+class Slow(keras.optimizers.SGD):
+    pass
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda steps: keras.optimizers.Lion(1 / steps),
+        keras.optimizers.Lion(0.1),
+        keras.optimizers.serialize(keras.optimizers.Lion(0.1)),
+    ],
+)
+def test_an_optimizer_of_ones_own(optimizer):
+    training = Training(2, optimizer=optimizer)
+    first, second = (make_optimizer(training, 5) for _ in range(2))
+    assert isinstance(first, keras.optimizers.Lion) and first is not second
+    # Two epochs of five steps.
+    rate = float(ops.convert_to_numpy(first.learning_rate))
+    assert rate == pytest.approx(0.1)
+
+
+def test_a_class_of_keras_is_no_function_of_steps():
+    training = Training(2, optimizer=keras.optimizers.Adam)
+    rate = make_optimizer(training, 100).learning_rate
+    assert float(ops.convert_to_numpy(rate)) == pytest.approx(0.001)
+
+
+def test_optimizers_of_keras_by_name():
+    made = make_optimizer(Training(2, 0.5, "lion", schedule="constant"), 5)
+    assert isinstance(made, keras.optimizers.Lion)
+    assert float(ops.convert_to_numpy(made.learning_rate)) == 0.5
+    # Without a rate, Keras's default is the peak.
+    made = make_optimizer(Training(2, optimizer="adam", schedule="drops"), 5)
+    assert float(ops.convert_to_numpy(made.learning_rate)) == pytest.approx(
+        0.001
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "lino"}, "Did you mean 'lion'"),
+        ({"optimizer": lambda steps: 3}, "must be a name.*which returns 3"),
+        ({"optimizer": 3}, "must be a name.*Received: optimizer=3"),
+        (
+            {"optimizer": keras.optimizers.Adam, "learning_rate": 0.1},
+            "`learning_rate` must be left out",
+        ),
+        ({"augment": 3}, "`augment` must be True, False"),
+        ({"epochs": 0}, "`epochs` must be an integer >= 1"),
+    ],
+)
+def test_a_wrong_training_is_refused_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Training(**{"epochs": 1, **settings})
+
+
+def test_trainings_are_told_apart():
+    """What a trained network depends on, by the values of its settings."""
+
+    def described(**settings):
+        return json_hash(Training(1, **settings).description())
+
+    # Keras numbers the names of optimizers.
+    same = [
+        described(optimizer=lambda steps: keras.optimizers.Lion(0.1))
+        for _ in range(2)
+    ]
+    assert same[0] == same[1]
+    others = [
+        described(optimizer=optimizer, augment=augment)
+        for optimizer, augment in (
+            (lambda steps: keras.optimizers.Lion(0.1), False),
+            (lambda steps: keras.optimizers.Lion(0.2), False),
+            (keras.optimizers.Lion(0.1, beta_1=0.5), False),
+            (lambda steps: keras.optimizers.SGD(0.1), False),
+            (lambda steps: Slow(0.1), False),
+            ("lion", False),
+            ("lion", keras.layers.RandomFlip("horizontal")),
+            ("lion", keras.layers.RandomFlip("vertical")),
+            ("lion", lambda images: images + 1),
+            ("lion", lambda images: images + 2),
+        )
+    ]
+    assert len(set(others)) == len(others) and others[0] == same[0]

@@ -21,11 +21,11 @@ from keras_robust.study.optimizer.search import OptimizerSearch
 from keras_robust.study.optimizer.space import OptimizerSpace
 from keras_robust.study.optimizer.summary import summarize
 from keras_robust.study.optimizer.trials import SearchResults
-from keras_robust.study.replication.recipe import NetworkSpec
-from keras_robust.study.replication.recipe import Recipe
+from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.replication import Replication
+from keras_robust.study.study import Study
 from keras_robust.utils.environment import installed_versions
 from keras_robust.utils.environment import machine
 from keras_robust.utils.files import read_json
@@ -165,8 +165,8 @@ def _source(
     stages: Path,
     choices: Mapping[str, Any],
     verbose: int,
-) -> tuple[Recipe, OptimizerSpace, SweepData]:
-    """Recipe, space and images of a search; arguments are those of `sweep`."""
+) -> tuple[Study, OptimizerSpace, SweepData]:
+    """Study, space and images of a search; arguments are those of `sweep`."""
     if source in {dataset for dataset, _ in RECIPES}:
         recipe = get_recipe(str(source), preset)
         # Before networks are trained to make the images: it may be refused.
@@ -199,7 +199,7 @@ def _check_arguments(
         )
 
 
-def _space(recipe: Recipe, choices: Mapping[str, Any]) -> OptimizerSpace:
+def _space(recipe: Study, choices: Mapping[str, Any]) -> OptimizerSpace:
     """The space of the given choices, with defaults for the others."""
     chosen: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
@@ -228,7 +228,7 @@ def _space(recipe: Recipe, choices: Mapping[str, Any]) -> OptimizerSpace:
     )
 
 
-def _networks(recipe: Recipe) -> dict[str, NetworkSpec]:
+def _networks(recipe: Study) -> dict[str, NetworkSpec]:
     """Function and options of a recipe's networks, by name."""
     own = (recipe.network, recipe.network_options)
     return {**recipe.architectures, recipe.network: own}

@@ -1,6 +1,9 @@
 """Evaluation of the models of a replication."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -15,18 +18,21 @@ from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.evaluation.report import wilson_interval
 from keras_robust.study.replication.am207_errors import AM207_RADII
 from keras_robust.study.replication.am207_errors import broken_linf
-from keras_robust.study.replication.recipe import Recipe
 from keras_robust.study.replication.results import Evaluation
 from keras_robust.study.replication.results import broken_linf_column
 from keras_robust.study.replication.results import l2_column
 from keras_robust.study.replication.results import linf_column
+from keras_robust.study.replication.settings import known_radii
+
+if TYPE_CHECKING:
+    from keras_robust.study.study import Study
 
 
-def attacks_of(recipe: Recipe, dimension: int) -> dict[str, Attack]:
+def attacks_of(recipe: Study, dimension: int) -> dict[str, Attack]:
     """The attacks on every model, by the name of their column.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         dimension: How many numbers an image has.
 
     Returns:
@@ -34,15 +40,15 @@ def attacks_of(recipe: Recipe, dimension: int) -> dict[str, Attack]:
         (in the same order, which `verdicts.find_reading` relies on) and at the
         recipe's L-infinity radii; FGSM at the largest radius of equal volume.
     """
+    radii = known_radii(recipe)
     attacks: dict[str, Attack] = {
         l2_column(radius): PGDAttack(
             epsilon=radius, steps=recipe.evaluation_steps
         )
-        for radius in recipe.radii
+        for radius in radii
     }
     matched = [
-        matched_epsilon(radius, "l2", "linf", dimension)
-        for radius in recipe.radii
+        matched_epsilon(radius, "l2", "linf", dimension) for radius in radii
     ]
     for radius in (*matched, *recipe.linf_radii):
         attacks[linf_column(radius)] = PGDAttack(
@@ -55,7 +61,7 @@ def attacks_of(recipe: Recipe, dimension: int) -> dict[str, Attack]:
 def evaluation(
     network: keras.Model,
     data: ImageDataset,
-    recipe: Recipe,
+    recipe: Study,
     state_path: str | os.PathLike[str] | None = None,
     verbose: int = 1,
 ) -> Evaluation:
@@ -67,7 +73,7 @@ def evaluation(
     Args:
         network: A built Keras classifier.
         data: An `ImageDataset`.
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         state_path: See `evaluate_robustness`.
         verbose: 0 for no progress bars.
     """

@@ -19,7 +19,6 @@ from keras_robust.study.replication.results import Results
 from keras_robust.study.replication.results import column_heading
 from keras_robust.study.replication.results import l2_column
 from keras_robust.study.replication.training_sets import TRAINING_SETS
-from keras_robust.study.replication.training_sets import training_set
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +105,9 @@ def draw_curves(results: Results, columns: int = 4) -> Figure:
     ).flatten()
     for axes, model in zip(panels, models, strict=False):
         for run in results["runs"].values():
-            _draw_curve(axes, run["curves"][model])
+            # A model of the user has none.
+            if model in run["curves"]:
+                _draw_curve(axes, run["curves"][model])
         axes.set_title(readable(model).replace("\n", ", "), fontsize=9)
         axes.set_ylim(0, 100)
         axes.tick_params(labelsize=8)
@@ -114,7 +115,9 @@ def draw_curves(results: Results, columns: int = 4) -> Figure:
         open_sides(axes)
     for axes in panels[len(models) :]:
         axes.set_visible(False)
-    lines = panels[0].get_lines()[:2]
+    lines = next(
+        (axes.get_lines()[:2] for axes in panels if axes.get_lines()), []
+    )
     figure.legend(
         lines,
         ["on what it is trained on", "on test images"],
@@ -154,15 +157,15 @@ def draw_images(study: Replication, columns: int = 8) -> Figure:
     names = study.data.class_names
     sets = {"original": {"x": x, "y": y}}
     for name in study.recipe.models:
-        if training_set(name).is_generated:
+        if study.recipe.training_set(name).is_generated:
             sets[name] = study.generated(name)
-    columns = min(columns, len(x))
+    columns = min(columns, *(len(images["y"]) for images in sets.values()))
     figure = Figure(figsize=(1.1 * columns + 1, 1.3 * len(sets)))
     grid = figure.subplots(len(sets), columns, squeeze=False)
     for row, (title, images) in zip(grid, sets.items(), strict=True):
         for i, axes in enumerate(row):
-            title = names[int(images["y"][i])]
-            show_image(axes, images["x"][i], title=title)
+            label = names[int(images["y"][i])]
+            show_image(axes, images["x"][i], title=label)
         row[0].set_ylabel(readable(title), fontsize=8)
     figure.tight_layout()
     return figure

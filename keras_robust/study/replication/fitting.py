@@ -1,22 +1,31 @@
 """Training of one network, resumed after the last epoch if it was stopped."""
 
+from __future__ import annotations
+
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_robust import datasets
+from keras_robust.classifier import Classifier
+from keras_robust.study.data import StudyData
 from keras_robust.study.plateau_monitor import PlateauMonitor
 from keras_robust.study.replication.am207_errors import enlarged_and_cropped
-from keras_robust.study.replication.recipe import Recipe
 from keras_robust.study.replication.results import FittedCurve
-from keras_robust.study.replication.training_sets import training_set
 from keras_robust.study.training import Training
 from keras_robust.study.training import make_loss
 from keras_robust.study.training import make_optimizer
+
+if TYPE_CHECKING:
+    from keras_robust.study.study import Study
 
 Split = tuple[np.ndarray, np.ndarray]
 # Test images on which the accuracy after each epoch is measured.
@@ -28,44 +37,45 @@ def fit_network(
     name: str,
     train: Split,
     test: Split,
-    recipe: Recipe,
+    recipe: Study,
     seed: int,
     folder: str | os.PathLike[str],
     logs: str | os.PathLike[str] | None = None,
     verbose: int = 1,
+    num_classes: int = 10,
 ) -> FittedCurve:
-    """Train a model by its recipe.
+    """Train a model by the settings of a study.
 
     The state after every epoch is kept in `folder`, which is removed at the
     end. A training that is resumed shuffles and augments in another order.
 
     Args:
-        model: A built Keras classifier with logits, or an `AdversarialModel`.
+        model: A built Keras classifier, or an `AdversarialModel`.
         name: One of `recipe.models`.
         train: `(x, y)` to train on.
         test: `(x, y)`; accuracy after each epoch is measured on the first
             1,000, and nothing is chosen by it.
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         seed: Int.
         folder: Where the state is kept, for this training only.
         logs: Folder for TensorBoard, or `None`.
         verbose: 0 for silence, else a line per epoch.
+        num_classes: C.
 
     Returns:
         What `PlateauMonitor` found.
     """
     training = recipe.training_of(name)
     x, y = train
+    loss, metric = loss_and_metric(model, training)
     model.compile(
         make_optimizer(training, -(-len(x) // training.batch_size)),
-        make_loss(training),
-        metrics=["accuracy"],
+        loss,
+        metrics=[metric],
     )
     backup = Path(folder)
     backup.mkdir(parents=True, exist_ok=True)
-    monitor = PlateauMonitor(
-        1 / model.compute_output_shape(x.shape)[-1], path=backup / "curve.json"
-    )
+    monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
     callbacks = [keras.callbacks.BackupAndRestore(backup / "state"), monitor]
     if logs is not None:
         callbacks.append(
@@ -98,14 +108,17 @@ def _batches(
     x: np.ndarray,
     y: np.ndarray,
     training: Training,
-    recipe: Recipe,
+    recipe: Study,
     seed: int,
 ) -> Any:
     """The `tf.data.Dataset` of a training."""
     options: dict[str, Any] = {"shuffle": True, "seed": seed}
-    if training_set(name).error == "frozen_flips":
+    if recipe.training_set(name).error == "frozen_flips":
         batches = datasets.pipeline(x, y, training.batch_size, **options)
         return batches.map(enlarged_and_cropped(x.shape[1:], seed))
+    if not isinstance(training.augment, bool):
+        batches = datasets.pipeline(x, y, training.batch_size, **options)
+        return _augmented(batches, training.augment, recipe.read(), seed)
     return datasets.pipeline(
         x,
         y,
@@ -114,3 +127,64 @@ def _batches(
         **recipe.augmentation,
         **options,
     )
+
+
+def loss_and_metric(
+    model: keras.Model, training: Training
+) -> tuple[keras.losses.Loss, Any]:
+    """The cross-entropy of a classifier's outputs, and its accuracy.
+
+    Args:
+        model: A built Keras classifier of logits or probabilities, of one
+            output for two classes, or an `AdversarialModel`.
+        training: A `Training`.
+    """
+    classifier = Classifier.of(model)
+    is_logit = not classifier.logits.gives_probabilities
+    if classifier.outputs.width != 1:
+        return make_loss(training, from_logits=is_logit), "accuracy"
+    loss = keras.losses.BinaryCrossentropy(
+        from_logits=is_logit, label_smoothing=training.label_smoothing
+    )
+    metric = keras.metrics.BinaryAccuracy(
+        name="accuracy", threshold=0.0 if is_logit else 0.5
+    )
+    return loss, metric
+
+
+def _augmented(
+    batches: Any, augment: Callable[..., Any], data: StudyData, seed: int
+) -> Any:
+    """Batches whose images a function of the user changes, in its units.
+
+    Args:
+        batches: `tf.data.Dataset` of images in [0, 1] and labels.
+        augment: A Keras layer or a function.
+        data: The study's, with the range of its pixels.
+        seed: Int, of the layer's random numbers.
+    """
+    import tensorflow as tf
+
+    change = _fresh(augment, seed)
+    low, high = (np.float32(bound) for bound in data.value_range)
+
+    def changed(images: np.ndarray) -> np.ndarray:
+        made = change(ops.convert_to_tensor(low + images * (high - low)))
+        unit = (ops.convert_to_numpy(made) - low) / (high - low)
+        return np.clip(unit, 0, 1).astype("float32")
+
+    def change_batch(images: Any, labels: Any) -> tuple[Any, Any]:
+        # Runs as it is on any backend; a graph of TensorFlow could not.
+        made = tf.numpy_function(changed, [images], tf.float32)
+        return tf.ensure_shape(made, images.shape), labels
+
+    return batches.map(change_batch).prefetch(1)
+
+
+def _fresh(augment: Callable[..., Any], seed: int) -> Callable[[Any], Any]:
+    """An augmentation whose random numbers start anew for each training."""
+    if not isinstance(augment, keras.layers.Layer):
+        return augment
+    keras.utils.set_random_seed(seed)
+    layer = type(augment).from_config(augment.get_config())
+    return partial(layer, training=True)

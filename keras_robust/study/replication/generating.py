@@ -1,18 +1,23 @@
 """Generation of the data sets that models are trained on."""
 
+from __future__ import annotations
+
 import shutil
 from functools import partial
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_robust.study.replication.am207_errors import NO_BOX
 from keras_robust.study.replication.am207_errors import NineTargets
 from keras_robust.study.replication.am207_errors import unpooled_layer
-from keras_robust.study.replication.recipe import Recipe
+from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.store import Arrays
 from keras_robust.study.replication.store import StageStore
 from keras_robust.study.replication.training_sets import Kind
+from keras_robust.study.replication.training_sets import OwnSet
 from keras_robust.study.replication.training_sets import TrainingSet
 from keras_robust.transforms import Batch
 from keras_robust.transforms import NonRobustifier
@@ -20,6 +25,10 @@ from keras_robust.transforms import Plan
 from keras_robust.transforms import Robustifier
 from keras_robust.transforms import Shortcut
 from keras_robust.transforms import Transform
+from keras_robust.transforms.batch import check_made
+
+if TYPE_CHECKING:
+    from keras_robust.study.study import Study
 
 # Images that are generated, and kept, at once. A run that is stopped loses no
 # more than these.
@@ -28,7 +37,7 @@ SHARD = 2_500
 
 def transform_of(
     made: TrainingSet,
-    recipe: Recipe,
+    recipe: Study,
     source: keras.Model | None,
     num_classes: int,
     seed: int,
@@ -37,11 +46,18 @@ def transform_of(
 
     Args:
         made: A generated set.
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         source: The model whose features it takes; `None` for a control.
         num_classes: C.
         seed: Of the targets and patterns.
     """
+    if isinstance(made, OwnSet):
+        return made.make_transform(
+            source,
+            num_classes=num_classes,
+            epsilon=known(recipe.relabel_epsilon),
+            seed=seed,
+        )
     if made.kind is Kind.INVERSION:
         unpooled = made.error == "unpooled"
         return Robustifier(
@@ -49,7 +65,7 @@ def transform_of(
             step_size=recipe.inversion_step_size,
             steps=recipe.inversion_steps,
             optimizer=recipe.inversion_optimizer,
-            layer=unpooled_layer(source) if unpooled else None,
+            layer=unpooled_layer(source) if unpooled else recipe.layer,
             seed=seed,
         )
     if made.target is None:
@@ -130,11 +146,14 @@ def _make_shard(
     rows: slice,
 ) -> Arrays:
     """Generate some rows of a set."""
-    if isinstance(transform, Robustifier):
+    start = None
+    if transform.uses_start_images:
+        start = x[plan["start_id"][rows]]
+    if isinstance(transform, Robustifier) and start is not None:
         # Unlike `make`, the call returns distances before and after.
         images, details = transform(
             x[rows],
-            start=x[plan["start_id"][rows]],
+            start=start,
             verbose=0,
             return_details=True,
         )
@@ -145,8 +164,10 @@ def _make_shard(
         rows=np.arange(len(x))[rows],
         labels=labels,
         original_labels=y[rows],
+        start=start,
     )
-    arrays = {key: np.asarray(v) for key, v in transform.make(batch).items()}
+    made = check_made(type(transform).__name__, transform.make(batch), batch)
+    arrays = {key: ops.convert_to_numpy(v) for key, v in made.items()}
     return {**arrays, "y": labels, "original_label": y[rows]}
 
 

@@ -112,6 +112,7 @@ def write_report(
         },
         published=tables.beside(results),
         measured=_measured(results),
+        radius=tables.radius_text(results),
         hours=_hours(results),
         slowest=_slowest(results),
         search=search,

@@ -14,12 +14,17 @@ from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import Table
 from keras_robust.study.replication.results import Transfer
+from keras_robust.study.replication.settings import known
+from keras_robust.study.replication.settings import known_radii
+from keras_robust.study.replication.settings import network_name
+from keras_robust.study.replication.training_sets import RELABELLED
 from keras_robust.training import AdversarialModel
 
 # Test images that are perturbed for the measure of transfer.
 TRANSFER_IMAGES = 500
 # Images of each generated set whose nearest training images are found.
 NEAREST_IMAGES = 1000
+NEAREST_OF = ("D_R", "D_NR", "D_rand", "D_rand_robust", "D_det_robust")
 _LEAKAGE_EPOCHS = 10
 
 
@@ -48,7 +53,7 @@ def decomposition(study: Replication) -> Table:
     recipe = study.recipe
     attacks = {
         f"{radius:g}": PGDAttack(epsilon=radius, steps=recipe.evaluation_steps)
-        for radius in recipe.radii
+        for radius in known_radii(recipe)
     }
     network = study.shared_network("D_R")
     found: Table = {radius: {} for radius in attacks}
@@ -65,7 +70,9 @@ def decomposition(study: Replication) -> Table:
     return found
 
 
-def leakage(study: Replication) -> dict[str, float]:
+def leakage(
+    study: Replication, sets: Sequence[str] = RELABELLED
+) -> dict[str, float]:
     """Accuracy on test images from robust linear features of relabelled sets.
 
     Goh 2019 (comment on Ilyas et al. 2019, "Robust feature leakage"): the ten
@@ -75,6 +82,7 @@ def leakage(study: Replication) -> dict[str, float]:
 
     Args:
         study: A `Replication`.
+        sets: Names of relabelled sets.
 
     Returns:
         Dictionary of accuracies by set, with `robust linear`, that of the
@@ -92,7 +100,7 @@ def leakage(study: Replication) -> dict[str, float]:
             keras.layers.Dense(len(study.data.class_names)),
         ]
     )
-    attack = PGDAttack(epsilon=study.recipe.leakage_epsilon, steps=7)
+    attack = PGDAttack(epsilon=known(study.recipe.leakage_epsilon), steps=7)
     robust = AdversarialModel(linear, attack)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     robust.compile(keras.optimizers.Adam(1e-3), loss)
@@ -108,7 +116,7 @@ def leakage(study: Replication) -> dict[str, float]:
         "robust linear": float(accuracy),
         "chance": 1 / len(study.data.class_names),
     }
-    for name in ("D_rand", "D_det", "D_other"):
+    for name in sets:
         made = study.generated(name)
         features = linear.predict(made["x"], verbose=0)
         probe = LogisticRegression(max_iter=1000).fit(features, made["y"])
@@ -133,16 +141,17 @@ def transfer(study: Replication) -> Transfer:
         one of them does not vary).
     """
     recipe = study.recipe
-    networks = {recipe.network: study.model("standard")}
+    own = network_name(recipe)
+    networks = {own: study.model("standard")}
     x, y = study.data.test
-    accuracy = {recipe.network: study.evaluate("D_det")["accuracy"]["clean"]}
+    accuracy = {own: study.evaluate("D_det")["accuracy"]["clean"]}
     for name in recipe.architectures:
         networks[name] = study.architecture("standard", name)
         right = predict_labels(study.architecture("D_det", name), x) == y
         accuracy[name] = float(right.mean())
     some = x[:TRANSFER_IMAGES], y[:TRANSFER_IMAGES]
     attack = PGDAttack(
-        epsilon=recipe.relabel_epsilon,
+        epsilon=known(recipe.relabel_epsilon),
         steps=recipe.evaluation_steps,
         seed=study.seed,
     )
@@ -177,15 +186,18 @@ def autoattack(study: Replication) -> Table:
         radius, as text, with that on the same images, `clean`.
     """
     count = study.recipe.autoattack_images
+    radii = known_radii(study.recipe)
     x, y = study.data.test
     state = study.store.path("state-autoattack", study.description())
     found: Table = {}
     for name in ("adversarial", "D_R"):
+        if name not in study.recipe.models:
+            continue
         attacks = {
             f"{radius:g}": AutoAttack(
                 norm="l2", epsilon=radius, seed=study.seed
             )
-            for radius in (study.recipe.radii[0], study.recipe.radii[-1])
+            for radius in (radii[0], radii[-1])
         }
         report = evaluate_robustness(
             study.shared_network(name),
@@ -202,7 +214,7 @@ def autoattack(study: Replication) -> Table:
     return found
 
 
-def nearest(study: Replication) -> Table:
+def nearest(study: Replication, sets: Sequence[str] = NEAREST_OF) -> Table:
     """What the training image nearest to a generated one is.
 
     On small images a set can turn an image into another one: then its label is
@@ -211,6 +223,7 @@ def nearest(study: Replication) -> Table:
 
     Args:
         study: A `Replication`.
+        sets: Names of generated sets.
 
     Returns:
         Dictionary by set: `original`, the share of images whose nearest
@@ -222,7 +235,7 @@ def nearest(study: Replication) -> Table:
     x, y = study.data.train
     flat = x.reshape(len(x), -1)
     found: Table = {}
-    for name in ("D_R", "D_NR", "D_rand", "D_rand_robust", "D_det_robust"):
+    for name in sets:
         made = study.generated(name)
         labels = made["y"][:NEAREST_IMAGES]
         rows = np.arange(len(labels))

@@ -7,22 +7,42 @@ from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
 from keras_robust.study.replication.am207_errors import AM207_ERRORS
 from keras_robust.study.replication.am207_errors import AM207_RADII
-from keras_robust.study.replication.recipe import NetworkSpec
-from keras_robust.study.replication.recipe import Recipe
 from keras_robust.study.replication.training_sets import RELABELLED
+from keras_robust.study.study import Study
 from keras_robust.study.training import Training
 from keras_robust.utils.messages import describe
 
 # Those of the AM207 report beside the usual one.
 _AM207_LINF_RADII = (8 / 255, *AM207_RADII)
 
+# Ilyas et al. 2019, Tables 4 to 6 (appendix C) and Fig. 2; where they differ, a
+# recipe has numbers of its own.
+_OF_THE_PAPER: dict[str, Any] = {
+    "epsilon": 0.5,
+    "radii": (0.25, 0.5),
+    "inversion_steps": 1000,
+    "inversion_step_size": 0.1,
+    "inversion_optimizer": "gradient_descent",
+    "relabel_epsilon": 0.5,
+    "relabel_steps": 100,
+    "relabel_step_size": 0.1,
+    "leakage_epsilon": 0.25,
+}
+
+
+def _recipe(**settings: Any) -> Study:
+    return Study(**{**_OF_THE_PAPER, **settings})
+
+
 # Ilyas et al. 2019, Tables 3 to 6 (appendix C); 150 epochs with two drops are
 # the defaults of MadryLab's `robustness` for CIFAR. Expects 95.25 / 4.49 /
 # 0.0 for the standard model, see reference.json. Not run here: days on a GPU.
-_PAPER = Recipe(
-    dataset="cifar10",
+_PAPER = _recipe(
+    data="cifar10",
     network="resnet50",
-    training=Training(epochs=150, learning_rate=0.1, schedule="drops"),
+    training=Training(
+        epochs=150, learning_rate=0.1, schedule="drops", augment=True
+    ),
     overrides={
         "D_rand": {"learning_rate": 0.01},
         "D_det": {"augment": False},
@@ -35,10 +55,12 @@ _PAPER = Recipe(
 # Adam for D_rand. Expects 85 / 2 / 0 for the standard model, 75 / 37 / 29 for
 # D_R, 24 / 0 / 0 for D_rand with its errors. Each error is measured beside the
 # correct version. Not run here: hours on a GPU.
-_AM207 = Recipe(
-    dataset="cifar10",
+_AM207 = _recipe(
+    data="cifar10",
     network="cifar_resnet",
-    training=Training(epochs=64, learning_rate=0.1, schedule="late_drops"),
+    training=Training(
+        epochs=64, learning_rate=0.1, schedule="late_drops", augment=True
+    ),
     overrides={
         "D_rand": {
             "optimizer": "adam",
@@ -60,19 +82,20 @@ _AIRBENCH = Training(
     momentum=0.85,
     schedule="triangle",
     batch_size=512,
+    augment=True,
     label_smoothing=0.2,
 )
 
 
-def _airbench(*widths: int, **options: Any) -> NetworkSpec:
+def _airbench(*widths: int, **options: Any) -> tuple[str, dict[str, Any]]:
     return ("airbench", {"widths": list(widths), **options})
 
 
 # Of all 50,000 images, for a night or two on two cores. The relabelled sets are
 # made from a network whose first layer does not whiten: perturbations of one
 # that does teach nothing about clean images, however it is trained on.
-_CPU = Recipe(
-    dataset="cifar10",
+_CPU = _recipe(
+    data="cifar10",
     network="airbench",
     network_options={"widths": [64, 128, 128]},
     networks={
@@ -156,8 +179,8 @@ _TOO_FEW_PIXELS = {
 # has: with 128 an inversion rebuilds the image itself, whatever the source, and
 # with 32 that of the robust source still does.
 # Shifting such small images loses strokes, so nothing is augmented.
-_DIGITS = Recipe(
-    dataset="digits",
+_DIGITS = _recipe(
+    data="digits",
     network="small_cnn",
     network_options={"filters": (32, 64, 32)},
     training=Training(
@@ -182,11 +205,11 @@ _DIGITS = Recipe(
 
 # The whole pipeline on real images in minutes; too small for the paper's
 # figures.
-_SMOKE = Recipe(
-    dataset="cifar10",
+_SMOKE = _recipe(
+    data="cifar10",
     network="small_cnn",
     network_options={"input_shape": (32, 32, 3), "filters": (16, 32, 64, 128)},
-    training=Training(epochs=10, learning_rate=0.1),
+    training=Training(epochs=10, learning_rate=0.1, augment=True),
     overrides={"D_det": {"augment": False}, "D_rand": {"augment": False}},
     train_images=3000,
     test_images=500,
@@ -201,11 +224,11 @@ _SMOKE = Recipe(
 # networks of the same speed are not.
 # Inversions by the faster rule. On relabelled sets nothing is augmented: few
 # images, and the perturbations are what is to be learned.
-_QUICK = Recipe(
-    dataset="cifar10",
+_QUICK = _recipe(
+    data="cifar10",
     network="cifar_resnet",
     network_options={"depth": 8},
-    training=Training(epochs=12, learning_rate=0.1),
+    training=Training(epochs=12, learning_rate=0.1, augment=True),
     overrides={name: {"augment": False} for name in RELABELLED},
     train_images=16_000,
     test_images=1_000,
@@ -218,7 +241,7 @@ _QUICK = Recipe(
 # than CIFAR-10, so all radii are twice as large.
 _FASHION = replace(
     _QUICK,
-    dataset="fashion_mnist",
+    data="fashion_mnist",
     network="small_cnn",
     network_options={
         "input_shape": (28, 28, 1),
@@ -235,8 +258,8 @@ _FASHION = replace(
 # radius is larger than a non-robust template and far below a robust one, which
 # adversarial training needs to get away from chance; that of the relabelled
 # sets is enough to replace a non-robust one (sqrt(2) times its norm).
-_PLANTED = Recipe(
-    dataset="planted",
+_PLANTED = _recipe(
+    data="planted",
     network="mlp",
     network_options={
         "widths": (256, 32),
@@ -285,7 +308,7 @@ RECIPES = {
     ),
     ("fashion_mnist", "smoke"): replace(
         _SMOKE,
-        dataset="fashion_mnist",
+        data="fashion_mnist",
         network_options={
             "input_shape": (28, 28, 1),
             "filters": (16, 32, 64, 128),
@@ -307,24 +330,6 @@ RECIPES = {
 }
 
 
-def check_dataset(dataset: object) -> None:
-    """Raise unless a data set is given by its name.
-
-    Args:
-        dataset: Name.
-
-    Raises:
-        ValueError: If it is anything else.
-    """
-    if not isinstance(dataset, str):
-        known = sorted({name for name, _ in RECIPES})
-        raise ValueError(
-            f"Argument `dataset` must be a name, one of {known}. Pass a "
-            "recipe of your own to `Replication(recipe, folder)`. "
-            f"Received: dataset={describe(dataset)}"
-        )
-
-
 def default_preset(dataset: str) -> str:
     """The preset that is used where none is named.
 
@@ -340,7 +345,7 @@ def default_preset(dataset: str) -> str:
     return "smoke"
 
 
-def get_recipe(dataset: str, preset: str | None = None) -> Recipe:
+def get_recipe(dataset: str, preset: str | None = None) -> Study:
     """The recipe of a data set and a preset.
 
     Args:
@@ -349,12 +354,17 @@ def get_recipe(dataset: str, preset: str | None = None) -> Recipe:
             `"smoke"`; `None` for `default_preset`.
 
     Returns:
-        `Recipe`.
+        `Study`.
 
     Raises:
         ValueError: If there is none; the message lists the recipes.
     """
-    check_dataset(dataset)
+    if not isinstance(dataset, str):
+        raise ValueError(
+            "Argument `dataset` must be a name, one of "
+            f"{sorted({name for name, _ in RECIPES})}; `Study` takes data of "
+            f"your own. Received: dataset={describe(dataset)}"
+        )
     preset = preset or default_preset(dataset)
     if (dataset, preset) not in RECIPES:
         known = ", ".join("/".join(key) for key in RECIPES)
@@ -363,3 +373,21 @@ def get_recipe(dataset: str, preset: str | None = None) -> Recipe:
             f"Received: {dataset}/{preset}"
         )
     return RECIPES[dataset, preset]
+
+
+def preset_of(study: Study) -> str:
+    """The name of the recipe with the settings of a study.
+
+    Args:
+        study: A `Study`.
+
+    Returns:
+        Such as `"cpu"`; `"own"` if no recipe has all of them.
+    """
+    for (dataset, preset), recipe in RECIPES.items():
+        if (
+            study.dataset == dataset
+            and study.description() == recipe.description()
+        ):
+            return preset
+    return "own"

@@ -1,11 +1,13 @@
-"""The replication for one seed, stage by stage."""
+"""A study for one seed, stage by stage."""
+
+from __future__ import annotations
 
 import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from typing import Any
 from typing import TypeVar
 
@@ -14,16 +16,18 @@ import keras
 from keras_robust import backend
 from keras_robust import datasets
 from keras_robust import models
+from keras_robust.attacks.pgd import PGDAttack
+from keras_robust.study.data import choose
 from keras_robust.study.replication.evaluating import evaluation
 from keras_robust.study.replication.fitting import Split
 from keras_robust.study.replication.fitting import fit_network
 from keras_robust.study.replication.generating import describe_generated
 from keras_robust.study.replication.generating import generate
 from keras_robust.study.replication.generating import transform_of
-from keras_robust.study.replication.recipe import NetworkSpec
-from keras_robust.study.replication.recipe import Recipe
+from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.results import Evaluation
 from keras_robust.study.replication.results import FittedCurve
+from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.stages import Description
 from keras_robust.study.replication.stages import architecture_description
 from keras_robust.study.replication.stages import evaluation_description
@@ -32,11 +36,13 @@ from keras_robust.study.replication.stages import model_description
 from keras_robust.study.replication.stages import set_description
 from keras_robust.study.replication.store import Arrays
 from keras_robust.study.replication.store import StageStore
-from keras_robust.study.replication.training_sets import STREAMS
-from keras_robust.study.replication.training_sets import training_set
+from keras_robust.study.replication.training_sets import stream_of
 from keras_robust.training import AdversarialModel
 from keras_robust.transforms import Transform
 from keras_robust.version import __version__
+
+if TYPE_CHECKING:
+    from keras_robust.study.study import Study
 
 T = TypeVar("T")
 # Training images that the first layer of whitened networks is adapted to.
@@ -46,15 +52,17 @@ MEASURES = ("decomposition", "leakage", "nearest", "transfer", "autoattack")
 
 
 class Replication:
-    """Models, generated data sets and evaluations of a recipe, for one seed.
+    """Models, generated data sets and evaluations of a study, for one seed.
 
     Finished stages are kept in a folder and found again when nothing they
-    depend on has changed: those parts of the recipe that they are made of,
-    seed, backend, version of this package. A training that was stopped resumes
-    after its last epoch, a generated set after its last shard.
+    depend on has changed: images, networks and those settings of the study
+    that they are made of, seed, backend, version of this package. A training
+    that was stopped resumes after its last epoch, a generated set after its
+    last shard.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study` with a number for every radius, such as a recipe or
+            what `Study.resolve` returns.
         folder: Where stages are kept.
         seed: Int >= 0.
         verbose: 0 for silence, 1 for a line per stage and progress bars.
@@ -71,7 +79,7 @@ class Replication:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Study,
         folder: str | os.PathLike[str],
         seed: int = 0,
         verbose: int = 1,
@@ -101,27 +109,13 @@ class Replication:
 
     @property
     def data(self) -> datasets.ImageDataset:
-        """The images that the recipe uses."""
+        """The images that the study uses, in [0, 1]."""
         if self._data is None:
-            data = datasets.load(self.recipe.dataset)
-            held_out = self.recipe.validation_images
-            if held_out >= len(data.train[0]):
-                raise ValueError(
-                    "A recipe must leave images to train on: fewer "
-                    f"`validation_images` than the {len(data.train[0])} of "
-                    f"{self.recipe.dataset}. "
-                    f"Received: validation_images={held_out}"
-                )
-            if held_out:
-                data = replace(
-                    data,
-                    train=tuple(part[:-held_out] for part in data.train),
-                    test=tuple(part[-held_out:] for part in data.train),
-                )
-            self._data = replace(
-                data,
-                train=_first(data.train, self.recipe.train_images),
-                test=_first(data.test, self.recipe.test_images),
+            self._data = choose(
+                self.recipe.read(),
+                train_images=self.recipe.train_images,
+                test_images=self.recipe.test_images,
+                validation_images=self.recipe.validation_images,
             )
         return self._data
 
@@ -131,17 +125,7 @@ class Replication:
         Args:
             name: One of `recipe.models`.
         """
-        return self._build(self.recipe.network_of(name))
-
-    def _build(self, network: NetworkSpec) -> keras.Model:
-        """A new network under the recipe's dtype policy."""
-        function, options = network
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.recipe.dtype_policy)
-        try:
-            return getattr(models, function)(**options)
-        finally:
-            keras.config.set_dtype_policy(before)
+        return self.recipe.build(self.recipe.network_of(name))
 
     def model(self, name: str) -> keras.Model:
         """The trained model of that name.
@@ -150,15 +134,48 @@ class Replication:
             name: One of `recipe.models`.
 
         Returns:
-            A plain Keras model with logits.
+            A plain Keras classifier of images in [0, 1].
         """
+        taken = self.recipe.stand_ins.get(name)
+        if taken is not None and taken.model is not None:
+            return taken.model
         if name not in self._networks:
-            self._networks[name] = self.store.model(
+            self._networks[name] = self._kept_model(
                 f"model-{name}",
-                self._described(model_description(self.recipe, name)),
+                self.recipe.network_of(name),
+                model_description(self.recipe, name),
                 lambda: self._train(name),
             )
         return self._networks[name]
+
+    def _kept_model(
+        self,
+        stage: str,
+        network: NetworkSpec,
+        inputs: Description,
+        make: Callable[[], keras.Model],
+    ) -> keras.Model:
+        """A trained network from its file, or as it is made now.
+
+        Of a network of the user the weights are kept, and its function builds
+        it: layers of the user need not be registered with Keras.
+        """
+        described = self._described(inputs)
+        if isinstance(network, tuple):
+            return self.store.model(stage, described, make)
+        made: list[keras.Model] = []
+
+        def weights() -> Arrays:
+            made.append(make())
+            values = made[0].get_weights()
+            return {f"{i:04d}": value for i, value in enumerate(values)}
+
+        kept = self.store.arrays(stage, described, weights)
+        if made:
+            return made[0]
+        model = self.recipe.build(network)
+        model.set_weights([kept[key] for key in sorted(kept)])
+        return model
 
     def architecture(self, base: str, name: str) -> keras.Model:
         """A network of another architecture, trained as a model of the recipe.
@@ -168,11 +185,12 @@ class Replication:
             name: One of `recipe.architectures`.
 
         Returns:
-            A plain Keras model with logits.
+            A plain Keras classifier of images in [0, 1].
         """
-        return self.store.model(
+        return self._kept_model(
             f"model-{base}-{name}",
-            self._described(architecture_description(self.recipe, base, name)),
+            self.recipe.network_spec(self.recipe.architectures[name]),
+            architecture_description(self.recipe, base, name),
             lambda: self._train(base, name),
         )
 
@@ -183,8 +201,12 @@ class Replication:
             name: Name of a model that is trained on one.
 
         Returns:
-            Dictionary of arrays: `x`, `y` and details of each example.
+            Dictionary of arrays: `x`, in [0, 1], `y` and details of each
+            example.
         """
+        taken = self.recipe.stand_ins.get(name)
+        if taken is not None and taken.arrays is not None:
+            return taken.arrays
         return self.store.arrays(
             f"data-{name}",
             self._described(set_description(self.recipe, name)),
@@ -203,7 +225,7 @@ class Replication:
             lambda: describe_generated(self.generated(name)),
         )
 
-    def measure(self, name: str, function: Callable[["Replication"], T]) -> T:
+    def measure(self, name: str, function: Callable[[Replication], T]) -> T:
         """Call a function of `measures`, or return what it found before.
 
         Args:
@@ -249,7 +271,7 @@ class Replication:
             for name, inputs in self._trainings().items()
         }
         for name in recipe.models:
-            if training_set(name).is_generated:
+            if recipe.training_set(name).is_generated:
                 stages[f"generating-{name}"] = set_description(recipe, name)
             stages[f"evaluating-{name}"] = evaluation_description(recipe, name)
         for name in MEASURES:
@@ -262,8 +284,9 @@ class Replication:
         found = {
             name: model_description(recipe, name) for name in recipe.models
         }
+        bases = [base for base in ("standard", "D_det") if base in found]
         for name in recipe.architectures:
-            for base in ("standard", "D_det"):
+            for base in bases:
                 found[f"{base}-{name}"] = architecture_description(
                     recipe, base, name
                 )
@@ -293,15 +316,16 @@ class Replication:
             inputs = model_description(recipe, base)
         else:
             name = f"{base}-{architecture}"
-            network = recipe.architectures[architecture]
+            network = recipe.network_spec(recipe.architectures[architecture])
             inputs = architecture_description(recipe, base, architecture)
         seed = self.seed_of(base, architecture)
         start_time = self._begin(f"training {name} ({recipe.models[base]})")
         keras.utils.set_random_seed(seed)
-        plain = model = self._build(network)
-        models.adapt_whitening(plain, x[:WHITENING_IMAGES])
+        plain = model = self.recipe.build(network)
+        if isinstance(network, tuple):
+            models.adapt_whitening(plain, x[:WHITENING_IMAGES])
         if base == "adversarial":
-            model = AdversarialModel(plain, recipe.training_attack())
+            model = AdversarialModel(plain, training_attack(recipe))
         curve = fit_network(
             model,
             name=base,
@@ -309,6 +333,7 @@ class Replication:
             test=self.data.test,
             recipe=recipe,
             seed=seed,
+            num_classes=len(self.data.class_names),
             folder=self.store.path(f"backup-{name}", self._described(inputs)),
             logs=self.logs and self.logs / f"seed{self.seed}-{name}",
             verbose=self.verbose,
@@ -321,7 +346,7 @@ class Replication:
 
     def _images_of(self, name: str) -> Split:
         """Images and labels that a model is trained on."""
-        if training_set(name).is_generated:
+        if self.recipe.training_set(name).is_generated:
             generated = self.generated(name)
             return generated["x"], generated["y"]
         x, y = self.data.train
@@ -353,7 +378,7 @@ class Replication:
             name: Name of a model that is trained on a generated set.
             source: The model whose features it takes; `None` for a control.
         """
-        made = training_set(name)
+        made = self.recipe.training_set(name)
         return transform_of(
             made,
             recipe=self.recipe,
@@ -388,6 +413,9 @@ class Replication:
             name: One of `recipe.models`.
         """
         model = self.model(name)
+        taken = self.recipe.stand_ins.get(name)
+        if taken is not None and taken.model is not None:
+            return model
         kind = repr(self.recipe.network_of(name))
         if kind not in self._shared_networks:
             self._shared_networks[kind] = self.network(name)
@@ -398,11 +426,11 @@ class Replication:
         """Seed of the random numbers of a model, set or measure.
 
         Args:
-            name: One of `STREAMS`.
+            name: Of a model, a set or a measure.
             architecture: One of `recipe.architectures`, for a network of
                 another architecture.
         """
-        stream = STREAMS.index(name)
+        stream = stream_of(name)
         if architecture is not None:
             place = list(self.recipe.architectures).index(architecture)
             stream += 100 * (1 + place)
@@ -424,6 +452,18 @@ class Replication:
             print(f"  done in {seconds} s", flush=True)
 
 
-def _first(split: Split, count: int | None) -> Split:
-    x, y = split
-    return x[:count], y[:count]
+def training_attack(study: Study) -> PGDAttack:
+    """The attack of adversarial training.
+
+    It starts at the image itself, as Madry's library does (Ilyas et al. 2019,
+    C.3, Table 4).
+
+    Args:
+        study: A `Study` with a number for every radius.
+    """
+    epsilon, size = known(study.epsilon), study.attack_step_size
+    return PGDAttack(
+        epsilon=epsilon,
+        step_size=epsilon / 5 if size is None else size,
+        steps=study.attack_steps,
+    )

@@ -56,9 +56,9 @@ Table = dict[str, dict[str, float]]
 class Measured(TypedDict):
     """What functions of `measures` found, by their names."""
 
-    decomposition: Table
-    leakage: dict[str, float]
-    nearest: Table
+    decomposition: NotRequired[Table]
+    leakage: NotRequired[dict[str, float]]
+    nearest: NotRequired[Table]
     transfer: NotRequired[Transfer]
     autoattack: NotRequired[Table]
 
@@ -129,6 +129,20 @@ class ClaimResult(TypedDict):
     numbers: dict[str, OverSeeds]
 
 
+class MeasuredRadius(TypedDict):
+    """The radius at which a standard network keeps half of its accuracy.
+
+    Attributes:
+        radius: L2, in units of images in [0, 1].
+        images: On how many training images that it has not seen.
+        clean: Its accuracy on them.
+    """
+
+    radius: float
+    images: int
+    clean: float
+
+
 class Judgement(TypedDict):
     """The radius at which claims are decided, and the verdicts."""
 
@@ -140,8 +154,8 @@ class Results(Judgement):
     """The content of `results.json`.
 
     Attributes:
-        preset: Name of the recipe's preset.
-        recipe: A `Recipe` as a dictionary.
+        preset: Name of the recipe's preset; `"own"` for other settings.
+        recipe: The settings of the `Study` as a dictionary.
         models: What each model is trained on, in words.
         seeds: In the order in which they were run.
         seconds_by_seed_and_stage: How long each stage took.
@@ -149,6 +163,8 @@ class Results(Judgement):
         backend: Of Keras.
         versions: By package.
         summary: Mean accuracies over seeds.
+        measured_radius: What open radii were chosen by; `None` where they
+            were given.
         predicted: See `predictions`.
         runs: By seed: an integer, in a file text.
     """
@@ -162,6 +178,7 @@ class Results(Judgement):
     backend: str
     versions: dict[str, str]
     summary: Summary
+    measured_radius: MeasuredRadius | None
     predicted: dict[str, Any]
     runs: dict[int, SeedResults]
 

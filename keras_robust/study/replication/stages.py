@@ -11,39 +11,42 @@ computed again.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import TYPE_CHECKING
 from typing import Any
 
+from keras_robust.study.replication import settings
 from keras_robust.study.replication.fitting import CURVE_IMAGES
-from keras_robust.study.replication.recipe import NetworkSpec
-from keras_robust.study.replication.recipe import Recipe
+from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.training_sets import Kind
-from keras_robust.study.replication.training_sets import training_set
+from keras_robust.study.replication.training_sets import OwnSet
+
+if TYPE_CHECKING:
+    from keras_robust.study.study import Study
 
 # Plain values that JSON can hold.
 Description = dict[str, Any]
 
 
-def images_description(recipe: Recipe) -> Description:
+def images_description(recipe: Study) -> Description:
     """What decides which images are used for training and evaluation.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study`.
     """
     return {
-        "dataset": recipe.dataset,
+        "dataset": settings.describe_data(recipe),
         "train_images": recipe.train_images,
         "validation_images": recipe.validation_images,
     }
 
 
 def model_description(
-    recipe: Recipe, name: str, network: NetworkSpec | None = None
+    recipe: Study, name: str, network: NetworkSpec | None = None
 ) -> Description:
     """What a trained model depends on.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         name: One of `recipe.models`.
         network: Function of `models` and its arguments, in place of the
             model's own network.
@@ -51,14 +54,19 @@ def model_description(
     Returns:
         Dictionary of plain values.
     """
+    taken = recipe.stand_ins.get(name)
+    if network is None and taken is not None and taken.model is not None:
+        return {"name": name, "stand_in": taken.sha256}
     described: Description = {
         **images_description(recipe),
         "name": name,
-        "network": list(network or recipe.network_of(name)),
-        "training": asdict(recipe.training_of(name)),
+        "network": settings.describe_spec(
+            recipe, network or recipe.network_of(name)
+        ),
+        "training": recipe.training_of(name).description(),
         "dtype_policy": recipe.dtype_policy,
     }
-    if recipe.training_of(name).augment:
+    if recipe.training_of(name).augment is True:
         described["augmentation"] = recipe.augmentation
     count = recipe.test_images
     if count is not None and count < CURVE_IMAGES:
@@ -69,35 +77,36 @@ def model_description(
             recipe.attack_steps,
             recipe.attack_step_size,
         ]
-    if training_set(name).is_generated:
+    if recipe.training_set(name).is_generated:
         described["set"] = set_description(recipe, name)
     return described
 
 
 def architecture_description(
-    recipe: Recipe, base: str, name: str
+    recipe: Study, base: str, name: str
 ) -> Description:
     """What a trained model of another architecture depends on.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         base: One of `recipe.models`, whose training and images it has.
         name: One of `recipe.architectures`.
 
     Returns:
         Dictionary of plain values.
     """
-    described = model_description(recipe, base, recipe.architectures[name])
+    network = recipe.network_spec(recipe.architectures[name])
+    described = model_description(recipe, base, network)
     # Decides its random numbers, see `Replication.seed_of`.
     described["place"] = list(recipe.architectures).index(name)
     return described
 
 
-def measure_description(recipe: Recipe, name: str) -> Description:
+def measure_description(recipe: Study, name: str) -> Description:
     """What a measure depends on.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         name: What the measure is called.
 
     Returns:
@@ -110,28 +119,38 @@ def measure_description(recipe: Recipe, name: str) -> Description:
     return described
 
 
-def set_description(recipe: Recipe, name: str) -> Description:
+def set_description(recipe: Study, name: str) -> Description:
     """What a generated set depends on.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         name: Name of a model that is trained on one.
 
     Returns:
         Dictionary of plain values.
     """
+    taken = recipe.stand_ins.get(name)
+    if taken is not None and taken.arrays is not None:
+        return {"name": name, "stand_in": taken.sha256}
+    made = recipe.training_set(name)
     source = recipe.source_of(name)
     described: Description = {
         **images_description(recipe),
         "name": name,
         "source": source and model_description(recipe, source),
     }
-    if training_set(name).kind is Kind.INVERSION:
+    if isinstance(made, OwnSet):
+        described["own"] = made.description_of()
+        if made.is_shortcut:
+            described["relabel_epsilon"] = recipe.relabel_epsilon
+    elif made.kind is Kind.INVERSION:
         described["inversion"] = [
             recipe.inversion_steps,
             recipe.inversion_step_size,
             recipe.inversion_optimizer,
         ]
+        if recipe.layer is not None:
+            described["layer"] = recipe.layer
     else:
         described["relabelling"] = [
             recipe.relabel_epsilon,
@@ -141,11 +160,11 @@ def set_description(recipe: Recipe, name: str) -> Description:
     return described
 
 
-def evaluation_description(recipe: Recipe, name: str) -> Description:
+def evaluation_description(recipe: Study, name: str) -> Description:
     """What the evaluation of a model depends on.
 
     Args:
-        recipe: A `Recipe`.
+        recipe: A `Study`.
         name: One of `recipe.models`.
 
     Returns:

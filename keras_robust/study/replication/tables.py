@@ -9,6 +9,7 @@ from typing import Any
 from keras_robust.study.replication.am207_errors import AM207_RADII
 from keras_robust.study.replication.reference import reference
 from keras_robust.study.replication.results import ClaimResult
+from keras_robust.study.replication.results import MeasuredRadius
 from keras_robust.study.replication.results import OverSeeds
 from keras_robust.study.replication.results import Results
 from keras_robust.study.replication.results import broken_linf_column
@@ -31,6 +32,16 @@ AM207_COLUMNS = (
 )
 # Figures of others by model and column.
 Figures = Mapping[str, Mapping[str, Any]]
+
+
+def summary_text(results: Results) -> str:
+    """A study in one line: what was run, and how many claims are shown.
+
+    Args:
+        results: What `Study.run` returns.
+    """
+    models = len(results["models"])
+    return f"{_title(results)}: {models} models; {tally(results['claims'])}"
 
 
 def rows(results: Results) -> list[list[str]]:
@@ -178,6 +189,37 @@ def reading_text(results: Results) -> str:
     )
 
 
+def radius_sentence(found: MeasuredRadius) -> str:
+    """What was measured, in words.
+
+    Args:
+        found: What `measure_radius` returns.
+    """
+    return (
+        f"Measured radius: L2 {found['radius']:g}, at which a standard network "
+        f"keeps half of its accuracy of {100 * found['clean']:.0f} % on "
+        f"{found['images']} training images that it has not seen."
+    )
+
+
+def radius_text(results: Results) -> str:
+    """How open radii were chosen, as a sentence; empty if they were given.
+
+    Args:
+        results: What `Study.run` returns.
+    """
+    found = results.get("measured_radius")
+    if not found:
+        return ""
+    recipe = results["recipe"]
+    radii = " and ".join(f"{radius:g}" for radius in recipe["radii"])
+    return (
+        f"{radius_sentence(found)} So adversarial training has the radius "
+        f"{recipe['epsilon']:g}, the evaluation {radii}, and the relabelled "
+        f"sets {recipe['relabel_epsilon']:g}."
+    )
+
+
 def claims_text(results: Results) -> str:
     """The verdict on each claim, for a terminal.
 
@@ -194,6 +236,7 @@ def claims_text(results: Results) -> str:
     claims, seeds = results["claims"], len(results["seeds"])
     lines = ["", *_wrapped(f"{title}{tally(claims)}.")]
     lines += _wrapped(reading_text(results))
+    lines += _wrapped(radius_text(results))
     explained: dict[str, str] = {}
     for verdict in VERDICTS:
         chosen = [claim for claim in claims if claim["verdict"] == verdict]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -193,6 +194,8 @@ def verdicts(
     radii: Sequence[float],
     dataset: str,
     undecidable: Mapping[str, str] | None = None,
+    left_out: Mapping[str, str] | None = None,
+    is_own: bool = False,
 ) -> list[ClaimResult]:
     """Judge each claim by the numbers of all seeds.
 
@@ -203,26 +206,39 @@ def verdicts(
         dataset: Name; claims about other data sets are left out.
         undecidable: Reasons by name of a claim that is not judged, whatever
             its numbers are.
+        left_out: Reasons by name of a model or measure why it was left out:
+            claims that need one cannot be decided.
+        is_own: Whether the images are the user's, which nobody has published
+            figures of.
     """
     reading = find_reading(runs, radii)
     seeds = [Run(run, reading) for run in runs.values()]
     return [
-        _judged(claim, seeds, (undecidable or {}).get(claim.name))
+        _judged(
+            replace(claim, published="") if is_own else claim,
+            seeds,
+            (undecidable or {}).get(claim.name),
+            left_out or {},
+        )
         for claim in claims
         if claim.datasets is None or dataset in claim.datasets
     ]
 
 
 def _judged(
-    claim: Claim, seeds: Sequence[Run], reason: str | None
+    claim: Claim,
+    seeds: Sequence[Run],
+    reason: str | None,
+    left_out: Mapping[str, str],
 ) -> ClaimResult:
     """Judge a claim, unless there is a reason not to."""
     verdict, held = NOT_RUN, 0
     rows: list[Numbers] = []
     try:
         rows = [claim.measure(run) for run in seeds]
-    except KeyError:
-        reason = None
+    except KeyError as error:
+        reason = left_out.get(str(error.args[0]))
+        verdict = UNDECIDED if reason else NOT_RUN
     except UndecidedError as error:
         verdict, reason = UNDECIDED, str(error)
     else:

@@ -3,8 +3,10 @@ import copy
 import pytest
 
 from keras_robust.study.replication.claims import CLAIMS
+from keras_robust.study.replication.claims import Levels
+from keras_robust.study.replication.claims import claims_of
 from keras_robust.study.replication.recipes import RECIPES
-from keras_robust.study.replication.replicate import judge
+from keras_robust.study.replication.running import judge
 from keras_robust.study.replication.training_sets import MODELS
 from keras_robust.study.replication.verdicts import find_reading
 from keras_robust.study.replication.verdicts import tally
@@ -272,3 +274,75 @@ def test_transfer_may_be_smaller(published):
     assert claim["verdict"] == "same direction, smaller"
     published["measured"]["transfer"]["correlation"]["untargeted"] = None
     assert judged(published)["Transfer"]["verdict"] == "not shown"
+
+
+def test_levels_for_any_number_of_classes():
+    """As far between chance and 100 % as for ten classes."""
+    ten = {claim.name: claim for claim in claims_of(10)}
+    assert list(ten) == [claim.name for claim in CLAIMS]
+    assert ten["Non-robust features"].rule.startswith("clean at least 30 %")
+    level = Levels(100).at(30)
+    assert (level - 1) / 99 == pytest.approx((30 - 10) / 90)
+    hundred = {claim.name: claim for claim in claims_of(100)}
+    numbers = {"D_rand, clean": 18.0, "D_rand, attacked": 0.0}
+    assert hundred["Random targets"].holds(numbers)
+    assert not ten["Random targets"].holds(numbers)
+    # Chance is 1 %, so 4.5 % is learned.
+    small = {"D_rand, clean": 4.5, "D_rand, attacked": 0.0}
+    assert hundred["Random targets"].direction(small)
+    assert not ten["Random targets"].direction(small)
+
+
+def test_two_classes(published):
+    recipe = {"radii": (0.25, 0.5), "dataset": "own data", "classes": 2}
+    found = judge({0: published}, recipe)["claims"]
+    undecided = {c["name"]: c for c in found if c["reason"]}
+    assert "half of the labels" in undecided["Random targets"]["reason"]
+    assert "Shifted targets" not in undecided
+
+
+def test_a_set_of_ones_own_has_a_claim(published):
+    recipe = {
+        "radii": (0.25, 0.5),
+        "dataset": "own data",
+        "own_sets": [
+            {"name": "D_low", "base": "D_low", "control": False},
+            {"name": "D_nine", "base": "D_nine", "control": False},
+            {"name": "D_nine_shortcut", "base": "D_nine", "control": True},
+        ],
+    }
+    for name, clean in (
+        ("D_low", 0.2),
+        ("D_nine", 0.5),
+        ("D_nine_shortcut", 0),
+    ):
+        published["evaluation"][name] = {"accuracy": {"clean": clean}}
+    verdict = {
+        claim["name"]: claim["verdict"]
+        for claim in judge({0: published}, recipe)["claims"]
+    }
+    assert verdict["D_low teaches"] == "shown"
+    assert verdict["D_nine beyond its control"] == "shown"
+    assert "D_nine_shortcut teaches" not in verdict
+    control = published["evaluation"]["D_nine_shortcut"]["accuracy"]
+    control["clean"] = 0.6
+    claims = judge({0: published}, recipe)["claims"]
+    (claim,) = [c for c in claims if c["name"] == "D_nine beyond its control"]
+    assert claim["verdict"] == "same direction, smaller"
+
+
+def test_what_was_left_out_cannot_be_decided(published):
+    del published["evaluation"]["D_NR"]
+    claim = judged(published)["Non-robust features"]
+    assert claim["verdict"] == "not run"
+    reasons = {"D_NR": "the set D_NR was left out of this study"}
+    claim = judged(published, left_out=reasons)["Non-robust features"]
+    assert claim["verdict"] == "cannot be decided"
+    assert claim["reason"] == reasons["D_NR"]
+
+
+def test_a_network_of_ones_own_has_no_plateau(published):
+    del published["curves"]["D_rand"]
+    claim = judged(published)["Plateau"]
+    assert claim["verdict"] == "cannot be decided"
+    assert "not trained here" in claim["reason"]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from keras_robust.study.replication import figures
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.html_report import write_report
-from keras_robust.study.replication.replicate import judge
+from keras_robust.study.replication.running import judge
 from tests.html_pages import CHROMIUM
 from tests.html_pages import Outline
 from tests.html_pages import measured_in_chromium

@@ -12,8 +12,8 @@ from keras_robust import datasets
 from keras_robust import study
 from keras_robust.study.replication import generating
 from keras_robust.study.replication import tables
-from keras_robust.study.replication.replicate import _summary
-from keras_robust.study.replication.replicate import judge
+from keras_robust.study.replication.running import _summary
+from keras_robust.study.replication.running import judge
 from keras_robust.study.replication.stages import architecture_description
 from keras_robust.study.replication.stages import evaluation_description
 from keras_robust.study.replication.stages import measure_description
@@ -368,16 +368,11 @@ def test_unknown_recipe_says_which_there_are():
         study.get_recipe("digits", "gpu")
 
 
-def test_a_recipe_is_not_a_name():
+def test_a_study_is_not_a_name():
     recipe = study.get_recipe("digits")
-    for call in (
-        study.replicate,
-        study.get_recipe,
-        lambda dataset: study.replicate(dataset, preset="smoke"),
-    ):
-        with pytest.raises(ValueError, match="`dataset` must be.*type Recipe"):
-            call(recipe)
-    with pytest.raises(ValueError, match="`source` must be.*type Recipe"):
+    with pytest.raises(ValueError, match="`dataset` must be.*type Study"):
+        study.get_recipe(recipe)
+    with pytest.raises(ValueError, match="`source` must be.*type Study"):
         study.sweep(recipe)
 
 

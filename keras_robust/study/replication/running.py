@@ -1,0 +1,263 @@
+"""A run of a study: all seeds, table, figures, report, results.json."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+
+from keras_robust import backend
+from keras_robust.classifier import Classifier
+from keras_robust.study.replication import figures
+from keras_robust.study.replication import measures
+from keras_robust.study.replication import outputs
+from keras_robust.study.replication import settings
+from keras_robust.study.replication import tables
+from keras_robust.study.replication.claims import claims_of
+from keras_robust.study.replication.claims import undecidable_with
+from keras_robust.study.replication.predictions import predictions
+from keras_robust.study.replication.replication import Replication
+from keras_robust.study.replication.results import Judgement
+from keras_robust.study.replication.results import Measured
+from keras_robust.study.replication.results import ReadAt
+from keras_robust.study.replication.results import Results
+from keras_robust.study.replication.results import SeedResults
+from keras_robust.study.replication.results import Summary
+from keras_robust.study.replication.stand_ins import gives_set
+from keras_robust.study.replication.training_sets import RELABELLED
+from keras_robust.study.replication.training_sets import own_sets
+from keras_robust.study.replication.verdicts import find_reading
+from keras_robust.study.replication.verdicts import mean_and_deviation
+from keras_robust.study.replication.verdicts import verdicts
+from keras_robust.utils.environment import installed_versions
+from keras_robust.utils.environment import machine
+from keras_robust.utils.files import write_json
+
+if TYPE_CHECKING:
+    from keras_robust.study.study import Study
+
+
+def run_study(
+    study: Study, folder: Path, seeds: Sequence[int], verbose: int
+) -> Results:
+    """Run a study, see `Study.run`.
+
+    Args:
+        study: A `Study` with a number for every radius.
+        folder: Made if missing.
+        seeds: Ints >= 0, at least one.
+        verbose: 0 for silence.
+
+    Returns:
+        The content of `results.json`.
+    """
+    check_network(study)
+    folder.mkdir(parents=True, exist_ok=True)
+    start_time = time.monotonic()
+    stages: dict[int, Replication] = {}
+    for seed in seeds:
+        stages[seed] = study.replication(folder, seed=seed, verbose=verbose)
+        _run_stages(stages[seed])
+        results = _results(study, stages)
+        write_json(folder / "results.json", results)
+        images = figures.draw_images(stages[seeds[0]])
+        outputs.write(results, folder, images)
+    if verbose:
+        print(tables.table_text(results))
+        print(tables.claims_text(results))
+        minutes = (time.monotonic() - start_time) / 60
+        print(f"{minutes:.1f} minutes; report, figures, numbers: {folder}/")
+    return results
+
+
+def check_network(study: Study) -> None:
+    """Raise if a network of the user does not fit, before one is trained.
+
+    Args:
+        study: A `Study`.
+
+    Raises:
+        ValueError: If its classes are not those of the data, its last
+            activation is not known, or D_R and D_NR cannot be made with it.
+    """
+    data = settings.read_own(study)
+    if data is None and isinstance(study.network, str):
+        # A recipe, whose network fits.
+        return
+    data = study.read()
+    model = study.build(study.network_of("standard"))
+    classifier = Classifier.of(model)
+    classes = classifier.check(data.images.train[0][:8])
+    if classes != data.num_classes:
+        raise ValueError(
+            f"Argument `network` must have an output for each of the "
+            f"{data.num_classes} classes of the data; an `ImageDataset` names "
+            f"classes that have no images. Received: {classes} classes"
+        )
+    if {"D_R", "D_NR"} & set(study.models):
+        classifier.representation(study.layer)
+
+
+def _run_stages(study: Replication) -> None:
+    """Run all stages that are not finished yet."""
+    for name in study.recipe.models:
+        study.evaluate(name)
+    _measured(study)
+
+
+def _measured(study: Replication) -> Measured:
+    """All measures that the sets of a study allow for, by name."""
+    models = study.recipe.models
+    found: Measured = {}
+    if "D_R" in models:
+        found["decomposition"] = study.measure(
+            "decomposition", measures.decomposition
+        )
+    relabelled = [name for name in RELABELLED if name in models]
+    if relabelled:
+        found["leakage"] = study.measure(
+            "leakage", partial(measures.leakage, sets=relabelled)
+        )
+    # Sets of the user may not be in the order of the training images.
+    made = [
+        name
+        for name in measures.NEAREST_OF
+        if name in models and not gives_set(study.recipe, name)
+    ]
+    if made:
+        found["nearest"] = study.measure(
+            "nearest", partial(measures.nearest, sets=made)
+        )
+    if study.recipe.architectures and "D_det" in models:
+        found["transfer"] = study.measure("transfer", measures.transfer)
+    if study.recipe.autoattack_images and "D_R" in models:
+        found["autoattack"] = study.measure("autoattack", measures.autoattack)
+    return found
+
+
+def _seed_results(study: Replication) -> SeedResults:
+    models = study.recipe.models
+    return {
+        "evaluation": {name: study.evaluate(name) for name in models},
+        "generated": {
+            name: study.describe_generated(name)
+            for name in models
+            if study.recipe.training_set(name).is_generated
+        },
+        "curves": study.curves(),
+        "measured": _measured(study),
+    }
+
+
+def _results(study: Study, studies: Mapping[int, Replication]) -> Results:
+    runs = {seed: _seed_results(each) for seed, each in studies.items()}
+    data = next(iter(studies.values())).data
+    recipe = _recipe(study)
+    return {
+        "preset": study.preset,
+        "recipe": recipe,
+        "models": dict(study.models),
+        "seeds": list(runs),
+        "seconds_by_seed_and_stage": {
+            seed: each.seconds() for seed, each in studies.items()
+        },
+        "machine": machine(),
+        "backend": backend.name,
+        "versions": {
+            "python": platform.python_version(),
+            **installed_versions(),
+        },
+        "summary": _summary(runs, study.models),
+        "measured_radius": study.measured_radius,
+        "predicted": predictions(data, study),
+        **judge(runs, recipe),
+        "runs": runs,
+    }
+
+
+def _recipe(study: Study) -> dict[str, Any]:
+    """All settings of a study as plain values, and how claims are judged."""
+    return {
+        **study.description(),
+        "dataset": study.dataset,
+        "data": settings.describe_data(study),
+        "undecidable": study.undecidable,
+        "too_small": study.too_small,
+        "classes": study.read().num_classes,
+        "is_own": settings.read_own(study) is not None,
+        "left_out": settings.left_out(study),
+        "own_sets": [
+            {"name": made.name, "base": made.base, "control": made.control}
+            for made in own_sets(study.sets)
+            if made.name in study.models
+        ],
+    }
+
+
+def judge(
+    runs: Mapping[Any, SeedResults], recipe: Mapping[str, Any]
+) -> Judgement:
+    """Judge the claims by the numbers of all seeds.
+
+    Args:
+        runs: Numbers by seed: `results["runs"]`.
+        recipe: The settings as a dictionary: `results["recipe"]`.
+
+    Returns:
+        The radius at which claims are decided, and the verdict on each claim;
+        no claims where the recipe is too small to show anything.
+    """
+    reading = find_reading(runs, recipe["radii"])
+    read_at: ReadAt | None = None
+    if reading is not None:
+        read_at = {
+            "radius": reading.radius,
+            "l2": reading.l2,
+            "linf": reading.linf,
+        }
+    if recipe.get("too_small"):
+        return {"read_at": read_at, "claims": []}
+    classes = recipe.get("classes", 10)
+    claims = verdicts(
+        claims_of(classes, recipe.get("own_sets", ())),
+        runs,
+        recipe["radii"],
+        dataset=recipe["dataset"],
+        undecidable={
+            **undecidable_with(classes),
+            **recipe.get("undecidable", {}),
+        },
+        left_out=recipe.get("left_out", {}),
+        is_own=recipe.get("is_own", False),
+    )
+    return {"read_at": read_at, "claims": claims}
+
+
+def _summary(
+    runs: Mapping[Any, SeedResults], models: Mapping[str, str]
+) -> Summary:
+    """Mean and sample standard deviation over seeds, in per cent."""
+    summary: Summary = {}
+    for model in models:
+        rows = [run["evaluation"][model]["accuracy"] for run in runs.values()]
+        summary[model] = {
+            attack: mean_and_deviation([100 * row[attack] for row in rows])
+            for attack in rows[0]
+        }
+        # The data set itself has no wrong labels.
+        shares = [
+            run.get("generated", {}).get(model, {}).get("labels_right", 1.0)
+            for run in runs.values()
+        ]
+        summary[model]["right labels"] = {
+            "mean": 100 * float(np.mean(shares)),
+            "deviation": None,
+        }
+    return summary

@@ -1,0 +1,291 @@
+"""A study of data, networks and optimizers of one's own."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_robust as kr
+from keras_robust.study import Replication
+from keras_robust.utils.files import json_hash
+
+CLASSES = 3
+
+
+@keras.saving.register_keras_serializable("test_own_study")
+class Doubled(layers.Layer):
+    """A layer that the package has never seen."""
+
+    def call(self, inputs):
+        return 2.0 * inputs
+
+
+class Unregistered(layers.Layer):
+    """One that Keras could not load from a file."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.dense = layers.Dense(units, activation="relu")
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def make_model(units=12):
+    """A classifier of bytes with its preprocessing inside."""
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Rescaling(1 / 255),
+            Doubled(),
+            layers.Flatten(),
+            Unregistered(units),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+
+
+def make_bright(images):
+    return ops.clip(images + 1.0, 0, 255)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Digits 0, 1, 2 in bytes."""
+    splits = kr.datasets.load("digits")
+    return tuple(
+        ((255 * x[y < CLASSES][:count]).astype("uint8"), y[y < CLASSES][:count])
+        for (x, y), count in zip(splits, (150, 60), strict=True)
+    )
+
+
+def make_study(data, **changes):
+    settings = {
+        "data": data,
+        "network": make_model,
+        "training": kr.Training(
+            epochs=4,
+            optimizer=lambda steps: keras.optimizers.Lion(3e-3),
+            augment=make_bright,
+            batch_size=32,
+        ),
+        "sets": ("D_R", "D_rand"),
+        "controls": False,
+        "inversion_steps": 4,
+        "relabel_steps": 4,
+        "evaluation_steps": 4,
+        "attack_steps": 2,
+    }
+    return kr.Study(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """`(study, results, folder)` of a whole run."""
+    folder = tmp_path_factory.mktemp("own")
+    study = make_study(data)
+    return study, study.run(folder, verbose=0), folder
+
+
+def test_a_study_of_ones_own(run, data):
+    study, results, folder = run
+    assert list(results["models"]) == [
+        "standard",
+        "adversarial",
+        "D_R",
+        "D_rand",
+    ]
+    kept = json.loads((folder / "results.json").read_text())
+    assert kept["summary"] == results["summary"]
+    assert kept["preset"] == "own" and kept["recipe"]["dataset"] == "own data"
+    # What `model` returns takes the user's pixels, and is what was attacked.
+    x, y = data[1]
+    right = study.model("D_R").predict(x, verbose=0).argmax(-1) == y
+    clean = results["summary"]["D_R"]["clean"]["mean"]
+    assert 100 * right.mean() == pytest.approx(clean)
+    made = study.generated("D_rand")
+    assert made["x"].shape == data[0][0].shape and made["x"].max() > 100
+    assert 0 <= made["x"].min() and made["x"].max() <= 255
+
+
+def test_a_radius_is_measured_and_told(run):
+    _, results, folder = run
+    found = results["measured_radius"]
+    recipe = results["recipe"]
+    radius = found["radius"]
+    assert recipe["epsilon"] == radius
+    assert recipe["radii"] == (radius, 2 * radius)
+    assert recipe["relabel_epsilon"] == 2 * radius
+    # On a part of the training images.
+    assert found["images"] == 20
+    text = " ".join((folder / "report.html").read_text().split())
+    assert f"Measured radius: L2 {radius:g}, at which a standard" in text
+    # A network with another part of the images keeps about half, too.
+    accuracy = results["summary"]["standard"]
+    kept = accuracy[f"pgd-l2-{radius:g}"]["mean"] / accuracy["clean"]["mean"]
+    assert 0.2 < kept < 0.9
+
+
+def test_what_results_return(run, capsys):
+    _, results, _ = run
+    text = results.table()
+    assert capsys.readouterr().out == text + "\n"
+    assert "own data" in text and "D_rand" in text
+    assert "own data" in repr(results)
+    frame = results.to_dataframe()
+    chosen = (frame.trained_on == "D_R") & (frame.attack == "clean")
+    (row,) = frame[chosen].to_dict("records")
+    assert 100 * row["accuracy"] == results["summary"]["D_R"]["clean"]["mean"]
+    assert row["low"] <= row["accuracy"] <= row["high"]
+    (axes,) = results.plot().axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        *results["models"]
+    ]
+
+
+def test_claims_say_what_they_cannot_decide(run):
+    _, results, folder = run
+    claims = {claim["name"]: claim for claim in results.claims()}
+    for name, reason in (
+        ("Non-robust features", "the set D_NR was left out of this study"),
+        ("Shifted targets", "the set D_det was left out of this study"),
+        ("Beyond shortcuts", "the controls were left out of this study"),
+    ):
+        assert claims[name]["verdict"] == "cannot be decided"
+        assert claims[name]["reason"] == reason
+    # Nobody has published figures of these images.
+    assert {claim["published"] for claim in claims.values()} == {""}
+    assert "Published:" not in (folder / "report.html").read_text()
+    assert "The AM207 report's gap" not in claims
+    # 25 % of ten classes are as far above chance as 44.4 % of three.
+    assert claims["Random targets"]["rule"].startswith("clean at least 44.4 %")
+
+
+def test_a_second_run_finds_every_stage(run, data, monkeypatch):
+    _, results, folder = run
+    for work in ("_train", "_generate", "_evaluate"):
+        monkeypatch.setattr(Replication, work, None)
+    again = make_study(data).run(folder, verbose=0)
+    assert again["summary"] == results["summary"]
+    # Networks are found without having been run in this process.
+    fresh = make_study(data)
+    model = fresh.model("D_rand", seed=0, folder=folder)
+    for one, other in zip(
+        model.get_weights(),
+        run[0].model("D_rand").get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_changed_study_is_not_resumed(data, tmp_path):
+    def described(**changes):
+        study = make_study(data, epsilon=1.0, **changes)
+        return json_hash(study.replication(tmp_path, verbose=0).description())
+
+    same = described()
+    assert described() == same
+    (x, y), test = data
+    changes = [
+        {"network": lambda: make_model(13)},
+        {"data": ((np.roll(x, 1, axis=1), y), test)},
+        {"training": kr.Training(epochs=4, optimizer="lion")},
+    ]
+    assert len({same, *(described(**change) for change in changes)}) == 4
+
+
+def test_a_folder_must_be_known(data):
+    with pytest.raises(ValueError, match="`folder` must be.*Received"):
+        make_study(data).model("D_R")
+
+
+def test_a_model_takes_the_place_of_a_stage(run, data, tmp_path, monkeypatch):
+    study, results, folder = run
+    (x, y), test = data
+    standard = study.model("standard")
+    again = make_study(data, epsilon=results["recipe"]["epsilon"])
+    again.use("standard", standard)
+    again.use("D_rand", (x, (y + 1) % CLASSES))
+    stages = again.replication(folder, verbose=0)
+    assert stages.model("standard").layers[-1] is standard
+    taken = stages.generated("D_rand")
+    np.testing.assert_allclose(255 * taken["x"], x, atol=1e-4)
+    assert (taken["y"] == (y + 1) % CLASSES).all()
+    # What does not depend on it is found again, what does is not.
+    trained = []
+    monkeypatch.setattr(
+        Replication, "_train", lambda self, name: trained.append(name)
+    )
+    for name in ("standard", "adversarial", "D_R"):
+        stages.model(name)
+    assert trained == []
+    copied = dataclasses.replace(again, seeds=2)
+    assert set(copied.stand_ins) == {"standard", "D_rand"}
+    copied.use("adversarial", standard)
+    assert "adversarial" not in again.stand_ins
+
+
+def test_what_cannot_take_a_place(data):
+    study = make_study(data)
+    wide = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()])
+    wide.add(layers.Dense(4))
+    for name, value, message in (
+        ("D_rnd", wide, "Did you mean 'D_rand'"),
+        ("standard", data[0], "must be a Keras model"),
+        ("standard", wide, "must have 3 classes.*4"),
+        ("D_rand", 3, "or the folder of a generated set"),
+        ("D_rand", (np.zeros((2, 4, 4, 1)), [0, 1]), r"shape \(8, 8, 1\)"),
+        ("D_rand", (data[0][0][:2], [0, 3]), r"0 \.\.\. 2"),
+        ("D_rand", "nowhere", "description.json"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            study.use(name, value)
+    assert study.stand_ins == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": make_model()}, "study.use"),
+        ({"network": "smal_cnn"}, "Did you mean 'small_cnn'"),
+        ({"network": 3}, "must be one of"),
+        ({"data": np.zeros((3, 8, 8, 1))}, "`data` of a study must be"),
+        ({"sets": ("D_rnd",)}, "Did you mean 'D_rand'"),
+        ({"radii": (0.0,)}, "numbers > 0"),
+        ({"epsilon": -1}, "`epsilon` of a study must be > 0"),
+        ({"seeds": 0}, "`seeds` must be an integer >= 1"),
+        ({"training": 3}, "must be a `Training`"),
+    ],
+)
+def test_a_wrong_study_is_refused_at_once(data, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_study(data, **changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: keras.Sequential([layers.Dense(3)]), "not built"),
+        (lambda: 3, "must be a function that returns a built"),
+        (lambda: kr.models.small_cnn((8, 8, 3)), r"\(8, 8, 1\)"),
+        (lambda: kr.models.small_cnn((8, 8, 1)), "3 classes of the data"),
+    ],
+)
+def test_a_wrong_network_is_refused_before_training(
+    data, tmp_path, make, message, monkeypatch
+):
+    monkeypatch.setattr(Replication, "_train", None)
+    study = make_study(data, network=make, epsilon=1.0)
+    with pytest.raises(ValueError, match=message):
+        study.run(tmp_path, verbose=0)
+
+
+def test_one_network_again_and_again_is_refused(data, tmp_path):
+    model = make_model()
+    study = make_study(data, network=lambda: model, epsilon=1.0)
+    with pytest.raises(ValueError, match="a new network at every call"):
+        study.run(tmp_path, verbose=0)
