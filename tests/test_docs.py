@@ -196,7 +196,7 @@ def own_images(tmp_path, monkeypatch):
 @pytest.mark.on_one_backend
 @pytest.mark.parametrize("page", ["models_and_data", "api/cli"])
 def test_commands_as_written(own_images, page):
-    text = GUIDE.with_name(f"{page}.md").read_text()
+    text = (GUIDE.parent / f"{page}.md").read_text()
     commands = [
         shlex.split(line)[1:]
         for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
