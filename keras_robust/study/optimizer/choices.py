@@ -207,8 +207,7 @@ def _networks(study: Study, given: Any) -> dict[str, Any]:
     """Networks by name, in the form of `OptimizerSpace`."""
     known = _known_networks(study)
     if given is None:
-        own = study.network
-        given = {study.network_name: own} if callable(own) else [own]
+        given = study.network
     if callable(given) or isinstance(given, str):
         given = [given]
     if isinstance(given, Mapping):
