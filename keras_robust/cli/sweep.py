@@ -150,7 +150,7 @@ def run(
 
     if source is None:
         source, data = data, None
-    chosen = {
+    chosen: dict[str, Any] = {
         "optimizers": optimizers and dict(map(_optimizer, optimizers)),
         "networks": networks and dict(map(_network, networks)),
     }
