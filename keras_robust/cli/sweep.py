@@ -41,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=PRESETS, help="scale at which it is made"
     )
+    _add_tuner_arguments(parser)
+    _add_space_arguments(parser)
+    parser.add_argument("--output", default="sweep", help="folder")
+    add_verbose_argument(parser, (0, 1, 2))
+
+
+def _add_tuner_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how settings are chosen, and how each is trained."""
     parser.add_argument(
         "--tuner",
         default="grid",
@@ -71,6 +79,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epsilon", type=radius, help="L2 radius of val_robust_accuracy"
     )
+    parser.add_argument(
+        "--stop-hopeless",
+        action="store_true",
+        help="stop trainings that have diverged (loss NaN, or risen over and "
+        "over), never those on a plateau",
+    )
+
+
+def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the values that are tried."""
     for name, kind, help_text in (
         (
             "optimizers",
@@ -106,19 +124,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=help_text or "one or more",
         )
     parser.add_argument(
-        "--stop-hopeless",
-        action="store_true",
-        help="stop trainings that have diverged (loss NaN, or risen over and "
-        "over), never those on a plateau",
-    )
-    parser.add_argument(
         "--learning-rate-factor",
         type=float,
         default=10**0.5,
         help="between neighbouring rates, over two decades per optimizer",
     )
-    parser.add_argument("--output", default="sweep", help="folder")
-    add_verbose_argument(parser, (0, 1, 2))
 
 
 def run(

@@ -190,15 +190,23 @@ def sweep(
     )
     if _is_worker():
         return None
-    results: SearchResults = {
+    hours = (time.monotonic() - start_time) / 3600
+    results = _results(description, search, hours)
+    outputs.write(results, folder, verbose)
+    return results
+
+
+def _results(
+    description: dict[str, Any], search: OptimizerSearch, hours: float
+) -> SearchResults:
+    """The content of `results.json`."""
+    return {
         "search": description,
         "machine": machine(),
         "versions": installed_versions(),
-        "hours_of_this_call": round((time.monotonic() - start_time) / 3600, 3),
+        "hours_of_this_call": round(hours, 3),
         **summarize(search.runs()),
     }
-    outputs.write(results, folder, verbose)
-    return results
 
 
 def _source(
