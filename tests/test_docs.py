@@ -152,6 +152,26 @@ def test_an_attack_in_a_few_lines_as_written():
     np.testing.assert_allclose(names["x_adv"], fgsm, atol=1e-5)
 
 
+@pytest.mark.on_one_backend
+def test_a_search_of_ones_own_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = GUIDE.with_name("study.md").read_text()
+    section = page[page.index("### Your images, networks and optim") :]
+    (code,) = re.findall(
+        r"```python\n(.*?)```", section.split("\n## ")[0], flags=re.DOTALL
+    )
+    names = {}
+    exec(code, names)
+    found = names["results"]
+    assert {run["optimizer"] for run in found["runs"]} == {
+        *("lion", "nesterov", "adam")
+    }
+    assert "beta_2" in found["variance_explained"]
+    shell = re.search(r"```sh\n(.*?)```", section, flags=re.DOTALL).group(1)
+    for line in shell.replace("\\\n", " ").splitlines():
+        cli.build_parser().parse_args(shlex.split(line)[1:])
+
+
 @pytest.fixture
 def own_images(tmp_path, monkeypatch):
     """A folder with the files that the pages on the command line name."""

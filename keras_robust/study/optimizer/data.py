@@ -1,6 +1,7 @@
 """The images of an optimizer search."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,44 +53,93 @@ def of_study(study: Replication, made: str) -> SweepData:
     return _split(x, t, clean, study.data.test, description)
 
 
-def of_directory(directory: str | os.PathLike[str]) -> SweepData:
+def description_of(source: Any) -> dict[str, Any] | None:
+    """What is written with a generated set; `None` if `source` is none.
+
+    Args:
+        source: A directory, or anything else.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = Path(source) / "description.json"
+    if not path.exists():
+        return None
+    description: dict[str, Any] = read_json(path)
+    return description
+
+
+def source_of(description: Mapping[str, Any], directory: str) -> str:
+    """The name of the data set that a generated set was made of.
+
+    Args:
+        description: What `description_of` returned.
+        directory: Of the set, for the error message.
+
+    Raises:
+        ValueError: If it was made of images without a name.
+    """
+    source = description["source"]
+    name = str(source["name"])
+    if name in {dataset for dataset, _ in RECIPES}:
+        return name
+    # Data sets of TFDS have a version, arrays have none.
+    if source["version"] is not None:
+        return f"tfds:{name}"
+    raise ValueError(
+        "Argument `data` must be the images that the set was made of, "
+        "((x, y), (x_test, y_test)), a folder, ...: the search is judged by "
+        f"clean images, and images named {name!r} cannot be loaded. "
+        f"Received: data=None for the set {directory!r}"
+    )
+
+
+def of_directory(
+    directory: str | os.PathLike[str], data: datasets.ImageDataset
+) -> SweepData:
     """The images of a generated set on disk.
 
     Args:
-        directory: Of a TFDS data set that `datasets.generate` wrote from a
-            source which `datasets.load` knows.
+        directory: Of a TFDS data set that `datasets.generate` wrote.
+        data: What it was made of, in [0, 1].
 
     Raises:
-        ValueError: If the source is not known.
+        ValueError: If it was made of something else.
     """
     import tensorflow_datasets as tfds
 
-    path = Path(directory) / "description.json"
-    if not path.exists():
-        raise ValueError(
-            "Argument `source` must be one of "
-            f"{sorted({name for name, _ in RECIPES})}, or the directory of a "
-            "generated data set with its description.json. "
-            f"Received: source={str(directory)!r}"
-        )
-    description = read_json(path)
-    source = description["source"]["name"]
-    if source not in {name for name, _ in RECIPES}:
-        raise ValueError(
-            "Argument `source` must be a set that was generated from a named "
-            "data set: the search is judged by clean images of that one. "
-            f"Received: a set made of {source!r}"
-        )
-    data = datasets.load(source)
+    description = description_of(directory) or {}
     builder = tfds.builder_from_directory(str(directory))
-    rows = tfds.as_numpy(builder.as_dataset(split="train", batch_size=-1))
-    x = np.asarray(rows["image"], "float32")
-    if rows["image"].dtype == np.uint8:
-        x = x / 255
-    x_clean, y_clean = data.train
-    clean = x_clean[rows["id"]], y_clean[rows["id"]]
+    (split,) = builder.info.splits
+    rows = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    x = _in_unit_range(np.asarray(rows["image"]), description)
+    x_clean, y_clean = data.test if split == "test" else data.train
+    number = np.asarray(rows["id"])
+    known = number.max() < len(y_clean) and x_clean.shape[1:] == x.shape[1:]
+    if not (known and (y_clean[number] == rows["original_label"]).all()):
+        raise ValueError(
+            "Argument `data` must be the images that the set was made of, in "
+            f"the same order. Received: {len(y_clean)} images of shape "
+            f"{x_clean.shape[1:]}, and a set of {len(x)} of shape "
+            f"{x.shape[1:]} in {str(directory)!r} with other original labels"
+        )
+    clean = x_clean[number], y_clean[number]
+    source = description.get("source", {}).get("name")
     described = {"directory": str(directory), "name": source}
     return _split(x, rows["label"], clean, data.test, described)
+
+
+def _in_unit_range(
+    images: np.ndarray, description: Mapping[str, Any]
+) -> np.ndarray:
+    """Stored images in [0, 1]."""
+    if images.dtype == np.uint8:
+        return images.astype("float32") / np.float32(255)
+    given = description.get("arguments", {}).get("value_range")
+    low, high = given if isinstance(given, (list, tuple)) else (0.0, 1.0)
+    unit = images.astype("float32")
+    if (low, high) != (0.0, 1.0):
+        unit = (unit - np.float32(low)) / np.float32(high - low)
+    return unit
 
 
 def _split(

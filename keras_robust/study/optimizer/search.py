@@ -13,7 +13,6 @@ import numpy as np
 from keras_robust import datasets
 from keras_robust import models
 from keras_robust.attacks.pgd import PGDAttack
-from keras_robust.classifier import Classifier
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.study.optimizer.hopeless import StopHopeless
@@ -23,6 +22,8 @@ from keras_robust.study.optimizer.trials import Setting
 from keras_robust.study.optimizer.trials import Trained
 from keras_robust.study.optimizer.trials import Trial
 from keras_robust.study.plateau_monitor import PlateauMonitor
+from keras_robust.study.replication.fitting import loss_and_metric
+from keras_robust.study.training import Training
 from keras_robust.utils.files import json_hash
 from keras_robust.utils.files import read_json
 from keras_robust.utils.files import write_json
@@ -202,25 +203,19 @@ class OptimizerSearch(keras_tuner.HyperModel):
     def _network(self, setting: Setting, epochs: int, seed: int) -> keras.Model:
         # KerasTuner clears the session, which undoes earlier seeds.
         keras.utils.set_random_seed(seed)
-        network, l2 = (
-            self.space.networks[setting["network"]],
-            self.space.l2(setting),
-        )
-        gives_logits = True
+        network = self.space.networks[setting["network"]]
+        l2 = {"weight_decay": self.space.l2(setting)}
         if callable(network):
-            decays = takes(network, "weight_decay")
-            model = network(weight_decay=l2) if decays else network()
-            gives_logits = not Classifier.of(model).logits.gives_probabilities
+            model = network(**(l2 if takes(network, "weight_decay") else {}))
         else:
             function, options = network
-            model = getattr(models, function)(**{**options, "weight_decay": l2})
+            model = getattr(models, function)(**{**options, **l2})
+        loss, metric = loss_and_metric(model, Training(epochs))
         per_epoch = -(-len(self.train[0]) // setting["batch_size"])
         model.compile(
             self.space.optimizer(setting, epochs * per_epoch),
-            keras.losses.SparseCategoricalCrossentropy(
-                from_logits=gives_logits
-            ),
-            metrics=["accuracy"],
+            loss,
+            metrics=[metric],
         )
         return model
 

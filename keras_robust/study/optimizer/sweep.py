@@ -3,9 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,18 @@ import keras_tuner
 
 from keras_robust import backend
 from keras_robust.study.optimizer import outputs
+from keras_robust.study.optimizer.choices import describe_space
+from keras_robust.study.optimizer.choices import first_network
+from keras_robust.study.optimizer.choices import make_space
 from keras_robust.study.optimizer.data import SweepData
+from keras_robust.study.optimizer.data import description_of
 from keras_robust.study.optimizer.data import of_directory
 from keras_robust.study.optimizer.data import of_study
+from keras_robust.study.optimizer.data import source_of
 from keras_robust.study.optimizer.search import OptimizerSearch
 from keras_robust.study.optimizer.space import OptimizerSpace
 from keras_robust.study.optimizer.summary import summarize
 from keras_robust.study.optimizer.trials import SearchResults
-from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.replication import Replication
@@ -39,7 +41,7 @@ _EVERYTHING = 100_000
 
 
 def sweep(
-    source: str | os.PathLike[str] = "digits",
+    source: Any = "digits",
     made: str = "D_rand",
     output: str | os.PathLike[str] = "sweep",
     preset: str | None = None,
@@ -51,6 +53,8 @@ def sweep(
     objective: str = "val_accuracy",
     epsilon: float | None = None,
     verbose: int = 1,
+    data: Any = None,
+    stop_hopeless: bool = False,
     **choices: Any,
 ) -> SearchResults | None:
     """Search for what decides whether a network learns a data set.
@@ -66,12 +70,16 @@ def sweep(
 
     Args:
         source: `"planted"`, `"digits"`, `"fashion_mnist"` or `"cifar10"`,
-            whose set is then made as in `replicate`; or the directory of a
-            generated set.
-        made: For a name: `"D"`, the data set itself, or `"D_rand"`, ...
+            whose set is then made as in `replicate`; images of your own in a
+            form that `Study` takes, such as `((x, y), (x_test, y_test))` or
+            `"tfds:kmnist"`; a `Study`; or the directory of a generated set.
+        made: What is learned, unless a directory says so: `"D"`, the data set
+            itself, or a set made of it, such as `"D_rand"`.
         output: Folder, made if missing.
         preset: For a name: see `get_recipe`.
-        tuner: One of `TUNERS`.
+        tuner: One of `TUNERS`. Hyperband trains many settings for few epochs
+            and goes on with those of high accuracy, so it ends plateaus at
+            chance; `stop_hopeless` does not.
         trials: How many settings; `None` for all of a grid, 20 of others.
         epochs: Epochs of a training; `None` for those of the recipe.
         seeds: Int >= 1, trainings of each setting.
@@ -79,10 +87,23 @@ def sweep(
         objective: `"val_accuracy"` or `"val_robust_accuracy"`.
         epsilon: See `OptimizerSearch`.
         verbose: 0 for silence.
+        data: For the directory of a set that was made of images of your own:
+            these images, in a form that `Study` takes. The search is judged
+            by clean ones.
+        stop_hopeless: Whether trainings that have diverged are stopped at the
+            epochs of Hyperband, see `StopHopeless`. Those on a plateau go on.
         **choices: Fields of `OptimizerSpace` in place of its defaults.
-            `networks` are names: `recipe.network`, one of
-            `recipe.architectures`, or `"preset/name"` of another recipe.
-            `optimizers`, names, is short for `learning_rates`.
+            `networks`: for a named data set names, `recipe.network`, one of
+            `recipe.architectures`, or `"preset/name"` of another recipe; and
+            functions as in `Study`, names of functions of `models`, or a
+            dictionary of these by name. A function that has an argument
+            `weight_decay` gets it.
+            `optimizers`, in place of `learning_rates` and `makers`: names, of
+            which Keras's others are tried a decade around their default
+            learning rate; functions `(hp, steps) -> optimizer`; or a
+            dictionary by name of `(smallest, largest)`, of `(class or
+            function of learning_rate, (smallest, largest))`, or of functions
+            `(hp, steps)`.
 
     Returns:
         The content of `results.json`, or `None` in a worker.
@@ -90,23 +111,43 @@ def sweep(
     Raises:
         ValueError: If an argument is unknown, or the folder holds another
             search.
+
+    Example:
+
+    ```python
+    keras_robust.study.sweep(
+        ((x, y), (x_test, y_test)),
+        made="D",
+        networks=make_model,
+        optimizers={
+            "lion": (1e-5, 1e-3),
+            "momentum": (
+                lambda learning_rate: keras.optimizers.SGD(
+                    learning_rate, momentum=0.95, nesterov=True
+                ),
+                (0.01, 1.0),
+            ),
+        },
+    )
+    ```
     """
-    _check_arguments(source, tuner, objective, epsilon)
+    _check_arguments(tuner, objective, epsilon)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    recipe, space, data = _source(
+    study, space, images = _source(
         source,
         made=made,
         preset=preset,
         seed=seed,
-        stages=folder / "stages",
+        folder=folder,
+        data=data,
         choices=choices,
         verbose=verbose,
     )
-    epochs = epochs or recipe.training.epochs
+    epochs = epochs or study.training.epochs
     description = {
-        "data": data.description,
-        "space": asdict(space),
+        "data": images.description,
+        "space": describe_space(space),
         "tuner": tuner,
         "trials": trials,
         "epochs": epochs,
@@ -117,19 +158,22 @@ def sweep(
         "backend": backend.name,
         "version": __version__,
     }
+    if stop_hopeless:
+        description["stop_hopeless"] = True
     _check_same(description, folder / "search.json")
     search = OptimizerSearch(
-        data.train,
-        data.validation,
-        test=data.test,
+        images.train,
+        images.validation,
+        test=images.test,
         space=space,
         folder=folder,
         epochs=epochs,
         seeds=seeds,
         epsilon=epsilon,
-        padding=recipe.padding,
-        flip=recipe.flip,
+        padding=study.padding,
+        flip=study.flip,
         verbose=verbose,
+        stop_hopeless=stop_hopeless,
     )
     start_time = time.monotonic()
     _make_tuner(
@@ -146,41 +190,76 @@ def sweep(
     )
     if _is_worker():
         return None
-    results: SearchResults = {
-        "search": description,
-        "machine": machine(),
-        "versions": installed_versions(),
-        "hours_of_this_call": round((time.monotonic() - start_time) / 3600, 3),
-        **summarize(search.runs()),
-    }
+    hours = (time.monotonic() - start_time) / 3600
+    results = _results(description, search, hours)
     outputs.write(results, folder, verbose)
     return results
 
 
+def _results(
+    description: dict[str, Any], search: OptimizerSearch, hours: float
+) -> SearchResults:
+    """The content of `results.json`."""
+    return {
+        "search": description,
+        "machine": machine(),
+        "versions": installed_versions(),
+        "hours_of_this_call": round(hours, 3),
+        **summarize(search.runs()),
+    }
+
+
 def _source(
-    source: str | os.PathLike[str],
+    source: Any,
     made: str,
     preset: str | None,
     seed: int,
-    stages: Path,
+    folder: Path,
+    data: Any,
     choices: Mapping[str, Any],
     verbose: int,
 ) -> tuple[Study, OptimizerSpace, SweepData]:
     """Study, space and images of a search; arguments are those of `sweep`."""
-    if source in {dataset for dataset, _ in RECIPES}:
-        recipe = get_recipe(str(source), preset)
-        # Before networks are trained to make the images: it may be refused.
-        space = _space(recipe, choices)
-        study = Replication(recipe, stages, seed, verbose)
-        return recipe, space, of_study(study, made)
-    data = of_directory(source)
-    recipe = get_recipe(data.description["name"])
-    return recipe, _space(recipe, choices), data
+    generated = description_of(source)
+    if generated is not None:
+        clean = source_of(generated, str(source)) if data is None else data
+        study = _study_of(clean, preset, choices)
+        space = make_space(study, choices)
+        return study, space, of_directory(source, study.read().images)
+    if data is not None:
+        raise ValueError(
+            "Argument `data` must come with the directory of a generated set "
+            f"as `source`. Received: source={describe(source)}"
+        )
+    study = _study_of(source, preset, choices)
+    # Before networks are trained to make the images: it may be refused.
+    space = make_space(study, choices)
+    if made != "D":
+        study = study.resolve(folder, verbose)
+    stages = Replication(study, folder / "stages", seed, verbose)
+    return study, space, of_study(stages, made)
 
 
-def _check_arguments(
-    source: object, tuner: str, objective: str, epsilon: float | None
-) -> None:
+def _study_of(
+    source: Any, preset: str | None, choices: Mapping[str, Any]
+) -> Study:
+    """A recipe, the user's study, or one of the user's images."""
+    if isinstance(source, str) and source in {name for name, _ in RECIPES}:
+        return get_recipe(source, preset)
+    if preset is not None:
+        raise ValueError(
+            "Argument `preset` must come with the name of a data set among "
+            f"{sorted({name for name, _ in RECIPES})}. "
+            f"Received: preset={preset!r}"
+        )
+    if isinstance(source, Study):
+        return source
+    if isinstance(source, os.PathLike):
+        source = os.fspath(source)
+    return Study(source, first_network(choices.get("networks")))
+
+
+def _check_arguments(tuner: str, objective: str, epsilon: float | None) -> None:
     if tuner not in TUNERS:
         raise ValueError(
             f"Argument `tuner` must be one of {TUNERS}. "
@@ -191,47 +270,6 @@ def _check_arguments(
             "The objective 'val_robust_accuracy' must come with its radius, "
             "`epsilon`. Received: epsilon=None"
         )
-    if not isinstance(source, (str, os.PathLike)):
-        raise ValueError(
-            "Argument `source` must be the name of a data set, or the "
-            "directory of a generated one. "
-            f"Received: source={describe(source)}"
-        )
-
-
-def _space(recipe: Study, choices: Mapping[str, Any]) -> OptimizerSpace:
-    """The space of the given choices, with defaults for the others."""
-    chosen: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in choices.items()
-        if value is not None
-    }
-    networks = {
-        f"{preset}/{name}": network
-        for (dataset, preset), other in RECIPES.items()
-        if dataset == recipe.dataset
-        for name, network in _networks(other).items()
-    } | _networks(recipe)
-    names: Iterable[str] = chosen.pop("networks", (recipe.network,))
-    if "optimizers" in chosen:
-        rates = OptimizerSpace(networks=networks).learning_rates
-        chosen["learning_rates"] = {
-            name: rates.get(name) for name in chosen.pop("optimizers")
-        }
-    if set(names) - set(networks):
-        raise ValueError(
-            "Argument `networks` must be names among "
-            f"{sorted(networks)}. Received: networks={list(names)}"
-        )
-    return OptimizerSpace(
-        networks={name: networks[name] for name in names}, **chosen
-    )
-
-
-def _networks(recipe: Study) -> dict[str, NetworkSpec]:
-    """Function and options of a recipe's networks, by name."""
-    own = (recipe.network, recipe.network_options)
-    return {**recipe.architectures, recipe.network: own}
 
 
 def _check_same(description: Mapping[str, Any], path: Path) -> None:

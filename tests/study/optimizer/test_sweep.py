@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import keras_tuner
 import numpy as np
 import pytest
 
 import keras_robust as kr
+from keras_robust import cli
 from keras_robust.study import OptimizerSearch
 from keras_robust.study import OptimizerSpace
 from keras_robust.study import sweep
@@ -75,8 +77,6 @@ def test_hparams_for_tensorboard(swept):
     folder, _, _ = swept
     events = list((folder / "tensorboard").rglob("*tfevents*"))
     assert events
-    import keras
-
     if keras.backend.backend() == "tensorflow":
         assert any(b"_hparams_" in path.read_bytes() for path in events)
 
@@ -201,8 +201,12 @@ def test_data_of_a_directory(tmp_path):
     shortcut = kr.Shortcut(10, target="deterministic", seed=0)
     kr.datasets.generate(shortcut, "digits", tmp_path, examples=50, verbose=0)
     path = next(Path(tmp_path).rglob("description.json")).parent
-    data = search_data.of_directory(path)
-    x, y = kr.datasets.load("digits").train
+    digits = kr.datasets.load("digits")
+    assert (
+        search_data.source_of(search_data.description_of(path), "") == "digits"
+    )
+    data = search_data.of_directory(path, digits)
+    x, y = digits.train
     np.testing.assert_array_equal(data.validation[0], x[9:50:10])
     np.testing.assert_array_equal(data.validation[1], y[9:50:10])
     kept = np.arange(50) % 10 != 9
@@ -281,3 +285,185 @@ def test_chief_and_two_workers(tmp_path):
     assert sum(shares) == 4 and min(shares) >= 1
     assert "Table, figure" in printed["chief"]
     assert "Table, figure" not in printed["tuner0"] + printed["tuner1"]
+
+
+# Images, a network and optimizers of one's own.
+
+
+def own_images(count=60):
+    random = np.random.default_rng(0)
+    y = np.arange(count) % 3
+    x = random.integers(0, 100, (count, 6, 5, 1))
+    x[np.arange(count), y] += 150
+    return x.astype("uint8"), y
+
+
+def own_network():
+    inputs = keras.Input((6, 5, 1))
+    h = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3, "softmax")(h))
+
+
+def momentum(learning_rate):
+    return keras.optimizers.SGD(learning_rate, momentum=0.95, nesterov=True)
+
+
+def asks(hp, steps):
+    return keras.optimizers.Adam(
+        hp.Choice("learning_rate", [0.01, 0.1]),
+        epsilon=hp.Choice("eps", [1e-7]),
+    )
+
+
+@pytest.mark.on_one_backend
+def test_images_network_and_optimizers_of_ones_own(tmp_path):
+    x, y = own_images()
+    results = sweep(
+        ((x, y), (x[:30], y[:30])),
+        made="D",
+        output=tmp_path,
+        networks=own_network,
+        optimizers={
+            "lion": (0.01, 0.01),
+            "momentum": (momentum, (0.1, 0.1)),
+            "asks": asks,
+        },
+        batch_sizes=(18,),
+        epochs=6,
+        seeds=1,
+        verbose=0,
+        stop_hopeless=True,
+    )
+    assert settings(results) == {
+        ("lion", 0.01),
+        ("momentum", 0.1),
+        ("asks", 0.01),
+        ("asks", 0.1),
+    }
+    assert set(results["best"]) == {"lion", "momentum", "asks"}
+    # Pixels of 0 ... 255, as the network takes them, are learned.
+    assert max(run["test_accuracy"] for run in results["runs"]) > 0.6
+    assert {run["outcome"] for run in results["runs"]} <= {
+        *("stuck", "memorized", "generalized")
+    }
+    assert all(run["stopped_epoch"] is None for run in results["runs"])
+    space = results["search"]["space"]
+    assert space["networks"]["own_network"]["function"] == "own_network"
+    assert set(space["makers"]) == {"momentum", "asks"}
+    assert "asks" in (tmp_path / "table.md").read_text()
+    # The same call reads what is there; another network is another search.
+    again = sweep(
+        ((x, y), (x[:30], y[:30])),
+        made="D",
+        output=tmp_path / "other",
+        networks={"mine": own_network},
+        optimizers={"asks": asks},
+        epochs=1,
+        seeds=1,
+        verbose=0,
+    )
+    assert {run["network"] for run in again["runs"]} == {"mine"}
+    with pytest.raises(ValueError, match="same search"):
+        sweep(
+            ((x, y), (x[:30], y[:30])),
+            made="D",
+            output=tmp_path / "other",
+            networks={"mine": own_network},
+            optimizers={"asks": lambda hp, steps: keras.optimizers.SGD()},
+            epochs=1,
+            seeds=1,
+            verbose=0,
+        )
+
+
+@pytest.mark.on_one_backend
+def test_a_set_of_ones_own_images(tmp_path):
+    """A search of a set whose source has no name is given the images."""
+    x, y = own_images()
+    unit = (x / 255).astype("float32")
+    shortcut = kr.Shortcut(3, "deterministic", seed=0)
+    kr.datasets.generate(shortcut, (unit, y), tmp_path, name="mine", verbose=0)
+    path = next(tmp_path.glob("mine/*/1.0.0"))
+    clean = ((unit, y), (unit[:30], y[:30]))
+    options = {"output": tmp_path / "sweep", "epochs": 1, "seeds": 1}
+    options |= {"verbose": 0, "optimizers": ("adam",)}
+    options |= {"learning_rate_factor": 1000}
+    with pytest.raises(ValueError, match="`data` must be the images that"):
+        sweep(path, **options)
+    other = ((unit, y[::-1]), (unit, y))
+    with pytest.raises(ValueError, match="other original labels"):
+        sweep(path, data=other, **options)
+    results = sweep(path, data=clean, **options)
+    assert len(results["runs"]) == 1
+    assert results["runs"][0]["network"] == "small_cnn"
+
+
+@pytest.mark.on_one_backend
+def test_relabelled_sets_of_ones_own_images(tmp_path):
+    x, y = own_images()
+    study = kr.Study(
+        ((x, y), (x[:30], y[:30])),
+        own_network,
+        training=kr.Training(epochs=1, optimizer="adam"),
+        epsilon=0.5,
+        radii=(0.5,),
+        relabel_steps=2,
+    )
+    results = sweep(
+        study,
+        made="D_det",
+        output=tmp_path,
+        optimizers=("adam",),
+        learning_rate_factor=1000,
+        seeds=1,
+        verbose=0,
+    )
+    assert results["runs"][0]["epochs"] == 1
+    assert results["search"]["data"]["set"] == "D_det"
+
+
+@pytest.mark.on_one_backend
+def test_by_command(tmp_path, monkeypatch, capsys):
+    x, y = own_images()
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    source = Path(__file__).read_text("utf-8")
+    begin = source.index("def own_network"), source.index("def test_images_net")
+    (tmp_path / "mine.py").write_text(
+        "import keras\n" + source[begin[0] : begin[1]]
+    )
+    monkeypatch.chdir(tmp_path)
+    command = [
+        *("sweep", "--data", "d.npz", "--set", "D", "--epochs", "1"),
+        *(
+            "--seeds",
+            "1",
+            "--verbose",
+            "0",
+            "--networks",
+            "mine.py:own_network",
+        ),
+        *("--optimizers", "lion:0.01:0.01", "mine.py:asks"),
+        "mine.py:momentum:0.1:0.1",
+    ]
+    assert cli.main(command) == 0
+    results = json.loads((tmp_path / "sweep" / "results.json").read_text())
+    names = {run["optimizer"] for run in results["runs"]}
+    assert names == {"lion", "asks", "momentum"}
+    for wrong, message in (
+        (["--optimizers", "lion:1:x"], "lion"),
+        (["--optimizers", "lyon"], "Did you mean 'lion'"),
+        (["--networks", "mine.py:none"], "no such name"),
+        (["--networks", "largest"], "largest"),
+    ):
+        assert cli.main([*command, "--output", "other", *wrong]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["sweep"]) == 2
+    assert "`--data` or SOURCE must be given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "optimizers", ["lion", {"a": keras.optimizers.SGD}, {"a": (1, 2, 3)}]
+)
+def test_optimizers_of_another_form(tmp_path, optimizers):
+    with pytest.raises(ValueError, match="`optimizers` must be|two numbers"):
+        sweep(output=tmp_path, preset="smoke", optimizers=optimizers)
