@@ -46,7 +46,8 @@ def activated(layer: Any, x: Interval) -> Interval:
     if function is keras.activations.relu:
         return of_ends(function, x)
     for name, lowest in LOWEST.items():
-        if function is getattr(keras.activations, name, None):
+        known: Any = getattr(keras.activations, name, None)
+        if function is known:
             return of_valley(function, lowest, x)
     return of_rounded_ends(function, x)
 

@@ -234,7 +234,7 @@ def _size_of(network: Any) -> tuple[int, int]:
             "network takes images of a fixed shape (H, W, C). "
             f"Received: a network of input shape {shape}"
         )
-    height, width, _ = shape
+    height, width = map(int, shape[:2])
     return height, width
 
 
@@ -251,7 +251,7 @@ def _training(given: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Arguments of `Study` besides data, network and training."""
-    chosen = {
+    chosen: dict[str, Any] = {
         key: given[key] for key in ("epsilon", "controls") if key in given
     }
     for name in ("radii", "value_range"):

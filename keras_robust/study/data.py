@@ -166,7 +166,8 @@ def _by_name(
     if not tests:
         pair = _divided(train.x, train.y)
     names = train.class_names
-    own = ImageDataset(*pair, names) if names else pair
+    first, second = pair
+    own = ImageDataset(first, second, names) if names else pair
     # Files of their own size are stored as bytes, what is resized was so too.
     is_byte = train.x.dtype == np.uint8
     images, _ = _own(own, BYTE if is_byte else UNIT)

@@ -1,6 +1,7 @@
 """Figures of a replication."""
 
 from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -115,7 +116,7 @@ def draw_curves(results: Results, columns: int = 4) -> Figure:
         open_sides(axes)
     for axes in panels[len(models) :]:
         axes.set_visible(False)
-    lines = next(
+    lines: list[Any] = next(
         (axes.get_lines()[:2] for axes in panels if axes.get_lines()), []
     )
     figure.legend(
