@@ -228,13 +228,14 @@ def _size_of(network: Any) -> tuple[int, int]:
     from keras_robust.cli.data import shape_of
 
     shape = None if isinstance(network, str) else shape_of(network())
-    if shape is None or len(shape) != 3 or None in shape:
+    fixed = [size for size in shape or () if size is not None]
+    if len(shape or ()) != 3 or len(fixed) != 3:
         raise ValueError(
             "With `--resize`, `--model-file` must name a function whose "
             "network takes images of a fixed shape (H, W, C). "
             f"Received: a network of input shape {shape}"
         )
-    height, width = map(int, shape[:2])
+    height, width, _ = fixed
     return height, width
 
 

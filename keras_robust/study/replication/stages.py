@@ -174,7 +174,7 @@ def evaluation_description(recipe: Study, name: str) -> Description:
         "model": model_description(recipe, name),
         "test_images": recipe.test_images,
         "attacked_images": recipe.attacked_images,
-        "radii": list(recipe.radii or ()),
+        "radii": list(settings.known_radii(recipe)),
         "linf_radii": list(recipe.linf_radii),
         "steps": recipe.evaluation_steps,
         "errors": list(recipe.errors),
