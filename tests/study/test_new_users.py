@@ -44,6 +44,7 @@ def patterns(count, shape, classes, seed=0):
     return ((means[y] + noise) // 2).astype("uint8"), y
 
 
+@pytest.mark.slow
 def test_fashion_with_a_network_and_radii_of_ones_own(tmp_path):
     """Images of 28x28 in arrays, a subclass of `keras.Model`'s layers."""
 
@@ -80,7 +81,7 @@ def test_fashion_with_a_network_and_radii_of_ones_own(tmp_path):
         assert (tmp_path / name).stat().st_size > 0
 
 
-def test_a_tfds_data_set_of_other_size_and_class_count(tmp_path, capsys):
+def test_a_tfds_data_set_of_other_size_and_class_count(tmp_path):
     import tensorflow_datasets as tfds
 
     (tmp_path / "build.py").write_text(
@@ -92,7 +93,7 @@ def test_a_tfds_data_set_of_other_size_and_class_count(tmp_path, capsys):
         *("--epochs", "1", "--radii", "0.25", "--set", "D_det"),
         *("--no-controls", "--verbose", "0"),
     ]
-    with tfds.testing.mock_data(num_examples=24):
+    with tfds.testing.mock_data(num_examples=240):
         assert cli.main(command) == 0
     results = kr.utils.files.read_json(tmp_path / "results.json")
     assert list(results["models"]) == ["standard", "adversarial", "D_det"]
@@ -132,7 +133,7 @@ def test_a_folder_of_images_and_preprocessing_inside(tmp_path):
         network=make_model,
         training=kr.Training(epochs=1, optimizer="adam", batch_size=8),
         epsilon=2.0,
-        sets=("D_R", "D_other"),
+        sets=("D_R",),
         **FEW,
     )
     results = study.run(tmp_path / "run", verbose=0)
@@ -143,9 +144,7 @@ def test_a_folder_of_images_and_preprocessing_inside(tmp_path):
     network = study.model("D_R")
     predicted = network.predict(x[:4].astype("float32"), verbose=0)
     np.testing.assert_allclose(predicted.sum(-1), 1, atol=1e-5)
-    assert set(results["summary"]) == {
-        *("standard", "adversarial", "D_R", "D_other", "D_other_shortcut"),
-    }
+    assert list(results["summary"]) == ["standard", "adversarial", "D_R"]
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def data():
     )
 
 
-def make_study(data, **changes):
+def make_study(arrays, **changes):
     settings = {
-        "data": data,
+        "data": arrays,
         "network": make_model,
         "training": kr.Training(
             epochs=4,
