@@ -154,13 +154,20 @@ def test_a_stop_leaves_a_report_of_what_is_there(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--dataset", "planted"), ("planted", None)),
+        (("--dataset", "planted"), ("planted", "cpu")),
         (("--preset", "am207"), ("digits", "am207")),
         (("--dataset", "cifar10", "--preset", "cpu"), ("cifar10", "cpu")),
     ],
 )
-def test_a_named_data_set_is_replicated_alone(replicated, arguments, expected):
+def test_a_named_data_set_is_replicated_alone(
+    monkeypatch, arguments, expected
+):
+    runs = []
+
+    def run(self, output, seed, verbose):
+        runs.append((self.data, self.preset, self.seeds, output, seed))
+
+    monkeypatch.setattr(study.Study, "run", run)
     assert cli.main(["replicate", *arguments, "--output", "nowhere"]) == 0
-    [(dataset, options)] = replicated
-    assert (dataset, options["preset"]) == expected
-    assert options["output"] == "nowhere"
+    dataset, preset = expected
+    assert runs == [(dataset, preset, 1, "nowhere", 0)]
