@@ -259,7 +259,6 @@ def test_what_cannot_take_a_place(data):
         ({"epsilon": -1}, "`epsilon` must be a number > 0"),
         ({"seeds": 0}, "`seeds` must be an integer >= 1"),
         ({"training": 3}, "must be a `Training`"),
-        ({"network": lambda units: make_model(units)}, "without arguments"),
         ({"radii": ("1",)}, "`radii` must be a number > 0"),
         ({"epsilon": float("inf")}, "`epsilon` must be a number > 0"),
         ({"linf_radii": 0.1}, "`linf_radii` of a study must be a tuple"),
@@ -286,6 +285,7 @@ def test_a_wrong_study_is_refused_at_once(data, changes, message):
     [
         (lambda: keras.Sequential([layers.Dense(3)]), "not built"),
         (lambda: 3, "must be a function that returns a built"),
+        (lambda units: make_model(units), "be called without arguments"),
         (lambda: kr.models.small_cnn((8, 8, 3)), r"\(8, 8, 1\)"),
         (lambda: kr.models.small_cnn((8, 8, 1)), "3 classes of the data"),
     ],

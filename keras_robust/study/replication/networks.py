@@ -50,7 +50,7 @@ def check_network(argument: str, network: Any) -> None:
     if isinstance(network, str) and network in known:
         return
     is_layer = isinstance(network, keras.layers.Layer)
-    if callable(network) and not is_layer and takes_arguments(network, 0):
+    if callable(network) and not is_layer:
         return
     advice = did_you_mean(network, known) if isinstance(network, str) else ""
     if is_layer:
@@ -99,6 +99,11 @@ def build_own(
         image_shape: Shape of an image.
         value_range: `(low, high)`, the pixels that it takes.
     """
+    if not takes_arguments(network, 0):
+        raise ValueError(
+            "Argument `network` must be a function that can be called without "
+            f"arguments. Received: {describe(network)}"
+        )
     with _policy(dtype_policy):
         made = network()
     check_built_network(made, image_shape)
