@@ -255,7 +255,7 @@ def test_what_cannot_take_a_place(data):
         ({"network": 3}, "must be one of"),
         ({"data": np.zeros((3, 8, 8, 1))}, "`data` of a study must be"),
         ({"sets": ("D_rnd",)}, "Did you mean 'D_rand'"),
-        ({"radii": (0.0,)}, "numbers > 0"),
+        ({"radii": (0.0,)}, "`radii` must be a number > 0"),
         ({"epsilon": -1}, "`epsilon` must be a number > 0"),
         ({"seeds": 0}, "`seeds` must be an integer >= 1"),
         ({"training": 3}, "must be a `Training`"),
