@@ -11,6 +11,7 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.study import Replication
+from keras_robust.study.replication.stages import model_description
 from keras_robust.utils.files import json_hash
 
 CLASSES = 3
@@ -196,6 +197,15 @@ def test_a_changed_study_is_not_resumed(data, tmp_path):
         {"training": kr.Training(epochs=4, optimizer="lion")},
     ]
     assert len({same, *(described(**change) for change in changes)}) == 4
+
+
+def test_other_pixels_of_a_data_set_by_name_are_another_training():
+    def described(value_range):
+        study = make_study("digits", value_range=value_range)
+        return json_hash(model_description(study, "standard"))
+
+    found = [described(given) for given in (None, (0, 255), (0, 510))]
+    assert len(set(found)) == 3
 
 
 def test_a_folder_must_be_known(data):
