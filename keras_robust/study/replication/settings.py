@@ -442,9 +442,9 @@ def describe_data(study: Study) -> Any:
         study: A `Study`.
     """
     data = read_own(study)
-    if data is None and study.value_range is None:
-        return study.dataset
     if data is None:
+        if study.value_range is None:
+            return study.dataset
         # What a network takes, though the images are the same.
         return {"name": study.dataset, "value_range": list(study.value_range)}
     return {
