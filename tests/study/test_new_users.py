@@ -181,6 +181,8 @@ def test_a_folder_of_images_and_preprocessing_inside(tmp_path):
             "must name a file that is there",
         ),
         (["--preset", "smoke", "--optimizer", "lino"], "Did you mean 'lion'"),
+        (["--dataset", "digits", "--resize"], "`--model-file` must name"),
+        (["--preset", "smoke", "--seed", "-1"], "`seed` must be an integer"),
     ],
 )
 def test_what_the_command_asks_for(command, message, capsys):
