@@ -207,8 +207,8 @@ def study_of(
             )
         if given.get("resize"):
             raise ValueError(
-                "With `--resize`, `--model-file` must name a function, to whose "
-                "network images are resized; a recipe has images of its own. "
+                "With `--resize`, `--model-file` must name a function, to the "
+                "input of whose network images are resized. "
                 f"Received: --dataset {dataset}, --preset {preset}"
             )
         recipe = get_recipe(dataset or "digits", preset)
