@@ -205,6 +205,12 @@ def study_of(
                 "Keras classifier of its images, or `--network` one of ours "
                 "(small_cnn, cifar_resnet, ...). Received: neither"
             )
+        if given.get("resize"):
+            raise ValueError(
+                "With `--resize`, `--model-file` must name a function, to the "
+                "input of whose network images are resized. "
+                f"Received: --dataset {dataset}, --preset {preset}"
+            )
         recipe = get_recipe(dataset or "digits", preset)
         training = replace(recipe.training, **_training(given))
         return replace(recipe, training=training, **changes)

@@ -76,15 +76,26 @@ def to_unit(x: Any) -> Any:
         Array or tensor, float32 if `x` has an integer dtype.
     """
     xp = np if isinstance(x, np.ndarray) else ops
-    is_integer = not ops.is_tensor(x) and x.dtype.kind in "ui"
-    if ops.is_tensor(x):
-        is_integer = "int" in str(x.dtype)
-    if is_integer:
+    if _is_integer(x):
         x = x.astype("float32") if xp is np else ops.cast(x, "float32")
         return x / np.float32(255)
-    if x.shape[0] and float(xp.max(x)) > 1.5:
-        return x / np.float32(255)
-    return x
+    return x / np.float32(255) if is_byte(x) else x
+
+
+def is_byte(x: Any) -> bool:
+    """Whether pixels are in 0 ... 255, see `to_unit`.
+
+    Args:
+        x: Array or tensor of pixels, in [0, 1] or in 0 ... 255.
+    """
+    xp = np if isinstance(x, np.ndarray) else ops
+    return _is_integer(x) or bool(x.shape[0] and float(xp.max(x)) > 1.5)
+
+
+def _is_integer(x: Any) -> bool:
+    if ops.is_tensor(x):
+        return "int" in str(x.dtype)
+    return bool(x.dtype.kind in "ui")
 
 
 def check_units(x: np.ndarray) -> None:

@@ -19,6 +19,7 @@ from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load_named
 from keras_robust.datasets.tfds import image_and_label
 from keras_robust.datasets.tfds import prepare
+from keras_robust.utils.checks import takes_arguments
 from keras_robust.utils.messages import describe
 from keras_robust.utils.named_functions import load_function
 
@@ -399,6 +400,11 @@ class FunctionReader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._function = load_function(text, "--data")
+        if not takes_arguments(self._function, 0):
+            raise ValueError(
+                f"The function {text} must be one that can be called without "
+                f"arguments. Received: {describe(self._function)}"
+            )
         self.name = self._function.__name__
         self._returned: Any = None
 

@@ -10,6 +10,7 @@ from keras_robust.datasets.image_dataset import ImageDataset
 from keras_robust.datasets.image_folder import FolderReader
 from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import check_units
+from keras_robust.datasets.pixels import is_byte
 from keras_robust.datasets.pixels import to_unit
 from keras_robust.datasets.readers import NAMED
 from keras_robust.datasets.readers import Content
@@ -193,6 +194,31 @@ class DataSpecification:
             ValueError: If data are not as `DataSpecification` says, or do not
                 fit the model.
         """
+        return self.read_stored(split, shape, num_classes, resize, examples)[0]
+
+    def read_stored(
+        self,
+        split: str = "test",
+        shape: Shape | None = None,
+        num_classes: int | None = None,
+        resize: bool = False,
+        examples: int | None = None,
+    ) -> tuple[LabelledImages, bool]:
+        """Read as `read` does, and say how pixels are stored.
+
+        Args:
+            split: See `read`.
+            shape: See `read`.
+            num_classes: See `read`.
+            resize: See `read`.
+            examples: See `read`.
+
+        Returns:
+            `(images, is_byte)`: whether they are stored as 0 to 255.
+
+        Raises:
+            ValueError: See `read`.
+        """
         size: Shape | None = None
         channels: int | None = None
         if shape is not None:
@@ -207,7 +233,7 @@ class DataSpecification:
             _check_shape(data.x.shape[1:], shape, resize, self.text)
         if num_classes is not None:
             _check_labels(data, num_classes)
-        return data
+        return data, is_byte(content.x)
 
     def load(self, size: tuple[int, int] | None = None) -> ImageDataset:
         """Read training and test images.

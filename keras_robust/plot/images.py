@@ -76,6 +76,7 @@ def images(
         for given, name in ((labels, "labels"), (predictions, "predictions"))
     ]
     low, high = _check_range(value_range)
+    _check_pixels(before, (low, high))
     change = after - before
     factor = _factor(float(np.abs(change).max(initial=0.0)), high - low)
     columns = len(before)
@@ -166,6 +167,12 @@ def _names(
             f"for each image. Received: shape {labels.shape}"
         )
     numbers = [int(label) for label in labels[:count]]
+    if not np.array_equal(numbers, labels[:count]):
+        raise ValueError(
+            f"Argument `{argument}` must hold class numbers, or a score for "
+            "each class; of a single sigmoid pass `outputs > 0.5`, of a single "
+            f"logit `outputs > 0`. Received: {shown(labels[:count].tolist())}"
+        )
     if names is None:
         return [str(number) for number in numbers]
     if not all(0 <= number < len(names) for number in numbers):
@@ -185,6 +192,19 @@ def _check_range(value_range: Any) -> tuple[float, float]:
             f"Received: value_range={shown(value_range)}"
         )
     return low, high
+
+
+def _check_pixels(x: np.ndarray, value_range: tuple[float, float]) -> None:
+    """Raise if images would be drawn all white or all black."""
+    low, high = value_range
+    margin = 0.01 * (high - low)
+    darkest, brightest = float(x.min()), float(x.max())
+    if x.ndim > 2 and (darkest < low - margin or brightest > high + margin):
+        raise ValueError(
+            "Argument `value_range` must hold the images `x`. Received: "
+            f"value_range={shown(value_range)} and pixels from {darkest:g} to "
+            f"{brightest:g}"
+        )
 
 
 def _factor(largest: float, width: float) -> float:

@@ -158,20 +158,20 @@ def _by_name(
         channels = stored[-1] if stored and stored[-1] else _COLORS
         shape = (*image_size, channels)
     splits = ("train", "test") if specification.is_split else ("train",)
-    train, *tests = (
-        specification.read(split, shape=shape, resize=shape is not None)
+    (train, is_byte), *others = (
+        specification.read_stored(split, shape=shape, resize=shape is not None)
         for split in splits
     )
-    pair = [(part.x, part.y) for part in (train, *tests)]
+    tests = [images for images, _ in others]
+    pair = [(part.floats(), part.y) for part in (train, *tests)]
     if not tests:
-        pair = _divided(train.x, train.y)
-    names = train.class_names
+        pair = _divided(*pair[0])
+    # One-hot labels may have columns for classes without images.
+    names = train.class_names or tuple(map(str, range(train.columns or 0)))
     first, second = pair
     own = ImageDataset(first, second, names) if names else pair
-    # Files of their own size are stored as bytes, what is resized was so too.
-    is_byte = train.x.dtype == np.uint8
-    images, _ = _own(own, BYTE if is_byte else UNIT)
-    return images, BYTE if is_byte or image_size is not None else UNIT
+    images, _ = _own(own, UNIT)
+    return images, BYTE if is_byte else UNIT
 
 
 def _divided(x: np.ndarray, y: np.ndarray) -> list[tuple[Any, Any]]:
@@ -192,6 +192,11 @@ def _own(
         names = tuple(data.class_names)
     splits = [_arrays(split) for split in data]
     (x, y), (x_test, y_test) = splits
+    if not len(x) or not len(x_test):
+        raise ValueError(
+            "A study must have images in both splits. "
+            f"Received: {len(x)} training images and {len(x_test)} test images"
+        )
     if x.ndim != 4 or x.shape[1:] != x_test.shape[1:]:
         raise ValueError(
             "Images of a study must be of shape (N, H, W, C), with an axis for "
@@ -212,8 +217,20 @@ def _own(
         2,
     )
     names += tuple(str(number) for number in range(len(names), count))
-    low_high = _range(x) if value_range is None else value_range
-    found = (float(low_high[0]), float(low_high[1]))
+    found = _range(x) if value_range is None else check_range(value_range)
+    if value_range is not None and found[1] > _DARK and _is_unit(x):
+        raise ValueError(
+            "Argument `value_range` must be that of the images, which the "
+            f"network takes as they are. Received: value_range={shown(found)} "
+            f"and pixels from {x.min():g} to {x.max():g}"
+        )
+    if value_range is None and found != UNIT and _is_unit(x_test):
+        raise ValueError(
+            "Training and test images must be in one range of pixels; give "
+            "`value_range` if they are. Received: training images in "
+            f"[{found[0]:g}, {found[1]:g}] and test images from "
+            f"{x_test.min():g} to {x_test.max():g}"
+        )
     images = ImageDataset(
         (to_unit(x, found), labels[0]),
         (to_unit(x_test, found), labels[1]),
@@ -253,6 +270,32 @@ def _range(x: np.ndarray) -> Range:
     )
 
 
+def _is_unit(x: np.ndarray) -> bool:
+    """Whether pixels, which are no bytes, are all in [0, 1]."""
+    return bool(x.dtype != np.uint8 and x.min() >= 0 and x.max() <= 1)
+
+
+def check_range(value_range: Any) -> Range:
+    """The range of pixels as two floats.
+
+    Args:
+        value_range: `(low, high)`.
+
+    Raises:
+        ValueError: If it is not two numbers, low < high.
+    """
+    try:
+        low, high = (float(value) for value in value_range)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise ValueError(
+            "Argument `value_range` must be (low, high) with low < high. "
+            f"Received: value_range={shown(value_range)}"
+        )
+    return low, high
+
+
 def to_unit(x: np.ndarray, value_range: Range) -> np.ndarray:
     """Images in a range of pixels, in [0, 1].
 
@@ -266,12 +309,7 @@ def to_unit(x: np.ndarray, value_range: Range) -> np.ndarray:
     Raises:
         ValueError: If an image leaves the range.
     """
-    low, high = value_range
-    if not low < high:
-        raise ValueError(
-            "Argument `value_range` must be (low, high) with low < high. "
-            f"Received: value_range={shown(value_range)}"
-        )
+    low, high = check_range(value_range)
     if x.min() < low or x.max() > high:
         raise ValueError(
             f"Images must lie in the value_range {shown(value_range)}. "

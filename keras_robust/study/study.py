@@ -21,6 +21,7 @@ from keras_robust.study.replication.networks import takes_pixels
 from keras_robust.study.replication.networks import with_image_options
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import MeasuredRadius
+from keras_robust.study.replication.running import check_networks
 from keras_robust.study.replication.running import run_study
 from keras_robust.study.replication.stand_ins import StandIn
 from keras_robust.study.replication.stand_ins import stand_in
@@ -35,6 +36,7 @@ from keras_robust.study.replication.training_sets import sets_with_error
 from keras_robust.study.results import StudyResults
 from keras_robust.study.training import Training
 from keras_robust.transforms import Transform
+from keras_robust.utils.checks import check_positive_integer
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -232,6 +234,8 @@ class Study:
             seed: Int >= 0, the first seed.
             verbose: 0 for silence.
         """
+        check_positive_integer(seed, "seed", least=0)
+        check_networks(self)
         self._cache.update(folder=Path(folder), seed=seed)
         resolved = self.resolve(folder, verbose)
         results = run_study(
@@ -297,6 +301,7 @@ class Study:
         Returns:
             Keras model of images in the range of the data's pixels.
         """
+        settings.check_model(self, name)
         stages = self._stages(folder, seed)
         data = self.read()
         return takes_pixels(stages.model(name), data.shape, data.value_range)
@@ -318,6 +323,7 @@ class Study:
             Dictionary of arrays: `x`, images in the range of the data's
             pixels, labels `y`, and details of each example.
         """
+        settings.check_model(self, name, is_generated=True)
         made = self._stages(folder, seed).generated(name)
         return {**made, "x": self.read().to_pixels(made["x"])}
 

@@ -8,13 +8,18 @@ import keras
 from keras import ops
 
 from keras_robust.classifier.fingerprint import callable_sha256
+from keras_robust.utils.checks import check_number
 from keras_robust.utils.checks import check_positive_integer
+from keras_robust.utils.checks import check_share
+from keras_robust.utils.checks import takes_arguments
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
 
 SCHEDULES = ("one_cycle", "triangle", "drops", "late_drops", "constant")
 WITH_MOMENTUM = ("sgd", "nesterov")
+# Numbers of steps by which two functions of them are told apart.
+_PROOF_STEPS = (1000, 77)
 # What an optimizer that is not given by name decides itself.
 _OF_NAMED_OPTIMIZERS = (
     "learning_rate",
@@ -74,6 +79,23 @@ class Training:
         """Check what would fail after other networks were trained."""
         check_positive_integer(self.epochs, "epochs")
         check_positive_integer(self.batch_size, "batch_size")
+        for name in ("learning_rate", "bias_rate"):
+            value = getattr(self, name)
+            if value is not None or name == "bias_rate":
+                check_number(value, name, positive=True)
+        if self.weight_average is not None:
+            check_share(self.weight_average, "weight_average")
+        for name in ("momentum", "label_smoothing"):
+            if check_number(getattr(self, name), name, most=1.0) == 1:
+                raise ValueError(
+                    f"Argument `{name}` must be in [0, 1). Received: {name}=1"
+                )
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"A schedule must be one of {SCHEDULES}."
+                f"{did_you_mean(self.schedule, SCHEDULES)} "
+                f"Received: schedule={shown(self.schedule)}"
+            )
         if not isinstance(self.augment, bool) and not callable(self.augment):
             raise ValueError(
                 "Argument `augment` must be True, False, a Keras layer or a "
@@ -358,7 +380,7 @@ def _own_optimizer(optimizer: Any, steps: int) -> keras.optimizers.Optimizer:
         made = keras.optimizers.deserialize(optimizer)
     elif isinstance(optimizer, type):
         made = optimizer()
-    elif callable(optimizer):
+    elif callable(optimizer) and takes_arguments(optimizer, 1):
         made = optimizer(steps)
     else:
         made = optimizer
@@ -369,7 +391,7 @@ def _own_optimizer(optimizer: Any, steps: int) -> keras.optimizers.Optimizer:
             f"configuration. Received: optimizer={describe(optimizer)}"
             + (
                 f", which returns {describe(made)}"
-                if callable(optimizer)
+                if callable(optimizer) and made is not optimizer
                 else ""
             )
         )
@@ -378,11 +400,16 @@ def _own_optimizer(optimizer: Any, steps: int) -> keras.optimizers.Optimizer:
 
 def _described_optimizer(optimizer: Any) -> Any:
     """Plain values that change with an optimizer of the user."""
-    # Of one number of steps: that of a training follows from other settings.
-    made = _own_optimizer(optimizer, steps=1000)
+    # That of a training follows from other settings; a schedule of fixed
+    # length must not be taken for one of all steps.
+    made, other = (_own_optimizer(optimizer, steps) for steps in _PROOF_STEPS)
+    config, changed = (_unnamed(each.get_config()) for each in (made, other))
+    described = [type(made), config]
+    if changed != config:
+        described.append(changed)
     return {
         "class": f"{type(made).__module__}.{type(made).__qualname__}",
-        "sha256": callable_sha256([type(made), _unnamed(made.get_config())]),
+        "sha256": callable_sha256(described),
     }
 
 

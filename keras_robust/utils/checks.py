@@ -1,5 +1,7 @@
 """Checks of settings: errors state what was expected and what came."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -234,3 +236,21 @@ def check_number(
             f"Received: {name}={shown(value)}"
         )
     return float(array)
+
+
+def takes_arguments(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many positional arguments.
+
+    Args:
+        function: Any callable; one without a signature is trusted.
+        count: Int >= 0.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True

@@ -260,6 +260,10 @@ def wrong():
     return 5
 
 number = 5
+
+
+def asks(split):
+    return split
 """
 
 
@@ -291,6 +295,7 @@ def test_functions(tmp_path, monkeypatch):
     [
         ("own_data_of_a_test.py:pear", "Did you mean 'pair'.*no such name"),
         ("own_data_of_a_test.py:number", "not a function"),
+        ("own_data_of_a_test.py:asks", "be called without arguments"),
         ("own_data_of_a_test.py:wrong", "must return .*Received: 5"),
         ("no_such_file.py:pair", "a file that is there"),
         ("no_such_module_here:pair", "can be imported"),

@@ -83,6 +83,9 @@ def test_images_in_color_and_unchanged(tmp_path):
         ({"labels": [1]}, "`labels` must.*Received: shape"),
         ({"predictions": [1, 2, 9], "class_names": ["a"] * 5}, "1, 2, 9"),
         ({"value_range": (1, 0)}, "low < high.*Received"),
+        ({"x": 255 * X, "x_adv": 255 * X}, "must hold the images.*to 255"),
+        ({"x": 2 * X - 1, "x_adv": X}, "must hold the images.*from -1"),
+        ({"predictions": [[0.9], [0.2], [0.6]]}, "class numbers.*0.5"),
         ({"count": 0}, "`count` must be >= 1.*Received: count=0"),
     ],
 )

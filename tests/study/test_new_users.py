@@ -106,6 +106,24 @@ def test_a_tfds_data_set_of_other_size_and_class_count(tmp_path):
     assert names["Shifted targets"]["verdict"] != "cannot be decided"
 
 
+@pytest.mark.parametrize("size", [None, (4, 4)])
+@pytest.mark.parametrize(
+    ("brightest", "dtype"), [(255, "uint8"), (255, "float32"), (1, "float32")]
+)
+def test_a_file_of_arrays_has_the_pixels_that_it_holds(
+    tmp_path, size, brightest, dtype
+):
+    images, y = patterns(20, (8, 8, 1), 2)
+    images[0, 0, 0, 0] = 255
+    x = (images * (brightest / 255)).astype(dtype)
+    path = tmp_path / "images.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
+    data = kr.Study(str(path), "small_cnn", image_size=size).read()
+    assert data.value_range == (0, brightest)
+    assert data.shape == (*(size or (8, 8)), 1)
+    assert data.images.train[0].max() <= 1
+
+
 def test_a_folder_of_images_and_preprocessing_inside(tmp_path):
     """96x96 PNG files of three classes, a body with its own preprocessing."""
     x, y = patterns(30, (96, 96, 3), 3)
@@ -163,6 +181,8 @@ def test_a_folder_of_images_and_preprocessing_inside(tmp_path):
             "must name a file that is there",
         ),
         (["--preset", "smoke", "--optimizer", "lino"], "Did you mean 'lion'"),
+        (["--dataset", "digits", "--resize"], "`--model-file` must name"),
+        (["--preset", "smoke", "--seed", "-1"], "`seed` must be an integer"),
     ],
 )
 def test_what_the_command_asks_for(command, message, capsys):

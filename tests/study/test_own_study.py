@@ -11,6 +11,7 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.study import Replication
+from keras_robust.study.replication.stages import model_description
 from keras_robust.utils.files import json_hash
 
 CLASSES = 3
@@ -198,6 +199,15 @@ def test_a_changed_study_is_not_resumed(data, tmp_path):
     assert len({same, *(described(**change) for change in changes)}) == 4
 
 
+def test_other_pixels_of_a_data_set_by_name_are_another_training():
+    def described(value_range):
+        study = make_study("digits", value_range=value_range)
+        return json_hash(model_description(study, "standard"))
+
+    found = [described(given) for given in (None, (0, 255), (0, 510))]
+    assert len(set(found)) == 3
+
+
 def test_a_folder_must_be_known(data):
     with pytest.raises(ValueError, match="`folder` must be.*Received"):
         make_study(data).model("D_R")
@@ -255,10 +265,24 @@ def test_what_cannot_take_a_place(data):
         ({"network": 3}, "must be one of"),
         ({"data": np.zeros((3, 8, 8, 1))}, "`data` of a study must be"),
         ({"sets": ("D_rnd",)}, "Did you mean 'D_rand'"),
-        ({"radii": (0.0,)}, "numbers > 0"),
-        ({"epsilon": -1}, "`epsilon` of a study must be > 0"),
+        ({"radii": (0.0,)}, "`radii` must be a number > 0"),
+        ({"epsilon": -1}, "`epsilon` must be a number > 0"),
         ({"seeds": 0}, "`seeds` must be an integer >= 1"),
         ({"training": 3}, "must be a `Training`"),
+        ({"radii": ("1",)}, "`radii` must be a number > 0"),
+        ({"epsilon": float("inf")}, "`epsilon` must be a number > 0"),
+        ({"linf_radii": 0.1}, "`linf_radii` of a study must be a tuple"),
+        ({"relabel_steps": 0}, "`relabel_steps` must be an integer >= 1"),
+        ({"value_range": (1, 0)}, "low < high"),
+        ({"image_size": (8, 8)}, "`image_size` of a study must be left out"),
+        ({"inversion_optimizer": "adam"}, "`inversion_optimizer` of a study"),
+        ({"undecidable": {"no claim": "why"}}, "`undecidable` of a study"),
+        ({"overrides": {"D_R": {"epochs": 0}}}, "`epochs` must be"),
+        ({"dtype_policy": "float99"}, "float99"),
+        (
+            {"network": "small_cnn", "network_options": {"deep": 3}},
+            "`network_options` must be of models.small_cnn",
+        ),
     ],
 )
 def test_a_wrong_study_is_refused_at_once(data, changes, message):
@@ -271,6 +295,7 @@ def test_a_wrong_study_is_refused_at_once(data, changes, message):
     [
         (lambda: keras.Sequential([layers.Dense(3)]), "not built"),
         (lambda: 3, "must be a function that returns a built"),
+        (lambda units: make_model(units), "be called without arguments"),
         (lambda: kr.models.small_cnn((8, 8, 3)), r"\(8, 8, 1\)"),
         (lambda: kr.models.small_cnn((8, 8, 1)), "3 classes of the data"),
     ],
@@ -279,9 +304,48 @@ def test_a_wrong_network_is_refused_before_training(
     data, tmp_path, make, message, monkeypatch
 ):
     monkeypatch.setattr(Replication, "_train", None)
-    study = make_study(data, network=make, epsilon=1.0)
-    with pytest.raises(ValueError, match=message):
-        study.run(tmp_path, verbose=0)
+    for changes in (
+        {"network": make},
+        {"network": make, "epsilon": None},
+        {"networks": {"D_R": make}},
+        {"architectures": {"other": make}},
+    ):
+        study = make_study(data, **{"epsilon": 1.0, **changes})
+        with pytest.raises(ValueError, match=message):
+            study.run(tmp_path, verbose=0)
+
+
+def test_a_model_must_be_one_of_the_study(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Replication, "_train", None)
+    study = make_study(data, epsilon=1.0)
+    with pytest.raises(ValueError, match="one of .*standard.*'D_NR'"):
+        study.model("D_NR", folder=tmp_path)
+    with pytest.raises(ValueError, match="on a generated set.*'standard'"):
+        study.generated("standard", folder=tmp_path)
+
+
+@pytest.mark.parametrize("low_high", [(0, 255), (-1, 1)])
+def test_both_splits_have_one_range_of_pixels(data, low_high):
+    (x, y), (x_test, y_test) = data
+    low, high = low_high
+    train = low + (high - low) * (x / 255)
+    study = make_study(((train, y), (x_test / 255, y_test)))
+    with pytest.raises(ValueError, match="one range of pixels.*Received"):
+        study.read()
+
+
+def test_a_network_of_bytes_must_get_bytes(data, tmp_path):
+    small = tuple((x / 255, y) for x, y in data)
+    with pytest.raises(ValueError, match=r"Rescaling of \[0, 255\].*\[0, 1\]"):
+        make_study(small).run(tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="`value_range` must be that of"):
+        make_study(small, value_range=(0, 255)).read()
+
+
+def test_both_splits_have_images(data):
+    (x, y), _ = data
+    with pytest.raises(ValueError, match="images in both splits.*0 test"):
+        make_study(((x, y), (x[:0], y[:0]))).read()
 
 
 def test_one_network_again_and_again_is_refused(data, tmp_path):

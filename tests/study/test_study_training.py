@@ -37,11 +37,6 @@ def test_drops_of_the_paper():
     assert values[250] == pytest.approx(0.001)
 
 
-def test_unknown_schedule():
-    with pytest.raises(ValueError, match="schedule.*Received"):
-        make_optimizer(Training(1, 0.1, schedule="linear"), 1)
-
-
 def test_a_triangle_is_that_of_airbench():
     """0.2 of the peak, the peak after 23 %, 0.07 at the end, linear between."""
     values = rates(Training(10, 0.75, schedule="triangle"), 100)
@@ -183,11 +178,28 @@ def test_optimizers_of_keras_by_name():
         ),
         ({"augment": 3}, "`augment` must be True, False"),
         ({"epochs": 0}, "`epochs` must be an integer >= 1"),
+        ({"schedule": "cosine"}, "schedule must be one of.*Received"),
+        ({"learning_rate": -0.1}, "`learning_rate` must be a number > 0"),
+        ({"momentum": 1}, r"`momentum` must be in \[0, 1\)"),
+        ({"label_smoothing": 2}, "`label_smoothing` must be a number >= 0"),
+        ({"weight_average": 1.5}, r"`weight_average` must be in \(0, 1\)"),
+        ({"bias_rate": None}, "`bias_rate` must be a number > 0"),
+        (
+            {"optimizer": lambda: keras.optimizers.Lion(0.1)},
+            "must be a name, a function of the number of steps",
+        ),
     ],
 )
 def test_a_wrong_training_is_refused_at_once(settings, message):
     with pytest.raises(ValueError, match=message):
         Training(**{"epochs": 1, **settings})
+
+
+def cosine_adam(steps):
+    """Adam with a schedule of that length."""
+    return keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(1e-3, steps)
+    )
 
 
 def test_trainings_are_told_apart():
@@ -210,6 +222,8 @@ def test_trainings_are_told_apart():
             (keras.optimizers.Lion(0.1, beta_1=0.5), False),
             (lambda steps: keras.optimizers.SGD(0.1), False),
             (lambda steps: Slow(0.1), False),
+            (lambda steps: cosine_adam(1000), False),
+            (lambda steps: cosine_adam(steps), False),
             ("lion", False),
             ("lion", keras.layers.RandomFlip("horizontal")),
             ("lion", keras.layers.RandomFlip("vertical")),

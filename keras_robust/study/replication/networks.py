@@ -16,6 +16,7 @@ from keras import ops
 from keras_robust import models
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.fingerprint import architecture_sha256
+from keras_robust.utils.checks import takes_arguments
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
@@ -48,10 +49,11 @@ def check_network(argument: str, network: Any) -> None:
     known = named_networks()
     if isinstance(network, str) and network in known:
         return
-    if callable(network) and not isinstance(network, keras.layers.Layer):
+    is_layer = isinstance(network, keras.layers.Layer)
+    if callable(network) and not is_layer:
         return
     advice = did_you_mean(network, known) if isinstance(network, str) else ""
-    if isinstance(network, keras.layers.Layer):
+    if is_layer:
         advice = (
             " A model that is trained already takes the place of a stage by "
             "`study.use('standard', model)`."
@@ -97,9 +99,15 @@ def build_own(
         image_shape: Shape of an image.
         value_range: `(low, high)`, the pixels that it takes.
     """
+    if not takes_arguments(network, 0):
+        raise ValueError(
+            "Argument `network` must be a function that can be called without "
+            f"arguments. Received: {describe(network)}"
+        )
     with _policy(dtype_policy):
         made = network()
     check_built_network(made, image_shape)
+    check_pixels(made, value_range)
     return takes_unit_pixels(made, image_shape, value_range)
 
 
@@ -145,6 +153,26 @@ def check_built_network(made: Any, image_shape: Sequence[int]) -> None:
             f"Argument `network` must take images of shape "
             f"{tuple(image_shape)}, those of the data. "
             f"Received: a model of input shape {shape}"
+        )
+
+
+def check_pixels(made: keras.Model, value_range: Range) -> None:
+    """Raise if a network that scales bytes would get smaller pixels.
+
+    Args:
+        made: What a function of the user returned.
+        value_range: `(low, high)`, the pixels that it gets.
+
+    Raises:
+        ValueError: If its first layer takes [0, 255], and they end at 1.
+    """
+    low, high = value_range
+    if high <= 1 < Classifier.of(made).value_range()[1]:
+        raise ValueError(
+            "Argument `network` must take pixels as the data hold them. "
+            f"Received: {made.name!r}, which begins with a Rescaling of [0, "
+            f"255] or takes integers, for data in [{low:g}, {high:g}]; of a "
+            "data set by name `value_range=(0, 255)` gives it such pixels"
         )
 
 

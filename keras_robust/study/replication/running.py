@@ -32,7 +32,6 @@ from keras_robust.study.replication.results import SeedResults
 from keras_robust.study.replication.results import Summary
 from keras_robust.study.replication.stand_ins import gives_set
 from keras_robust.study.replication.training_sets import RELABELLED
-from keras_robust.study.replication.training_sets import own_sets
 from keras_robust.study.replication.verdicts import find_reading
 from keras_robust.study.replication.verdicts import mean_and_deviation
 from keras_robust.study.replication.verdicts import verdicts
@@ -58,7 +57,6 @@ def run_study(
     Returns:
         The content of `results.json`.
     """
-    check_network(study)
     folder.mkdir(parents=True, exist_ok=True)
     start_time = time.monotonic()
     stages: dict[int, Replication] = {}
@@ -77,7 +75,7 @@ def run_study(
     return results
 
 
-def check_network(study: Study) -> None:
+def check_networks(study: Study) -> None:
     """Raise if a network of the user does not fit, before one is trained.
 
     Args:
@@ -87,22 +85,34 @@ def check_network(study: Study) -> None:
         ValueError: If its classes are not those of the data, its last
             activation is not known, or D_R and D_NR cannot be made with it.
     """
-    data = settings.read_own(study)
-    if data is None and isinstance(study.network, str):
-        # A recipe, whose network fits.
+    networks = {
+        f"networks[{name!r}]": study.network_of(name)
+        for name in (*study.models, *study.networks)
+        if name in study.networks
+    }
+    if set(study.models) - set(study.networks):
+        networks["network"] = study.network_spec()
+    for name, network in study.architectures.items():
+        networks[f"architectures[{name!r}]"] = study.network_spec(network)
+    named = all(isinstance(network, tuple) for network in networks.values())
+    if named and settings.read_own(study) is None:
+        # A recipe, whose networks fit.
         return
     data = study.read()
-    model = study.build(study.network_of("standard"))
-    classifier = Classifier.of(model)
-    classes = classifier.check(data.images.train[0][:8])
-    if classes != data.num_classes:
-        raise ValueError(
-            f"Argument `network` must have an output for each of the "
-            f"{data.num_classes} classes of the data; an `ImageDataset` names "
-            f"classes that have no images. Received: {classes} classes"
-        )
-    if {"D_R", "D_NR"} & set(study.models):
-        classifier.representation(study.layer)
+    for argument, network in networks.items():
+        classifier = Classifier.of(study.build(network))
+        classes = classifier.check(data.images.train[0][:8])
+        if classes != data.num_classes:
+            raise ValueError(
+                f"Argument `{argument}` must have an output for each of the "
+                f"{data.num_classes} classes of the data; an `ImageDataset` "
+                f"names classes that have no images. Received: {classes} "
+                "classes"
+            )
+    for name, source in (("D_R", "adversarial"), ("D_NR", "standard")):
+        if name in study.models:
+            model = study.build(study.network_of(source))
+            Classifier.of(model).representation(study.layer)
 
 
 def _run_stages(study: Replication) -> None:
@@ -193,11 +203,7 @@ def _recipe(study: Study) -> dict[str, Any]:
         "classes": study.read().num_classes,
         "is_own": settings.read_own(study) is not None,
         "left_out": settings.left_out(study),
-        "own_sets": [
-            {"name": made.name, "base": made.base, "control": made.control}
-            for made in own_sets(study.sets)
-            if made.name in study.models
-        ],
+        "own_sets": settings.described_own_sets(study),
     }
 
 

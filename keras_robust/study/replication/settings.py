@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Collection
@@ -9,10 +10,15 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 from typing import Any
 
+import keras
+
+from keras_robust import models
 from keras_robust.datasets.pipelines import check_augmentation
 from keras_robust.study.data import NAMED
 from keras_robust.study.data import StudyData
+from keras_robust.study.data import check_range
 from keras_robust.study.replication.am207_errors import AM207_ERRORS
+from keras_robust.study.replication.claims import claims_of
 from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.networks import check_network
 from keras_robust.study.replication.networks import describe_network
@@ -26,6 +32,8 @@ from keras_robust.study.replication.training_sets import TrainingSet
 from keras_robust.study.replication.training_sets import own_sets
 from keras_robust.study.replication.training_sets import training_set
 from keras_robust.study.training import Training
+from keras_robust.transforms.inversion import OPTIMIZERS
+from keras_robust.utils.checks import check_number
 from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.messages import describe as described
 from keras_robust.utils.messages import did_you_mean
@@ -36,6 +44,15 @@ if TYPE_CHECKING:
 
 # `Replication.seed_of` has room for that many before two streams meet.
 MOST_ARCHITECTURES = 9
+# Settings that are numbers > 0, or `None` to leave them open.
+_LENGTHS = (
+    "epsilon",
+    "relabel_epsilon",
+    "leakage_epsilon",
+    "attack_step_size",
+    "inversion_step_size",
+    "relabel_step_size",
+)
 # Settings that are objects, and so are described one by one.
 _OBJECTS = ("data", "network", "networks", "architectures", "training", "sets")
 # Settings that no stage depends on as such.
@@ -76,6 +93,31 @@ def training_set_of(study: Study, name: str) -> TrainingSet:
         if made.name == name:
             return made
     return training_set(name)
+
+
+def check_model(study: Study, name: Any, is_generated: bool = False) -> None:
+    """Raise unless a study has that model.
+
+    Args:
+        study: A `Study`.
+        name: One of `study.models`.
+        is_generated: Whether it must be trained on a generated set.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    names = [
+        model
+        for model in study.models
+        if not is_generated or study.training_set(model).is_generated
+    ]
+    if name not in names:
+        what = "on a generated set " if is_generated else ""
+        raise ValueError(
+            f"Argument `name` must be one of {names}, the models of this study "
+            f"that are trained {what}".rstrip()
+            + f".{did_you_mean(name, names)} Received: name={shown(name)}"
+        )
 
 
 def repr_of(study: Study) -> str:
@@ -154,6 +196,7 @@ def check(study: Study) -> None:
     check_augmentation(study.padding, study.flip, study.fill_mode)
     _check_counts(study)
     _check_radii(study)
+    _check_images(study)
     _check_sets(study)
     _check_names(study)
     _check_networks(study)
@@ -166,6 +209,8 @@ def _check_counts(study: Study) -> None:
             check_positive_integer(getattr(study, name), name)
     for name in ("validation_images", "autoattack_images"):
         check_positive_integer(getattr(study, name), name, least=0)
+    for name in ("attack", "inversion", "relabel", "evaluation"):
+        check_positive_integer(getattr(study, f"{name}_steps"), f"{name}_steps")
     check_positive_integer(study.seeds, "seeds")
     if not isinstance(study.training, Training):
         raise ValueError(
@@ -175,21 +220,42 @@ def _check_counts(study: Study) -> None:
 
 
 def _check_radii(study: Study) -> None:
-    radii = study.radii
-    if radii is not None and not (
-        isinstance(radii, tuple) and radii and all(r > 0 for r in radii)
-    ):
-        raise ValueError(
-            "Argument `radii` of a study must be a tuple of numbers > 0. "
-            f"Received: radii={shown(radii)}"
-        )
-    for name in ("epsilon", "relabel_epsilon", "leakage_epsilon"):
-        value = getattr(study, name)
-        if value is not None and not value > 0:
+    for name in ("radii", "linf_radii"):
+        radii = getattr(study, name)
+        if name == "radii" and radii is None:
+            continue
+        # There may be no more L-infinity radii, but there is an L2 radius.
+        if not isinstance(radii, tuple) or not (radii or name == "linf_radii"):
             raise ValueError(
-                f"Argument `{name}` of a study must be > 0. "
-                f"Received: {name}={shown(value)}"
+                f"Argument `{name}` of a study must be a tuple of numbers > 0. "
+                f"Received: {name}={shown(radii)}"
             )
+        for radius in radii:
+            check_number(radius, name, positive=True)
+    for name in _LENGTHS:
+        if getattr(study, name) is not None:
+            check_number(getattr(study, name), name, positive=True)
+
+
+def _check_images(study: Study) -> None:
+    if study.value_range is not None:
+        check_range(study.value_range)
+    size = study.image_size
+    if size is None:
+        return
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(
+            "Argument `image_size` of a study must be (height, width). "
+            f"Received: image_size={shown(size)}"
+        )
+    for length in size:
+        check_positive_integer(length, "image_size")
+    if not isinstance(study.data, str) or study.dataset in NAMED:
+        raise ValueError(
+            "Argument `image_size` of a study must be left out unless `data` "
+            "names a data set of TFDS or files: other images are not resized. "
+            f"Received: image_size={shown(size)} for {study.dataset}"
+        )
 
 
 def _check_sets(study: Study) -> None:
@@ -215,13 +281,34 @@ def _check_names(study: Study) -> None:
         _check_name("overrides", model, names)
         for setting in changed:
             _check_name(f"overrides[{model!r}]", setting, options)
+        # A training checks its own values.
+        study.training_of(model)
     for error in study.errors:
         _check_name("errors", error, AM207_ERRORS)
+    _check_name("inversion_optimizer", study.inversion_optimizer, OPTIMIZERS)
+    claims = [claim.name for claim in claims_of(10, described_own_sets(study))]
+    for claim in study.undecidable:
+        _check_name("undecidable", claim, claims)
+
+
+def described_own_sets(study: Study) -> list[dict[str, Any]]:
+    """The sets of the user as plain values, see `claims.claims_of`.
+
+    Args:
+        study: A `Study`.
+    """
+    return [
+        {"name": made.name, "base": made.base, "control": made.control}
+        for made in own_sets(study.sets)
+        if made.name in study.models
+    ]
 
 
 def _check_networks(study: Study) -> None:
     names = [*STREAMS, *(made.name for made in own_sets(study.sets))]
     check_network("network", study.network)
+    if isinstance(study.network, str):
+        _check_options("network_options", study.network, study.network_options)
     for model, network in study.networks.items():
         _check_name("networks", model, names)
         _check_spec(f"networks[{model!r}]", network)
@@ -242,13 +329,30 @@ def _check_networks(study: Study) -> None:
 
 def _check_spec(argument: str, network: Any) -> None:
     """Check a function, or a name with its arguments."""
+    options: Any = {}
     if isinstance(network, (tuple, list)) and len(network) == 2:
-        network = network[0]
+        network, options = network
     check_network(argument, network)
+    if isinstance(network, str):
+        _check_options(argument, network, options)
+
+
+def _check_options(argument: str, network: str, options: Any) -> None:
+    """Check arguments of a network by name."""
+    known = list(inspect.signature(getattr(models, network)).parameters)
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"Argument `{argument}` must be of models.{network}: "
+                f"{sorted(known)}.{did_you_mean(name, known)} "
+                f"Received: {shown(name)}"
+            )
 
 
 def _check_plain(study: Study) -> None:
     """Refuse values that `results.json` cannot hold."""
+    # Raises an error that lists what there is.
+    keras.dtype_policies.DTypePolicy(study.dtype_policy)
     plain = {
         each.name: getattr(study, each.name)
         for each in fields(study)
@@ -339,7 +443,10 @@ def describe_data(study: Study) -> Any:
     """
     data = read_own(study)
     if data is None:
-        return study.dataset
+        if study.value_range is None:
+            return study.dataset
+        # What a network takes, though the images are the same.
+        return {"name": study.dataset, "value_range": list(study.value_range)}
     return {
         "name": study.dataset,
         "sha256": data.sha256,
