@@ -86,7 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="without the controls of the sets",
     )
-    own.add_argument("--epochs", type=positive, metavar="N")
+    own.add_argument(
+        "--epochs",
+        type=positive,
+        metavar="N",
+        help="of every training (default: 20)",
+    )
     own.add_argument(
         "--optimizer",
         metavar="NAME",
@@ -96,7 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--learning-rate", type=float, metavar="RATE", help="its peak"
     )
-    own.add_argument("--batch-size", type=positive, metavar="N")
+    own.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="images per step of training",
+    )
 
 
 def add_recipe_arguments(

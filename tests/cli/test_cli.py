@@ -30,8 +30,9 @@ def test_mistakes_are_said_without_a_traceback(tmp_path, capsys):
     )
     assert status == 2
     assert "digits/paper" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        cli.main(["replicate", "--dataset", "imagenet"])
+    wrong = ["replicate", "--dataset", "imagenet", "--output", str(tmp_path)]
+    assert cli.main(wrong) == 2
+    assert "--model-file" in capsys.readouterr().err
 
 
 @pytest.mark.on_one_backend
@@ -137,6 +138,7 @@ def test_a_model_for_other_images(saved, tmp_path, capsys):
         "evaluate",
         "generate",
         "sweep",
+        "report",
         "inspect",
         "import-released",
     ],

@@ -86,6 +86,7 @@ def test_a_curve_of_masked_gradients_is_flagged(linear_problem):
     assert {
         *("vanishing gradients", "noise beats gradients", "zero gradient"),
         *("black box beats white box", "unbounded radius survived"),
+        "flat activations hide gradients",
     } == names(curve)
     written = json.loads(curve.to_json())
     assert {flag["name"] for flag in written["flags"]} == names(curve)

@@ -159,9 +159,7 @@ def test_a_stop_leaves_a_report_of_what_is_there(
         (("--dataset", "cifar10", "--preset", "cpu"), ("cifar10", "cpu")),
     ],
 )
-def test_a_named_data_set_is_replicated_alone(
-    monkeypatch, arguments, expected
-):
+def test_a_named_data_set_is_replicated_alone(monkeypatch, arguments, expected):
     runs = []
 
     def run(self, output, seed, verbose):

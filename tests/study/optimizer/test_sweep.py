@@ -1,3 +1,4 @@
+import inspect
 import json
 import os
 import signal
@@ -426,10 +427,9 @@ def test_relabelled_sets_of_ones_own_images(tmp_path):
 def test_by_command(tmp_path, monkeypatch, capsys):
     x, y = own_images()
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    source = Path(__file__).read_text("utf-8")
-    begin = source.index("def own_network"), source.index("def test_images_net")
+    functions = map(inspect.getsource, (own_network, asks, momentum))
     (tmp_path / "mine.py").write_text(
-        "import keras\n" + source[begin[0] : begin[1]]
+        "import keras\n\n\n" + "\n".join(functions)
     )
     monkeypatch.chdir(tmp_path)
     command = [

@@ -372,8 +372,6 @@ def test_a_study_is_not_a_name():
     recipe = study.get_recipe("digits")
     with pytest.raises(ValueError, match="`dataset` must be.*type Study"):
         study.get_recipe(recipe)
-    with pytest.raises(ValueError, match="`source` must be.*type Study"):
-        study.sweep(recipe)
 
 
 def test_reference_stands_beside_ours():
