@@ -2,14 +2,16 @@
 
 On GitHub a page may link to `../results/digits`. The site has pages of docs/
 alone, so here images and HTML reports that pages link to are copied into it,
-the changelog becomes a page, and other links lead to the repository on GitHub
-(`repo_url` of mkdocs.yml), or are plain text where it has no address.
+the changelog and the notebooks become pages, and other links lead to the
+repository on GitHub (`repo_url` of mkdocs.yml), or are plain text where it has
+no address.
 """
 
 import posixpath
 import re
 from pathlib import Path
 
+import notebook_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
@@ -18,7 +20,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 # Files outside docs/ that are pages of the site.
-PAGES = {"changelog.md": "CHANGELOG.md"}
+PAGES = {"changelog.md": "CHANGELOG.md", **notebook_pages.pages()}
 COPIED = (".png", ".svg", ".html")
 LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)\s]+)\)")
 
@@ -26,7 +28,10 @@ LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)\s]+)\)")
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not lie in docs/."""
     for name, source in PAGES.items():
-        text = (ROOT / source).read_text("utf-8")
+        if source.endswith(".ipynb"):
+            text = notebook_pages.as_markdown(source, config.repo_url)
+        else:
+            text = (ROOT / source).read_text("utf-8")
         files.append(File.generated(config, name, content=text))
     return files
 

@@ -96,6 +96,9 @@ class Result(ABC):
             ) from error
         return pandas.DataFrame.from_records(self.records())
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.records()})"
+
     def _repr_html_(self) -> str:
         """Tables and figure, for notebooks."""
         return render(
