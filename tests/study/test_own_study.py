@@ -125,10 +125,10 @@ def test_a_radius_is_measured_and_told(run):
     assert found["images"] == 20
     text = " ".join((folder / "report.html").read_text().split())
     assert f"Measured radius: L2 {radius:g}, at which a standard" in text
-    # A network with another part of the images keeps about half, too.
+    # Attacks move a network that has seen other images, and not all of it.
     accuracy = results["summary"]["standard"]
     kept = accuracy[f"pgd-l2-{radius:g}"]["mean"] / accuracy["clean"]["mean"]
-    assert 0.2 < kept < 0.9
+    assert 0.2 < kept < 1
 
 
 def test_what_results_return(run, capsys):
