@@ -150,7 +150,7 @@ class _FunctionLoss(keras.losses.Loss):
     """A plain function as a loss, as `compile` takes it."""
 
     def __init__(self, function: Callable[..., Any], **kwargs: Any) -> None:
-        # TensorFlow refuses a scope with the name that Keras makes of the class.
+        # TensorFlow refuses the name that Keras makes of the class.
         super().__init__(name="function_loss", **kwargs)
         self.function = function
 
