@@ -86,6 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="without the controls of the sets",
     )
+    _add_training_arguments(own)
+
+
+def _add_training_arguments(own: argparse._ArgumentGroup) -> None:
     own.add_argument(
         "--epochs",
         type=positive,

@@ -413,9 +413,8 @@ class Study:
             arguments.
         """
         base = self.training_set(model).base
-        return self.network_spec(
-            self.networks.get(model, self.networks.get(base))
-        )
+        own = self.networks
+        return self.network_spec(own.get(model, own.get(base)))
 
     def network_spec(self, network: Any = None) -> NetworkSpec:
         """A network with the arguments that fit the images.
