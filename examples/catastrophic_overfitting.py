@@ -120,8 +120,11 @@ def table(found, options):
     for name, one in found.items():
         epoch = one["collapsed_epoch"]
         numbers = (
-            *(max(one["pgd"]), one["pgd"][-1], one["trained"][-1]),
-            *(one["clean"], one["robust"]),
+            max(one["pgd"]),
+            one["pgd"][-1],
+            one["trained"][-1],
+            one["clean"],
+            one["robust"],
         )
         cells = " | ".join(f"{100 * number:.1f}" for number in numbers)
         noticed = "no" if epoch is None else f"epoch {epoch}"

@@ -77,7 +77,10 @@ def from_function(
     Example:
 
     ```python
-    def sign_step(batch):
+    from typing import Any
+
+
+    def sign_step(batch: keras_robust.attacks.AttackBatch) -> Any:
         step = batch.epsilon * keras.ops.sign(batch.gradient(batch.start))
         return batch.project(batch.start + step)
 

@@ -10,18 +10,37 @@ from keras_robust.datasets.planted import planted_features
 from keras_robust.datasets.tfds import load_tfds
 
 CIFAR10_CLASSES = (
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 )
 FASHION_CLASSES = (
-    *("t-shirt", "trouser", "pullover", "dress", "coat"),
-    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
 )
 
 # Of the sets whose TFDS names for them are shorter or differ.
 CLASS_NAMES = {"cifar10": CIFAR10_CLASSES, "fashion_mnist": FASHION_CLASSES}
 NAMES = (
-    *("planted", "digits", "fashion_mnist", "cifar10"),
+    "planted",
+    "digits",
+    "fashion_mnist",
+    "cifar10",
     "restricted_imagenet",
 )
 

@@ -106,7 +106,7 @@ class DataSpecification:
     def tfds_name(self) -> str | None:
         """The name by which `datasets.generate` reads the same images.
 
-        `None` where there is none, as for files or a split of one's own.
+        `None` for files and for a split of one's own, which have no such name.
         """
         return self._reader.tfds_name
 

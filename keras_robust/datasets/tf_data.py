@@ -84,6 +84,30 @@ def map_dataset(
     return result.prefetch(1)
 
 
+def map_images(
+    batches: Any, function: Callable[[np.ndarray], np.ndarray]
+) -> Any:
+    """Change the images of batches by a function of arrays.
+
+    It runs as it is on any backend, which in a graph of TensorFlow it could
+    not.
+
+    Args:
+        batches: `tf.data.Dataset` of `(images, labels)`, float32 images.
+        function: Takes and returns float32 images of one shape.
+
+    Returns:
+        `tf.data.Dataset` of the same elements.
+    """
+    import tensorflow as tf
+
+    def change(images: Any, labels: Any) -> tuple[Any, Any]:
+        made = tf.numpy_function(function, [images], tf.float32)
+        return tf.ensure_shape(made, images.shape), labels
+
+    return batches.map(change).prefetch(1)
+
+
 def _signature(images: Any, return_details: bool) -> tuple[Any, ...]:
     """Specification of the elements, given that of the images."""
     import tensorflow as tf

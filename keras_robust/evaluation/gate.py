@@ -13,7 +13,7 @@ class RobustAccuracy(NamedTuple):
     Attributes:
         meaning: What it is, for messages.
         accuracy: Share in [0, 1].
-        interval: `(low, high)`, its 95 % interval; `None` where there is none.
+        interval: `(low, high)`, its 95 % interval; `None` for a mean.
     """
 
     meaning: str

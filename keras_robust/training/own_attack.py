@@ -18,8 +18,13 @@ from keras_robust.utils import array_checks
 
 # What an attack and `PGDAttack` have in common.
 _SHARED = (
-    *("value_range", "batch_size", "from_logits", "attacked", "output"),
-    *("targeted", "seed"),
+    "value_range",
+    "batch_size",
+    "from_logits",
+    "attacked",
+    "output",
+    "targeted",
+    "seed",
 )
 
 

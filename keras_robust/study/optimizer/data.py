@@ -54,7 +54,7 @@ def of_study(study: Replication, made: str) -> SweepData:
 
 
 def description_of(source: Any) -> dict[str, Any] | None:
-    """What is written with a generated set; `None` if `source` is none.
+    """What is written with a generated set; `None` if `source` is no such set.
 
     Args:
         source: A directory, or anything else.

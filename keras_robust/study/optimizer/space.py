@@ -24,8 +24,14 @@ WITH_MOMENTUM = ("sgd", "sgdw")
 _IN_THE_LOSS = ("sgd", "adam")
 # Names that hyperparameters of one's own cannot have.
 _TAKEN = (
-    *("optimizer", "weight_decay", "schedule", "batch_size", "augment"),
-    *("network", "epochs", "seed"),
+    "optimizer",
+    "weight_decay",
+    "schedule",
+    "batch_size",
+    "augment",
+    "network",
+    "epochs",
+    "seed",
 )
 Range = tuple[float, float]
 

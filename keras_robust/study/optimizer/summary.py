@@ -19,12 +19,23 @@ from keras_robust.study.plateau_monitor import OUTCOMES
 SettingKey = tuple[tuple[str, Any], ...]
 # In the order in which variance is attributed to them.
 FACTORS = (
-    *("network", "batch_size", "augment", "weight_decay", "schedule"),
-    *("optimizer", "learning_rate", "momentum", "nesterov"),
+    "network",
+    "batch_size",
+    "augment",
+    "weight_decay",
+    "schedule",
+    "optimizer",
+    "learning_rate",
+    "momentum",
+    "nesterov",
 )
 # Those that all optimizers share; others belong to one.
 _SHARED = (
-    *("network", "batch_size", "augment", "weight_decay", "schedule"),
+    "network",
+    "batch_size",
+    "augment",
+    "weight_decay",
+    "schedule",
     "optimizer",
 )
 # What a training has that is no factor.

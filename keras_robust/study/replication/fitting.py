@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_robust import datasets
 from keras_robust.classifier import Classifier
+from keras_robust.datasets.tf_data import map_images
 from keras_robust.study.data import StudyData
 from keras_robust.study.plateau_monitor import PlateauMonitor
 from keras_robust.study.replication.am207_errors import enlarged_and_cropped
@@ -163,8 +164,6 @@ def _augmented(
         data: The study's, with the range of its pixels.
         seed: Int, of the layer's random numbers.
     """
-    import tensorflow as tf
-
     change = _fresh(augment, seed)
     low, high = (np.float32(bound) for bound in data.value_range)
 
@@ -173,12 +172,7 @@ def _augmented(
         unit = (ops.convert_to_numpy(made) - low) / (high - low)
         return np.clip(unit, 0, 1).astype("float32")
 
-    def change_batch(images: Any, labels: Any) -> tuple[Any, Any]:
-        # Runs as it is on any backend; a graph of TensorFlow could not.
-        made = tf.numpy_function(changed, [images], tf.float32)
-        return tf.ensure_shape(made, images.shape), labels
-
-    return batches.map(change_batch).prefetch(1)
+    return map_images(batches, changed)
 
 
 def _fresh(augment: Callable[..., Any], seed: int) -> Callable[[Any], Any]:
