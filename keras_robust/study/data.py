@@ -203,19 +203,10 @@ def _own(
             "a single channel (`x[..., None]`), in both splits. "
             f"Received: {x.shape} and {x_test.shape}"
         )
-    labels, widths = zip(
-        *(
-            read_labels(part, len(images))
-            for part, images in ((y, x), (y_test, x_test))
-        ),
-        strict=True,
-    )
-    count = max(
-        *(width or 0 for width in widths),
-        *(int(part.max()) + 1 for part in labels),
-        len(names),
-        2,
-    )
+    labels, width = read_labels(y, len(x))
+    test_labels, test_width = read_labels(y_test, len(x_test))
+    largest = max(int(labels.max()), int(test_labels.max()))
+    count = max(width or 0, test_width or 0, largest + 1, len(names), 2)
     names += tuple(str(number) for number in range(len(names), count))
     found = _range(x) if value_range is None else check_range(value_range)
     if value_range is not None and found[1] > _DARK and _is_unit(x):
@@ -232,8 +223,8 @@ def _own(
             f"{x_test.min():g} to {x_test.max():g}"
         )
     images = ImageDataset(
-        (to_unit(x, found), labels[0]),
-        (to_unit(x_test, found), labels[1]),
+        (to_unit(x, found), labels),
+        (to_unit(x_test, found), test_labels),
         names,
     )
     return images, found

@@ -349,14 +349,12 @@ def _check_optimizer_name(name: str) -> None:
     try:
         _keras_optimizer(name)
     except (ValueError, TypeError) as error:
-        known = [
-            *WITH_MOMENTUM,
-            *(
-                entry.lower()
-                for entry, value in vars(keras.optimizers).items()
-                if isinstance(value, type)
-                and issubclass(value, keras.optimizers.Optimizer)
-            ),
+        known = list(WITH_MOMENTUM)
+        known += [
+            entry.lower()
+            for entry, value in vars(keras.optimizers).items()
+            if isinstance(value, type)
+            and issubclass(value, keras.optimizers.Optimizer)
         ]
         raise ValueError(
             "An optimizer must be 'sgd', 'nesterov', 'adam' or the name of "
