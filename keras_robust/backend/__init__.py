@@ -45,6 +45,7 @@ chunks = _backend.chunks
 compile = _backend.compile
 folds_batch_norm = _backend.folds_batch_norm
 gradients = _backend.gradients
+has_accelerator = _backend.has_accelerator
 is_traced = _backend.is_traced
 iterate = _backend.iterate
 needs_padding = _backend.needs_padding

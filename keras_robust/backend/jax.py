@@ -81,6 +81,11 @@ def iterate(
     return state
 
 
+def has_accelerator() -> bool:
+    """See `Backend`."""
+    return not _on_cpu()
+
+
 def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 

@@ -208,5 +208,8 @@ class Backend(Protocol):
             distribution, stays where it is.
         """
 
+    def has_accelerator(self) -> bool:
+        """Whether the framework computes on something else than the CPU."""
+
     def is_traced(self, x: Any) -> bool:
         """Whether `x` is symbolic, so that its values cannot be read."""

@@ -87,11 +87,15 @@ def iterate(
     return state
 
 
+def has_accelerator() -> bool:
+    """See `Backend`."""
+    kinds = ("GPU", "TPU")
+    return any(tf.config.list_logical_devices(kind) for kind in kinds)
+
+
 def _uses_xla(jit_compile: bool | str) -> bool:
     if jit_compile == "auto":
-        return bool(tf.config.list_logical_devices("GPU")) or bool(
-            tf.config.list_logical_devices("TPU")
-        )
+        return has_accelerator()
     return jit_compile is True
 
 

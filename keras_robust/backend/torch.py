@@ -115,6 +115,11 @@ def needs_padding(jit_compile: bool | str = "auto") -> bool:
     return jit_compile is True
 
 
+def has_accelerator() -> bool:
+    """See `Backend`."""
+    return torch.accelerator.is_available()
+
+
 def is_traced(x: Any) -> bool:
     """See `Backend`; PyTorch tensors always have values."""
     del x

@@ -1,4 +1,4 @@
-"""tf.data pipelines: shuffle, batch, augment, prefetch."""
+"""Pipelines of batches: shuffle, batch, augment, prefetch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_robust.datasets.array_batches import ArrayBatches
 from keras_robust.layers import PadAndCrop
 from keras_robust.layers.pad_and_crop import check_fill_mode
 from keras_robust.utils.checks import check_positive_integer
+from keras_robust.utils.environment import is_installed
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
@@ -54,16 +56,29 @@ def pipeline(
         fill_mode: `"constant"` for zeros, or `"reflect"`; see `PadAndCrop`.
 
     Returns:
-        `tf.data.Dataset` of `(images, labels)`.
+        `tf.data.Dataset` of `(images, labels)`; where TensorFlow is not
+        installed a `keras.utils.PyDataset` of NumPy arrays, with other draws.
 
     Raises:
         ValueError: If an argument is not as above.
     """
-    import tensorflow as tf
-
     batch_size = check_positive_integer(batch_size, "batch_size")
     check_augmentation(padding, flip, fill_mode)
     seed = _check_seed(seed)
+    if not is_installed("tensorflow"):
+        return ArrayBatches(
+            x,
+            y,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            padding=padding if augment else 0,
+            flip=flip if augment else False,
+            drop_remainder=drop_remainder,
+            seed=seed,
+            fill_mode=fill_mode,
+        )
+    import tensorflow as tf
+
     _check_source(x, y)
     # An accelerator that JAX or PyTorch computes on is not for tf.data.
     with tf.device("cpu"):

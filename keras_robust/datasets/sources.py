@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_robust.datasets import restricted_imagenet
 from keras_robust.datasets.image_dataset import ImageDataset
 from keras_robust.datasets.planted import planted_features
 from keras_robust.datasets.tfds import load_tfds
+from keras_robust.utils.environment import is_installed
 
 CIFAR10_CLASSES = (
     "airplane",
@@ -50,7 +52,8 @@ def load(name: str) -> ImageDataset:
 
     `digits` (1,797 8x8 images of handwritten digits, embedded in
     scikit-learn; the last 20 % of each class are the test set), `cifar10` and
-    `fashion_mnist` (through TFDS, in their official order),
+    `fashion_mnist` (through TFDS, or Keras where that is not installed, in
+    their official order),
     `restricted_imagenet` (TFDS `imagenet2012`, nine classes), and `planted`
     (drawn, see `planted_features`).
 
@@ -114,8 +117,24 @@ def _digits() -> ImageDataset:
 
 
 def _from_tfds(name: str, class_names: tuple[str, ...]) -> ImageDataset:
-    train, test = (to_arrays(split) for split in load_tfds(name))
+    if is_installed("tensorflow_datasets"):
+        train, test = (to_arrays(split) for split in load_tfds(name))
+    else:
+        train, test = _of_keras(name)
     return ImageDataset(train, test, class_names)
+
+
+def _of_keras(name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same arrays in the same order, by Keras's own download."""
+    splits = []
+    for x, y in getattr(keras.datasets, name).load_data():
+        images = x if x.ndim == 4 else x[..., None]
+        if keras.config.image_data_format() == "channels_first" and x.ndim == 4:
+            # Keras moves the channels of color images only.
+            images = x.transpose(0, 2, 3, 1)
+        labels = y.reshape(-1).astype("int32")
+        splits.append((images.astype("float32") / 255, labels))
+    return splits
 
 
 def to_arrays(split: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.datasets.array_batches import ArrayBatches
 from keras_robust.datasets.pixels import as_floats
 from keras_robust.utils.threads import prefetch
 
@@ -93,12 +94,14 @@ def map_images(
     not.
 
     Args:
-        batches: `tf.data.Dataset` of `(images, labels)`, float32 images.
+        batches: What `pipeline` returns, of float32 images.
         function: Takes and returns float32 images of one shape.
 
     Returns:
-        `tf.data.Dataset` of the same elements.
+        The same kind of batches.
     """
+    if isinstance(batches, ArrayBatches):
+        return batches.with_images(function)
     import tensorflow as tf
 
     def change(images: Any, labels: Any) -> tuple[Any, Any]:

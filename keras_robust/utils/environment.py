@@ -1,12 +1,22 @@
 """The software and the machine that results depend on."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 
 from keras_robust.version import __version__
 
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy")
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it.
+
+    Args:
+        package: Name by which it is imported.
+    """
+    return importlib.util.find_spec(package) is not None
 
 
 def installed_versions() -> dict[str, str]:

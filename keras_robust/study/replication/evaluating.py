@@ -22,6 +22,7 @@ from keras_robust.study.replication.results import Evaluation
 from keras_robust.study.replication.results import broken_linf_column
 from keras_robust.study.replication.results import l2_column
 from keras_robust.study.replication.results import linf_column
+from keras_robust.study.replication.settings import images_at_once
 from keras_robust.study.replication.settings import known_radii
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def attacks_of(recipe: Study, dimension: int) -> dict[str, Attack]:
         recipe's L-infinity radii; FGSM at the largest radius of equal volume.
     """
     radii = known_radii(recipe)
+    size = images_at_once()
     attacks: dict[str, Attack] = {
         l2_column(radius): PGDAttack(
-            epsilon=radius, steps=recipe.evaluation_steps
+            epsilon=radius, steps=recipe.evaluation_steps, batch_size=size
         )
         for radius in radii
     }
@@ -52,9 +54,14 @@ def attacks_of(recipe: Study, dimension: int) -> dict[str, Attack]:
     ]
     for radius in (*matched, *recipe.linf_radii):
         attacks[linf_column(radius)] = PGDAttack(
-            norm="linf", epsilon=radius, steps=recipe.evaluation_steps
+            norm="linf",
+            epsilon=radius,
+            steps=recipe.evaluation_steps,
+            batch_size=size,
         )
-    attacks[f"fgsm-linf-{matched[-1]:.3g}"] = FGSMAttack(epsilon=matched[-1])
+    attacks[f"fgsm-linf-{matched[-1]:.3g}"] = FGSMAttack(
+        epsilon=matched[-1], batch_size=size
+    )
     return attacks
 
 
@@ -83,12 +90,13 @@ def evaluation(
         network,
         attacked,
         attacks=attacks_of(recipe, int(np.prod(x.shape[1:]))),
+        batch_size=images_at_once(),
         state_path=state_path,
         verbose=verbose,
         probe=False,
     )
     accuracy, intervals = dict(report.accuracy), dict(report.intervals)
-    labels = predict_labels(network, x)
+    labels = predict_labels(network, x, batch_size=images_at_once())
     right = labels == y
     accuracy["clean"] = float(right.mean())
     intervals["clean"] = wilson_interval(right)

@@ -24,6 +24,7 @@ from keras_robust.study.replication.results import FittedCurve
 from keras_robust.study.training import Training
 from keras_robust.study.training import make_loss
 from keras_robust.study.training import make_optimizer
+from keras_robust.utils.environment import is_installed
 
 if TYPE_CHECKING:
     from keras_robust.study.study import Study
@@ -59,7 +60,8 @@ def fit_network(
         recipe: A `Study`.
         seed: Int.
         folder: Where the state is kept, for this training only.
-        logs: Folder for TensorBoard, or `None`.
+        logs: Folder for TensorBoard, or `None`; nothing is written where
+            TensorFlow is not installed.
         verbose: 0 for silence, else a line per epoch.
         num_classes: C.
 
@@ -78,7 +80,8 @@ def fit_network(
     backup.mkdir(parents=True, exist_ok=True)
     monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
     callbacks = [keras.callbacks.BackupAndRestore(backup / "state"), monitor]
-    if logs is not None:
+    # Keras writes them through TensorFlow.
+    if logs is not None and is_installed("tensorflow"):
         callbacks.append(
             keras.callbacks.TensorBoard(
                 logs, write_graph=False, profile_batch=0
@@ -112,7 +115,7 @@ def _batches(
     recipe: Study,
     seed: int,
 ) -> Any:
-    """The `tf.data.Dataset` of a training."""
+    """The batches of a training."""
     options: dict[str, Any] = {"shuffle": True, "seed": seed}
     if recipe.training_set(name).error == "frozen_flips":
         batches = datasets.pipeline(x, y, training.batch_size, **options)

@@ -13,6 +13,7 @@ from keras import ops
 from keras_robust.study.replication.am207_errors import NO_BOX
 from keras_robust.study.replication.am207_errors import NineTargets
 from keras_robust.study.replication.am207_errors import unpooled_layer
+from keras_robust.study.replication.settings import images_at_once
 from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.store import Arrays
 from keras_robust.study.replication.store import StageStore
@@ -66,6 +67,7 @@ def transform_of(
             steps=recipe.inversion_steps,
             optimizer=recipe.inversion_optimizer,
             layer=unpooled_layer(source) if unpooled else recipe.layer,
+            batch_size=images_at_once(),
             seed=seed,
         )
     if made.target is None:
@@ -84,6 +86,7 @@ def transform_of(
         step_size=recipe.relabel_step_size,
         steps=recipe.relabel_steps,
         value_range=NO_BOX if made.error == "no_box" else (0.0, 1.0),
+        batch_size=images_at_once(),
         seed=seed,
     )
 

@@ -14,6 +14,7 @@ from keras_robust.evaluation.evaluate import predict_labels
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import Table
 from keras_robust.study.replication.results import Transfer
+from keras_robust.study.replication.settings import images_at_once
 from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.settings import known_radii
 from keras_robust.study.replication.settings import network_name
@@ -52,7 +53,11 @@ def decomposition(study: Replication) -> Table:
     }
     recipe = study.recipe
     attacks = {
-        f"{radius:g}": PGDAttack(epsilon=radius, steps=recipe.evaluation_steps)
+        f"{radius:g}": PGDAttack(
+            epsilon=radius,
+            steps=recipe.evaluation_steps,
+            batch_size=images_at_once(),
+        )
         for radius in known_radii(recipe)
     }
     network = study.shared_network("D_R")
@@ -62,6 +67,7 @@ def decomposition(study: Replication) -> Table:
             network,
             data,
             attacks=attacks,
+            batch_size=images_at_once(),
             verbose=study.verbose,
             probe=False,
         )
@@ -153,6 +159,7 @@ def transfer(study: Replication) -> Transfer:
     attack = PGDAttack(
         epsilon=known(recipe.relabel_epsilon),
         steps=recipe.evaluation_steps,
+        batch_size=images_at_once(),
         seed=study.seed,
     )
     matrix = transfer_matrix(
@@ -195,7 +202,10 @@ def autoattack(study: Replication) -> Table:
             continue
         attacks = {
             f"{radius:g}": AutoAttack(
-                norm="l2", epsilon=radius, seed=study.seed
+                norm="l2",
+                epsilon=radius,
+                batch_size=images_at_once(),
+                seed=study.seed,
             )
             for radius in (radii[0], radii[-1])
         }
@@ -203,6 +213,7 @@ def autoattack(study: Replication) -> Table:
             study.shared_network(name),
             (x[:count], y[:count]),
             attacks=attacks,
+            batch_size=images_at_once(),
             state_path=state / name,
             verbose=study.verbose,
             probe=False,

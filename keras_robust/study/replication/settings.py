@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_robust import backend
 from keras_robust import models
 from keras_robust.datasets.pipelines import check_augmentation
 from keras_robust.study.data import NAMED
@@ -468,3 +469,12 @@ def describe_spec(study: Study, network: NetworkSpec) -> Any:
         # The function is kept too: its id could pass to another one.
         kept[id(network)] = (network, describe_network(network))
     return kept[id(network)][1]
+
+
+def images_at_once() -> int:
+    """How many images a study attacks at once, which changes no result.
+
+    Small batches leave an accelerator waiting, and large ones do not fit into
+    the caches of a CPU.
+    """
+    return 1_250 if backend.has_accelerator() else 128
