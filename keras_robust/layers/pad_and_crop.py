@@ -80,6 +80,9 @@ class PadAndCrop(keras.layers.RandomTranslation):
             **kwargs,
         )
         self.padding: int = int(padding)
+        # Keras runs models with a `RandomTranslation` operation by operation,
+        # which only XLA under TensorFlow needs.
+        self.supports_jit: bool = keras.backend.backend() != "tensorflow"
 
     def get_random_transformation(
         self, data: Any, training: bool = True, seed: int | None = None

@@ -88,6 +88,24 @@ def test_pad_and_crop_configuration():
         layers.PadAndCrop(-1)
 
 
+def test_pad_and_crop_is_compiled_on_jax():
+    """Keras would run each operation of a step of such a model by itself."""
+    inputs = keras.Input((6, 6, 1))
+    h = layers.PadAndCrop(2, seed=0)(inputs)
+    model = keras.Model(inputs, keras.layers.GlobalMaxPooling2D()(h))
+    model.compile(loss="mse")
+    assert model.jit_compile == (keras.backend.backend() == "jax")
+    x = np.arange(1, 73, dtype="float32").reshape(2, 6, 6, 1)
+    drawn, traced = (layers.PadAndCrop(2, seed=0) for _ in range(2))
+    compiled = backend.compile(
+        lambda inputs: traced(inputs["x"], training=True), traced.variables
+    )
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(compiled({"x": ops.convert_to_tensor(x)})),
+        ops.convert_to_numpy(drawn(x, training=True)),
+    )
+
+
 @pytest.mark.parametrize(
     "options, shape",
     [
