@@ -12,7 +12,7 @@ def reference(dataset: str) -> dict[str, dict[str, Any]]:
         dataset: Name.
 
     Returns:
-        Dictionary by publication, each with `source`; empty where there is
+        Dictionary by publication, each with `publication`; empty where there is
         none.
     """
     path = resources.files("keras_robust.study.replication") / "reference.json"
