@@ -103,10 +103,13 @@ def import_adv_lib():
     """The attacks of adv-lib, or `None` without it.
 
     It imports packages for drawing and for vision models, which none of the
-    attacks here uses; stand-ins take their place where they are missing.
+    attacks here uses; stand-ins take their place where they are missing. It
+    also imports distutils, which since Python 3.12 setuptools provides.
     """
     if importlib.util.find_spec("adv_lib") is None:
         return None
+    if sys.version_info >= (3, 12):
+        importlib.import_module("setuptools")
     for name in ("visdom", "torchvision", "tqdm"):
         missing = name not in sys.modules and not importlib.util.find_spec(name)
         if missing:
