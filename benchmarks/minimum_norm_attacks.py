@@ -187,7 +187,7 @@ def torchattacks_attacks(norm, steps):
     }
 
 
-def art_attacks(norm, steps):
+def art_attacks(norm, steps, classes):
     """Attacks of ART, by name."""
     if importlib.util.find_spec("art") is None or norm not in ("l1", "l2"):
         return {}
@@ -195,21 +195,25 @@ def art_attacks(norm, steps):
 
     options = {"batch_size": 512, "verbose": False}
     searched = {**options, "binary_search_steps": SEARCH_STEPS}
+    # An iteration takes two gradients, each of which is a forward pass and a
+    # backward pass of the whole batch for every class that occurs in it.
+    gradients = 2 * (1 + classes)
+    budget = 2 * steps // SEARCH_STEPS
     if norm == "l1":
         made = {
             "ead": functools.partial(
                 evasion.ElasticNet,
-                max_iter=steps // SEARCH_STEPS,
+                max_iter=max(1, budget // (gradients + 2)),
                 decision_rule="L1",
                 **searched,
             )
         }
     else:
         made = {
-            # Halving and doubling of the step: five predictions each.
+            # Halving and doubling of the step: five predictions each, and one.
             "carlini-wagner": functools.partial(
                 evasion.CarliniL2Method,
-                max_iter=steps // (4 * SEARCH_STEPS),
+                max_iter=max(1, budget // (gradients + 11)),
                 **searched,
             ),
             "deepfool": functools.partial(evasion.DeepFool, **options),
@@ -230,7 +234,7 @@ def all_attacks(norm, passes, classes):
         "adv-lib": adv_lib_attacks(norm, steps),
         "foolbox": foolbox_attacks(norm, steps),
         "torchattacks": torchattacks_attacks(norm, steps),
-        "ART": art_attacks(norm, steps),
+        "ART": art_attacks(norm, steps, classes),
     }
     for library, attacks in peers.items():
         for name, run in attacks.items():
