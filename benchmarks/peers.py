@@ -77,17 +77,14 @@ def foolbox(model, x, y, steps):
         )
         images, labels = jnp.asarray(x), jnp.asarray(y)
     else:
-        import torch
-
+        images, labels = torch_tensors(x, y)
         wrapped = foolbox.PyTorchModel(
-            channels_first(model), bounds=(0, 1), device="cpu"
+            channels_first(model), bounds=(0, 1), device=images.device
         )
-        images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-        labels = torch.from_numpy(y.astype("int64"))
 
     def run():
         raw, _, _ = attack(wrapped, images, labels, epsilons=EPSILON)
-        np.asarray(raw)
+        ops.convert_to_numpy(raw)
 
     return run
 
@@ -121,7 +118,6 @@ def cleverhans(model, x, y, steps):
 
 def torchattacks(model, x, y, steps):
     """torchattacks' PGDL2."""
-    import torch
     import torchattacks
 
     attack = torchattacks.PGDL2(
@@ -131,9 +127,14 @@ def torchattacks(model, x, y, steps):
         steps=steps,
         random_start=False,
     )
-    images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
-    labels = torch.from_numpy(y.astype("int64"))
-    return lambda: attack(images, labels).numpy()
+    images, labels = torch_tensors(x, y)
+    return lambda: ops.convert_to_numpy(attack(images, labels))
+
+
+def torch_tensors(x, y):
+    """Images, channels first, and labels on the device that Keras uses."""
+    x = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    return ops.convert_to_tensor(x), ops.convert_to_tensor(y.astype("int64"))
 
 
 def channels_first(model):
