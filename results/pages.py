@@ -209,6 +209,11 @@ def _outcomes(runs, setting):
     return of_values([run["test_accuracy"] for run in found]) + note
 
 
+def unfinished(folder):
+    """The table of a study that was stopped (`finished.py`)."""
+    return (RESULTS / folder / "table.md").read_text("utf-8").strip()
+
+
 def vae():
     """ELBOs by kind of image."""
     text = (RESULTS / "laboratory" / "vae" / "vae.md").read_text("utf-8")
@@ -222,6 +227,7 @@ TABLES = {
         for name, folder in REPLICATIONS.items()
         if name != "planted"
     },
+    "CIFAR-10, all images": lambda: unfinished("cifar10/gpu"),
     "predicted": planted,
     "AM207 errors": am207,
     "optimizers, digits": best_settings,

@@ -138,10 +138,36 @@ def test_a_folder_without_runs_is_refused(tmp_path):
         study.report(tmp_path)
 
 
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, RESULTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_a_stopped_study_is_that_of_its_evaluations():
+    folder = RESULTS / "cifar10" / "gpu"
+    lines = script("finished").table(read(folder / "evaluations.json"))
+    assert "\n".join(lines) + "\n" == (folder / "table.md").read_text("utf-8")
+
+
+def test_what_is_finished_of_a_study_is_read_from_its_stages(tmp_path):
+    for seed, accuracy in enumerate((0.5, 0.7)):
+        folder = tmp_path / f"seed{seed}-jax"
+        folder.mkdir()
+        for model in ("D_rand", "D_rand_shortcut"):
+            kept = {"accuracy": {"clean": accuracy, "worst case": 0.0}}
+            path = folder / f"evaluation-{model}-0123456789ab.json"
+            path.write_text(json.dumps(kept), "utf-8")
+    finished = script("finished")
+    found = finished.evaluations(tmp_path)
+    assert list(found) == ["D_rand", "D_rand_shortcut"]
+    assert set(found["D_rand"]) == {"0", "1"}
+    assert finished.table(found)[2] == "| D_rand | 60.0 ± 14.1 |"
+
+
 def test_what_is_kept_of_a_run(tmp_path):
-    spec = importlib.util.spec_from_file_location("keep", RESULTS / "keep.py")
-    keep = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(keep)
+    keep = script("keep")
     results = {
         "search": {"data": "é"},
         "runs": [

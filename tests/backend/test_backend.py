@@ -194,6 +194,17 @@ def test_padding_is_needed_where_shapes_are_compiled():
     assert isinstance(backend.needs_padding(), bool)
 
 
+def test_an_accelerator_is_known():
+    # Of JAX and TensorFlow, whose devices Keras can name.
+    kinds = {"cpu", "gpu", "tpu"}
+    found = backend.has_accelerator()
+    assert isinstance(found, bool)
+    if backend.name == "tensorflow":
+        devices = keras.distribution.list_devices()
+        assert {device.partition(":")[0] for device in devices} <= kinds
+        assert found == any(not name.startswith("cpu") for name in devices)
+
+
 def test_a_batch_without_a_distribution_stays():
     batch = {"x": tensor(np.ones((3, 2))), "i": [tensor(1, "int32")]}
     result = backend.shard_batch(batch)

@@ -32,7 +32,7 @@ def predictions(data: ImageDataset, recipe: Study) -> dict[str, Any]:
 
     Returns:
         Dictionary like one of `reference`: accuracies in per cent by model
-        and column, and `source`; empty where no features were planted.
+        and column, and `publication`; empty where no features were planted.
     """
     if not isinstance(data, PlantedFeatures):
         return {}
@@ -44,7 +44,7 @@ def predictions(data: ImageDataset, recipe: Study) -> dict[str, Any]:
         **dict.fromkeys(("standard", "D_NR"), useful),
         **dict.fromkeys(RELABELLED, useful),
     }
-    found: dict[str, Any] = {"source": _SOURCE}
+    found: dict[str, Any] = {"publication": _SOURCE}
     for model, kind in kinds.items():
         figures = {"clean": 100 * data.accuracy(kind)}
         for radius in known_radii(recipe):
