@@ -73,7 +73,7 @@ def array(value):
 
 def test_every_part_of_the_protocol_is_there():
     parts = [name for name in vars(Backend) if not name.startswith("_")]
-    assert len(parts) == 13
+    assert len(parts) == 14
     assert all(hasattr(backend, name) for name in parts)
     assert isinstance(backend.folds_batch_norm, bool)
     assert isinstance(backend.runs_lookups, bool)
