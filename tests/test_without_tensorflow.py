@@ -8,7 +8,7 @@ from tests.helpers import run_python
 SCRIPT = Path(__file__).with_name("without_tensorflow.py")
 
 
-@pytest.mark.slow_on_jax
+@pytest.mark.on_one_backend
 def test_every_package_works_where_tensorflow_is_not_installed(tmp_path):
     backend = keras.backend.backend()
     if backend == "tensorflow":

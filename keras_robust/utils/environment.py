@@ -51,7 +51,9 @@ def machine() -> str:
     return ", ".join(parts)
 
 
-def gpus(folder: str = "/proc/driver/nvidia/gpus") -> list[str]:
+def gpus(
+    folder: str | os.PathLike[str] = "/proc/driver/nvidia/gpus",
+) -> list[str]:
     """Names of NVIDIA's GPUs, as their driver on Linux tells them.
 
     Args:
