@@ -18,6 +18,7 @@ from keras_robust.attacks.engine.batches import as_tensors
 from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.engine.search import Batch
 from keras_robust.attacks.engine.search import compiled_loop
+from keras_robust.utils.environment import gpus
 from keras_robust.utils.environment import installed_versions
 
 RESULTS = pathlib.Path(__file__).parent / "results"
@@ -200,6 +201,7 @@ def machine():
     return {
         "cpu": name,
         "cores": os.cpu_count(),
+        "gpus": gpus(),
         "python": platform.python_version(),
         "backend": keras.backend.backend(),
         "versions": installed_versions(),

@@ -20,6 +20,7 @@ from keras_robust.datasets.sources import load_named
 from keras_robust.datasets.tfds import image_and_label
 from keras_robust.datasets.tfds import prepare
 from keras_robust.utils.checks import takes_arguments
+from keras_robust.utils.environment import is_installed
 from keras_robust.utils.messages import describe
 from keras_robust.utils.named_functions import load_function
 
@@ -317,6 +318,8 @@ class TfdsReader:
     def knows(name: str) -> bool:
         """Whether TFDS has a data set of a name."""
         if not re.fullmatch(r"[a-z]\w*(/[\w.-]+)?", name):
+            return False
+        if not is_installed("tensorflow_datasets"):
             return False
         import tensorflow_datasets as tfds
 

@@ -4,6 +4,8 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from collections import Counter
+from pathlib import Path
 
 from keras_robust.version import __version__
 
@@ -35,7 +37,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """Number and name of the processors."""
+    """Number and name of the processors, and of NVIDIA's GPUs."""
     processor = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -44,4 +46,23 @@ def machine() -> str:
         names = []
     if names:
         processor = names[0].split(":", 1)[1].strip()
-    return f"{os.cpu_count()} x {processor}"
+    parts = [f"{os.cpu_count()} x {processor}"]
+    parts += [f"{count} x {name}" for name, count in Counter(gpus()).items()]
+    return ", ".join(parts)
+
+
+def gpus(
+    folder: str | os.PathLike[str] = "/proc/driver/nvidia/gpus",
+) -> list[str]:
+    """Names of NVIDIA's GPUs, as their driver on Linux tells them.
+
+    Args:
+        folder: Where the driver has a folder for each of them.
+    """
+    names = []
+    for path in sorted(Path(folder).glob("*/information")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "Model":
+                names.append(value.strip())
+    return names
