@@ -394,7 +394,11 @@ def test_the_start_as_written(tmp_path, monkeypatch):
     assert 0 < names["largest_change"] <= 0.1 + 1e-6
     assert names["clean_accuracy"] > 0.7
     assert names["attacked_accuracy"] < names["clean_accuracy"] - 0.2
-    assert (tmp_path / "attack.png").stat().st_size > 5000
+    for picture in ("attack.png", "curves.png"):
+        assert (tmp_path / picture).stat().st_size > 5000
+        # As the page shows it.
+        assert (GUIDE.parent / "images" / picture).exists()
+        assert f"(images/{picture})" in page
     for name in ("standard", "hardened"):
         report = json.loads((tmp_path / f"{name}.json").read_text())
         accuracy[name] = report["accuracy"]["worst case"]
