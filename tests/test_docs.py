@@ -386,8 +386,10 @@ def test_the_start_as_written(tmp_path, monkeypatch):
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("start.md").read_text()
-    assert page.count("epochs=20") == 2
+    radii = "radii = [0.025, 0.05, 0.1, 0.15, 0.2]"
+    assert page.count("epochs=20") == 2 and page.count(radii) == 1
     page = page.replace("epochs=20", "epochs=10")
+    page = page.replace(radii, "radii = [0.1]")
     names, accuracy = {}, {}
     for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(code, names)
