@@ -123,7 +123,7 @@ def planted():
         )
         row = [model]
         for column in ("clean", "pgd-l2-0.25"):
-            row += [cell(found[column]), f"{100 * predicted[column]:.0f}"]
+            row += [cell(found[column]), f"{predicted[column]:.0f}"]
         rows.append(row)
     header = ["trained on", "clean", "predicted", "L2 0.25", "predicted"]
     return markdown(header, rows)

@@ -386,15 +386,21 @@ def test_the_start_as_written(tmp_path, monkeypatch):
     matplotlib.use("agg")
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("start.md").read_text()
-    assert page.count("epochs=20") == 2
+    radii = "radii = [0.025, 0.05, 0.1, 0.15, 0.2]"
+    assert page.count("epochs=20") == 2 and page.count(radii) == 1
     page = page.replace("epochs=20", "epochs=10")
+    page = page.replace(radii, "radii = [0.1]")
     names, accuracy = {}, {}
     for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(code, names)
     assert 0 < names["largest_change"] <= 0.1 + 1e-6
     assert names["clean_accuracy"] > 0.7
     assert names["attacked_accuracy"] < names["clean_accuracy"] - 0.2
-    assert (tmp_path / "attack.png").stat().st_size > 5000
+    for picture in ("attack.png", "curves.png"):
+        assert (tmp_path / picture).stat().st_size > 5000
+        # As the page shows it.
+        assert (GUIDE.parent / "images" / picture).exists()
+        assert f"(images/{picture})" in page
     for name in ("standard", "hardened"):
         report = json.loads((tmp_path / f"{name}.json").read_text())
         accuracy[name] = report["accuracy"]["worst case"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 from keras_robust.evaluation.flag_meanings import explain
+from keras_robust.utils.dataframes import to_dataframe
 from keras_robust.utils.files import write_atomically
 from keras_robust.utils.pages import embedded
 from keras_robust.utils.pages import render
@@ -87,14 +88,7 @@ class Result(ABC):
         Raises:
             ImportError: If pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "`to_dataframe` needs pandas, which is not installed: "
-                "pip install pandas. `to_json` and `numbers` do without."
-            ) from error
-        return pandas.DataFrame.from_records(self.records())
+        return to_dataframe(self.records())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.records()})"
@@ -102,8 +96,9 @@ class Result(ABC):
     def _repr_html_(self) -> str:
         """Tables and figure, for notebooks."""
         return render(
-            "keras_robust.evaluation",
+            "keras_robust.utils",
             "notebook.html",
+            texts=[],
             tables=[table_cells(table) for table in self.tables()],
             flags=[str(flag) for flag in getattr(self, "flags", ())],
             figure=embedded(self.draw(), "png"),

@@ -1,6 +1,7 @@
 """The replication, and the optimizer search on the data sets it makes."""
 
 from keras_robust.study.optimizer.hopeless import StopHopeless as StopHopeless
+from keras_robust.study.optimizer.results import SweepResults as SweepResults
 from keras_robust.study.optimizer.search import (
     OptimizerSearch as OptimizerSearch,
 )

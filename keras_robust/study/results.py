@@ -4,15 +4,18 @@ from typing import TYPE_CHECKING
 from typing import Any
 from typing import cast
 
-from matplotlib.figure import Figure
-
+from keras_robust.plot.style import Picture
 from keras_robust.study.replication import figures
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.results import ClaimResult
 from keras_robust.study.replication.results import Results
+from keras_robust.study.replication.results import column_heading
+from keras_robust.utils.dataframes import to_dataframe
+from keras_robust.utils.pages import embedded
+from keras_robust.utils.pages import render
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas
 
 
 class StudyResults(dict[str, Any]):
@@ -54,7 +57,7 @@ class StudyResults(dict[str, Any]):
         """
         return self._typed()["claims"]
 
-    def plot(self) -> Figure:
+    def plot(self) -> Picture:
         """Clean and robust accuracy by training set.
 
         Returns:
@@ -62,16 +65,17 @@ class StudyResults(dict[str, Any]):
         """
         return figures.draw_bars(self._typed())
 
-    def to_dataframe(self) -> "pd.DataFrame":
+    def to_dataframe(self) -> "pandas.DataFrame":
         """Accuracies by training set, seed and attack.
 
         Returns:
             `pandas.DataFrame` of the columns `trained_on`, `seed`, `attack`
             and `accuracy`, `low` and `high`: a fraction with its 95 %
             interval.
-        """
-        import pandas as pd
 
+        Raises:
+            ImportError: If pandas is not installed.
+        """
         rows = []
         for seed, run in self._typed()["runs"].items():
             for model, found in run["evaluation"].items():
@@ -87,7 +91,33 @@ class StudyResults(dict[str, Any]):
                             "high": high,
                         }
                     )
-        return pd.DataFrame(rows)
+        return to_dataframe(rows)
+
+    def _repr_html_(self) -> str:
+        """Accuracies, claims and figure, for notebooks."""
+        results = self._typed()
+        header, *rows = tables.rows(results)
+        accuracies = {
+            "title": "Accuracy on test images, %",
+            "header": [" ".join(column_heading(name)) for name in header],
+            "rows": rows,
+        }
+        claims = {
+            "title": "Claims",
+            "header": ["claim", "verdict"],
+            "rows": [
+                [f"{claim['name']}. {claim['statement']}", claim["verdict"]]
+                for claim in results["claims"]
+            ],
+        }
+        return render(
+            "keras_robust.utils",
+            "notebook.html",
+            texts=[tables.summary_text(results)],
+            tables=[accuracies, claims],
+            flags=[],
+            figure=embedded(self.plot(), "png"),
+        )
 
     def _typed(self) -> Results:
         return cast("Results", self)

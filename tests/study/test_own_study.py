@@ -142,6 +142,11 @@ def test_what_results_return(run, capsys):
     (row,) = frame[chosen].to_dict("records")
     assert 100 * row["accuracy"] == results["summary"]["D_R"]["clean"]["mean"]
     assert row["low"] <= row["accuracy"] <= row["high"]
+    shown = results._repr_html_()
+    for claim in results.claims():
+        assert claim["verdict"] in shown
+    assert shown.count("<td>this run</td>") == len(results["models"])
+    assert 'src="data:image/png;base64,' in shown
     (axes,) = results.plot().axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [
         *results["models"]

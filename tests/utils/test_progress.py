@@ -44,14 +44,58 @@ def test_what_is_fast_or_silent_prints_nothing(clock, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("place", ["terminal", "notebook"])
-def test_bars_where_lines_can_be_redrawn(place, clock, capsys, monkeypatch):
-    if place == "terminal":
-        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    else:
-        monkeypatch.setitem(sys.modules, "ipykernel", sys)
+def test_bars_in_terminals(clock, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     counted = progress.Progress(4)
     clock[0] += 3
     counted.add(2)
     counted.add(2)
     assert "━" in capsys.readouterr().out
+
+
+class Shell:
+    """IPython, and its display, as far as they are used."""
+
+    def __init__(self, has_kernel):
+        if has_kernel:
+            self.kernel = self
+        self.shown = []
+
+    def get_ipython(self):
+        return self
+
+    def display(self, content, raw, display_id):
+        assert raw and display_id
+        self.shown.append(("new", content))
+        return self
+
+    def update(self, content, raw):
+        assert raw
+        self.shown.append(("replaced", content))
+
+
+def test_notebooks_have_one_line_that_is_replaced(clock, capsys, monkeypatch):
+    shell = Shell(has_kernel=True)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    monkeypatch.setitem(sys.modules, "IPython.display", shell)
+    counted = progress.Progress(40, unit_name="batch")
+    silent = progress.Progress(40, verbose=0)
+    for _ in range(4):
+        clock[0] += 1
+        counted.add(10)
+        silent.add(10)
+    assert shell.shown == [
+        ("new", {"text/plain": "batch 30/40, 3 s"}),
+        ("replaced", {"text/plain": "batch 40/40, 4 s"}),
+    ]
+    assert capsys.readouterr().out == ""
+
+
+def test_ipython_outside_of_notebooks_gets_lines(clock, capsys, monkeypatch):
+    shell = Shell(has_kernel=False)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    counted = progress.Progress(2)
+    clock[0] += 20
+    counted.add(2)
+    assert shell.shown == []
+    assert capsys.readouterr().out == "step 2/2, 20 s\n"

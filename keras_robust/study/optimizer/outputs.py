@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from keras_robust.plot.style import BLUE
 from keras_robust.plot.style import RED
+from keras_robust.plot.style import Picture
 from keras_robust.study.optimizer.summary import by_setting
 from keras_robust.study.optimizer.summary import factors_of
 from keras_robust.study.optimizer.summary import values_of
@@ -52,12 +52,25 @@ def write_drawn(results: SearchResults, folder: Path) -> None:
 
 def table(results: SearchResults) -> str:
     """The verdict and a table of all settings, the best first, as Markdown."""
-    runs = results["runs"]
+    header, *body = rows(results["runs"])
+    lines = [results["verdict"], ""]
+    lines.append("| " + " | ".join(header) + " |")
+    lines.append("|" + "---|" * len(header))
+    lines += ["| " + " | ".join(cells) + " |" for cells in body]
+    return "\n".join(lines) + "\n"
+
+
+def rows(runs: Sequence[Trial]) -> list[list[str]]:
+    """The table as text: a header, a row for each setting, the best first.
+
+    Args:
+        runs: All trainings of a search.
+    """
     varied = [
         name for name in factors_of(runs) if len(values_of(runs, name)) > 1
     ]
     header = [*varied, "clean test, %", "train, %", "outcomes", "escape epochs"]
-    rows = []
+    found = []
     for seeds in by_setting(runs).values():
         accuracy = 100 * np.array([run["test_accuracy"] for run in seeds])
         cells = [_cell(seeds[0].get(name)) for name in varied]
@@ -70,23 +83,19 @@ def table(results: SearchResults) -> str:
             ", ".join(str(run["outcome"]) for run in seeds),
             ", ".join(escapes),
         ]
-        rows.append((accuracy.mean(), cells))
-    rows.sort(key=lambda row: -row[0])
-    lines = [results["verdict"], ""]
-    lines.append("| " + " | ".join(header) + " |")
-    lines.append("|" + "---|" * len(header))
-    lines += ["| " + " | ".join(cells) + " |" for _, cells in rows]
-    return "\n".join(lines) + "\n"
+        found.append((accuracy.mean(), cells))
+    found.sort(key=lambda row: -row[0])
+    return [header, *(cells for _, cells in found)]
 
 
-def draw(runs: Sequence[Trial]) -> Figure:
+def draw(runs: Sequence[Trial]) -> Picture:
     """Accuracy against learning rate, a panel per optimizer, a dot per seed.
 
     Color and marker are the outcome. Optimizers of one's own that choose no
     `learning_rate` have no dots.
     """
     names = values_of(runs, "optimizer")
-    figure = Figure(figsize=(2.6 * len(names) + 0.8, 3.2))
+    figure = Picture(figsize=(2.6 * len(names) + 0.8, 3.2))
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         for outcome in OUTCOMES:

@@ -20,6 +20,7 @@ from keras_robust.study.optimizer.data import description_of
 from keras_robust.study.optimizer.data import of_directory
 from keras_robust.study.optimizer.data import of_study
 from keras_robust.study.optimizer.data import source_of
+from keras_robust.study.optimizer.results import SweepResults
 from keras_robust.study.optimizer.search import OptimizerSearch
 from keras_robust.study.optimizer.space import OptimizerSpace
 from keras_robust.study.optimizer.summary import summarize
@@ -56,7 +57,7 @@ def sweep(
     data: Any = None,
     stop_hopeless: bool = False,
     **choices: Any,
-) -> SearchResults | None:
+) -> SweepResults | None:
     """Search for what decides whether a network learns a data set.
 
     Writes to `output`: `results.json`, `table.md` and figures; `runs/`, a file
@@ -106,7 +107,8 @@ def sweep(
             `(hp, steps)`.
 
     Returns:
-        The content of `results.json`, or `None` in a worker.
+        `SweepResults`: the content of `results.json`, with `table()`,
+        `plot()` and `to_dataframe()`; `None` in a worker.
 
     Raises:
         ValueError: If an argument is unknown, or the folder holds another
@@ -193,7 +195,7 @@ def sweep(
     hours = (time.monotonic() - start_time) / 3600
     results = _results(description, search, hours)
     outputs.write(results, folder, verbose)
-    return results
+    return SweepResults(results)
 
 
 def _results(

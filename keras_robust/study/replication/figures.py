@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_robust.plot.images import show_image
@@ -13,6 +12,7 @@ from keras_robust.plot.style import GREY
 from keras_robust.plot.style import PURPLE
 from keras_robust.plot.style import RED
 from keras_robust.plot.style import YELLOW
+from keras_robust.plot.style import Picture
 from keras_robust.plot.style import open_sides
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import FittedCurve
@@ -40,7 +40,7 @@ def readable(name: str) -> str:
     return f"{made.base}\n{made.variant}"
 
 
-def draw_bars(results: Results) -> Figure:
+def draw_bars(results: Results) -> Picture:
     """The paper's Fig. 2: clean and robust accuracy per training set.
 
     Args:
@@ -49,7 +49,7 @@ def draw_bars(results: Results) -> Figure:
     summary = results["summary"]
     models = list(results["models"])
     radii = [l2_column(radius) for radius in results["recipe"]["radii"]]
-    figure = Figure(figsize=(0.85 * len(models) + 1, 4))
+    figure = Picture(figsize=(0.85 * len(models) + 1, 4))
     axes = figure.subplots()
     width = 0.8 / (1 + len(radii))
     several = len(results["seeds"]) > 1
@@ -87,7 +87,7 @@ def _attack_label(column: str) -> str:
     return f"PGD, {norm} {radius}" if radius else column
 
 
-def draw_curves(results: Results, columns: int = 4) -> Figure:
+def draw_curves(results: Results, columns: int = 4) -> Picture:
     """Accuracy by epoch on the training set and on test images.
 
     Args:
@@ -100,7 +100,7 @@ def draw_curves(results: Results, columns: int = 4) -> Figure:
     """
     models = list(results["models"])
     rows = -(-len(models) // columns)
-    figure = Figure(figsize=(2.5 * columns, 1.9 * rows + 0.4))
+    figure = Picture(figsize=(2.5 * columns, 1.9 * rows + 0.4))
     panels = figure.subplots(
         rows, columns, sharey=True, squeeze=False
     ).flatten()
@@ -147,7 +147,7 @@ def _draw_curve(axes: "Axes", fitted: FittedCurve) -> None:
         axes.plot(escape, 3, "^", color="black", ms=4)
 
 
-def draw_images(study: Replication, columns: int = 8) -> Figure:
+def draw_images(study: Replication, columns: int = 8) -> Picture:
     """Images of the data set and of the generated sets, with their labels.
 
     Args:
@@ -161,7 +161,7 @@ def draw_images(study: Replication, columns: int = 8) -> Figure:
         if study.recipe.training_set(name).is_generated:
             sets[name] = study.generated(name)
     columns = min(columns, *(len(images["y"]) for images in sets.values()))
-    figure = Figure(figsize=(1.1 * columns + 1, 1.3 * len(sets)))
+    figure = Picture(figsize=(1.1 * columns + 1, 1.3 * len(sets)))
     grid = figure.subplots(len(sets), columns, squeeze=False)
     for row, (title, images) in zip(grid, sets.items(), strict=True):
         for i, axes in enumerate(row):
@@ -172,7 +172,7 @@ def draw_images(study: Replication, columns: int = 8) -> Figure:
     return figure
 
 
-def draw_transfer(results: Results) -> Figure:
+def draw_transfer(results: Results) -> Picture:
     """The paper's Fig. 3: accuracy trained on D_det against transfer.
 
     Args:
@@ -181,7 +181,7 @@ def draw_transfer(results: Results) -> Figure:
     Returns:
         A point per architecture and seed.
     """
-    figure = Figure(figsize=(5, 3.5))
+    figure = Picture(figsize=(5, 3.5))
     axes = figure.subplots()
     for run in results["runs"].values():
         found = run["measured"]["transfer"]

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
+from keras_robust.plot.style import Picture
 from keras_robust.study.replication import figures
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.html_report import write_report
@@ -11,7 +10,9 @@ from keras_robust.study.replication.results import Results
 from keras_robust.utils.files import read_json
 
 
-def write(results: Results, folder: Path, images: Figure | None = None) -> None:
+def write(
+    results: Results, folder: Path, images: Picture | None = None
+) -> None:
     """Write everything that is drawn or tabled from the results.
 
     Args:
@@ -22,7 +23,7 @@ def write(results: Results, folder: Path, images: Figure | None = None) -> None:
             the folder, or for none.
     """
     tables.write_table(results, folder / "table.md")
-    drawn: dict[str, Figure | Path] = {}
+    drawn: dict[str, Picture | Path] = {}
     for name, figure in _draw(results).items():
         for kind in ("png", "svg"):
             figure.savefig(folder / f"{name}.{kind}", dpi=150)
@@ -42,7 +43,7 @@ def write(results: Results, folder: Path, images: Figure | None = None) -> None:
     write_report(results, drawn, folder / "report.html", search)
 
 
-def _draw(results: Results) -> dict[str, Figure]:
+def _draw(results: Results) -> dict[str, Picture]:
     drawn = {
         "bars": figures.draw_bars(results),
         "curves": figures.draw_curves(results),

@@ -145,11 +145,17 @@ def table_text(results: Results) -> str:
     lines.append(["", *(head[1] for head in heads)])
     for model, source, *cells in body:
         lines.append([model if source == "this run" else f"  {source}", *cells])
-    return "\n".join(["", _title(results), *_aligned(lines)])
+    return "\n".join(["", _title(results), *aligned(lines)])
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of equal columns, the first to the left; no wider than `WIDTH`."""
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of equal columns, the first to the left; no wider than `WIDTH`.
+
+    Columns that do not fit are left out from the right.
+
+    Args:
+        lines: Cells of each line.
+    """
     widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
     while sum(widths) > WIDTH + 2:
         widths.pop()

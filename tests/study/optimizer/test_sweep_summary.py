@@ -3,6 +3,7 @@ import pytest
 
 from keras_robust.study.optimizer import outputs
 from keras_robust.study.optimizer import summary
+from keras_robust.study.optimizer.results import SweepResults
 
 
 def run(optimizer, rate, seed, accuracy, outcome="generalized", **more):
@@ -112,3 +113,34 @@ def test_verdict_table_and_figure(runs, tmp_path):
     assert dots == 4
     for name in ("results.json", "accuracy.png", "accuracy.svg"):
         assert (tmp_path / name).stat().st_size
+
+
+def test_results_are_a_table_a_figure_and_records(runs, capsys):
+    own = run("rmsprop", 0.003, 0, 0.5, rho=0.9, curve={"loss": [1.0, 0.5]})
+    results = SweepResults(summary.summarize([*runs, own]))
+    text = results.table()
+    assert capsys.readouterr().out == f"{text}\n"
+    assert max(map(len, text.splitlines())) <= 80
+    verdict, table = text.split("\n\n")
+    assert " ".join(verdict.split()) == results["verdict"]
+    header, first, *others = table.splitlines()
+    assert header.startswith("optimizer") and first.startswith("rmsprop")
+    assert len(others) == 4 and "41" not in first
+    frame = results.to_dataframe()
+    assert len(frame) == 9 and "curve" not in frame.columns
+    assert frame[frame.optimizer == "sgd"].test_accuracy.tolist() == (
+        pytest.approx([0.1, 0.4, 0.11, 0.41])
+    )
+    assert frame.rho.notna().sum() == 1
+    titles = [axes.get_title() for axes in results.plot().axes]
+    assert titles == ["sgd", "adam", "rmsprop"]
+    assert repr(results).startswith("9 trainings. Clean test accuracy")
+
+
+def test_a_notebook_shows_verdict_table_and_figure(runs):
+    results = SweepResults(summary.summarize(runs))
+    shown = results._repr_html_()
+    assert f"<p>{results['verdict']}</p>" in shown
+    assert shown.count("<tr>") == 5 and "42.5 ± 0.7" in shown
+    assert 'src="data:image/png;base64,' in shown
+    assert results.plot()._repr_png_().startswith(b"\x89PNG")
