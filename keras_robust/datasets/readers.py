@@ -242,7 +242,14 @@ class NpzReader:
             with np.load(self.path) as arrays:
                 found = arrays[name]
         except (*_BROKEN, ValueError) as error:
-            # Such as arrays of objects, which only pickle could read.
+            if "allow_pickle" in str(error):
+                raise ValueError(
+                    f"Array {name!r} of `--data` must be an array of numbers, "
+                    "such as uint8 or float32: make one of images of one shape "
+                    "by `numpy.stack(images)`, and of labels by "
+                    "`numpy.asarray(labels, int)`. Received: an array of "
+                    f"Python objects (dtype object) in {self.path}"
+                ) from None
             raise ValueError(
                 f"Array {name!r} of `--data` must be an array of numbers. "
                 f"Received: {error}"
