@@ -60,11 +60,14 @@ class Content(NamedTuple):
         x: Array of images.
         y: Labels: integers, or one-hot.
         class_names: Names of the classes, or `None`.
+        was_byte: Whether images in [0, 1] were 0 to 255 before they were
+            resized.
     """
 
     x: Any
     y: Any
     class_names: tuple[str, ...] | None = None
+    was_byte: bool = False
 
 
 class Reader(Protocol):
@@ -358,10 +361,11 @@ class TfdsReader:
         del channels
         if examples is not None:
             dataset = dataset.take(examples)
-        if size is not None and None in self._image.shape:
+        is_resized = size is not None and None in self._image.shape
+        if is_resized:
             dataset = dataset.map(_resizing(size))
         x, y = self._arrays(dataset)
-        return Content(x, y, self.layout(split).class_names)
+        return Content(x, y, self.layout(split).class_names, is_resized)
 
     def _arrays(self, dataset: Any) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -388,7 +392,7 @@ class TfdsReader:
         )
 
 
-def _resizing(size: Shape) -> Any:
+def _resizing(size: Shape | None) -> Any:
     import tensorflow as tf
 
     def resize(image: Any, label: Any) -> tuple[Any, Any]:

@@ -145,6 +145,20 @@ def test_a_class_of_few_images_is_refused_at_once(
         kr.Study(str(path), "small_cnn").run(tmp_path, verbose=0)
 
 
+@pytest.mark.parametrize("size", [(8, 8), (12, 9)])
+def test_resized_files_have_the_pixels_that_they_hold(tmp_path, size):
+    """A network for bytes gets bytes, resized or not."""
+    x, y = patterns(20, (*size, 3), 2)
+    for number, (image, label) in enumerate(zip(x, y, strict=True)):
+        folder = tmp_path / "images" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    folder = str(tmp_path / "images")
+    data = kr.Study(folder, "small_cnn", image_size=(8, 8)).read()
+    assert data.value_range == (0, 255) and data.shape == (8, 8, 3)
+    assert data.images.train[0].max() <= 1
+
+
 def test_a_folder_of_images_and_preprocessing_inside(tmp_path):
     """96x96 PNG files of three classes, a body with its own preprocessing."""
     x, y = patterns(30, (96, 96, 3), 3)
