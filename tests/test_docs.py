@@ -150,6 +150,8 @@ def test_an_attack_in_a_few_lines_as_written():
     exec(blocks[1], names)
     fgsm = kr.FGSMAttack("linf", 0.2)(names["model"], x, names["y"][:64])
     np.testing.assert_allclose(names["x_adv"], fgsm, atol=1e-5)
+    found = names["curve"].accuracy
+    assert len(found) == 3 and (np.diff(found) <= 0).all()
 
 
 @pytest.mark.on_one_backend
