@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_robust import cli
 
@@ -119,3 +120,59 @@ def shell_commands():
 @pytest.mark.parametrize("command", shell_commands())
 def test_commands_are_understood(command):
     cli.build_parser().parse_args(shlex.split(command, comments=True))
+
+
+def study_command(data):
+    """The command of the page on studies for some data, in few steps."""
+    page = (DOCS / "study.md").read_text("utf-8").replace("\\\n", "")
+    (found,) = re.findall(
+        rf"^keras-robust (.* --dataset {data} .*)$", page, re.M
+    )
+    few = "--radii 0.5 --set D_det --no-controls --verbose 0"
+    return shlex.split(re.sub(r"--epochs \d+", "--epochs 1", found) + " " + few)
+
+
+def write_build_file(folder):
+    """The file `build.py` of that page, without a download."""
+    page = (DOCS / "study.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (build,) = (block for block in blocks if "def make_transfer" in block)
+    assert '"imagenet"' in build
+    (folder / "build.py").write_text(build.replace('"imagenet"', "None"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")
+def test_a_study_of_a_tfds_data_set_by_command(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    monkeypatch.chdir(tmp_path)
+    write_build_file(tmp_path)
+    with tfds.testing.mock_data(num_examples=24):
+        assert cli.main(study_command("cifar100")) == 0
+    results = json.loads(Path("runs/cifar100/results.json").read_text())
+    assert results["recipe"]["classes"] == 100
+    assert list(results["models"]) == ["standard", "adversarial", "D_det"]
+    assert Path("runs/cifar100/report.html").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_study_of_a_folder_by_command(tmp_path, monkeypatch):
+    """PNG files of 96x96, three classes, a transfer-learning model."""
+    monkeypatch.chdir(tmp_path)
+    write_build_file(tmp_path)
+    random = np.random.default_rng(0)
+    for number, name in enumerate(5 * ("daisy", "rose", "tulip")):
+        folder = tmp_path / "flowers" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        image = random.integers(0, 256, (96, 96, 3)).astype("uint8")
+        Image.fromarray(image).save(folder / f"{number}.png")
+    assert cli.main(study_command("flowers")) == 0
+    results = json.loads(Path("runs/flowers/results.json").read_text())
+    assert results["recipe"]["data"]["value_range"] == [0.0, 255.0]
+    assert results["recipe"]["classes"] == 3
+    assert list(results["models"]) == ["standard", "adversarial", "D_det"]
+    # One image of each class is a test image.
+    assert results["summary"]["standard"]["clean"]["mean"] in [
+        pytest.approx(100 * right / 3) for right in range(4)
+    ]

@@ -91,7 +91,7 @@ class FolderReader:
         # The first so many are then images of all classes.
         order = np.random.default_rng(0).permutation(sum(map(len, labels)))
         x, y = np.concatenate(images)[order], np.concatenate(labels)[order]
-        return Content(x, y, tuple(dataset.class_names))
+        return Content(x, y, tuple(dataset.class_names), is_resized)
 
     def _folder(self, split: str) -> Path:
         if not self._splits:

@@ -61,11 +61,14 @@ class Content(NamedTuple):
         x: Array of images.
         y: Labels: integers, or one-hot.
         class_names: Names of the classes, or `None`.
+        was_byte: Whether images in [0, 1] were 0 to 255 before they were
+            resized.
     """
 
     x: Any
     y: Any
     class_names: tuple[str, ...] | None = None
+    was_byte: bool = False
 
 
 class Reader(Protocol):
@@ -243,7 +246,14 @@ class NpzReader:
             with np.load(self.path) as arrays:
                 found = arrays[name]
         except (*_BROKEN, ValueError) as error:
-            # Such as arrays of objects, which only pickle could read.
+            if "allow_pickle" in str(error):
+                raise ValueError(
+                    f"Array {name!r} of `--data` must be an array of numbers, "
+                    "such as uint8 or float32: make one of images of one shape "
+                    "by `numpy.stack(images)`, and of labels by "
+                    "`numpy.asarray(labels, int)`. Received: an array of "
+                    f"Python objects (dtype object) in {self.path}"
+                ) from None
             raise ValueError(
                 f"Array {name!r} of `--data` must be an array of numbers. "
                 f"Received: {error}"
@@ -354,10 +364,11 @@ class TfdsReader:
         del channels
         if examples is not None:
             dataset = dataset.take(examples)
-        if size is not None and None in self._image.shape:
+        is_resized = size is not None and None in self._image.shape
+        if is_resized:
             dataset = dataset.map(_resizing(size))
         x, y = self._arrays(dataset)
-        return Content(x, y, self.layout(split).class_names)
+        return Content(x, y, self.layout(split).class_names, is_resized)
 
     def _arrays(self, dataset: Any) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -384,7 +395,7 @@ class TfdsReader:
         )
 
 
-def _resizing(size: Shape) -> Any:
+def _resizing(size: Shape | None) -> Any:
     import tensorflow as tf
 
     def resize(image: Any, label: Any) -> tuple[Any, Any]:

@@ -233,7 +233,7 @@ class DataSpecification:
             _check_shape(data.x.shape[1:], shape, resize, self.text)
         if num_classes is not None:
             _check_labels(data, num_classes)
-        return data, is_byte(content.x)
+        return data, content.was_byte or is_byte(content.x)
 
     def load(self, size: tuple[int, int] | None = None) -> ImageDataset:
         """Read training and test images.

@@ -377,7 +377,8 @@ def _make_attacks(
     ):
         raise ValueError(
             "Argument `attack` must be a name, or a function `epsilon -> "
-            "Attack`, such as `lambda epsilon: PGDAttack(epsilon=epsilon)`. "
+            "Attack`, such as "
+            "`lambda epsilon: attack.replace(epsilon=epsilon)`. "
             f"Received: attack={describe(attack)}"
         )
     if not isinstance(attack, str) and options["value_range"] is not None:

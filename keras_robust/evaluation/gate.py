@@ -43,7 +43,8 @@ class GatedResult(EvaluationResult):
     ) -> None:
         """Raise unless the model is as robust as it must be.
 
-        Made for tests: pytest shows the message.
+        Made for tests: pytest shows the message. At least one condition must
+        be given.
 
         Args:
             at_least: Share in [0, 1] that robust accuracy must reach: of a
@@ -57,7 +58,7 @@ class GatedResult(EvaluationResult):
 
         Raises:
             AssertionError: If robust accuracy is lower, or there are flags.
-            ValueError: If a share is not in [0, 1].
+            ValueError: If no condition is given, or a share is not in [0, 1].
 
         Example:
 
@@ -65,6 +66,12 @@ class GatedResult(EvaluationResult):
         report.check(at_least=0.4)
         ```
         """
+        if at_least is None and interval_at_least is None and not no_flags:
+            raise ValueError(
+                "A check must have a condition, which a model can fail: "
+                "`at_least`, `interval_at_least` or `no_flags=True`. "
+                "Received: none of them"
+            )
         failures = self.failures(at_least, interval_at_least)
         if no_flags:
             failures += [f"flag {flag}" for flag in self.flags]

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Factors by which a change is amplified: steps that are easily read.
 _FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+# Lengths of a last axis that is hardly the width of an image.
+_CHANNELS = (1, 3, 4)
 # Inches: the line below the images is as long.
 _LEAST_WIDTH = 4.8
 
@@ -39,7 +42,7 @@ def images(
 
     Args:
         x: Images `(N, H, W)`, `(N, H, W, C)` or channels first, arrays or
-            tensors; inputs `(N, D)` become stripes.
+            tensors; inputs `(N, D)` become stripes. One image is `image[None]`.
         x_adv: The changed images, like `x`.
         labels: Above the images: true labels `(N,)`, or `(N, C)` whose largest
             entry counts; `None` for none.
@@ -70,7 +73,9 @@ def images(
         raise ValueError(
             f"Argument `count` must be >= 1. Received: count={shown(count)}"
         )
-    before, after = _pair(x, x_adv, count)
+    before, after = _pair(x, x_adv)
+    _refuse_one_image(before.shape, (labels, predictions))
+    before, after = before[:count], after[:count]
     titles = [
         _names(given, len(before), class_names, name)
         for given, name in ((labels, "labels"), (predictions, "predictions"))
@@ -139,8 +144,8 @@ def as_picture(image: np.ndarray) -> np.ndarray:
     return image.reshape(image.shape[0], -1)
 
 
-def _pair(x: Any, x_adv: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of both, as float32 arrays."""
+def _pair(x: Any, x_adv: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The images of both, as float32 arrays."""
     before, after = (
         np.asarray(ops.convert_to_numpy(one)) for one in (x, x_adv)
     )
@@ -149,7 +154,21 @@ def _pair(x: Any, x_adv: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
             "Arguments `x` and `x_adv` must be images of the same shape "
             f"(N, ...), N >= 1. Received: {before.shape} and {after.shape}"
         )
-    return before[:count].astype("float32"), after[:count].astype("float32")
+    return before.astype("float32"), after.astype("float32")
+
+
+def _refuse_one_image(shape: tuple[int, ...], given: Iterable[Any]) -> None:
+    """Raise if rows of one image would be drawn as so many images.
+
+    Labels for each tell that they are inputs `(N, T, C)`, such as sequences.
+    """
+    is_labelled = any(np.ndim(one) and len(one) >= shape[0] for one in given)
+    if len(shape) == 3 and shape[-1] in _CHANNELS and not is_labelled:
+        raise ValueError(
+            "Arguments `x` and `x_adv` must be images (N, H, W, C) or "
+            "(N, H, W); pass one image as `image[None]`, and sequences "
+            f"(N, T, C) with their `labels`. Received: {shape}"
+        )
 
 
 def _names(

@@ -164,21 +164,33 @@ def _by_name(
     )
     tests = [images for images, _ in others]
     pair = [(part.floats(), part.y) for part in (train, *tests)]
-    if not tests:
-        pair = _divided(*pair[0])
     # One-hot labels may have columns for classes without images.
     names = train.class_names or tuple(map(str, range(train.columns or 0)))
+    if not tests:
+        x, y = pair[0]
+        pair = _divided(x, y, names, data)
     first, second = pair
     own = ImageDataset(first, second, names) if names else pair
     images, _ = _own(own, UNIT)
     return images, BYTE if is_byte else UNIT
 
 
-def _divided(x: np.ndarray, y: np.ndarray) -> list[tuple[Any, Any]]:
+def _divided(
+    x: np.ndarray, y: np.ndarray, names: Sequence[str], data: str
+) -> list[tuple[Any, Any]]:
     """Training and test images: every so many images of a class are tested."""
     rank = np.zeros(len(y), int)
     for label in np.unique(y):
         rows = np.flatnonzero(y == label)
+        if len(rows) < _ONE_IN:
+            name = names[label] if names else str(label)
+            raise ValueError(
+                "Data of a study without test images of their own (folders "
+                "train/ and test/, arrays x_train, y_train, x_test, y_test) "
+                f"must have {_ONE_IN} images of each class or more: every "
+                f"{_ONE_IN}th is a test image. Received: {data!r} with "
+                f"{len(rows)} of class {name!r}"
+            )
         rank[rows] = np.arange(len(rows))
     tested = rank % _ONE_IN == _ONE_IN - 1
     return [(x[~tested], y[~tested]), (x[tested], y[tested])]

@@ -62,9 +62,8 @@ class Study:
             of `models`, whose networks take [0, 1].
         training: Training of all networks.
         epsilon: Radius of adversarial training; `None` for the largest of
-            `radii`, or where these are `None` as well, the radius at which a
-            standard network keeps half of its clean accuracy, measured on
-            training images that it has not seen.
+            `radii`, or where these are `None` as well, that at which a standard
+            network keeps half of its clean accuracy on unseen training images.
         radii: L2 radii of the evaluation; `None` for half of `epsilon` and
             `epsilon`, or where that is measured, the radius and twice it.
             The L-infinity radii are those of equal volume.
@@ -237,9 +236,8 @@ class Study:
         check_positive_integer(seed, "seed", least=0)
         check_networks(self)
         self._cache.update(folder=Path(folder), seed=seed)
-        resolved = self.resolve(folder, verbose)
         results = run_study(
-            resolved,
+            self.resolve(folder, verbose),
             Path(folder),
             seeds=range(seed, seed + self.seeds),
             verbose=verbose,
@@ -260,9 +258,8 @@ class Study:
             # What either reads or measures serves both.
             object.__setattr__(known, "_cache", self._cache)
             self._cache.update(measured=measured, resolved=known)
-        found: Study = self._cache["resolved"]
-        found.stand_ins.update(self.stand_ins)
-        return found
+        resolved: Study = self._cache["resolved"]
+        return resolved
 
     def replication(
         self,
@@ -330,7 +327,8 @@ class Study:
     def use(self, name: str, value: Any) -> None:
         """Let a model or a set that exists take the place of a stage.
 
-        What depends on it is made anew, what does not is found again.
+        What depends on it, such as a measured radius, is made anew; what does
+        not is found again.
 
         Args:
             name: One of `models`.
@@ -343,6 +341,8 @@ class Study:
             ValueError: If the name is unknown, or the value does not fit.
         """
         self.stand_ins[name] = stand_in(self, name, value)
+        # Open radii are measured on the standard model.
+        self._cache.pop("resolved", None)
 
     def read(self) -> study_data.StudyData:
         """The images, read at the first call."""

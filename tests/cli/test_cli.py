@@ -257,6 +257,35 @@ def test_what_decides_the_exit_status(capsys):
     assert evaluate._status(flagged, 100, None, True) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("epsilon", "more", "status", "text"),
+    [
+        ("0.5", ["--fail-under", "0", "--fail-under-interval", "0"], 0, ""),
+        ("0.5", ["--fail-under", "90"], 1, "must be at least 90.00%"),
+        ("0.5", ["--fail-under-interval", "90"], 1, "The lower end"),
+        ("0.0005", ["--fail-on-flags"], 3, "Received: radius"),
+        ("0.0005", ["--fail-under", "99", "--fail-on-flags"], 1, "99.00%"),
+        ("-1", [], 2, "Received"),
+    ],
+)
+def test_exit_statuses_of_a_process(
+    saved, tmp_path, epsilon, more, status, text
+):
+    command = ["evaluate", str(saved), "--data", "digits", "--norm", "l2"]
+    command += ["--epsilon", epsilon, "--attack", "pgd", "--examples", "50"]
+    command += ["--output", str(tmp_path / "evaluation"), "--verbose", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_robust", *command, *more],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == status, done.stderr
+    assert text in done.stderr and "Traceback" not in done.stderr
+
+
 def test_corruptions_by_command(saved, tmp_path, capsys):
     begin = ["evaluate", str(saved), "--data", "digits", "--scaling", "byte"]
     begin += ["--output", str(tmp_path), "--examples", "20", "--verbose", "0"]

@@ -13,7 +13,7 @@ def report(right=6, **options):
 
 
 def test_a_report_that_is_robust_enough():
-    report().check()
+    report().check(no_flags=True)
     report().check(at_least=0.6)
     low = report().intervals["worst case"][0]
     report().check(interval_at_least=low)
@@ -66,3 +66,9 @@ def test_the_mean_over_corruptions():
 def test_percent_in_place_of_a_share(name):
     with pytest.raises(ValueError, match=rf"share in \[0, 1\].*{name}=40"):
         report().check(**{name: 40})
+
+
+@pytest.mark.parametrize("given", [{}, {"no_flags": False}])
+def test_a_check_of_nothing_is_refused(given):
+    with pytest.raises(ValueError, match="have a condition.*`at_least`"):
+        report().check(**given)

@@ -87,11 +87,20 @@ def test_images_in_color_and_unchanged(tmp_path):
         ({"x": 2 * X - 1, "x_adv": X}, "must hold the images.*from -1"),
         ({"predictions": [[0.9], [0.2], [0.6]]}, "class numbers.*0.5"),
         ({"count": 0}, "`count` must be >= 1.*Received: count=0"),
+        ({"x": X[0], "x_adv": X[0]}, r"image\[None\].*\(4, 4, 1\)"),
+        ({"x": X[0], "x_adv": X[0], "labels": 3}, r"pass one image as"),
+        ({"x": X[0], "x_adv": X[0], "labels": [3]}, r"pass one image as"),
     ],
 )
 def test_images_say_what_does_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
         kr.plot.images(**{"x": X, "x_adv": X, **options})
+
+
+def test_sequences_with_labels_are_drawn():
+    sequences = X[:, 0]
+    picture = kr.plot.images(sequences, sequences, [0, 1, 2])
+    assert titles(picture)[0].tolist() == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from PIL import Image
 
 import keras_robust as kr
 from keras_robust import cli
+from keras_robust.study import Replication
 
 # Steps and epochs that show that everything runs, and no more.
 FEW = {
@@ -121,6 +122,40 @@ def test_a_file_of_arrays_has_the_pixels_that_it_holds(
     data = kr.Study(str(path), "small_cnn", image_size=size).read()
     assert data.value_range == (0, brightest)
     assert data.shape == (*(size or (8, 8)), 1)
+    assert data.images.train[0].max() <= 1
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_class_of_few_images_is_refused_at_once(
+    tmp_path, monkeypatch, is_named
+):
+    monkeypatch.setattr(Replication, "_train", None)
+    x, y = patterns(14, (8, 8, 3), 3)
+    path = tmp_path / "images.npz"
+    if is_named:
+        path = tmp_path / "images"
+        for number, (image, label) in enumerate(zip(x, y, strict=True)):
+            folder = path / ("daisy", "rose", "tulip")[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    else:
+        np.savez(path, x=x, y=y)
+    name = "tulip" if is_named else "2"
+    with pytest.raises(ValueError, match=f"5 images of each.* 4 .*'{name}'"):
+        kr.Study(str(path), "small_cnn").run(tmp_path, verbose=0)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (12, 9)])
+def test_resized_files_have_the_pixels_that_they_hold(tmp_path, size):
+    """A network for bytes gets bytes, resized or not."""
+    x, y = patterns(20, (*size, 3), 2)
+    for number, (image, label) in enumerate(zip(x, y, strict=True)):
+        folder = tmp_path / "images" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    folder = str(tmp_path / "images")
+    data = kr.Study(folder, "small_cnn", image_size=(8, 8)).read()
+    assert data.value_range == (0, 255) and data.shape == (8, 8, 3)
     assert data.images.train[0].max() <= 1
 
 

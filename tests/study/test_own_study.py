@@ -244,6 +244,47 @@ def test_a_model_takes_the_place_of_a_stage(run, data, tmp_path, monkeypatch):
     assert "adversarial" not in again.stand_ins
 
 
+def nearest_mean(means):
+    """A linear classifier: the class whose mean is nearest."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dense(CLASSES),
+        ]
+    )
+    model.set_weights([2 * means.T, -(means**2).sum(-1)])
+    return model
+
+
+def test_a_radius_is_measured_on_the_model_that_is_given(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(Replication, "_train", None)
+    (x, y), _ = data
+    flat = x.reshape(len(x), -1) / 255
+    means = np.stack([flat[y == label].mean(0) for label in range(CLASSES)])
+    study = make_study(data)
+    study.use("standard", nearest_mean(means))
+    found = study.resolve(tmp_path, verbose=1)
+    # How far each image is from the boundaries; the box makes it farther.
+    rows = np.linspace(0, len(x) - 1, 20).round().astype(int)
+    scores = flat[rows] @ (2 * means.T) - (means**2).sum(-1)
+    gaps = scores[np.arange(20), y[rows]][:, None] - scores
+    widths = np.linalg.norm(2 * (means[y[rows]][:, None] - means), axis=-1)
+    gaps[widths == 0], widths[widths == 0] = np.inf, 1
+    distances = (gaps / widths).min(-1)
+    median = np.median(distances[distances > 0])
+    assert 0.97 * median <= found.epsilon <= 1.3 * median
+    text = " ".join(capsys.readouterr().out.split())
+    assert "at which the standard network that was given keeps" in text
+    # Another model has another radius.
+    means[:, :32] = 0
+    study.use("standard", nearest_mean(means))
+    assert study.resolve(tmp_path, verbose=0).epsilon < found.epsilon
+
+
 def test_what_cannot_take_a_place(data):
     study = make_study(data)
     wide = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten()])
@@ -327,6 +368,17 @@ def test_a_model_must_be_one_of_the_study(data, tmp_path, monkeypatch):
         study.model("D_NR", folder=tmp_path)
     with pytest.raises(ValueError, match="on a generated set.*'standard'"):
         study.generated("standard", folder=tmp_path)
+
+
+def test_only_networks_are_offered(data):
+    for given in ("ensemble", "fake_relu_copy", "adapt_whitening", "smal_cnn"):
+        with pytest.raises(ValueError, match="must be one of") as error:
+            make_study(data, network=given)
+        offered = str(error.value).partition("[")[2].partition("]")[0]
+        assert offered.replace("'", "").split(", ") == [
+            *("airbench", "cifar_resnet", "mlp", "resnet50", "resnet9"),
+            "small_cnn",
+        ]
 
 
 @pytest.mark.parametrize("low_high", [(0, 255), (-1, 1)])

@@ -14,6 +14,7 @@ from keras_robust.attacks.ddn import DDNAttack
 from keras_robust.evaluation import minimum_distance
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import MeasuredRadius
+from keras_robust.study.replication.stand_ins import gives_model
 from keras_robust.study.replication.tables import radius_sentence
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ def measure_radius(study: Study, folder: Path, verbose: int) -> MeasuredRadius:
     """The L2 radius at which a standard network keeps half of its accuracy.
 
     A network is trained on nine tenths of the training images, with the seed
-    0, and attacked by DDN on the others. Test images are not looked at.
+    0, and attacked by DDN on the others. A standard model that the user gave is
+    attacked on the same images, which it may have seen. Test images are not
+    looked at.
 
     Args:
         study: A `Study`.
@@ -86,13 +89,18 @@ def measure_radius(study: Study, folder: Path, verbose: int) -> MeasuredRadius:
     count = len(study.read().images.train[0])
     count = min(count, study.train_images or count)
     held_out = int(min(max(_SHARE * count, _FEWEST), _MOST, count // 2))
+    is_given = gives_model(study, "standard")
     # Its radii are not used: nothing but the standard network is made.
     pilot = replace(
         study,
         epsilon=1.0,
         radii=(1.0,),
         validation_images=held_out,
-        stand_ins={},
+        stand_ins={
+            name: taken
+            for name, taken in study.stand_ins.items()
+            if name == "standard"
+        },
         networks={
             name: network
             for name, network in study.networks.items()
@@ -112,7 +120,8 @@ def measure_radius(study: Study, folder: Path, verbose: int) -> MeasuredRadius:
             verbose=verbose,
             probe=False,
         )
-        return half_radius(found.distances)
+        measured = half_radius(found.distances)
+        return {**measured, "is_given": True} if is_given else measured
 
     found = stages.measure("radius", measure)
     if verbose:
@@ -134,12 +143,14 @@ def half_radius(distances: np.ndarray) -> MeasuredRadius:
     right = distances[distances > 0]
     median = float(np.median(right)) if len(right) else 0.0
     if not 0 < median < math.inf:
+        of_them = ""
+        if len(right):
+            of_them = ", for half of which no adversarial example was found"
         raise ValueError(
             "Arguments `epsilon` and `radii` must be given: the radius at "
             "which a standard network keeps half of its accuracy cannot be "
             f"measured. Received: a network that gets {len(right)} of "
-            f"{len(distances)} images right, with half of them closer than "
-            f"{median:g} to an adversarial example"
+            f"{len(distances)} images right{of_them}"
         )
     return {
         "radius": _rounded(median),

@@ -32,8 +32,14 @@ _PROOF_SEEDS = (1, 2)
 
 
 def named_networks() -> list[str]:
-    """Names of the functions of `models`."""
-    return [name for name, value in vars(models).items() if callable(value)]
+    """Names of the functions of `models` that make a new classifier."""
+    return [
+        name
+        for name, value in vars(models).items()
+        if inspect.isfunction(value)
+        # Others of its functions change a model or combine several.
+        and "num_classes" in inspect.signature(value).parameters
+    ]
 
 
 def check_network(argument: str, network: Any) -> None:

@@ -134,13 +134,16 @@ class MeasuredRadius(TypedDict):
 
     Attributes:
         radius: L2, in units of images in [0, 1].
-        images: On how many training images that it has not seen.
+        images: On how many training images; those that it has not seen,
+            unless it was given.
         clean: Its accuracy on them.
+        is_given: True for a network of the user, which may have seen them.
     """
 
     radius: float
     images: int
     clean: float
+    is_given: NotRequired[bool]
 
 
 class Judgement(TypedDict):

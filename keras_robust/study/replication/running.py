@@ -111,7 +111,10 @@ def check_networks(study: Study) -> None:
             )
     for name, source in (("D_R", "adversarial"), ("D_NR", "standard")):
         if name in study.models:
-            model = study.build(study.network_of(source))
+            taken = study.stand_ins.get(source)
+            model = taken.model if taken is not None else None
+            if model is None:
+                model = study.build(study.network_of(source))
             Classifier.of(model).representation(study.layer)
 
 

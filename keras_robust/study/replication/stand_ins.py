@@ -52,6 +52,17 @@ class StandIn:
     arrays: Arrays | None = None
 
 
+def gives_model(study: Study, name: str) -> bool:
+    """Whether a model of the user takes the place of a trained one.
+
+    Args:
+        study: A `Study`.
+        name: One of `study.models`.
+    """
+    taken = study.stand_ins.get(name)
+    return taken is not None and taken.model is not None
+
+
 def gives_set(study: Study, name: str) -> bool:
     """Whether a set of the user takes the place of a generated one.
 

@@ -22,6 +22,7 @@ from keras_robust.study.replication.verdicts import TOO_SMALL
 from keras_robust.study.replication.verdicts import UNDECIDED
 from keras_robust.study.replication.verdicts import VERDICTS
 from keras_robust.study.replication.verdicts import tally
+from keras_robust.study.replication.verdicts import unread_because
 
 # Characters in a line of a terminal.
 WIDTH = 80
@@ -180,9 +181,8 @@ def reading_text(results: Results) -> str:
     read = results["read_at"]
     if read is None:
         return (
-            "At no radius of this evaluation does the standard model keep less "
-            "than half of its clean accuracy, so claims on attacked figures "
-            "cannot be decided."
+            "Claims on attacked figures cannot be decided: "
+            f"{unread_because(results['runs'])}."
         )
     linf = ""
     if read["linf"]:
@@ -201,10 +201,13 @@ def radius_sentence(found: MeasuredRadius) -> str:
     Args:
         found: What `measure_radius` returns.
     """
+    network, seen = "a standard network", " that it has not seen"
+    if found.get("is_given"):
+        network, seen = "the standard network that was given", ""
     return (
-        f"Measured radius: L2 {found['radius']:g}, at which a standard network "
+        f"Measured radius: L2 {found['radius']:g}, at which {network} "
         f"keeps half of its accuracy of {100 * found['clean']:.0f} % on "
-        f"{found['images']} training images that it has not seen."
+        f"{found['images']} training images{seen}."
     )
 
 

@@ -80,6 +80,20 @@ def find_reading(
     return None
 
 
+def unread_because(runs: Mapping[Any, SeedResults]) -> str:
+    """Why `find_reading` found no radius, in words.
+
+    Args:
+        runs: Dictionary of runs by seed: `results["runs"]`.
+    """
+    if _standard_accuracy(runs, ())["clean"] == 0:
+        return "the standard model gets no test image right, attacked or not"
+    return (
+        "the standard model keeps half of its clean accuracy, or more, at "
+        "every radius of the evaluation"
+    )
+
+
 def _standard_accuracy(
     runs: Mapping[Any, SeedResults], radii: Sequence[float]
 ) -> dict[str, float]:
@@ -97,10 +111,10 @@ class Run:
 
     Args:
         results: One of `results["runs"]`.
-        reading: Where attacked figures are read; `None` if nowhere.
+        reading: Where attacked figures are read; or, if nowhere, why.
     """
 
-    def __init__(self, results: SeedResults, reading: Reading | None) -> None:
+    def __init__(self, results: SeedResults, reading: Reading | str) -> None:
         self.results = results
         self.reading = reading
 
@@ -140,11 +154,8 @@ class Run:
         return _per_cent(self.results["evaluation"][model]["accuracy"])
 
     def _read(self) -> Reading:
-        if self.reading is None:
-            raise UndecidedError(
-                "the standard model keeps more than half of its clean "
-                "accuracy at every radius of the evaluation"
-            )
+        if isinstance(self.reading, str):
+            raise UndecidedError(self.reading)
         return self.reading
 
 
@@ -211,7 +222,7 @@ def verdicts(
         is_own: Whether the images are the user's, which nobody has published
             figures of.
     """
-    reading = find_reading(runs, radii)
+    reading = find_reading(runs, radii) or unread_because(runs)
     seeds = [Run(run, reading) for run in runs.values()]
     return [
         _judged(

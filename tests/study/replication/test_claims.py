@@ -7,6 +7,7 @@ from keras_robust.study.replication.claims import Levels
 from keras_robust.study.replication.claims import claims_of
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.running import judge
+from keras_robust.study.replication.tables import reading_text
 from keras_robust.study.replication.training_sets import MODELS
 from keras_robust.study.replication.verdicts import find_reading
 from keras_robust.study.replication.verdicts import tally
@@ -187,8 +188,18 @@ def test_without_a_radius_attacked_figures_decide_nothing(published):
     found = judged(published)
     for name in ("Adversarial training", "Where robustness is lost"):
         assert found[name]["verdict"] == "cannot be decided"
-        assert "more than half" in found[name]["reason"]
+        assert "keeps half of its clean accuracy" in found[name]["reason"]
     assert found["Price of robustness"]["verdict"] == "shown"
+
+
+def test_a_standard_model_that_gets_nothing_right_decides_nothing(published):
+    accuracy = published["evaluation"]["standard"]["accuracy"]
+    accuracy.update(dict.fromkeys(accuracy, 0.0))
+    claim = judged(published)["Robust features"]
+    assert claim["verdict"] == "cannot be decided"
+    assert "gets no test image right" in claim["reason"]
+    text = reading_text({"read_at": None, "runs": {0: published}})
+    assert "cannot be decided: the standard model gets no test" in text
 
 
 def test_what_a_recipe_cannot_decide_is_not_judged(published):
