@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 80
 MAY_IMPORT = {
     "utils": (),
     "backend": (),
-    "layers": (),
+    "layers": ("backend",),
     "plot": (),
     "theory": (),
     "classifier": ("backend", "layers"),

@@ -43,6 +43,7 @@ Trainer = _backend.Trainer
 apply_gradients = _backend.apply_gradients
 chunks = _backend.chunks
 compile = _backend.compile
+compiles_image_transforms = _backend.compiles_image_transforms
 folds_batch_norm = _backend.folds_batch_norm
 gradients = _backend.gradients
 has_accelerator = _backend.has_accelerator

@@ -12,6 +12,7 @@ from keras_robust.backend.protocol import State
 from keras_robust.backend.protocol import Tensor
 
 folds_batch_norm = False
+compiles_image_transforms = True
 runs_lookups = False
 # Unrolled loops of up to this many steps compile in seconds.
 UNROLL_LIMIT = 8

@@ -30,6 +30,10 @@ class Backend(Protocol):
         """
 
     @property
+    def compiles_image_transforms(self) -> bool:
+        """Whether a compiled model may hold Keras's affine image transforms."""
+
+    @property
     def runs_lookups(self) -> bool:
         """Whether compiled functions can run layers such as `Hashing`."""
 

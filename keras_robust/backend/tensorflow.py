@@ -15,6 +15,8 @@ from keras_robust.backend.protocol import Tensor
 
 Trainer = StatefulTrainer
 folds_batch_norm = True
+# XLA under TensorFlow has no kernel for them.
+compiles_image_transforms = False
 runs_lookups = True
 
 

@@ -13,6 +13,7 @@ from keras_robust.backend.protocol import Tensor
 
 Trainer = StatefulTrainer
 folds_batch_norm = True
+compiles_image_transforms = True
 runs_lookups = True
 
 

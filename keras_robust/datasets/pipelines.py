@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from keras_robust.datasets.array_batches import ArrayBatches
+from keras_robust.datasets.tf_data import can_be_imported
 from keras_robust.layers import PadAndCrop
 from keras_robust.layers.pad_and_crop import check_fill_mode
 from keras_robust.utils.checks import check_positive_integer
-from keras_robust.utils.environment import is_installed
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
@@ -65,7 +65,7 @@ def pipeline(
     batch_size = check_positive_integer(batch_size, "batch_size")
     check_augmentation(padding, flip, fill_mode)
     seed = _check_seed(seed)
-    if not is_installed("tensorflow"):
+    if not can_be_imported():
         return ArrayBatches(
             x,
             y,

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_robust.datasets.array_batches import ArrayBatches
 from keras_robust.datasets.pixels import as_floats
+from keras_robust.utils.environment import is_installed
 from keras_robust.utils.threads import prefetch
 
 # Dtypes of what `Transform.map` returns besides images and labels.
@@ -20,6 +21,11 @@ _DETAILS = {
     "success": "bool",
     "original_label": "int32",
 }
+
+
+def can_be_imported() -> bool:
+    """Whether TensorFlow, and so `tf.data`, is installed."""
+    return is_installed("tensorflow")
 
 
 def map_dataset(

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_robust import backend
 from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
 
@@ -82,7 +83,7 @@ class PadAndCrop(keras.layers.RandomTranslation):
         self.padding: int = int(padding)
         # Keras runs models with a `RandomTranslation` operation by operation,
         # which only XLA under TensorFlow needs.
-        self.supports_jit: bool = keras.backend.backend() != "tensorflow"
+        self.supports_jit: bool = backend.compiles_image_transforms
 
     def get_random_transformation(
         self, data: Any, training: bool = True, seed: int | None = None

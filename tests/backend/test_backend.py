@@ -73,10 +73,11 @@ def array(value):
 
 def test_every_part_of_the_protocol_is_there():
     parts = [name for name in vars(Backend) if not name.startswith("_")]
-    assert len(parts) == 14
+    assert len(parts) == 15
     assert all(hasattr(backend, name) for name in parts)
     assert isinstance(backend.folds_batch_norm, bool)
     assert isinstance(backend.runs_lookups, bool)
+    assert isinstance(backend.compiles_image_transforms, bool)
 
 
 def test_gradient_of_a_sum_not_a_mean():

@@ -21,8 +21,8 @@ def data(rng):
 
 @pytest.fixture
 def without_tensorflow(monkeypatch):
-    for module in (pipelines, sources):
-        monkeypatch.setattr(module, "is_installed", lambda package: False)
+    monkeypatch.setattr(pipelines, "can_be_imported", lambda: False)
+    monkeypatch.setattr(sources, "is_installed", lambda package: False)
 
 
 def epoch(batches):

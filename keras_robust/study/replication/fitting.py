@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_robust import datasets
 from keras_robust.classifier import Classifier
-from keras_robust.datasets.tf_data import map_images
+from keras_robust.datasets import tf_data
 from keras_robust.study.data import StudyData
 from keras_robust.study.plateau_monitor import PlateauMonitor
 from keras_robust.study.replication.am207_errors import enlarged_and_cropped
@@ -24,7 +24,6 @@ from keras_robust.study.replication.results import FittedCurve
 from keras_robust.study.training import Training
 from keras_robust.study.training import make_loss
 from keras_robust.study.training import make_optimizer
-from keras_robust.utils.environment import is_installed
 
 if TYPE_CHECKING:
     from keras_robust.study.study import Study
@@ -81,7 +80,7 @@ def fit_network(
     monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
     callbacks = [keras.callbacks.BackupAndRestore(backup / "state"), monitor]
     # Keras writes them through TensorFlow.
-    if logs is not None and is_installed("tensorflow"):
+    if logs is not None and tf_data.can_be_imported():
         callbacks.append(
             keras.callbacks.TensorBoard(
                 logs, write_graph=False, profile_batch=0
@@ -175,7 +174,7 @@ def _augmented(
         unit = (ops.convert_to_numpy(made) - low) / (high - low)
         return np.clip(unit, 0, 1).astype("float32")
 
-    return map_images(batches, changed)
+    return tf_data.map_images(batches, changed)
 
 
 def _fresh(augment: Callable[..., Any], seed: int) -> Callable[[Any], Any]:
