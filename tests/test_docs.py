@@ -394,6 +394,8 @@ def test_the_start_as_written(tmp_path, monkeypatch):
     assert page.count("epochs=20") == 2 and page.count(radii) == 1
     page = page.replace("epochs=20", "epochs=10")
     page = page.replace(radii, "radii = [0.1]")
+    assert "test = (x_test[:100], y_test[:100])" in page
+    page = page.replace("_test[:100]", "_test[:40]")
     names, accuracy = {}, {}
     for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(code, names)
