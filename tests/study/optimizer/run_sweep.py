@@ -1,7 +1,7 @@
-"""A process of a search: `python run_sweep.py FOLDER [SECONDS]`.
+"""A process of a search: `python run_sweep.py FOLDER [TRAININGS]`.
 
-With a second argument it waits that long after every training, so that a test
-can kill it in the middle.
+With a second argument it waits after so many trainings, so that a test can
+kill it in the middle.
 """
 
 import sys
@@ -12,13 +12,15 @@ from keras_robust.study.optimizer import search
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        line = search._line
+        line, trained = search._line, []
 
-        def slowly(found):
-            time.sleep(float(sys.argv[2]))
+        def waiting(found):
+            trained.append(found)
+            if len(trained) == int(sys.argv[2]):
+                time.sleep(600)
             return line(found)
 
-        search._line = slowly
+        search._line = waiting
     sweep(
         "digits",
         output=sys.argv[1],
