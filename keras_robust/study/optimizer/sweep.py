@@ -229,9 +229,12 @@ def _source(
         space = make_space(study, choices)
         return study, space, of_directory(source, study.read().images)
     if data is not None:
+        is_path = isinstance(source, (str, os.PathLike))
+        is_missing = is_path and not Path(source).exists()
         raise ValueError(
             "Argument `data` must come with the directory of a generated set "
             f"as `source`. Received: source={describe(source)}"
+            + (", which does not exist" if is_missing else "")
         )
     study = _study_of(source, preset, choices)
     # Before networks are trained to make the images: it may be refused.

@@ -394,6 +394,8 @@ def test_a_set_of_ones_own_images(tmp_path):
     other = ((unit, y[::-1]), (unit, y))
     with pytest.raises(ValueError, match="other original labels"):
         sweep(path, data=other, **options)
+    with pytest.raises(ValueError, match="not_there.*, which does not exist"):
+        sweep(tmp_path / "not_there", data=clean, **options)
     results = sweep(path, data=clean, **options)
     assert len(results["runs"]) == 1
     assert results["runs"][0]["network"] == "small_cnn"
