@@ -230,10 +230,11 @@ def _source(
         return study, space, of_directory(source, study.read().images)
     if data is not None:
         is_path = isinstance(source, (str, os.PathLike))
+        found = repr(str(source)) if is_path else describe(source)
         is_missing = is_path and not Path(source).exists()
         raise ValueError(
             "Argument `data` must come with the directory of a generated set "
-            f"as `source`. Received: source={describe(source)}"
+            f"as `source`. Received: source={found}"
             + (", which does not exist" if is_missing else "")
         )
     study = _study_of(source, preset, choices)
