@@ -1,5 +1,6 @@
 """Attacks by normalized gradient steps: PGD and FGSM."""
 
+from dataclasses import replace
 from typing import Any
 from typing import ClassVar
 
@@ -162,6 +163,45 @@ class GradientAttack(LoopAttack):
         Returns:
             Tensor like `x`.
         """
+        perturbed, _ = self.perturb_watched(
+            model,
+            x,
+            y,
+            seed=seed,
+            held=held,
+            objective=objective,
+            epsilon=epsilon,
+            start=start,
+        )
+        return perturbed
+
+    def perturb_watched(
+        self,
+        model: Any,
+        x: Tensor,
+        y: Any,
+        seed: Any = None,
+        held: dict[str, Any] | None = None,
+        objective: Objective | None = None,
+        epsilon: Tensor | None = None,
+        start: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the attack as `perturb` does, and watch its gradients.
+
+        Args:
+            model: See `perturb`.
+            x: See `perturb`.
+            y: See `perturb`.
+            seed: See `perturb`.
+            held: See `perturb`.
+            objective: See `perturb`.
+            epsilon: See `perturb`.
+            start: See `perturb`.
+
+        Returns:
+            Tensor like `x`, and whether any gradient of an example was not
+            zero in the first run, bool `(N,)`; `None` if that is not known.
+        """
         x = ops.stop_gradient(ops.cast(x, "float32"))
         radius, step_size = self._lengths_in_graph(x, epsilon)
         rows = {"center": x, "y": y, "epsilon": radius, "step_size": step_size}
@@ -175,7 +215,7 @@ class GradientAttack(LoopAttack):
             rows["mask"] = mask * ops.ones_like(x)
         if start is not None:
             rows["start"] = start
-        loop = self._loop(objective)
+        loop = replace(self._loop(objective), watches=True)
 
         def one_run(loop: GradientLoop) -> dict[str, Tensor]:
             more = {}
@@ -185,12 +225,14 @@ class GradientAttack(LoopAttack):
             return loop.run(Inputs({**rows, **more}), self.steps)
 
         if self.restarts == 1:
-            return ops.stop_gradient(one_run(loop)["x"])
-        best = Candidate(**one_run(loop.with_scores()))
+            found = one_run(loop)
+            return ops.stop_gradient(found["x"]), found["moves"]
+        found = one_run(loop.with_scores())
+        moves, best = found.pop("moves"), Candidate(**found)
         for _ in range(self.restarts - 1):
-            found = Candidate(**one_run(loop.with_scores()))
-            best = keep_better(best, found)
-        return ops.stop_gradient(best.x)
+            found = one_run(replace(loop, watches=False).with_scores())
+            best = keep_better(best, Candidate(**found))
+        return ops.stop_gradient(best.x), moves
 
     def plain_step(self) -> "GradientAttack":
         """Return one step from the image itself, in place of all runs."""

@@ -327,7 +327,7 @@ class AdversarialModel(AttackedSteps):
         if attack is not None:
             batch_attack = self._batch_attack(attack, "attack")
         batch = batch_attack.batch(x, y)
-        perturbed = batch_attack.run(batch, self._seed_generator)
+        perturbed, _ = batch_attack.run(batch, self._seed_generator)
         return batch_attack.classifier.join(x, perturbed)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:

@@ -29,7 +29,6 @@ from keras_robust.training.attack_objectives import CleanObjective
 from keras_robust.training.attack_objectives import SoftObjective
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
-from keras_robust.training.points import any_difference
 from keras_robust.training.points import near
 from keras_robust.training.points import to_integers
 from keras_robust.training.source_checks import could_be_probabilities
@@ -235,7 +234,7 @@ class BatchAttack:
         epsilon: Any = None,
         front: Front | None = None,
         attack: GradientAttack | None = None,
-    ) -> Any:
+    ) -> tuple[Any, Any]:
         """Attack a batch.
 
         Args:
@@ -247,7 +246,8 @@ class BatchAttack:
             attack: Attack to run instead, on the same loss; or `None`.
 
         Returns:
-            Attacked images, in the units of the input.
+            Attacked images, in the units of the input; and for which examples
+            a gradient was not zero, bool `(N,)`, or `None` if not known.
         """
         start, own = None, attack or self.attack
         if attack is None and self._divergence is not None:
@@ -256,7 +256,7 @@ class BatchAttack:
                 start = near(batch.image, own, seed)
         else:
             objective, labels = self.objective(batch, front)
-        perturbed = own.perturb(
+        perturbed, moves = own.perturb_watched(
             self.classifier,
             batch.image,
             labels,
@@ -267,8 +267,10 @@ class BatchAttack:
             start=start,
         )
         if front is None and self.classifier.integer_input:
+            # A step that is rounded away moves nothing either.
             perturbed = to_integers(own, batch.image, perturbed, epsilon)
-        return perturbed
+            moves = None
+        return perturbed, moves
 
     def _clean_objective(
         self, batch: Batch, front: Front | None
@@ -453,46 +455,13 @@ class BatchAttack:
     def _has_others(self) -> bool:
         return len(self.classifier.inputs.names) > 1
 
-    def movement(
-        self,
-        batch: Batch,
-        perturbed: Any,
-        is_first: Any,
-        epsilon: Any = None,
-        front: Front | None = None,
-    ) -> dict[str, Any]:
-        """Whether the attack had a gradient to follow, as findings.
-
-        Args:
-            batch: The attacked batch.
-            perturbed: Its perturbed images.
-            is_first: Bool tensor, whether this is the first batch.
-            epsilon: Radius of this step; `None` for the attack's.
-            front: See `run`.
-        """
+    @property
+    def hides_zero_gradient(self) -> bool:
+        """Whether the attack changes images even without a gradient."""
         attack = self.attack
-        if not attack.steps or not np.max(attack.epsilon) > 0:
-            return {}
-        measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
-        hides_zero_gradient = (
+        return bool(
             attack.random_start
             or attack.keep_best
             or attack.early_stop
             or self._divergence is not None
         )
-        if not hides_zero_gradient:
-            return {
-                "measured": measured,
-                "moved": any_difference(batch.image, perturbed),
-            }
-        # These change images even without a gradient, so one plain step on the
-        # first batch is looked at instead.
-        one_step = attack.plain_step()
-        moved = ops.cond(
-            is_first,
-            lambda: any_difference(
-                batch.image, self.run(batch, None, None, front, one_step)
-            ),
-            lambda: ops.ones((), "float32"),
-        )
-        return {"measured": ops.cast(is_first, "float32"), "moved": moved}

@@ -42,7 +42,7 @@ class OwnAttackInStep(PGDAttack):
     _: KW_ONLY
     own: Any = None
 
-    def perturb(
+    def perturb_watched(
         self,
         model: Any,
         x: Tensor,
@@ -52,8 +52,8 @@ class OwnAttackInStep(PGDAttack):
         objective: Objective | None = None,
         epsilon: Tensor | None = None,
         start: Tensor | None = None,
-    ) -> Tensor:
-        """See `GradientAttack`."""
+    ) -> tuple[Tensor, None]:
+        """See `GradientAttack`; its gradients are its own."""
         x = ops.stop_gradient(ops.cast(x, "float32"))
         classifier = self._classifier(model)
         rows = {"center": x, "y": y}
@@ -71,7 +71,7 @@ class OwnAttackInStep(PGDAttack):
             objective,
             start,
         )
-        return perturbed(self.own, batch)
+        return perturbed(self.own, batch), None
 
     def plain_step(self) -> GradientAttack:
         """See `GradientAttack`."""

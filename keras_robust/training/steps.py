@@ -12,6 +12,7 @@ from keras_robust.training.augmentation import Front
 from keras_robust.training.batch_attack import Batch
 from keras_robust.training.batch_attack import BatchAttack
 from keras_robust.training.inner_model import OwnLoss
+from keras_robust.training.movement import movement
 from keras_robust.training.objective_loss import check_task
 from keras_robust.training.objective_loss import own_loss
 from keras_robust.training.pairs import Pair
@@ -64,9 +65,13 @@ class AttackedSteps(backend.Trainer, keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         attack, front = self._train_attack, self._front
         batch, epsilon, findings = self._batch_to_attack(x, y)
-        perturbed = attack.run(batch, self._seed_generator, epsilon, front)
+        perturbed, moves = attack.run(
+            batch, self._seed_generator, epsilon, front
+        )
         first = self._batch_checks.is_first
-        findings |= attack.movement(batch, perturbed, first, epsilon, front)
+        findings |= movement(
+            attack, batch, perturbed, moves, first, epsilon, front
+        )
         self._add_findings(findings, attack, batch, "train")
         attacked = self._inputs(x, batch, perturbed)
         if front is not None:
@@ -129,7 +134,7 @@ class AttackedSteps(backend.Trainer, keras.Model):
             )
             image = move(attack, batch, image, gradient, epsilon)
         first = self._batch_checks.is_first
-        findings |= attack.movement(batch, image, first, epsilon, front)
+        findings |= movement(attack, batch, image, None, first, epsilon, front)
         self._add_findings(findings, attack, batch, "train")
         return {**logs, FINDINGS: self._batch_checks.result()}
 
@@ -238,10 +243,10 @@ class AttackedSteps(backend.Trainer, keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         attack = self._test_attack
         batch = attack.batch(x, y)
-        perturbed = attack.run(batch, self._seed_generator)
+        perturbed, moves = attack.run(batch, self._seed_generator)
         findings = attack.findings(batch)
         first = self._batch_checks.is_first
-        findings |= attack.movement(batch, perturbed, first)
+        findings |= movement(attack, batch, perturbed, moves, first)
         self._add_findings(findings, attack, batch, "test")
         x, y = attack.classifier.join(x, perturbed), attack.safe_labels(batch)
         known = [*self.variables, *self.metrics_variables]

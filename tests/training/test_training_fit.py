@@ -279,13 +279,46 @@ def test_data_frames_are_checked(digits):
         robust.fit(pandas.DataFrame(255 * x), pandas.Series(y), verbose=0)
 
 
-def test_an_attack_that_moves_nothing_is_warned_of(digits):
+@pytest.mark.parametrize(
+    "attack, objective",
+    [
+        (kr.PGDAttack("linf", 0.1, steps=2), "adversarial"),
+        (kr.NFGSMAttack("linf", 0.1), "adversarial"),
+        pytest.param(
+            kr.PGDAttack(
+                "l2",
+                0.5,
+                steps=2,
+                random_start=True,
+                restarts=2,
+                keep_best=True,
+            ),
+            "adversarial",
+            marks=pytest.mark.slow_on_jax,
+        ),
+        pytest.param(
+            kr.PGDAttack("linf", 0.1, steps=2),
+            kr.objectives.TRADES(6.0),
+            marks=pytest.mark.slow_on_jax,
+        ),
+    ],
+)
+def test_an_attack_that_moves_nothing_is_warned_of(digits, attack, objective):
+    """Also where a random start moves images."""
     x, y = digits[0][:64], digits[1][:64]
-    inputs = keras.Input((8, 8, 1))
-    h = layers.Flatten()(ops.stop_gradient(inputs))
-    robust = compiled(keras.Model(inputs, layers.Dense(10)(h)))
-    with pytest.warns(UserWarning, match="gradient is exactly zero"):
-        robust.fit(x, y, verbose=0)
+    for stuck in (True, False):
+        inputs = keras.Input((8, 8, 1))
+        h = ops.stop_gradient(inputs) if stuck else inputs
+        model = keras.Model(inputs, layers.Dense(10)(layers.Flatten()(h)))
+        robust = kr.AdversarialModel(model, attack, objective=objective)
+        robust.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            robust.fit(x, y, verbose=0)
+        messages = [str(warning.message) for warning in caught]
+        assert stuck == any(
+            "gradient is exactly zero" in message for message in messages
+        )
 
 
 @pytest.mark.slow_on_jax

@@ -79,6 +79,8 @@ class GradientLoop(ProjectedLoop):
         schedule: `None`, or `step index -> factor` of `step_size`.
         eot: How many gradients, each with fresh randomness of the model, are
             averaged in a step.
+        watches: Whether the result includes `moves`, bool `(N,)`: whether any
+            gradient of an example was not zero.
     """
 
     unrolls: ClassVar[bool] = True
@@ -90,6 +92,7 @@ class GradientLoop(ProjectedLoop):
     momentum: float = 0.0
     schedule: Callable[[Tensor], Tensor] | None = None
     eot: int = 1
+    watches: bool = False
 
     def init(self, inputs: Inputs) -> State:
         """See `Loop`."""
@@ -103,6 +106,8 @@ class GradientLoop(ProjectedLoop):
             rows["best"] = Candidate(x=x, loss=zeros - 1e30, success=failed)
         if self.early_stop:
             rows["active"] = ops.equal(zeros, 0)
+        if self.watches:
+            rows["moves"] = ops.cast(zeros, "bool")
         return State(rows=rows, shared={"step": ops.zeros((), "int32")})
 
     def step(self, inputs: Inputs, state: State) -> State:
@@ -110,6 +115,10 @@ class GradientLoop(ProjectedLoop):
         rows, i = dict(state.rows), state.shared["step"]
         x = rows["x"]
         loss, success, gradient = self.value_and_gradient(inputs, x, i)
+        if self.watches:
+            axes = tuple(range(1, len(x.shape)))
+            moves = ops.any(ops.not_equal(gradient, 0), axis=axes)
+            rows["moves"] = ops.logical_or(rows["moves"], moves)
         if self.momentum:
             gradient = self._with_momentum(rows["direction"], gradient)
             rows["direction"] = gradient
@@ -128,18 +137,19 @@ class GradientLoop(ProjectedLoop):
     def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:
         """See `Loop`."""
         x = self.project_exactly(inputs, state.rows["x"])
+        watched = {k: v for k, v in state.rows.items() if k == "moves"}
         if not (self.scored or self.keep_best):
-            return {"x": x}
+            return {"x": x, **watched}
         # The next draw of a randomized model, as if there were one more step.
         draw = state.shared["step"] * self.eot
         found = self.objective({**inputs.rows, "draw": draw}, x)
         loss, success = check_objective(found, x)
         last = Candidate(x=x, loss=loss, success=success)
         if not self.keep_best:
-            return last._asdict()
+            return {**last._asdict(), **watched}
         best = keep_better(state.rows["best"], last)
         x = self.project_exactly(inputs, best.x)
-        return best._replace(x=x)._asdict()
+        return {**best._replace(x=x)._asdict(), **watched}
 
     def with_scores(self) -> "GradientLoop":
         """See `Loop`."""
