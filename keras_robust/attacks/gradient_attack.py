@@ -141,7 +141,7 @@ class GradientAttack(LoopAttack):
         objective: Objective | None = None,
         epsilon: Tensor | None = None,
         start: Tensor | None = None,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         """Run the attack without checks, batches or compilation.
 
         For use inside a train step, which compiles it with the rest.
@@ -159,44 +159,6 @@ class GradientAttack(LoopAttack):
                 steps are as much longer or shorter.
             start: Tensor like `x`, where to begin in place of a random point
                 or `x` itself; or `None`.
-
-        Returns:
-            Tensor like `x`.
-        """
-        perturbed, _ = self.perturb_watched(
-            model,
-            x,
-            y,
-            seed=seed,
-            held=held,
-            objective=objective,
-            epsilon=epsilon,
-            start=start,
-        )
-        return perturbed
-
-    def perturb_watched(
-        self,
-        model: Any,
-        x: Tensor,
-        y: Any,
-        seed: Any = None,
-        held: dict[str, Any] | None = None,
-        objective: Objective | None = None,
-        epsilon: Tensor | None = None,
-        start: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Run the attack as `perturb` does, and watch its gradients.
-
-        Args:
-            model: See `perturb`.
-            x: See `perturb`.
-            y: See `perturb`.
-            seed: See `perturb`.
-            held: See `perturb`.
-            objective: See `perturb`.
-            epsilon: See `perturb`.
-            start: See `perturb`.
 
         Returns:
             Tensor like `x`, and whether any gradient of an example was not

@@ -256,7 +256,7 @@ class BatchAttack:
                 start = near(batch.image, own, seed)
         else:
             objective, labels = self.objective(batch, front)
-        perturbed, moves = own.perturb_watched(
+        perturbed, moves = own.perturb(
             self.classifier,
             batch.image,
             labels,

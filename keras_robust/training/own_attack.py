@@ -42,7 +42,7 @@ class OwnAttackInStep(PGDAttack):
     _: KW_ONLY
     own: Any = None
 
-    def perturb_watched(
+    def perturb(
         self,
         model: Any,
         x: Tensor,

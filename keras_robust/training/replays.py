@@ -64,7 +64,7 @@ def along(
         none = ops.cast(zeros_per_example(x), "bool")
         return ops.sum(rows["y"] * x, axis=axes), none
 
-    return own.perturb(
+    perturbed, _ = own.perturb(
         attack.classifier,
         batch.image,
         gradient,
@@ -73,6 +73,7 @@ def along(
         epsilon=epsilon,
         start=image,
     )
+    return perturbed
 
 
 def replay(
