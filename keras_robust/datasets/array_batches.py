@@ -18,9 +18,6 @@ _PADDINGS = {
     "wrap": "wrap",
     "nearest": "edge",
 }
-# Threads that make batches. NumPy copies without Python's lock, and the device
-# is not to wait for images.
-_THREADS = 4
 # What the draws of a seed are for.
 _ORDER, _SIDES, _BATCH = range(3)
 
@@ -30,7 +27,7 @@ class ArrayBatches(keras.utils.PyDataset):
 
     What `datasets.pipeline` returns where TensorFlow is not installed; see
     there for the arguments. A batch depends on seed, epoch and its number
-    alone, so threads may make several at once.
+    alone.
 
     Args:
         x: Float32 images `(N, H, W, C)`, or `(N, C, H, W)` where that is
@@ -61,7 +58,10 @@ class ArrayBatches(keras.utils.PyDataset):
         seed: int | None = None,
         fill_mode: str = "constant",
     ) -> None:
-        super().__init__(workers=_THREADS)
+        # One worker: with several, Keras reads ahead, and what it has read of
+        # an epoch when `fit` or `evaluate` looks at a first batch, or when the
+        # epoch ends, takes the place of batches of the next one.
+        super().__init__(workers=1)
         if y is None or not hasattr(x, "shape") or len(x) != len(y):
             raise ValueError(
                 "Arguments `x` and `y` must be two arrays of one length where "
@@ -102,8 +102,6 @@ class ArrayBatches(keras.utils.PyDataset):
         """
         changed = copy.copy(self)
         changed._change = change
-        # A layer of Keras that draws numbers is not for several threads.
-        changed.workers = 1
         return changed
 
     def __len__(self) -> int:

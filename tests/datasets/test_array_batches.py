@@ -148,6 +148,24 @@ def test_fit_learns_from_them(data, without_tensorflow):
     assert history.history["accuracy"][-1] > 0.9
 
 
+def test_keras_reads_each_image_once_in_an_epoch():
+    """More batches than Keras's threads would read ahead."""
+    x = np.arange(60, dtype="float32").reshape(60, 1, 1, 1)
+    ones = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    model = keras.Sequential(
+        [keras.Input((1, 1, 1)), keras.layers.Flatten(), ones]
+    )
+    batches = ArrayBatches(x, np.zeros(60), 2, shuffle=True, seed=0)
+    sgd = keras.optimizers.SGD(0.0)
+    model.compile(sgd, "mae", metrics=["mse"])
+    found = model.evaluate(batches, verbose=0, return_dict=True)
+    # The mean of all images, whatever their order.
+    np.testing.assert_allclose(found["loss"], x.mean(), rtol=1e-5)
+    model.compile(sgd, "mae", metrics=["mse"])
+    history = model.fit(batches, epochs=3, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["loss"], [x.mean()] * 3, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "x, y, message",
     [
