@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -121,6 +122,13 @@ class ArrayBatches(keras.utils.PyDataset):
         if self._change is not None:
             images = self._change(images)
         return images, self._y[rows]
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The batches of an epoch; those of the next one the next time."""
+        try:
+            yield from super().__iter__()
+        finally:
+            self.on_epoch_end()
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch."""

@@ -59,6 +59,22 @@ def test_shuffle_is_new_each_epoch_and_keeps_pairs(data):
     np.testing.assert_array_equal(labels[order], y)
 
 
+def test_each_loop_over_the_batches_is_an_epoch(data):
+    x, y = data
+    options = {"shuffle": True, "padding": 2, "flip": True, "seed": 0}
+    batches = ArrayBatches(x, y, 16, **options)
+    loops = [np.concatenate([images for images, _ in batches])]
+    for _ in batches:
+        # What is left early is an epoch too.
+        break
+    loops.append(np.concatenate([images for images, _ in batches]))
+    again = ArrayBatches(x, y, 16, **options)
+    first, _, third = (next(epoch(again)) for _ in range(3))
+    np.testing.assert_array_equal(loops[0], first)
+    np.testing.assert_array_equal(loops[1], third)
+    assert (first != third).any()
+
+
 def test_shifts_and_flips_are_per_example_and_repeat_by_seed(data):
     x, y = data
 
