@@ -42,7 +42,14 @@ def evaluations(stages: Path) -> dict[str, dict[str, dict[str, float]]]:
         model = path.stem.removeprefix("evaluation-").rpartition("-")[0]
         seed = path.parent.name.partition("-")[0].removeprefix("seed")
         kept = json.loads(path.read_text(encoding="utf-8"))
-        found.setdefault(model, {})[seed] = kept["accuracy"]
+        seeds = found.setdefault(model, {})
+        if seed in seeds:
+            raise ValueError(
+                "Stages must hold one evaluation for each model and seed; "
+                "remove those of other settings. "
+                f"Received: two of {model}, seed {seed}, the second in {path}"
+            )
+        seeds[seed] = kept["accuracy"]
     return found
 
 

@@ -164,6 +164,10 @@ def test_what_is_finished_of_a_study_is_read_from_its_stages(tmp_path):
     assert list(found) == ["D_rand", "D_rand_shortcut"]
     assert set(found["D_rand"]) == {"0", "1"}
     assert finished.table(found)[2] == "| D_rand | 60.0 ± 14.1 |"
+    other = path.with_name("evaluation-D_rand-ffffffffffff.json")
+    other.write_text(path.read_text("utf-8"), "utf-8")
+    with pytest.raises(ValueError, match="two of D_rand, seed 1"):
+        finished.evaluations(tmp_path)
 
 
 def test_what_is_kept_of_a_run(tmp_path):

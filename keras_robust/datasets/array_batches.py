@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -18,9 +19,6 @@ _PADDINGS = {
     "wrap": "wrap",
     "nearest": "edge",
 }
-# Threads that make batches. NumPy copies without Python's lock, and the device
-# is not to wait for images.
-_THREADS = 4
 # What the draws of a seed are for.
 _ORDER, _SIDES, _BATCH = range(3)
 
@@ -30,7 +28,7 @@ class ArrayBatches(keras.utils.PyDataset):
 
     What `datasets.pipeline` returns where TensorFlow is not installed; see
     there for the arguments. A batch depends on seed, epoch and its number
-    alone, so threads may make several at once.
+    alone.
 
     Args:
         x: Float32 images `(N, H, W, C)`, or `(N, C, H, W)` where that is
@@ -61,7 +59,10 @@ class ArrayBatches(keras.utils.PyDataset):
         seed: int | None = None,
         fill_mode: str = "constant",
     ) -> None:
-        super().__init__(workers=_THREADS)
+        # One worker: with several, Keras reads ahead, and what it has read of
+        # an epoch when `fit` or `evaluate` looks at a first batch, or when the
+        # epoch ends, takes the place of batches of the next one.
+        super().__init__(workers=1)
         if y is None or not hasattr(x, "shape") or len(x) != len(y):
             raise ValueError(
                 "Arguments `x` and `y` must be two arrays of one length where "
@@ -102,8 +103,6 @@ class ArrayBatches(keras.utils.PyDataset):
         """
         changed = copy.copy(self)
         changed._change = change
-        # A layer of Keras that draws numbers is not for several threads.
-        changed.workers = 1
         return changed
 
     def __len__(self) -> int:
@@ -123,6 +122,13 @@ class ArrayBatches(keras.utils.PyDataset):
         if self._change is not None:
             images = self._change(images)
         return images, self._y[rows]
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The batches of an epoch; those of the next one the next time."""
+        try:
+            yield from super().__iter__()
+        finally:
+            self.on_epoch_end()
 
     def on_epoch_end(self) -> None:
         """Draw the order of the next epoch."""

@@ -57,7 +57,8 @@ def pipeline(
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`; where TensorFlow is not
-        installed a `keras.utils.PyDataset` of NumPy arrays, with other draws.
+        installed a `keras.utils.PyDataset` of NumPy arrays, with other draws,
+        whose batches `fit` takes in another order unless `shuffle=False`.
 
     Raises:
         ValueError: If an argument is not as above.

@@ -75,7 +75,7 @@ def images(
         )
     before, after = _pair(x, x_adv)
     _refuse_one_image(before.shape, (labels, predictions))
-    before, after = before[:count], after[:count]
+    before, after = (one[:count].astype("float32") for one in (before, after))
     titles = [
         _names(given, len(before), class_names, name)
         for given, name in ((labels, "labels"), (predictions, "predictions"))
@@ -145,7 +145,7 @@ def as_picture(image: np.ndarray) -> np.ndarray:
 
 
 def _pair(x: Any, x_adv: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The images of both, as float32 arrays."""
+    """The images of both, as arrays."""
     before, after = (
         np.asarray(ops.convert_to_numpy(one)) for one in (x, x_adv)
     )
@@ -154,7 +154,7 @@ def _pair(x: Any, x_adv: Any) -> tuple[np.ndarray, np.ndarray]:
             "Arguments `x` and `x_adv` must be images of the same shape "
             f"(N, ...), N >= 1. Received: {before.shape} and {after.shape}"
         )
-    return before.astype("float32"), after.astype("float32")
+    return before, after
 
 
 def _refuse_one_image(shape: tuple[int, ...], given: Iterable[Any]) -> None:

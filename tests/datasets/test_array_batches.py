@@ -59,6 +59,22 @@ def test_shuffle_is_new_each_epoch_and_keeps_pairs(data):
     np.testing.assert_array_equal(labels[order], y)
 
 
+def test_each_loop_over_the_batches_is_an_epoch(data):
+    x, y = data
+    options = {"shuffle": True, "padding": 2, "flip": True, "seed": 0}
+    batches = ArrayBatches(x, y, 16, **options)
+    loops = [np.concatenate([images for images, _ in batches])]
+    for _ in batches:
+        # What is left early is an epoch too.
+        break
+    loops.append(np.concatenate([images for images, _ in batches]))
+    again = ArrayBatches(x, y, 16, **options)
+    first, _, third = (next(epoch(again)) for _ in range(3))
+    np.testing.assert_array_equal(loops[0], first)
+    np.testing.assert_array_equal(loops[1], third)
+    assert (first != third).any()
+
+
 def test_shifts_and_flips_are_per_example_and_repeat_by_seed(data):
     x, y = data
 
@@ -146,6 +162,24 @@ def test_fit_learns_from_them(data, without_tensorflow):
     )
     history = model.fit(batches, epochs=15, verbose=0)
     assert history.history["accuracy"][-1] > 0.9
+
+
+def test_keras_reads_each_image_once_in_an_epoch():
+    """More batches than Keras's threads would read ahead."""
+    x = np.arange(60, dtype="float32").reshape(60, 1, 1, 1)
+    ones = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+    model = keras.Sequential(
+        [keras.Input((1, 1, 1)), keras.layers.Flatten(), ones]
+    )
+    batches = ArrayBatches(x, np.zeros(60), 2, shuffle=True, seed=0)
+    sgd = keras.optimizers.SGD(0.0)
+    model.compile(sgd, "mae", metrics=["mse"])
+    found = model.evaluate(batches, verbose=0, return_dict=True)
+    # The mean of all images, whatever their order.
+    np.testing.assert_allclose(found["loss"], x.mean(), rtol=1e-5)
+    model.compile(sgd, "mae", metrics=["mse"])
+    history = model.fit(batches, epochs=3, shuffle=False, verbose=0).history
+    np.testing.assert_allclose(history["loss"], [x.mean()] * 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

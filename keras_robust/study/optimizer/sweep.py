@@ -11,6 +11,7 @@ import keras
 import keras_tuner
 
 from keras_robust import backend
+from keras_robust.datasets import tf_data
 from keras_robust.study.optimizer import outputs
 from keras_robust.study.optimizer.choices import describe_space
 from keras_robust.study.optimizer.choices import first_network
@@ -177,6 +178,8 @@ def sweep(
         verbose=verbose,
         stop_hopeless=stop_hopeless,
     )
+    # Keras writes them through TensorFlow.
+    logs = [folder / "tensorboard"] if tf_data.can_be_imported() else []
     start_time = time.monotonic()
     _make_tuner(
         tuner,
@@ -187,7 +190,7 @@ def sweep(
         seed=seed,
         folder=folder,
     ).search(
-        callbacks=[keras.callbacks.TensorBoard(folder / "tensorboard")],
+        callbacks=[keras.callbacks.TensorBoard(path) for path in logs],
         verbose=0,
     )
     if _is_worker():

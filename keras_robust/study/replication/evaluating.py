@@ -42,7 +42,7 @@ def attacks_of(recipe: Study, dimension: int) -> dict[str, Attack]:
         recipe's L-infinity radii; FGSM at the largest radius of equal volume.
     """
     radii = known_radii(recipe)
-    size = images_at_once()
+    size = images_at_once(dimension)
     attacks: dict[str, Attack] = {
         l2_column(radius): PGDAttack(
             epsilon=radius, steps=recipe.evaluation_steps, batch_size=size
@@ -86,17 +86,19 @@ def evaluation(
     """
     x, y = data.test
     attacked = (x[: recipe.attacked_images], y[: recipe.attacked_images])
+    dimension = int(np.prod(x.shape[1:]))
+    size = images_at_once(dimension)
     report = evaluate_robustness(
         network,
         attacked,
-        attacks=attacks_of(recipe, int(np.prod(x.shape[1:]))),
-        batch_size=images_at_once(),
+        attacks=attacks_of(recipe, dimension),
+        batch_size=size,
         state_path=state_path,
         verbose=verbose,
         probe=False,
     )
     accuracy, intervals = dict(report.accuracy), dict(report.intervals)
-    labels = predict_labels(network, x, batch_size=images_at_once())
+    labels = predict_labels(network, x, batch_size=size)
     right = labels == y
     accuracy["clean"] = float(right.mean())
     intervals["clean"] = wilson_interval(right)

@@ -118,7 +118,13 @@ def _batches(
     options: dict[str, Any] = {"shuffle": True, "seed": seed}
     if recipe.training_set(name).error == "frozen_flips":
         batches = datasets.pipeline(x, y, training.batch_size, **options)
-        return batches.map(enlarged_and_cropped(x.shape[1:], seed))
+        change = enlarged_and_cropped(x.shape[1:], seed)
+        if tf_data.can_be_imported():
+            return batches.map(change)
+        return tf_data.map_images(
+            batches,
+            lambda images: ops.convert_to_numpy(change(images, None)[0]),
+        )
     if not isinstance(training.augment, bool):
         batches = datasets.pipeline(x, y, training.batch_size, **options)
         return _augmented(batches, training.augment, recipe.read(), seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from functools import partial
 from typing import TYPE_CHECKING
@@ -59,6 +60,9 @@ def transform_of(
             epsilon=known(recipe.relabel_epsilon),
             seed=seed,
         )
+    # Controls have no source, and no batches.
+    shape = () if source is None else source.input_shape[1:]
+    size = images_at_once(math.prod(shape))
     if made.kind is Kind.INVERSION:
         unpooled = made.error == "unpooled"
         return Robustifier(
@@ -67,7 +71,7 @@ def transform_of(
             steps=recipe.inversion_steps,
             optimizer=recipe.inversion_optimizer,
             layer=unpooled_layer(source) if unpooled else recipe.layer,
-            batch_size=images_at_once(),
+            batch_size=size,
             seed=seed,
         )
     if made.target is None:
@@ -86,7 +90,7 @@ def transform_of(
         step_size=recipe.relabel_step_size,
         steps=recipe.relabel_steps,
         value_range=NO_BOX if made.error == "no_box" else (0.0, 1.0),
-        batch_size=images_at_once(),
+        batch_size=size,
         seed=seed,
     )
 

@@ -1,5 +1,6 @@
 """What a replication measures besides the accuracy of each model."""
 
+import math
 import shutil
 from collections.abc import Sequence
 
@@ -52,11 +53,12 @@ def decomposition(study: Replication) -> Table:
         "test": (x, y),
     }
     recipe = study.recipe
+    size = images_at_once(math.prod(x.shape[1:]))
     attacks = {
         f"{radius:g}": PGDAttack(
             epsilon=radius,
             steps=recipe.evaluation_steps,
-            batch_size=images_at_once(),
+            batch_size=size,
         )
         for radius in known_radii(recipe)
     }
@@ -67,7 +69,7 @@ def decomposition(study: Replication) -> Table:
             network,
             data,
             attacks=attacks,
-            batch_size=images_at_once(),
+            batch_size=size,
             verbose=study.verbose,
             probe=False,
         )
@@ -156,10 +158,11 @@ def transfer(study: Replication) -> Transfer:
         right = predict_labels(study.architecture("D_det", name), x) == y
         accuracy[name] = float(right.mean())
     some = x[:TRANSFER_IMAGES], y[:TRANSFER_IMAGES]
+    size = images_at_once(math.prod(x.shape[1:]))
     attack = PGDAttack(
         epsilon=known(recipe.relabel_epsilon),
         steps=recipe.evaluation_steps,
-        batch_size=images_at_once(),
+        batch_size=size,
         seed=study.seed,
     )
     matrix = transfer_matrix(
@@ -195,6 +198,7 @@ def autoattack(study: Replication) -> Table:
     count = study.recipe.autoattack_images
     radii = known_radii(study.recipe)
     x, y = study.data.test
+    size = images_at_once(math.prod(x.shape[1:]))
     state = study.store.path("state-autoattack", study.description())
     found: Table = {}
     for name in ("adversarial", "D_R"):
@@ -204,7 +208,7 @@ def autoattack(study: Replication) -> Table:
             f"{radius:g}": AutoAttack(
                 norm="l2",
                 epsilon=radius,
-                batch_size=images_at_once(),
+                batch_size=size,
                 seed=study.seed,
             )
             for radius in (radii[0], radii[-1])
@@ -213,7 +217,7 @@ def autoattack(study: Replication) -> Table:
             study.shared_network(name),
             (x[:count], y[:count]),
             attacks=attacks,
-            batch_size=images_at_once(),
+            batch_size=size,
             state_path=state / name,
             verbose=study.verbose,
             probe=False,

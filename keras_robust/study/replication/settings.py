@@ -471,10 +471,15 @@ def describe_spec(study: Study, network: NetworkSpec) -> Any:
     return kept[id(network)][1]
 
 
-def images_at_once() -> int:
+def images_at_once(dimension: int) -> int:
     """How many images a study attacks at once, which changes no result.
 
-    Small batches leave an accelerator waiting, and large ones do not fit into
-    the caches of a CPU.
+    Small batches leave an accelerator waiting; large ones do not fit into the
+    caches of a CPU, nor those of large images into an accelerator's memory.
+
+    Args:
+        dimension: How many numbers an image has.
     """
-    return 1_250 if backend.has_accelerator() else 128
+    if not backend.has_accelerator():
+        return 128
+    return min(max(1_250 * 3_072 // dimension, 128), 1_250)

@@ -15,6 +15,8 @@ import pytest
 
 import keras_robust as kr
 from keras_robust import cli
+from keras_robust.datasets import pipelines
+from keras_robust.datasets import tf_data
 from keras_robust.study import OptimizerSearch
 from keras_robust.study import OptimizerSpace
 from keras_robust.study import sweep
@@ -399,6 +401,29 @@ def test_a_set_of_ones_own_images(tmp_path):
     results = sweep(path, data=clean, **options)
     assert len(results["runs"]) == 1
     assert results["runs"][0]["network"] == "small_cnn"
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.on_one_backend
+def test_without_tensorflow_nothing_is_written_for_tensorboard(
+    tmp_path, monkeypatch, is_there
+):
+    for module in (pipelines, tf_data):
+        monkeypatch.setattr(module, "can_be_imported", lambda: is_there)
+    x, y = own_images()
+    study = kr.Study(((x, y), (x[:30], y[:30])), own_network, epsilon=0.5)
+    results = sweep(
+        study,
+        made="D",
+        output=tmp_path,
+        epochs=1,
+        seeds=1,
+        verbose=0,
+        optimizers=("adam",),
+        learning_rate_factor=1000,
+    )
+    assert len(results["runs"]) == 1
+    assert (tmp_path / "tensorboard").exists() == is_there
 
 
 @pytest.mark.on_one_backend

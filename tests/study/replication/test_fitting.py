@@ -7,6 +7,8 @@ import pytest
 
 import keras_robust as kr
 from keras_robust import datasets
+from keras_robust.datasets import pipelines
+from keras_robust.datasets import tf_data
 from keras_robust.study.replication import fitting
 from keras_robust.study.replication.fitting import fit_network
 from keras_robust.study.replication.recipes import get_recipe
@@ -121,3 +123,25 @@ def test_overrides_decide_what_is_trained(tmp_path, recipe, data):
     assert isinstance(model.optimizer, keras.optimizers.Adam)
     assert len(found["curve"]["accuracy"]) == 1
     assert np.isfinite(found["curve"]["loss"]).all()
+
+
+def test_the_error_of_a_report_is_trained_without_tensorflow(
+    tmp_path, data, monkeypatch
+):
+    for module in (pipelines, tf_data):
+        monkeypatch.setattr(module, "can_be_imported", lambda: False)
+    recipe = get_recipe("digits", "am207")
+    name = "standard_frozen_flips"
+    assert recipe.training_set(name).error == "frozen_flips"
+    short = replace(recipe.training, epochs=1)
+    found = fit_network(
+        network(),
+        name=name,
+        train=data[0],
+        test=data[1],
+        recipe=replace(recipe, training=short, overrides={}),
+        seed=0,
+        folder=tmp_path / "state",
+        verbose=0,
+    )
+    assert len(found["curve"]["accuracy"]) == 1

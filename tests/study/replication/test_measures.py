@@ -9,6 +9,7 @@ from keras_robust.datasets import ImageDataset
 from keras_robust.study import Replication
 from keras_robust.study import get_recipe
 from keras_robust.study.replication import measures
+from keras_robust.study.replication import settings
 
 
 class Sets:
@@ -40,6 +41,16 @@ def test_leakage_is_what_robust_linear_features_tell():
     # A linear rule of one pixel can be learned, and its opposite as well.
     assert found["D_rand"] > 0.8 and found["D_other"] == found["D_rand"]
     assert found["D_det"] < 0.2
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_large_images_are_attacked_in_smaller_batches(accelerated, monkeypatch):
+    monkeypatch.setattr(
+        settings.backend, "has_accelerator", lambda: accelerated
+    )
+    dimensions = (8 * 8, 32 * 32 * 3, 64 * 64 * 3, 224 * 224 * 3)
+    sizes = [settings.images_at_once(number) for number in dimensions]
+    assert sizes == ([1250, 1250, 312, 128] if accelerated else [128] * 4)
 
 
 def test_no_correlation_where_nothing_varies():
