@@ -1,5 +1,6 @@
 """A part of every package, where TensorFlow and TFDS cannot be imported."""
 
+import dataclasses
 import json
 import sys
 import warnings
@@ -138,14 +139,11 @@ def commands(model, x, y):
     """`keras-robust evaluate` of arrays in a file."""
     model.save(FOLDER / "model.keras")
     np.savez(FOLDER / "images.npz", x=x, y=y)
-    status = cli.main(
-        [
-            *("evaluate", str(FOLDER / "model.keras")),
-            *("--data", str(FOLDER / "images.npz"), "--attack", "fgsm"),
-            *("--scaling", "unit", "--verbose", "0"),
-            *("--output", str(FOLDER / "evaluation")),
-        ]
+    command = (
+        f"evaluate {FOLDER}/model.keras --data {FOLDER}/images.npz "
+        f"--attack fgsm --scaling unit --verbose 0 --output {FOLDER}/evaluation"
     )
+    status = cli.main(command.split())
     assert not status
     assert json.loads((FOLDER / "evaluation/report.json").read_text())
     try:
@@ -154,6 +152,36 @@ def commands(model, x, y):
         assert "Data must be" in str(error)
     else:
         raise AssertionError("no_such_data was found")
+
+
+def study():
+    """A set, its control, the networks, and one trial of a search."""
+    recipe = dataclasses.replace(
+        kr.study.get_recipe("digits", "smoke"),
+        network_options={"filters": (4, 4)},
+        training=kr.Training(epochs=1, learning_rate=0.1, augment=True),
+        sets=("D_other",),
+        train_images=48,
+        test_images=20,
+        attack_steps=1,
+        relabel_steps=1,
+        evaluation_steps=1,
+        architectures={},
+    )
+    results = recipe.run(FOLDER / "study", verbose=0)
+    assert 0 <= results["summary"]["D_other"]["clean"]["mean"] <= 100
+    found = kr.study.sweep(
+        "digits",
+        "D",
+        FOLDER / "sweep",
+        preset="smoke",
+        optimizers=("adam",),
+        learning_rate_factor=1000,
+        seeds=1,
+        epochs=1,
+        verbose=0,
+    )
+    assert len(found["runs"]) == 1
 
 
 def main():
@@ -170,6 +198,7 @@ def main():
     transforms(model, x_test, y_test)
     rest(model, (x, y), (x_test, y_test))
     commands(model, x_test, y_test)
+    study()
     assert not set(BLOCKED) & set(sys.modules)
     print("done")
 

@@ -84,7 +84,7 @@ class ArrayBatches(keras.utils.PyDataset):
         if seed is None:
             seed = int(np.random.default_rng().integers(2**31))
         self._seed = seed
-        self._mode = _PADDINGS[fill_mode]
+        self._mode: Any = _PADDINGS[fill_mode]
         self._change: Callable[[np.ndarray], np.ndarray] | None = None
         is_last = keras.config.image_data_format() == "channels_last"
         self._height = 1 if is_last else 2
@@ -151,15 +151,20 @@ class ArrayBatches(keras.utils.PyDataset):
         height, width = images.shape[axis : axis + 2]
         around = [(0, 0)] * 4
         around[axis] = around[axis + 1] = (p, p)
-        padded = np.pad(images, around, mode=self._mode)  # type: ignore[call-overload]
+        padded = np.pad(images, around, mode=self._mode)
         shifts = draws.integers(0, 2 * p + 1, (len(images), 2))
         made = np.empty_like(images)
-        before = (slice(None),) * (axis - 1)
         # All images of one shift at once: much faster than one by one.
         for down, right in np.unique(shifts, axis=0):
             rows = np.flatnonzero((shifts == (down, right)).all(1))
-            window = (slice(down, down + height), slice(right, right + width))
-            made[rows] = padded[(rows, *before, *window)]
+            lines, columns = (
+                slice(down, down + height),
+                slice(right, right + width),
+            )
+            if axis == 1:
+                made[rows] = padded[rows, lines, columns]
+            else:
+                made[rows] = padded[rows, :, lines, columns]
         return made
 
     def _flipped(

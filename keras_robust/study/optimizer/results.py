@@ -48,7 +48,14 @@ class SweepResults(dict[str, Any]):
         """
         results = self._typed()
         lines = textwrap.wrap(results["verdict"], WIDTH)
-        lines += ["", *aligned(outputs.rows(results["runs"]))]
+        header, *rows = outputs.rows(results["runs"])
+        # What does not fit is left out from the right: never the accuracy.
+        place = header.index(outputs.ACCURACY)
+        moved = [
+            [row[place], *row[:place], *row[place + 1 :]]
+            for row in (header, *rows)
+        ]
+        lines += ["", *aligned(moved)]
         text = "\n".join(lines)
         print(text)
         return text

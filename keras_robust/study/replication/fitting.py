@@ -167,7 +167,7 @@ def _augmented(
     """Batches whose images a function of the user changes, in its units.
 
     Args:
-        batches: `tf.data.Dataset` of images in [0, 1] and labels.
+        batches: What `datasets.pipeline` returns, images in [0, 1].
         augment: A Keras layer or a function.
         data: The study's, with the range of its pixels.
         seed: Int, of the layer's random numbers.

@@ -60,9 +60,7 @@ def transform_of(
             epsilon=known(recipe.relabel_epsilon),
             seed=seed,
         )
-    # Controls have no source, and no batches.
-    shape = () if source is None else source.input_shape[1:]
-    size = images_at_once(math.prod(shape))
+    size = images_at_once(math.prod(recipe.read().shape))
     if made.kind is Kind.INVERSION:
         unpooled = made.error == "unpooled"
         return Robustifier(

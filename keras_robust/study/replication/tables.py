@@ -106,7 +106,9 @@ def beside(results: Results) -> dict[str, dict[str, Any]]:
     """
     found = reference(results["recipe"]["dataset"])
     if results.get("predicted"):
-        found = {**found, "predicted": results["predicted"]}
+        # Results of version 0.1 name their publication otherwise.
+        predicted = {"publication": "", **results["predicted"]}
+        found = {**found, "predicted": predicted}
     return found
 
 
