@@ -1,5 +1,6 @@
 """How a network is trained: settings, schedules, optimizers, losses."""
 
+import os
 from dataclasses import dataclass
 from dataclasses import fields
 from typing import Any
@@ -8,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_robust.classifier.fingerprint import callable_sha256
+from keras_robust.datasets.tf_data import can_be_imported
 from keras_robust.utils.checks import check_number
 from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.checks import check_share
@@ -438,3 +440,20 @@ def make_loss(
             training.label_smoothing, from_logits=from_logits
         )
     return keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
+
+
+def tensorboard(
+    folder: str | os.PathLike[str], **options: Any
+) -> list[keras.callbacks.Callback]:
+    """Keras's TensorBoard, which writes through TensorFlow.
+
+    Args:
+        folder: Where logs are written.
+        **options: Arguments of `keras.callbacks.TensorBoard`.
+
+    Returns:
+        List of the callback; empty where TensorFlow is not installed.
+    """
+    if not can_be_imported():
+        return []
+    return [keras.callbacks.TensorBoard(folder, **options)]

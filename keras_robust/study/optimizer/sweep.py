@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import keras_tuner
 
 from keras_robust import backend
-from keras_robust.datasets import tf_data
 from keras_robust.study.optimizer import outputs
 from keras_robust.study.optimizer.choices import describe_space
 from keras_robust.study.optimizer.choices import first_network
@@ -30,6 +28,7 @@ from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.study import Study
+from keras_robust.study.training import tensorboard
 from keras_robust.utils.environment import installed_versions
 from keras_robust.utils.environment import machine
 from keras_robust.utils.files import read_json
@@ -178,8 +177,6 @@ def sweep(
         verbose=verbose,
         stop_hopeless=stop_hopeless,
     )
-    # Keras writes them through TensorFlow.
-    logs = [folder / "tensorboard"] if tf_data.can_be_imported() else []
     start_time = time.monotonic()
     _make_tuner(
         tuner,
@@ -190,7 +187,7 @@ def sweep(
         seed=seed,
         folder=folder,
     ).search(
-        callbacks=[keras.callbacks.TensorBoard(path) for path in logs],
+        callbacks=tensorboard(folder / "tensorboard"),
         verbose=0,
     )
     if _is_worker():

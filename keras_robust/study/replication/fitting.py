@@ -24,6 +24,7 @@ from keras_robust.study.replication.results import FittedCurve
 from keras_robust.study.training import Training
 from keras_robust.study.training import make_loss
 from keras_robust.study.training import make_optimizer
+from keras_robust.study.training import tensorboard
 
 if TYPE_CHECKING:
     from keras_robust.study.study import Study
@@ -79,13 +80,8 @@ def fit_network(
     backup.mkdir(parents=True, exist_ok=True)
     monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
     callbacks = [keras.callbacks.BackupAndRestore(backup / "state"), monitor]
-    # Keras writes them through TensorFlow.
-    if logs is not None and tf_data.can_be_imported():
-        callbacks.append(
-            keras.callbacks.TensorBoard(
-                logs, write_graph=False, profile_batch=0
-            )
-        )
+    if logs is not None:
+        callbacks += tensorboard(logs, write_graph=False, profile_batch=0)
     model.fit(
         _batches(name, x=x, y=y, training=training, recipe=recipe, seed=seed),
         validation_data=datasets.pipeline(

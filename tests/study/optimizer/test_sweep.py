@@ -16,10 +16,10 @@ import pytest
 import keras_robust as kr
 from keras_robust import cli
 from keras_robust.datasets import pipelines
-from keras_robust.datasets import tf_data
 from keras_robust.study import OptimizerSearch
 from keras_robust.study import OptimizerSpace
 from keras_robust.study import sweep
+from keras_robust.study import training
 from keras_robust.study.optimizer import data as search_data
 
 SCRIPT = str(Path(__file__).with_name("run_sweep.py"))
@@ -408,7 +408,7 @@ def test_a_set_of_ones_own_images(tmp_path):
 def test_without_tensorflow_nothing_is_written_for_tensorboard(
     tmp_path, monkeypatch, is_there
 ):
-    for module in (pipelines, tf_data):
+    for module in (pipelines, training):
         monkeypatch.setattr(module, "can_be_imported", lambda: is_there)
     x, y = own_images()
     study = kr.Study(((x, y), (x[:30], y[:30])), own_network, epsilon=0.5)

@@ -124,7 +124,8 @@ def test_results_are_a_table_a_figure_and_records(runs, capsys):
     verdict, table = text.split("\n\n")
     assert " ".join(verdict.split()) == results["verdict"]
     header, first, *others = table.splitlines()
-    assert header.startswith("optimizer") and first.startswith("rmsprop")
+    assert header.startswith("clean test, %  optimizer")
+    assert first.split()[:2] == ["50.0", "rmsprop"]
     assert len(others) == 4 and "41" not in first
     frame = results.to_dataframe()
     assert len(frame) == 9 and "curve" not in frame.columns
