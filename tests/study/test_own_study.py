@@ -376,7 +376,11 @@ def test_only_networks_are_offered(data):
             make_study(data, network=given)
         offered = str(error.value).partition("[")[2].partition("]")[0]
         assert offered.replace("'", "").split(", ") == [
-            *("airbench", "cifar_resnet", "mlp", "resnet50", "resnet9"),
+            "airbench",
+            "cifar_resnet",
+            "mlp",
+            "resnet50",
+            "resnet9",
             "small_cnn",
         ]
 

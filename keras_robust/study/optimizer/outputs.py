@@ -87,7 +87,7 @@ def rows(runs: Sequence[Trial]) -> list[list[str]]:
         ]
         found.append((accuracy.mean(), cells))
     found.sort(key=lambda row: -row[0])
-    return [header, *(cells for _, cells in found)]
+    return [header] + [cells for _, cells in found]
 
 
 def draw(runs: Sequence[Trial]) -> Picture:
