@@ -30,14 +30,7 @@ FACTORS = (
     "nesterov",
 )
 # Those that all optimizers share; others belong to one.
-_SHARED = (
-    "network",
-    "batch_size",
-    "augment",
-    "weight_decay",
-    "schedule",
-    "optimizer",
-)
+_SHARED = FACTORS[: FACTORS.index("optimizer") + 1]
 # What a training has that is no factor.
 _OTHERS = ("epochs", "seed", *Trained.__annotations__)
 
