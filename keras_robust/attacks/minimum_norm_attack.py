@@ -20,6 +20,11 @@ from keras_robust.utils.messages import shown
 _BEYOND = (1e-5, 1e-4, 1e-3, 1e-2)
 # Share of the radius that is rounding.
 _ROUNDING = 1e-6
+# Share of the largest logit by which batches of other sizes differ: 16 units in
+# the last place of float32.
+_LOGIT_ROUNDING = 2e-6
+# Of points that the model misclassifies beyond rounding.
+_CERTAIN = 2
 
 
 class MinimumNormAttack(LoopAttack):
@@ -66,8 +71,9 @@ class MinimumNormAttack(LoopAttack):
         """See `Attack`; what is found fools the model as Keras calls it.
 
         The nearest points lie on the boundary to rounding, and the frozen model
-        of the search rounds differently. Where the model itself is not fooled,
-        the perturbation is stretched a little.
+        of the search rounds differently, as does the model itself in a batch of
+        another size. Where its own logits are that close, the perturbation is
+        stretched a little.
         """
         result = super().attack(problem, verbose, True, checkpoint)
         if problem.classifier.is_randomized(problem.x, problem.held):
@@ -92,34 +98,60 @@ class MinimumNormAttack(LoopAttack):
         found = np.array(ops.convert_to_numpy(result["x"]))
         moved = (found != host.x).reshape(len(found), -1).any(-1)
         rows = np.flatnonzero(success & moved)
-        rows = rows[~self._reaches(host, found[rows], rows)]
-        if not len(rows):
-            return result
-        step, left = found - host.x, rows
+        level = np.full(len(found), _CERTAIN)
+        level[rows] = self._confirmed(host, found, rows)
+        changed = np.zeros(len(found), bool)
+        step = found - host.x
         for share in _BEYOND:
-            further = host.x[left] + (1 + share) * step[left]
-            further = np.clip(further, *self.value_range).astype(found.dtype)
-            found[left] = further
-            left = left[~self._reaches(host, further, left)]
+            left = np.flatnonzero(level < _CERTAIN)
             if not len(left):
                 break
-        outside = relative_distance(self, host.x, found) > 1 + _ROUNDING
-        failed = np.union1d(left, rows[outside[rows]])
+            further = found.copy()
+            stretched = host.x[left] + (1 + share) * step[left]
+            further[left] = np.clip(stretched, *self.value_range)
+            reached = self._confirmed(host, further, left)
+            better = left[reached > level[left]]
+            found[better], changed[better] = further[better], True
+            level[left] = np.maximum(level[left], reached)
+        failed = level == 0
         found[failed], success[failed] = host.x[failed], False
+        changed &= ~failed
         loss = np.array(result["loss"])
-        loss[rows] = -distances(found[rows], host.x[rows], self.norm)
+        loss[changed] = -distances(found[changed], host.x[changed], self.norm)
         loss[failed] = -NOT_FOUND
         is_array = isinstance(result["x"], np.ndarray)
         x = found if is_array else ops.convert_to_tensor(found)
         return {**result, "x": x, "loss": loss, "success": success}
 
-    def _reaches(
+    def _confirmed(
         self, problem: Problem, x: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
-        """Whether the model's own predictions reach the goal at some points."""
+        """Whether the model's own logits reach the goal at points in the ball.
+
+        Args:
+            problem: The problem, its images as NumPy arrays.
+            x: Points for all of its images.
+            rows: Which of them to look at.
+
+        Returns:
+            Int array, an entry for each of `rows`: 0 for no, 1 for yes, and
+            `_CERTAIN` for yes by more than logits of other batches may differ.
+        """
         if not len(rows):
-            return np.zeros(0, bool)
+            return np.zeros(0, int)
         held = {name: part[rows] for name, part in problem.held.items()}
-        labels = problem.classifier.predict_labels(x, self.batch_size, held)
-        same: np.ndarray = labels == problem.y[rows]
-        return same if self.targeted else ~same
+        logits = problem.classifier.predict_logits(
+            x[rows], self.batch_size, held
+        )
+        y = np.asarray(problem.y)[rows].astype(int)
+        count = np.arange(len(rows))
+        others = np.array(logits, "float64")
+        others[count, y] = -np.inf
+        ahead = others.max(-1) - logits[count, y]
+        reached = logits.argmax(-1) != y
+        if self.targeted:
+            ahead, reached = -ahead, ~reached
+        rounding = _LOGIT_ROUNDING * np.abs(logits).max(-1)
+        level = np.where(reached & (ahead > rounding), _CERTAIN, reached)
+        outside = relative_distance(self, problem.x, x)[rows] > 1 + _ROUNDING
+        return np.where(outside, 0, level)

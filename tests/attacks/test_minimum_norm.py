@@ -252,6 +252,26 @@ def test_points_on_the_boundary_are_stretched_until_the_model_errs(dtype):
     assert confirmed["loss"][3] == -0.3
 
 
+def test_points_that_fool_the_model_by_rounding_alone_are_stretched_too():
+    """A batch of another size may round the other way."""
+    model = make_linear(np.eye(2))
+    x = np.array([[0.6, 0.4]] * 3, "float32")
+    found = np.array([[0.5, 0.5 + 1.2e-7]] * 3, "float32")
+    assert found[0, 1] > found[0, 0]
+    y = np.zeros(3, int)
+    result = {"x": found, "loss": np.full(3, -0.3), "success": np.ones(3, bool)}
+    # The others have no room, and stay as they were found.
+    length = np.linalg.norm(found[1] - x[1])
+    epsilon = np.array([1.0, length, length])
+    attack = kr.DDNAttack(epsilon=epsilon)
+    confirmed = attack.confirm(attack.prepare(model, x, y), result)
+    assert confirmed["success"].all()
+    first = confirmed["x"][0]
+    assert 1e-6 < first[1] - first[0] < 1e-5
+    np.testing.assert_array_equal(confirmed["x"][1:], found[1:])
+    assert confirmed["loss"].tolist()[1:] == [-0.3, -0.3]
+
+
 def test_the_l0_ball(rng):
     delta = rng.normal(size=(20, 3, 2)).astype("float32")
     delta[0] = 1.0
