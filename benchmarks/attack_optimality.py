@@ -11,14 +11,15 @@ which it returns, if the model misclassifies it; the optimality is that of
 AttackBench (arXiv:2404.19460) against the nearest example that any of the
 attacks found, with its standard error over images (bootstrap). The attacks,
 their settings and what to install for them: see `minimum_norm_attacks.py`.
-Without `--models` two small networks are trained, one of them adversarially,
-and kept in `--networks`, with the distances of each attack that has finished,
-in a file of its own: the same command goes on after them, and several processes
-may share the attacks by `--norms` and `--only`. `--again` runs attacks once
-more; `--compare` runs none and compares those that have finished.
+Without `--models` a small network is trained, for CIFAR-10 two, one of them
+adversarially, and kept in `--networks`, with the distances of each attack that
+has finished, in a file of its own: the same command goes on after them, and
+several processes may share the attacks by `--norms` and `--only`. `--again`
+runs attacks once more; `--compare` runs none and compares those that have
+finished.
 
-Results: see `results/attack-optimality-*.json`, docs/minimum_norm.md, whose
-tables `optimality_table.py` prints.
+Results: see `results/attack-optimality-*.json` and docs/minimum_norm.md, whose
+tables and figure `optimality_table.py` makes.
 """
 
 import argparse
@@ -43,8 +44,9 @@ NORMS = ("l0", "l1", "l2", "linf")
 
 
 class Recipe(NamedTuple):
-    """How a network is trained: on the first images, at an L-inf radius."""
+    """How networks are trained: on the first images, at an L-inf radius."""
 
+    kinds: tuple[str, ...]
     filters: tuple[int, ...]
     images: int
     epochs: int
@@ -53,8 +55,15 @@ class Recipe(NamedTuple):
 
 
 NETWORKS = {
-    "cifar10": Recipe((16, 32, 64, 64), 10_000, 8, 8 / 255, True),
-    "fashion_mnist": Recipe((16, 32, 32), 10_000, 5, 0.1, False),
+    "cifar10": Recipe(
+        ("adversarial", "standard"),
+        (16, 32, 64, 64),
+        10_000,
+        8,
+        8 / 255,
+        True,
+    ),
+    "fashion_mnist": Recipe(("standard",), (16, 32, 32), 10_000, 5, 0.1, False),
 }
 
 
@@ -232,15 +241,13 @@ def networks(options):
     """Models by name."""
     if options.models:
         return {p.stem: keras.saving.load_model(p) for p in options.models}
-    return {
-        name: trained_network(
-            options.networks / f"{name}.keras", options.dataset, adversarial
+    dataset, found = options.dataset, {}
+    for kind in NETWORKS[dataset].kinds:
+        path = options.networks / f"{dataset}-{kind}.keras"
+        found[path.stem] = trained_network(
+            path, dataset, adversarial=kind == "adversarial"
         )
-        for name, adversarial in (
-            (f"{options.dataset}-adversarial", True),
-            (f"{options.dataset}-standard", False),
-        )
-    }
+    return found
 
 
 def show(title, rows):

@@ -108,7 +108,7 @@ def figure(found):
         max(len(names["l0"]), len(names["linf"])),
         max(len(names["l1"]), len(names["l2"])),
     ]
-    picture = Figure(figsize=(9, 1.6 + 0.22 * sum(heights)), layout="tight")
+    picture = Figure((9, 1.6 + 0.22 * sum(heights)), layout="constrained")
     axes = picture.subplots(2, 2, height_ratios=heights).flat
     for ax, norm in zip(axes, ("l0", "linf", "l1", "l2"), strict=True):
         for title, marker, color in zip(
@@ -135,7 +135,8 @@ def figure(found):
         ax.tick_params(axis="x", labelsize=8)
         ax.grid(axis="y", linewidth=0.4)
         ax.set_title(f"{NORMS[norm]}: optimality in %", fontsize=9)
-    axes[0].legend(fontsize=7, loc="lower left")
+    lines, labels = ax.get_legend_handles_labels()
+    picture.legend(lines, labels, loc="outside lower center", ncols=3)
     return picture
 
 

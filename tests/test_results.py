@@ -138,8 +138,23 @@ def test_a_folder_without_runs_is_refused(tmp_path):
         study.report(tmp_path)
 
 
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, RESULTS / f"{name}.py")
+def test_the_page_on_distances_has_the_tables_of_the_benchmark():
+    made = script("optimality_table", RESULTS.parent / "benchmarks")
+    found = made.read()
+    page = made.PAGE.read_text("utf-8")
+    assert made.rewritten(page, found) == page
+    assert page.count("<!-- table ") == len(made.NORMS)
+    # What the page says: ours is first, or a point behind, at no more passes.
+    for columns in found.values():
+        ours = {k: v for k, v in columns.items() if k.startswith("ours")}
+        best = max(row["optimality"] for row in columns.values())
+        assert max(row["optimality"] for row in ours.values()) > best - 0.01
+        for row in columns.values():
+            assert row["forward"] + row["backward"] <= 2000
+
+
+def script(name, folder=RESULTS):
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
