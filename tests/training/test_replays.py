@@ -155,6 +155,7 @@ def test_loss_scaling_and_several_steps_in_one_execution(data):
 
 
 def test_a_scale_that_overflows_changes_nothing_but_itself(data):
+    """And no warning says that the gradient is zero: warnings are errors."""
     x, y = data
     model, scale = linear(), 2.0**127
     before = model.get_weights()
