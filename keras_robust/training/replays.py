@@ -83,7 +83,7 @@ def replay(
     y: Any,
     sample_weight: Any,
     replicas: int,
-) -> tuple[Tensor, dict[str, Any]]:
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Train on a batch, and differentiate the loss with respect to its images.
 
     Shafahi et al. 2019 (arXiv:1904.12843), algorithm 1: one backward pass gives
@@ -98,7 +98,8 @@ def replay(
         replicas: Number of devices that share a batch.
 
     Returns:
-        The gradient, like `image`, and the logs of a training step.
+        The gradient, like `image`; 1.0 where entries of it overflowed, which
+        are 0 in it, otherwise 0.0; and the logs of a training step.
     """
     weights = model.trainable_variables
     others = [*model.non_trainable_variables, *model.metrics_variables]
@@ -121,7 +122,9 @@ def replay(
     backend.apply_gradients(model.optimizer, gradients[:-1], weights)
     gradient = gradients[-1]
     # With a loss scale it can overflow, where the optimizer skips the step.
-    gradient = ops.where(ops.isfinite(gradient), gradient, 0.0)
+    finite = ops.isfinite(gradient)
+    gradient = ops.where(finite, gradient, 0.0)
+    overflows = 1.0 - ops.cast(ops.all(finite), "float32")
     for metric in model.metrics:
         if metric.name == "loss":
             # Each replica has its share of the loss.
@@ -132,4 +135,4 @@ def replay(
     logs = model.compute_metrics(
         inputs_of(image), y, outputs, sample_weight=sample_weight
     )
-    return gradient, logs
+    return gradient, overflows, logs

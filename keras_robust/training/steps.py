@@ -123,8 +123,9 @@ class AttackedSteps(backend.Trainer, keras.Model):
         y = attack.safe_labels(batch)
         image = start(attack, batch, self._seed_generator, epsilon)
         logs: dict[str, Any] = {}
+        overflows = 0.0
         for _ in range(self.replays):
-            gradient, logs = replay(
+            gradient, overflow, logs = replay(
                 self,
                 image,
                 lambda image: self._inputs(x, batch, image),
@@ -133,8 +134,12 @@ class AttackedSteps(backend.Trainer, keras.Model):
                 self._replicas,
             )
             image = move(attack, batch, image, gradient, epsilon)
+            overflows += overflow
         first = self._batch_checks.is_first
         findings |= movement(attack, batch, image, None, first, epsilon, front)
+        # A gradient that overflows with the loss scale is one to follow once
+        # the optimizer has lowered the scale.
+        findings["moved"] = findings.get("moved", 0.0) + overflows
         self._add_findings(findings, attack, batch, "train")
         return {**logs, FINDINGS: self._batch_checks.result()}
 

@@ -37,50 +37,66 @@ if BACKEND == "tensorflow" and DEVICES > 1:
     assert STRATEGY.num_replicas_in_sync == DEVICES
 
 
-def build():
-    """The same network and data every time."""
+def build(attack, optimizer, **options):
+    """The same network every time."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
             keras.layers.Flatten(),
-            keras.layers.Dense(16, activation="relu"),
+            keras.layers.Dense(
+                16,
+                activation="relu",
+                kernel_regularizer=keras.regularizers.L2(1e-3),
+            ),
             keras.layers.Dense(10),
         ]
     )
-    robust = kr.AdversarialModel(model, kr.PGDAttack(epsilon=0.4, steps=3))
+    robust = kr.AdversarialModel(model, attack, **options)
     robust.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9),
+        optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     return robust
 
 
-def train():
-    """Weights and logs after two epochs."""
+def main():
+    """What training and generation give."""
     (x, y), _ = kr.datasets.load("digits")
     x, y = x[:256], y[:256]
-    if STRATEGY:
-        with STRATEGY.scope():
-            robust = build()
-    else:
-        if DEVICES > 1:
-            distribution = keras.distribution.DataParallel()
-            assert len(keras.distribution.list_devices()) == DEVICES
-            keras.distribution.set_distribution(distribution)
-        robust = build()
+    if BACKEND == "jax" and DEVICES > 1:
+        distribution = keras.distribution.DataParallel()
+        assert len(keras.distribution.list_devices()) == DEVICES
+        keras.distribution.set_distribution(distribution)
+    with scope():
+        robust = build(kr.PGDAttack(epsilon=0.4, steps=3), sgd())
+        scaled = keras.optimizers.LossScaleOptimizer(
+            sgd(), initial_scale=64.0, dynamic_growth_steps=2
+        )
+        free = build(kr.FGSMAttack("l2", 0.5), scaled, replays=3)
+    values = trained(robust, x, y, epochs=2, validation_data=(x, y))
+    values += trained(free, x, y)
+    return values + generated(robust.model, x, y)
+
+
+def sgd():
+    """An optimizer."""
+    return keras.optimizers.SGD(0.1, momentum=0.9)
+
+
+def scope():
+    """Where models are made and attacked."""
+    return STRATEGY.scope() if STRATEGY else contextlib.nullcontext()
+
+
+def trained(robust, x, y, **options):
+    """Weights and logs after `fit`."""
     logs = robust.fit(
-        x,
-        y,
-        epochs=2,
-        batch_size=64,
-        shuffle=False,
-        verbose=0,
-        validation_data=(x, y),
+        x, y, batch_size=64, shuffle=False, verbose=0, **options
     ).history
     values = [np.asarray(logs[key]) for key in sorted(logs)]
-    return robust.get_weights() + values + generated(robust.model, x, y)
+    return robust.get_weights() + values
 
 
 def generated(model, x, y):
@@ -94,8 +110,7 @@ def generated(model, x, y):
         batch = backend.shard_batch(keras.ops.convert_to_tensor(x[:64]))
         assert len(batch.sharding.device_set) == DEVICES
     made, before = [], len(RUNS)
-    scope = STRATEGY.scope() if STRATEGY else contextlib.nullcontext()
-    with scope:
+    with scope():
         # The last batch is a partial one.
         made.append(transforms[0](x[:150], verbose=0))
         made.append(transforms[1](x[:150], y[:150], verbose=0)[0])
@@ -108,4 +123,4 @@ def generated(model, x, y):
 
 if __name__ == "__main__":
     assert BACKEND != "jax" or f"={DEVICES}" in os.environ["XLA_FLAGS"]
-    np.savez(sys.argv[2], *train())
+    np.savez(sys.argv[2], *main())

@@ -7,6 +7,7 @@ from keras import layers
 from keras import ops
 
 import keras_robust as kr
+from keras_robust import backend
 from tests.training import objective_reference as reference
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -19,10 +20,12 @@ def data():
     return x, random.integers(0, 3, 12).astype("int32")
 
 
-def linear(regularizer=None):
+def linear(regularizer=None, policy="float32"):
     random = np.random.default_rng(1)
     inputs = keras.Input((5,))
-    outputs = layers.Dense(3, kernel_regularizer=regularizer)(inputs)
+    outputs = layers.Dense(3, kernel_regularizer=regularizer, dtype=policy)(
+        inputs
+    )
     model = keras.Model(inputs, outputs)
     model.set_weights([random.normal(size=(5, 3)), random.normal(size=3)])
     return model
@@ -113,6 +116,77 @@ def test_state_schedules_and_random_layers_in_front():
         assert np.abs(value - old).max() > 1e-4
     copy = kr.AdversarialModel.from_config(robust.get_config())
     assert copy.replays == 2
+
+
+def test_loss_scaling_and_several_steps_in_one_execution(data):
+    """The scale doubles every second step; weights and images do not see it."""
+    x, y = data
+
+    def trained(optimizer, steps_per_execution):
+        robust = kr.AdversarialModel(
+            linear(keras.regularizers.L2(0.02)),
+            kr.PGDAttack("l2", 0.1, step_size=0.07, steps=1),
+            replays=3,
+        )
+        robust.compile(
+            optimizer,
+            CROSS_ENTROPY,
+            metrics=["accuracy"],
+            steps_per_execution=steps_per_execution,
+        )
+        # Three batches in an epoch: the second execution has only one.
+        logs = robust.fit(
+            x, y, batch_size=4, epochs=2, shuffle=False, verbose=0
+        ).history
+        return [*robust.get_weights(), logs["loss"], logs["accuracy"]]
+
+    expected = trained(keras.optimizers.SGD(0.1, momentum=0.9), 1)
+    scaled = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        initial_scale=64.0,
+        dynamic_growth_steps=2,
+    )
+    # Keras has no such executions on PyTorch.
+    found = trained(scaled, 1 if backend.name == "torch" else 2)
+    for value, right in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, right, atol=1e-6)
+    scale = float(ops.convert_to_numpy(scaled.dynamic_scale))
+    assert scale == 64.0 * 2**9
+
+
+def test_a_scale_that_overflows_changes_nothing_but_itself(data):
+    """And no warning says that the gradient is zero: warnings are errors."""
+    x, y = data
+    model, scale = linear(), 2.0**127
+    before = model.get_weights()
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1), initial_scale=scale
+    )
+    robust = kr.AdversarialModel(model, kr.FGSMAttack("l2", 0.1), replays=2)
+    robust.compile(optimizer, lambda y, z: 1e3 * CROSS_ENTROPY(y, z))
+    logs = robust.train_on_batch(x, y, return_dict=True)
+    for value, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, old)
+    logits = x @ before[0] + before[1]
+    loss = 1e3 * reference.cross_entropy(y, logits).mean()
+    assert float(logs["loss"]) == pytest.approx(loss, rel=1e-5)
+    found = float(ops.convert_to_numpy(optimizer.dynamic_scale))
+    assert found == scale / 4
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision(data, policy):
+    """The same as in float32, up to rounding; images stay float32."""
+    x, y = data
+
+    def trained(policy):
+        model = linear(policy=policy)
+        robust = compiled(model, kr.FGSMAttack("l2", 0.1), 3)
+        robust.fit(x, y, epochs=2, verbose=0)
+        return model.get_weights()
+
+    for value, right in zip(trained(policy), trained("float32"), strict=True):
+        np.testing.assert_allclose(value, right, atol=5e-3)
 
 
 @pytest.mark.parametrize(
