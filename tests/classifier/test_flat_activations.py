@@ -199,6 +199,18 @@ def test_an_evaluation_says_so(dead_zone):
     assert (found.argmax(-1) == y).sum() == 2
 
 
+def test_of_many_survivors_those_nearest_to_a_boundary_are_attacked(dead_zone):
+    """Most of them come after 520 that are far from zone and boundary."""
+    model, x, y = dead_zone
+    labels = np.arange(520) % 2
+    far = np.repeat(np.where(labels, 0.99, 0.01)[:, None], 16, axis=1)
+    x = np.concatenate([x[:2], far, x[2:]]).astype("float32")
+    y = np.concatenate([y[:2], labels, y[2:]])
+    accuracy, flag = flags_of(model, x, y, epsilon=0.25)
+    assert accuracy == 1
+    assert flag.evidence["survivors"] == 500 and flag.evidence["broken"] == 20
+
+
 def test_no_flag_where_the_ball_ends_inside_the_zone(dead_zone):
     accuracy, flag = flags_of(*dead_zone, epsilon=0.04)
     assert accuracy == 1 and flag is None
