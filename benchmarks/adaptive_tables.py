@@ -1,0 +1,105 @@
+"""The measured tables of docs/adaptive.md and docs/black_box.md.
+
+    python benchmarks/adaptive_tables.py
+
+From what `target_order.py`, `flat_activations.py` and `hop_skip_jump.py` wrote.
+"""
+
+import json
+import pathlib
+import statistics
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+
+
+def read(name):
+    """What a benchmark wrote."""
+    return json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+
+
+def spread(values, digits):
+    """Mean and standard deviation."""
+    found = f"{statistics.mean(values):.{digits}f}"
+    if len(values) > 1:
+        found += f" ± {statistics.stdev(values):.{digits}f}"
+    return found
+
+
+def target_order(results):
+    """Lines of a table: attacks, and data sets with what they leave and cost.
+
+    Args:
+        results: What `target_order.py` wrote.
+    """
+    data = list(dict.fromkeys(run["data"] for run in results["runs"]))
+    heads = [
+        head for name in data for head in (f"{name}: left", "gradients", "s")
+    ]
+    lines = [
+        "| attack | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for attack in results["runs"][0]["attacks"]:
+        cells = [attack.replace("_", " ")]
+        for name in data:
+            runs = [run for run in results["runs"] if run["data"] == name]
+            rows = [run["attacks"][attack] for run in runs]
+            share = [
+                100 * row["left"] / run["examples"]
+                for row, run in zip(rows, runs, strict=True)
+            ]
+            cells += [
+                f"{spread(share, 1)} %",
+                f"{statistics.mean(row['gradients'] for row in rows):.0f}",
+                f"{statistics.mean(row['seconds'] for row in rows):.1f}",
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def hop_skip_jump(results):
+    """Lines of a table: norms and queries, and the distances of both.
+
+    Args:
+        results: What `hop_skip_jump.py` wrote.
+    """
+    lines = [
+        "| norm | queries | ours | foolbox | ours / foolbox |",
+        "|---" * 5 + "|",
+    ]
+    for norm in ("l2", "linf"):
+        for steps in results["steps"]:
+            runs = [
+                run
+                for run in results["runs"]
+                if run["norm"] == norm and run["steps"] == steps
+            ]
+            queries = statistics.mean(
+                count for run in runs for count in run["foolbox queries"]
+            )
+            ours, theirs = (
+                [statistics.median(run[name]) for run in runs]
+                for name in ("ours", "foolbox")
+            )
+            ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+            cells = [
+                {"l2": "L2", "linf": "L-infinity"}[norm],
+                f"{queries:,.0f}",
+                f"{statistics.mean(ours):.4f}",
+                f"{statistics.mean(theirs):.4f}",
+                f"{statistics.mean(ratios):.3f} "
+                f"({min(ratios):.3f} to {max(ratios):.3f})",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+TABLES = {
+    "target-order": target_order,
+    "hop-skip-jump": hop_skip_jump,
+}
+
+
+if __name__ == "__main__":
+    for name, table in TABLES.items():
+        print("\n".join(table(read(name))), end="\n\n")
