@@ -94,12 +94,53 @@ def hop_skip_jump(results):
     return lines
 
 
-TABLES = {
-    "target-order": target_order,
-    "hop-skip-jump": hop_skip_jump,
-}
+def flat_activations(found):
+    """Lines of a table: networks, and how often the flag is raised.
+
+    Args:
+        found: What `flat_activations.py` wrote, by data set.
+    """
+    lines = [
+        "| data | activations | accuracy left | of it falls | raised |",
+        "|---" * 5 + "|",
+    ]
+    for data, results in found.items():
+        rows = {}
+        for run in results["runs"]:
+            name = run["network"] if run["kind"] == "flat" else "hide nothing"
+            rows.setdefault(name, []).append(run)
+        for name, runs in rows.items():
+            raised = sum(run["flag"] is not None for run in runs)
+            cells = [data.replace("_", " "), name]
+            cells.append(f"{share(runs, 'left')} %")
+            falls = "fall" in runs[0]
+            cells.append(f"{share(runs, 'fall')} %" if falls else "")
+            cells.append(f"{raised} of {len(runs)}")
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def share(runs, name):
+    """Mean and spread of a number of examples, in % of the examples."""
+    return spread([100 * run[name] / run["examples"] for run in runs], 1)
+
+
+def read_flat_activations():
+    """What `flat_activations.py` wrote, by data set."""
+    paths = sorted(RESULTS.glob("flat-activations-*.json"))
+    found = [json.loads(path.read_text("utf-8")) for path in paths]
+    return {results["data"]: results for results in found}
+
+
+def tables():
+    """Lines of each table by its benchmark."""
+    return {
+        "target_order": target_order(read("target-order")),
+        "flat_activations": flat_activations(read_flat_activations()),
+        "hop_skip_jump": hop_skip_jump(read("hop-skip-jump")),
+    }
 
 
 if __name__ == "__main__":
-    for name, table in TABLES.items():
-        print("\n".join(table(read(name))), end="\n\n")
+    for lines in tables().values():
+        print("\n".join(lines), end="\n\n")

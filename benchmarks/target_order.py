@@ -146,7 +146,7 @@ def main():
                 **compare(model, x_test, y_test, options.epsilon, seed),
             }
             found["runs"].append(run)
-    measure.save("target-order", found)
+            measure.save("target-order", found)
 
 
 if __name__ == "__main__":

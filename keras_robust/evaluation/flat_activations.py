@@ -1,5 +1,7 @@
 """Whether accuracy falls when flat activations pass gradients."""
 
+import math
+
 import numpy as np
 
 from keras_robust.attacks.apgd import APGDAttack
@@ -12,6 +14,9 @@ from keras_robust.evaluation.outcomes import attacked_image
 # percent of the survivors fall (arXiv:2406.05927 against BPDA).
 _SURVIVORS = 500
 _BATCH_SIZE = 100
+# Where two attacks differ by chance, each is as likely to break an image alone.
+# Three to none, the least that counts, has this chance.
+_CHANCE = 1 / 8
 
 
 def nearest_to_a_boundary(examples: Examples, left: np.ndarray) -> np.ndarray:
@@ -49,7 +54,8 @@ def flat_activations(
     range of its inputs (see `find_flat_activations`), as it is in MeanSparse
     (arXiv:2406.05927) and in networks where the k largest activations win. An
     image counts if the model's own prediction is wrong on it after the second
-    attack alone, in the same ball.
+    attack alone, in the same ball. They must be at least twice as many as after
+    the first alone, and more than chance explains (sign test, 1/8).
 
     Args:
         survivors: Examples that the attacks of an evaluation have left.
@@ -64,7 +70,8 @@ def flat_activations(
     passing = _is_broken(survivors, attack.replace(backward=backward))
     gained = int((passing & ~plain).sum())
     lost = int((plain & ~passing).sum())
-    if gained < max(least, 2 * lost):
+    by_chance = chance_of(gained, gained + lost) > _CHANCE
+    if gained < max(least, 2 * lost) or by_chance:
         return None
     names = [getattr(operation, "name", "") for operation, _ in backward.pairs]
     return Flag(
@@ -79,6 +86,20 @@ def flat_activations(
             "by the model's own gradients": int(plain.sum()),
         },
     )
+
+
+def chance_of(successes: int, trials: int) -> float:
+    """The chance of so many successes or more, where each has 1/2.
+
+    Args:
+        successes: Int >= 0.
+        trials: Int, at least `successes`.
+
+    Returns:
+        Float in (0, 1], the one-sided p-value of the sign test.
+    """
+    ways = sum(math.comb(trials, k) for k in range(successes, trials + 1))
+    return ways / 2**trials
 
 
 def _is_broken(examples: Examples, attack: APGDAttack) -> np.ndarray:
