@@ -64,8 +64,8 @@ def hop_skip_jump(results):
         results: What `hop_skip_jump.py` wrote.
     """
     lines = [
-        "| norm | queries | ours | foolbox | ours / foolbox |",
-        "|---" * 5 + "|",
+        "| norm | queries | networks | ours | foolbox | ours / foolbox |",
+        "|---" * 6 + "|",
     ]
     for norm in ("l2", "linf"):
         for steps in results["steps"]:
@@ -85,6 +85,7 @@ def hop_skip_jump(results):
             cells = [
                 {"l2": "L2", "linf": "L-infinity"}[norm],
                 f"{queries:,.0f}",
+                str(len(runs)),
                 f"{statistics.mean(ours):.4f}",
                 f"{statistics.mean(theirs):.4f}",
                 f"{statistics.mean(ratios):.3f} "

@@ -4,12 +4,12 @@
         --data digits --seeds 3
 
 Adversarially trained networks of eight layers (PGD-5, L-infinity) get
-MeanSparse before each ReLU, or are trained with k-winners-take-all in its place.
-Each is evaluated by three of AutoAttack's four attacks (APGD on cross-entropy and
-on the targeted DLR loss, 100 steps and 9 targets, Square with 1,000 queries),
-flags included. What they leave is attacked once more, by APGD on both losses
-with the identity's gradient wherever an activation is flat: how many fall is by
-how many the accuracy is too high.
+MeanSparse before each ReLU, or are trained with k-winners-take-all in its
+place. Each is evaluated by three of AutoAttack's four attacks (APGD on cross-
+entropy and on the targeted DLR loss, 100 steps and 9 targets, Square with
+1,000 queries), flags included. What they leave is attacked once more, by APGD
+on both losses with the identity's gradient wherever an activation is flat: how
+many fall is by how many the accuracy is too high.
 
 Networks that hide nothing: those before MeanSparse was added, those that the
 study trains on each of its sets, and networks of other activations, all with
