@@ -99,7 +99,8 @@ def chance_of(successes: int, trials: int) -> float:
         Float in (0, 1], the one-sided p-value of the sign test.
     """
     ways = sum(math.comb(trials, k) for k in range(successes, trials + 1))
-    return ways / 2**trials
+    chance: float = ways / 2**trials
+    return chance
 
 
 def _is_broken(examples: Examples, attack: APGDAttack) -> np.ndarray:
