@@ -1,6 +1,6 @@
 """The measured tables of docs/adaptive.md and docs/black_box.md.
 
-    python benchmarks/adaptive_tables.py
+    python benchmarks/adaptive_tables.py hop_skip_jump
 
 From what `target_order.py`, `flat_activations.py` and `hop_skip_jump.py` wrote.
 """
@@ -8,6 +8,7 @@ From what `target_order.py`, `flat_activations.py` and `hop_skip_jump.py` wrote.
 import json
 import pathlib
 import statistics
+import sys
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -133,15 +134,13 @@ def read_flat_activations():
     return {results["data"]: results for results in found}
 
 
-def tables():
-    """Lines of each table by its benchmark."""
-    return {
-        "target_order": target_order(read("target-order")),
-        "flat_activations": flat_activations(read_flat_activations()),
-        "hop_skip_jump": hop_skip_jump(read("hop-skip-jump")),
-    }
+TABLES = {
+    "target_order": lambda: target_order(read("target-order")),
+    "flat_activations": lambda: flat_activations(read_flat_activations()),
+    "hop_skip_jump": lambda: hop_skip_jump(read("hop-skip-jump")),
+}
 
 
 if __name__ == "__main__":
-    for lines in tables().values():
-        print("\n".join(lines), end="\n\n")
+    for name in sys.argv[1:] or TABLES:
+        print("\n".join(TABLES[name]()), end="\n\n")
