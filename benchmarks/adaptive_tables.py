@@ -65,8 +65,9 @@ def hop_skip_jump(results):
         results: What `hop_skip_jump.py` wrote.
     """
     lines = [
-        "| norm | queries | networks | ours | foolbox | ours / foolbox |",
-        "|---" * 6 + "|",
+        "| norm | queries | networks | ours | foolbox | ours / foolbox "
+        "| of single images |",
+        "|---" * 7 + "|",
     ]
     for norm in ("l2", "linf"):
         for steps in results["steps"]:
@@ -83,6 +84,12 @@ def hop_skip_jump(results):
                 for name in ("ours", "foolbox")
             )
             ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+            single = sorted(
+                a / b
+                for run in runs
+                for a, b in zip(run["ours"], run["foolbox"], strict=True)
+            )
+            low, *_, high = statistics.quantiles(single, n=10)
             cells = [
                 {"l2": "L2", "linf": "L-infinity"}[norm],
                 f"{queries:,.0f}",
@@ -91,6 +98,7 @@ def hop_skip_jump(results):
                 f"{statistics.mean(theirs):.4f}",
                 f"{statistics.mean(ratios):.3f} "
                 f"({min(ratios):.3f} to {max(ratios):.3f})",
+                f"{statistics.median(single):.3f} ({low:.2f} to {high:.2f})",
             ]
             lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -384,7 +384,10 @@ def test_as_near_as_foolbox_at_equal_queries(norm, seed):
         assert count - 12 <= counted.count <= count
         assert (counted(found) != label).all()
         mine.append(norms(found - image, norm)[0])
-    assert np.median(mine) <= 1.1 * np.median(theirs)
+    # Image by image: of a single one the walk may end elsewhere.
+    ratios = np.array(mine) / theirs
+    assert np.median(ratios) <= 1.1
+    assert np.exp(np.log(ratios).mean()) <= 1.1
 
 
 class CountedNetwork(Counted):
