@@ -347,8 +347,20 @@ def test_a_table_whose_columns_have_ranges_of_their_own(problem):
 @pytest.mark.slow
 @pytest.mark.on_one_backend
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("seed", range(3))
-def test_as_near_as_foolbox_at_equal_queries(norm, seed):
+def test_as_near_as_foolbox_at_equal_queries(norm):
+    """In the median over images of three networks.
+
+    The walk of a single image may end in another valley, with either library.
+    """
+    mine, theirs = np.concatenate(
+        [distances_beside_foolbox(norm, seed) for seed in range(3)]
+    ).T
+    assert np.median(mine) <= 1.1 * np.median(theirs)
+    assert np.median(mine / theirs) <= 1.1
+
+
+def distances_beside_foolbox(norm, seed):
+    """Distances of both, `(images, 2)`, at as many queries for each image."""
     (x, y), (x_test, y_test) = kr.datasets.load("digits")
     keras.utils.set_random_seed(seed)
     model = kr.models.mlp((8, 8, 1), widths=(128, 64))
@@ -362,7 +374,7 @@ def test_as_near_as_foolbox_at_equal_queries(norm, seed):
     classifier = kr.Classifier.from_function(counted, 10)
     classifier.predict_labels(x_test[:8])
     np.random.seed(seed)
-    mine, theirs = [], []
+    found = []
     for row in rows:
         # One at a time: foolbox divides gradients by the norm of the batch.
         image, label = x_test[[row]], y_test[[row]]
@@ -373,21 +385,19 @@ def test_as_near_as_foolbox_at_equal_queries(norm, seed):
         # Both from the first point that ours finds.
         start = asked[[np.flatnonzero(counted(asked) != label)[0]]]
         counted.asked.clear()
-        found = foolbox_hop_skip_jump(counted, image, label, start, norm)
-        theirs.append(norms(found - image, norm)[0])
+        theirs = foolbox_hop_skip_jump(counted, image, label, start, norm)
         count = counted.count
         counted.asked.clear()
         # Its prediction of the image itself is one of the queries.
-        found = attack.replace(queries=count - 1)(
+        mine = attack.replace(queries=count - 1)(
             classifier, image, label, verbose=0
         )
         assert count - 12 <= counted.count <= count
-        assert (counted(found) != label).all()
-        mine.append(norms(found - image, norm)[0])
-    # Image by image: of a single one the walk may end elsewhere.
-    ratios = np.array(mine) / theirs
-    assert np.median(ratios) <= 1.1
-    assert np.exp(np.log(ratios).mean()) <= 1.1
+        assert (counted(mine) != label).all()
+        found.append(
+            [norms(moved - image, norm)[0] for moved in (mine, theirs)]
+        )
+    return np.array(found)
 
 
 class CountedNetwork(Counted):
