@@ -206,3 +206,15 @@ def test_what_is_kept_of_a_run(tmp_path):
     lines = (tmp_path / "kept" / "results.json").read_text("utf-8")
     assert len(lines.splitlines()) == 7
     assert (tmp_path / "kept" / "table.md").read_text("utf-8") == "| a |\n"
+
+
+@pytest.mark.parametrize(("name", "page"), [("hop_skip_jump", "black_box.md")])
+def test_measured_tables_of_the_pages(name, page):
+    path = RESULTS.parent / "benchmarks" / "adaptive_tables.py"
+    spec = importlib.util.spec_from_file_location("adaptive_tables", path)
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    text = (RESULTS.parent / "docs" / page).read_text("utf-8")
+    lines = tables.TABLES[name]()
+    assert len(lines) > 3
+    assert "\n".join(lines) in text

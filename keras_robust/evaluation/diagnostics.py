@@ -17,10 +17,12 @@ from keras_robust.attacks.objectives import log_odds
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.classifier import PREDICTION_DRAW
+from keras_robust.classifier import find_flat_activations
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.flags import RANDOMIZED
 from keras_robust.evaluation.flags import Flag
 from keras_robust.evaluation.flat_activations import flat_activations
+from keras_robust.evaluation.flat_activations import nearest_to_a_boundary
 from keras_robust.evaluation.outcomes import attacked_image
 from keras_robust.evaluation.survivors import is_contained
 from keras_robust.utils.checks import expand_radius
@@ -71,9 +73,8 @@ class Diagnostics:
                 self.norm, self.value_range = norm, attack.value_range
                 shape = examples.image.shape
                 self.epsilon = _radius_of(attack, shape, chosen)
-                left = _left_by(attacks, correct or {}, attack, right)
-                self.survivors = examples.take(left)
-                self._survivors_epsilon = _radius_of(attack, shape, left)
+                self._attack, self._all = attack, examples
+                self._left = _left_by(attacks, correct or {}, attack, right)
                 break
         self.rounding = self.classifier.rounding
         self.verbose = verbose
@@ -250,20 +251,27 @@ class Diagnostics:
 
     def flat_activations_hide_gradients(self) -> Flag | None:
         """Whether survivors fall when flat activations pass gradients."""
-        if not len(self.survivors.y) or self._is_randomized:
+        if len(self._left) < _FEW or self._is_randomized:
             return None
+        backward = find_flat_activations(
+            self.classifier, self.examples.image, self.examples.held
+        )
+        if backward is None:
+            return None
+        rows = nearest_to_a_boundary(self._all, self._left)
         attack = APGDAttack(
             norm=self.norm,
-            epsilon=self._survivors_epsilon,
+            epsilon=_radius_of(self._attack, self._all.image.shape, rows),
             steps=50,
-            loss="margin",
+            loss="targeted_margin",
+            targets=min(3, self.classifier.num_classes - 1),
             value_range=self.value_range,
             seed=0,
             early_stop=True,
             batch_size=EXAMPLES,
         )
         return flat_activations(
-            self.examples, self.survivors, attack, least=_FEW
+            self._all.take(rows), attack, backward, least=_FEW
         )
 
     def unbounded(self) -> Flag | None:
@@ -455,14 +463,14 @@ def _left_by(
     attack: Attack,
     right: np.ndarray,
 ) -> np.ndarray:
-    """Rows of the first examples that all attacks in a ball have left."""
+    """Rows of the examples that all attacks in a ball have left."""
     left = right.copy()
     for name, kept in correct.items():
         if attacks[name] is attack:
             left &= kept
         else:
             left &= kept | ~is_contained(attacks[name], attack, len(right))
-    return np.flatnonzero(left)[:EXAMPLES]
+    return np.flatnonzero(left)
 
 
 def _is_per_feature(epsilon: Any) -> bool:

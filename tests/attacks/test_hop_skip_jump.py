@@ -6,7 +6,6 @@ import pytest
 from keras import ops
 
 import keras_robust as kr
-from keras_robust import backend
 from tests.helpers import make_linear
 from tests.helpers import norms
 
@@ -346,71 +345,82 @@ def test_a_table_whose_columns_have_ranges_of_their_own(problem):
 
 
 @pytest.mark.slow
+@pytest.mark.on_one_backend
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("steps", [8, 16])
-def test_as_near_as_foolbox_at_equal_queries(norm, steps):
+def test_as_near_as_foolbox_at_equal_queries(norm):
+    """In the median over images of three networks.
+
+    The walk of a single image may end in another valley, with either library.
+    """
+    mine, theirs = np.concatenate(
+        [distances_beside_foolbox(norm, seed) for seed in range(3)]
+    ).T
+    assert np.median(mine) <= 1.1 * np.median(theirs)
+    assert np.median(mine / theirs) <= 1.1
+
+
+def distances_beside_foolbox(norm, seed):
+    """Distances of both, `(images, 2)`, at as many queries for each image."""
     (x, y), (x_test, y_test) = kr.datasets.load("digits")
-    keras.utils.set_random_seed(0)
-    model = kr.models.small_cnn((8, 8, 1))
+    keras.utils.set_random_seed(seed)
+    model = kr.models.mlp((8, 8, 1), widths=(128, 64))
     model.compile(
         "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
-    model.fit(x, y, epochs=8, batch_size=64, verbose=0)
-    predicted = ops.convert_to_numpy(model(x_test)).argmax(-1)
-    rows = np.flatnonzero(predicted == y_test)[::40][:8]
-    random = np.random.default_rng(0)
-    mine, theirs = [], []
+    model.fit(x, y, epochs=20, batch_size=64, verbose=0)
+    counted = CountedNetwork(model.get_weights())
+    predicted = counted(x_test)
+    rows = np.flatnonzero(predicted == y_test)[::22][:16]
+    classifier = kr.Classifier.from_function(counted, 10)
+    classifier.predict_labels(x_test[:8])
+    np.random.seed(seed)
+    found = []
     for row in rows:
         # One at a time: foolbox divides gradients by the norm of the batch.
         image, label = x_test[[row]], y_test[[row]]
-        start = random.choice(np.flatnonzero(predicted != label))
-        count, found = foolbox_hop_skip_jump(
-            model, image, label, x_test[[start]], norm, steps
+        counted.asked.clear()
+        attack = kr.HopSkipJumpAttack(norm, queries=60, seed=seed)
+        attack(classifier, image, label, verbose=0)
+        asked = np.concatenate(counted.asked)
+        # Both from the first point that ours finds.
+        start = asked[[np.flatnonzero(counted(asked) != label)[0]]]
+        counted.asked.clear()
+        theirs = foolbox_hop_skip_jump(counted, image, label, start, norm)
+        count = counted.count
+        counted.asked.clear()
+        # Its prediction of the image itself is one of the queries.
+        mine = attack.replace(queries=count - 1)(
+            classifier, image, label, verbose=0
         )
-        theirs.append(norms(found - image, norm)[0])
-        attack = kr.HopSkipJumpAttack(norm, queries=count, seed=0)
-        found = attack(model, image, label, verbose=0)
-        mine.append(norms(found - image, norm)[0])
-        assert mine[-1] > 0
-    print(
-        f"{norm}, {count} queries: {np.median(mine):.4f}, foolbox "
-        f"{np.median(theirs):.4f}"
-    )
-    assert np.median(mine) <= 1.1 * np.median(theirs)
+        assert count - 12 <= counted.count <= count
+        assert (counted(mine) != label).all()
+        found.append(
+            [norms(moved - image, norm)[0] for moved in (mine, theirs)]
+        )
+    return np.array(found)
 
 
-def foolbox_hop_skip_jump(model, x, y, starts, norm, steps):
-    """Queries per example, and the nearest images."""
+class CountedNetwork(Counted):
+    """Labels of dense layers with ReLU."""
+
+    def __call__(self, images):
+        self.asked.append(images)
+        *hidden, (kernel, bias) = zip(
+            self.weights[::2], self.weights[1::2], strict=True
+        )
+        h = images.astype("float32").reshape(len(images), -1)
+        for weights, shift in hidden:
+            h = np.maximum(h @ weights + shift, 0)
+        return (h @ kernel + bias).argmax(-1)
+
+
+def foolbox_hop_skip_jump(predict, x, y, starts, norm):
+    """The nearest images that foolbox finds in eight steps."""
     import foolbox
 
-    asked = []
-
-    def predict(images):
-        asked.append(len(images))
-        return model(images, training=False)
-
-    if backend.name == "torch":
-        import torch
-
-        class Network(torch.nn.Module):
-            def forward(self, images):
-                return predict(images)
-
-        wrapped = foolbox.PyTorchModel(Network().eval(), bounds=(0, 1))
-        x, y, starts = (torch.from_numpy(np.array(p)) for p in (x, y, starts))
-        y = y.long()
-    elif backend.name == "tensorflow":
-        import tensorflow as tf
-
-        wrapped = foolbox.TensorFlowModel(
-            predict, bounds=(0, 1), device="cpu:0"
-        )
-        x, y, starts = (tf.constant(p) for p in (x, y, starts))
-    else:
-        import jax.numpy as jnp
-
-        wrapped = foolbox.JAXModel(predict, bounds=(0, 1))
-        x, y, starts = (jnp.asarray(p) for p in (x, y, starts))
-    attack = foolbox.attacks.HopSkipJumpAttack(steps=steps, constraint=norm)
-    found = attack.run(wrapped, x, y, starting_points=starts)
-    return sum(asked) // len(x), ops.convert_to_numpy(found)
+    model = foolbox.models.NumPyModel(
+        lambda images: np.eye(10, dtype="float32")[predict(images)], (0, 1)
+    )
+    attack = foolbox.attacks.HopSkipJumpAttack(steps=8, constraint=norm)
+    found = attack.run(model, x, y.astype("int64"), starting_points=starts)
+    return found.astype("float32")

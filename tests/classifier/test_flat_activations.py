@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 from keras import ops
+from scipy import stats
 
 import keras_robust as kr
 from keras_robust import backend
@@ -12,6 +13,9 @@ from keras_robust.classifier import Backward
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import find_flat_activations
 from keras_robust.classifier.through_flat import ThroughFlat
+from keras_robust.evaluation import flat_activations
+from keras_robust.evaluation.data import Examples
+from keras_robust.evaluation.flat_activations import chance_of
 from tests.classifier.adaptive_layers import KWinners
 from tests.classifier.adaptive_layers import MeanSparse
 
@@ -197,6 +201,56 @@ def test_an_evaluation_says_so(dead_zone):
     )
     found = model.predict(attack(model, x, y, verbose=0), verbose=0)
     assert (found.argmax(-1) == y).sum() == 2
+
+
+def test_of_many_survivors_those_nearest_to_a_boundary_are_attacked(dead_zone):
+    """Most of them come after 520 that are far from zone and boundary."""
+    model, x, y = dead_zone
+    labels = np.arange(520) % 2
+    far = np.repeat(np.where(labels, 0.99, 0.01)[:, None], 16, axis=1)
+    x = np.concatenate([x[:2], far, x[2:]]).astype("float32")
+    y = np.concatenate([y[:2], labels, y[2:]])
+    accuracy, flag = flags_of(model, x, y, epsilon=0.25)
+    assert accuracy == 1
+    assert flag.evidence["survivors"] == 500 and flag.evidence["broken"] == 20
+
+
+@pytest.mark.on_one_backend
+def test_the_sign_test_is_that_of_scipy():
+    for successes, trials in ((0, 0), (3, 3), (4, 6), (5, 6), (60, 90)):
+        expected = 1.0
+        if trials:
+            expected = stats.binomtest(
+                successes, trials, alternative="greater"
+            ).pvalue
+        assert chance_of(successes, trials) == pytest.approx(expected)
+
+
+@pytest.mark.on_one_backend
+@pytest.mark.parametrize(
+    ("gained", "lost", "raised"),
+    [(2, 0, False), (3, 0, True), (4, 1, False), (5, 1, True), (8, 4, False)],
+)
+def test_more_must_fall_than_by_chance(
+    dead_zone, monkeypatch, gained, lost, raised
+):
+    model, x, y = dead_zone
+    survivors = Examples.of(Classifier.of(model), x, y)
+
+    def broken(examples, attack):
+        numbers = np.arange(len(examples.y))
+        if attack.backward is None:
+            return numbers >= len(numbers) - lost
+        return numbers < gained
+
+    monkeypatch.setattr(flat_activations, "_is_broken", broken)
+    flag = flat_activations.flat_activations(
+        survivors,
+        kr.APGDAttack("linf", 0.1),
+        Backward.of({"sparse": "through_flat"}),
+        least=3,
+    )
+    assert (flag is not None) == raised
 
 
 def test_no_flag_where_the_ball_ends_inside_the_zone(dead_zone):
