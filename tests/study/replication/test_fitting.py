@@ -88,6 +88,81 @@ def test_a_training_goes_on_where_it_was_stopped(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # An optimizer of several, with averages of the weights.
+        {"bias_rate": 4.0, "weight_average": 0.9},
+    ],
+)
+def test_one_compiled_training_gives_what_each_of_its_own_gives(
+    tmp_path, recipe, data, changes
+):
+    short = replace(recipe.training, epochs=2, **changes)
+    changed = replace(recipe, training=short, overrides={})
+
+    def run(compiled):
+        models = []
+        for seed in (0, 1):
+            keras.utils.set_random_seed(seed)
+            inputs = keras.Input((8, 8, 1))
+            h = keras.layers.Dropout(0.2)(inputs)
+            h = kr.models.small_cnn(filters=(8, 8))(h)
+            models.append(keras.Model(inputs, h))
+            fit_network(
+                models[-1],
+                "standard",
+                *data,
+                changed,
+                seed,
+                tmp_path / "state",
+                verbose=0,
+                compiled=compiled,
+            )
+            if compiled is not None:
+                used.append([each.train_function for each in compiled.values()])
+        return models
+
+    used = []
+    shared, own = run({}), run(None)
+    # A training of the second model has no program of its own.
+    assert len(used[0]) == 1
+    assert used[0][0] is not None
+    assert used[0] == used[1]
+    for one, other in zip(shared, own, strict=True):
+        for first, second in zip(
+            [*one.variables, *one.optimizer.variables],
+            [*other.variables, *other.optimizer.variables],
+            strict=True,
+        ):
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(first),
+                keras.ops.convert_to_numpy(second),
+            )
+    assert not np.array_equal(
+        shared[0].get_weights()[0], shared[1].get_weights()[0]
+    )
+
+
+def test_another_schedule_is_compiled_anew(tmp_path, recipe, data):
+    compiled = {}
+    short = replace(recipe.training, epochs=1, batch_size=32)
+    for rows in (96, 64, 96):
+        fit_network(
+            network(),
+            "standard",
+            train=tuple(values[:rows] for values in data[0]),
+            test=data[1],
+            recipe=replace(recipe, training=short),
+            seed=0,
+            folder=tmp_path / "state",
+            verbose=0,
+            compiled=compiled,
+        )
+    assert len(compiled) == 2
+
+
 def test_logs_for_tensorboard(tmp_path, recipe, data):
     fit_network(
         network(),
