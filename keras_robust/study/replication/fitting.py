@@ -1,9 +1,10 @@
-"""Training of one network, resumed after the last epoch if it was stopped."""
+"""Training of one network, which is resumed if it was stopped."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,25 @@ Split = tuple[np.ndarray, np.ndarray]
 CompiledNetworks = dict[Any, keras.Model]
 # Test images on which the accuracy after each epoch is measured.
 CURVE_IMAGES = 1000
+# To keep the state of a small network takes as long as a third of an epoch.
+SECONDS_BETWEEN_BACKUPS = 10.0
+
+
+class Backup(keras.callbacks.BackupAndRestore):
+    """Keras's, which leaves out epochs that end soon after a kept one."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Restore the last state."""
+        super().on_train_begin(logs)
+        self._kept_at = time.monotonic()
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Keep the state, if the last one is old enough."""
+        if time.monotonic() - self._kept_at >= SECONDS_BETWEEN_BACKUPS:
+            super().on_epoch_end(epoch, logs)
+            self._kept_at = time.monotonic()
 
 
 def fit_network(
@@ -53,8 +73,9 @@ def fit_network(
 ) -> FittedCurve:
     """Train a model by the settings of a study.
 
-    The state after every epoch is kept in `folder`, which is removed at the
-    end. A training that is resumed shuffles and augments in another order.
+    The state is kept in `folder`, which is removed at the end, after epochs
+    that end ten seconds or more after the last one that was kept. A training
+    that is resumed shuffles and augments in another order.
 
     To trace a training takes as long as to train a small network. With
     `compiled` one copy of the network is compiled for all trainings of a kind;
@@ -92,7 +113,7 @@ def fit_network(
         trained = _compiled_copy(model, training, steps_per_epoch, compiled)
     backup.mkdir(parents=True, exist_ok=True)
     monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
-    callbacks = [keras.callbacks.BackupAndRestore(backup / "state"), monitor]
+    callbacks = [Backup(backup / "state"), monitor]
     if logs is not None:
         callbacks += tensorboard(logs, write_graph=False, profile_batch=0)
     trained.fit(

@@ -58,7 +58,8 @@ class Replication:
     Finished stages are kept in a folder and found again when nothing they
     depend on has changed: images, networks and those settings of the study
     that they are made of, seed, backend, version of this package. A training
-    that was stopped resumes after its last epoch, a generated set after its
+    that was stopped resumes after its last state, which is kept every ten
+    seconds or epoch, whichever is longer; a generated set after its
     last shard.
 
     Args:

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -44,6 +45,8 @@ class Power(Exception):
 def test_a_training_goes_on_where_it_was_stopped(
     tmp_path, recipe, data, monkeypatch, adversarial
 ):
+    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_BACKUPS", 0)
+
     def run(model, cut=False):
         make = fitting.PlateauMonitor
         begun = []
@@ -86,6 +89,25 @@ def test_a_training_goes_on_where_it_was_stopped(
     assert found["outcome"] in ("stuck", "memorized", "generalized")
     # Nothing is left behind.
     assert not list(tmp_path.iterdir())
+
+
+def test_states_are_not_kept_faster_than_they_are_worth(tmp_path, monkeypatch):
+    now, kept = [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(fitting, "time", clock)
+    monkeypatch.setattr(
+        keras.callbacks.BackupAndRestore,
+        "on_epoch_end",
+        lambda self, epoch, logs=None: kept.append(epoch),
+    )
+    backup = fitting.Backup(tmp_path)
+    backup.set_model(network())
+    backup.on_train_begin()
+    for epoch, seconds in enumerate((4.0, 8.0, 12.0, 16.0, 25.0)):
+        now[0] = seconds
+        backup.on_epoch_end(epoch)
+    # After 12 and 25 seconds: two epochs ended less than ten seconds later.
+    assert kept == [2, 4]
 
 
 @pytest.mark.parametrize(
