@@ -122,7 +122,7 @@ def write_report(
 
 def write_overview(
     all_results: Mapping[str, Results],
-    figures: Mapping[str, Path],
+    figures: Mapping[str, Figure],
     path: Path,
 ) -> None:
     """Write one report of several data sets that links to the report of each.
@@ -130,7 +130,7 @@ def write_overview(
     Args:
         all_results: Dictionary of what `replicate` returned, by data set; the
             report of each is `report.html` in the folder of that name.
-        figures: SVG files of `draw_bars` by data set.
+        figures: Dictionary of `draw_bars` by data set.
         path: File.
     """
     text = _render(

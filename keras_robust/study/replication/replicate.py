@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from keras_robust.study.replication import figures
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.html_report import write_overview
 from keras_robust.study.replication.recipes import get_recipe
@@ -89,7 +90,10 @@ def overview(
         numbers = {
             name: cast("Results", results) for name, results in found.items()
         }
-        bars = {name: folder / name / "bars.svg" for name in numbers}
+        bars = {
+            name: figures.draw_bars(results)
+            for name, results in numbers.items()
+        }
         write_overview(numbers, bars, folder / "report.html")
     if verbose:
         print(tables.overview_text(numbers))
