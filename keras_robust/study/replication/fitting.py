@@ -103,13 +103,15 @@ def fit_network(
     training = recipe.training_of(name)
     x, y = train
     steps_per_epoch = -(-len(x) // training.batch_size)
+    draws = len(model.variables) > len(model.weights)
     _compile(model, training, steps_per_epoch)
     backup = Path(folder)
     trained = model
-    # An optimizer of the user may keep more than its variables, and a model
-    # that is resumed remembers its first epoch.
+    # An optimizer of the user may keep more than its variables, random layers
+    # draw while they are traced, and a model that is resumed remembers its
+    # first epoch.
     is_named = isinstance(training.optimizer, str)
-    if compiled is not None and is_named and not backup.exists():
+    if compiled is not None and is_named and not draws and not backup.exists():
         trained = _compiled_copy(model, training, steps_per_epoch, compiled)
     backup.mkdir(parents=True, exist_ok=True)
     monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
@@ -170,9 +172,9 @@ def _compiled_copy(
 
 
 def _copy_state(source: keras.Model, target: keras.Model) -> None:
-    """Copy weights, states of random layers and the optimizer's variables."""
+    """Copy the weights and the optimizer's variables."""
     pairs = [
-        *zip(source.variables, target.variables, strict=True),
+        *zip(source.weights, target.weights, strict=True),
         *zip(
             source.optimizer.variables,
             target.optimizer.variables,

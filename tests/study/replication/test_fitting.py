@@ -128,10 +128,7 @@ def test_one_compiled_training_gives_what_each_of_its_own_gives(
         models = []
         for seed in (0, 1):
             keras.utils.set_random_seed(seed)
-            inputs = keras.Input((8, 8, 1))
-            h = keras.layers.Dropout(0.2)(inputs)
-            h = kr.models.small_cnn(filters=(8, 8))(h)
-            models.append(keras.Model(inputs, h))
+            models.append(kr.models.small_cnn(filters=(8, 8)))
             fit_network(
                 models[-1],
                 "standard",
@@ -165,6 +162,29 @@ def test_one_compiled_training_gives_what_each_of_its_own_gives(
     assert not np.array_equal(
         shared[0].get_weights()[0], shared[1].get_weights()[0]
     )
+
+
+def test_a_network_that_draws_is_trained_itself(tmp_path, recipe, data):
+    compiled = {}
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(10),
+        ]
+    )
+    fit_network(
+        model,
+        "standard",
+        *data,
+        recipe,
+        0,
+        tmp_path / "state",
+        verbose=0,
+        compiled=compiled,
+    )
+    assert not compiled
 
 
 def test_another_schedule_is_compiled_anew(tmp_path, recipe, data):
