@@ -155,9 +155,12 @@ def test_one_compiled_training_gives_what_each_of_its_own_gives(
             [*other.variables, *other.optimizer.variables],
             strict=True,
         ):
-            np.testing.assert_array_equal(
+            # PyTorch rounds sums differently from call to call.
+            np.testing.assert_allclose(
                 keras.ops.convert_to_numpy(first),
                 keras.ops.convert_to_numpy(second),
+                rtol=1e-5,
+                atol=1e-6,
             )
     assert not np.array_equal(
         shared[0].get_weights()[0], shared[1].get_weights()[0]
