@@ -224,7 +224,7 @@ class Study:
         Writes to `folder`: `report.html`, `results.json`, `table.md`, figures
         (`bars`, `curves`, where measured `transfer`, as PNG and SVG, and
         `images.png`), and `tensorboard/`. Finished stages are kept in
-        `stages/`, trainings epoch by epoch: after a stop the same call
+        `stages/`, trainings every ten seconds: after a stop the same call
         resumes there. The results are written after every seed. The report
         includes an optimizer search in `optimizer/` (see `sweep`).
 

@@ -1,9 +1,10 @@
-"""Training of one network, resumed after the last epoch if it was stopped."""
+"""Training of one network, which is resumed if it was stopped."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from keras import ops
 
 from keras_robust import datasets
 from keras_robust.classifier import Classifier
+from keras_robust.classifier.fingerprint import architecture_sha256
 from keras_robust.datasets import tf_data
 from keras_robust.study.data import StudyData
 from keras_robust.study.plateau_monitor import PlateauMonitor
@@ -25,13 +27,35 @@ from keras_robust.study.training import Training
 from keras_robust.study.training import make_loss
 from keras_robust.study.training import make_optimizer
 from keras_robust.study.training import tensorboard
+from keras_robust.utils.files import json_hash
 
 if TYPE_CHECKING:
     from keras_robust.study.study import Study
 
 Split = tuple[np.ndarray, np.ndarray]
+# Compiled networks by what a training is compiled for.
+CompiledNetworks = dict[Any, keras.Model]
 # Test images on which the accuracy after each epoch is measured.
 CURVE_IMAGES = 1000
+# To keep the state of a small network takes as long as a third of an epoch.
+SECONDS_BETWEEN_BACKUPS = 10.0
+
+
+class Backup(keras.callbacks.BackupAndRestore):
+    """Keras's, which leaves out epochs that end soon after a kept one."""
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Restore the last state."""
+        super().on_train_begin(logs)
+        self._kept_at = time.monotonic()
+
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Keep the state, if the last one is old enough."""
+        if time.monotonic() - self._kept_at >= SECONDS_BETWEEN_BACKUPS:
+            super().on_epoch_end(epoch, logs)
+            self._kept_at = time.monotonic()
 
 
 def fit_network(
@@ -45,11 +69,17 @@ def fit_network(
     logs: str | os.PathLike[str] | None = None,
     verbose: int = 1,
     num_classes: int = 10,
+    compiled: CompiledNetworks | None = None,
 ) -> FittedCurve:
     """Train a model by the settings of a study.
 
-    The state after every epoch is kept in `folder`, which is removed at the
-    end. A training that is resumed shuffles and augments in another order.
+    The state is kept in `folder`, which is removed at the end, after epochs
+    that end ten seconds or more after the last one that was kept. A training
+    that is resumed shuffles and augments in another order.
+
+    To trace a training takes as long as to train a small network. With
+    `compiled` one copy of the network is compiled for all trainings of a kind;
+    it takes the state of each model, and gives it back.
 
     Args:
         model: A built Keras classifier, or an `AdversarialModel`.
@@ -64,25 +94,31 @@ def fit_network(
             TensorFlow is not installed.
         verbose: 0 for silence, else a line per epoch.
         num_classes: C.
+        compiled: Where copies are kept, for models that `clone_model` copies;
+            `None` to compile the model itself.
 
     Returns:
         What `PlateauMonitor` found.
     """
     training = recipe.training_of(name)
     x, y = train
-    loss, metric = loss_and_metric(model, training)
-    model.compile(
-        make_optimizer(training, -(-len(x) // training.batch_size)),
-        loss,
-        metrics=[metric],
-    )
+    steps_per_epoch = -(-len(x) // training.batch_size)
+    draws = len(model.variables) > len(model.weights)
+    _compile(model, training, steps_per_epoch)
     backup = Path(folder)
+    trained = model
+    # An optimizer of the user may keep more than its variables, random layers
+    # draw while they are traced, and a model that is resumed remembers its
+    # first epoch.
+    is_named = isinstance(training.optimizer, str)
+    if compiled is not None and is_named and not draws and not backup.exists():
+        trained = _compiled_copy(model, training, steps_per_epoch, compiled)
     backup.mkdir(parents=True, exist_ok=True)
     monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
-    callbacks = [keras.callbacks.BackupAndRestore(backup / "state"), monitor]
+    callbacks = [Backup(backup / "state"), monitor]
     if logs is not None:
         callbacks += tensorboard(logs, write_graph=False, profile_batch=0)
-    model.fit(
+    trained.fit(
         _batches(name, x=x, y=y, training=training, recipe=recipe, seed=seed),
         validation_data=datasets.pipeline(
             test[0][:CURVE_IMAGES], test[1][:CURVE_IMAGES], training.batch_size
@@ -94,12 +130,59 @@ def fit_network(
         callbacks=callbacks,
     )
     shutil.rmtree(backup)
+    if trained is not model:
+        _copy_state(trained, model)
     return {
         "curve": monitor.curve,
         "chance": monitor.chance,
         "escape_epoch": monitor.escape_epoch,
         "outcome": monitor.outcome,
     }
+
+
+def _compile(
+    model: keras.Model, training: Training, steps_per_epoch: int
+) -> None:
+    loss, metric = loss_and_metric(model, training)
+    optimizer = make_optimizer(training, steps_per_epoch)
+    model.compile(optimizer, loss, metrics=[metric])
+
+
+def _compiled_copy(
+    model: keras.Model,
+    training: Training,
+    steps_per_epoch: int,
+    compiled: CompiledNetworks,
+) -> keras.Model:
+    """The compiled network of a kind, in the state of a compiled model."""
+    # A schedule depends on the steps.
+    key = (
+        architecture_sha256(model),
+        json_hash(training.description()),
+        steps_per_epoch,
+    )
+    if key not in compiled:
+        compiled[key] = keras.models.clone_model(model)
+        _compile(compiled[key], training, steps_per_epoch)
+    for each in (model, compiled[key]):
+        if not each.optimizer.built:
+            each.optimizer.build(each.trainable_variables)
+    _copy_state(model, compiled[key])
+    return compiled[key]
+
+
+def _copy_state(source: keras.Model, target: keras.Model) -> None:
+    """Copy the weights and the optimizer's variables."""
+    pairs = [
+        *zip(source.weights, target.weights, strict=True),
+        *zip(
+            source.optimizer.variables,
+            target.optimizer.variables,
+            strict=True,
+        ),
+    ]
+    for value, variable in pairs:
+        variable.assign(value)
 
 
 def _batches(

@@ -23,16 +23,16 @@ def write(
             the folder, or for none.
     """
     tables.write_table(results, folder / "table.md")
-    drawn: dict[str, Picture | Path] = {}
+    # The report has what was saved: to save a figure takes a second.
+    drawn: dict[str, Path] = {}
     for name, figure in _draw(results).items():
         for kind in ("png", "svg"):
-            figure.savefig(folder / f"{name}.{kind}", dpi=150)
-        drawn[name] = figure
+            drawn[name] = folder / f"{name}.{kind}"
+            figure.savefig(drawn[name], dpi=150)
     gallery = folder / "images.png"
     if images is not None:
         images.savefig(gallery, dpi=150)
-        drawn["images"] = images
-    elif gallery.exists():
+    if gallery.exists():
         drawn["images"] = gallery
     search = None
     optimizer = folder / "optimizer"

@@ -19,6 +19,7 @@ from keras_robust import models
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.study.data import choose
 from keras_robust.study.replication.evaluating import evaluation
+from keras_robust.study.replication.fitting import CompiledNetworks
 from keras_robust.study.replication.fitting import Split
 from keras_robust.study.replication.fitting import fit_network
 from keras_robust.study.replication.generating import describe_generated
@@ -57,7 +58,8 @@ class Replication:
     Finished stages are kept in a folder and found again when nothing they
     depend on has changed: images, networks and those settings of the study
     that they are made of, seed, backend, version of this package. A training
-    that was stopped resumes after its last epoch, a generated set after its
+    that was stopped resumes after its last state, which is kept every ten
+    seconds or epoch, whichever is longer; a generated set after its
     last shard.
 
     Args:
@@ -93,6 +95,7 @@ class Replication:
         self._data: datasets.ImageDataset | None = None
         self._networks: dict[str, keras.Model] = {}
         self._shared_networks: dict[str, keras.Model] = {}
+        self._compiled: CompiledNetworks = {}
 
     def description(self) -> Description:
         """All that the results depend on, as plain values."""
@@ -322,7 +325,8 @@ class Replication:
         start_time = self._begin(f"training {name} ({recipe.models[base]})")
         keras.utils.set_random_seed(seed)
         plain = model = self.recipe.build(network)
-        if isinstance(network, tuple):
+        is_named = isinstance(network, tuple)
+        if is_named:
             models.adapt_whitening(plain, x[:WHITENING_IMAGES])
         if base == "adversarial":
             model = AdversarialModel(plain, training_attack(recipe))
@@ -337,6 +341,7 @@ class Replication:
             folder=self.store.path(f"backup-{name}", self._described(inputs)),
             logs=self.logs and self.logs / f"seed{self.seed}-{name}",
             verbose=self.verbose,
+            compiled=self._compiled if is_named and model is plain else None,
         )
         self.store.numbers(
             f"curve-{name}", self._described(inputs), lambda: curve

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -44,6 +45,8 @@ class Power(Exception):
 def test_a_training_goes_on_where_it_was_stopped(
     tmp_path, recipe, data, monkeypatch, adversarial
 ):
+    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_BACKUPS", 0)
+
     def run(model, cut=False):
         make = fitting.PlateauMonitor
         begun = []
@@ -86,6 +89,123 @@ def test_a_training_goes_on_where_it_was_stopped(
     assert found["outcome"] in ("stuck", "memorized", "generalized")
     # Nothing is left behind.
     assert not list(tmp_path.iterdir())
+
+
+def test_states_are_not_kept_faster_than_they_are_worth(tmp_path, monkeypatch):
+    now, kept = [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(fitting, "time", clock)
+    monkeypatch.setattr(
+        keras.callbacks.BackupAndRestore,
+        "on_epoch_end",
+        lambda self, epoch, logs=None: kept.append(epoch),
+    )
+    backup = fitting.Backup(tmp_path)
+    backup.set_model(network())
+    backup.on_train_begin()
+    for epoch, seconds in enumerate((4.0, 8.0, 12.0, 16.0, 25.0)):
+        now[0] = seconds
+        backup.on_epoch_end(epoch)
+    # After 12 and 25 seconds: two epochs ended less than ten seconds later.
+    assert kept == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        # An optimizer of several, with averages of the weights.
+        {"bias_rate": 4.0, "weight_average": 0.9},
+    ],
+)
+def test_one_compiled_training_gives_what_each_of_its_own_gives(
+    tmp_path, recipe, data, changes
+):
+    short = replace(recipe.training, epochs=2, **changes)
+    changed = replace(recipe, training=short, overrides={})
+
+    def run(compiled):
+        models = []
+        for seed in (0, 1):
+            keras.utils.set_random_seed(seed)
+            models.append(kr.models.small_cnn(filters=(8, 8)))
+            fit_network(
+                models[-1],
+                "standard",
+                *data,
+                changed,
+                seed,
+                tmp_path / "state",
+                verbose=0,
+                compiled=compiled,
+            )
+            if compiled is not None:
+                used.append([each.train_function for each in compiled.values()])
+        return models
+
+    used = []
+    shared, own = run({}), run(None)
+    # A training of the second model has no program of its own.
+    assert len(used[0]) == 1
+    assert used[0][0] is not None
+    assert used[0] == used[1]
+    for one, other in zip(shared, own, strict=True):
+        for first, second in zip(
+            [*one.variables, *one.optimizer.variables],
+            [*other.variables, *other.optimizer.variables],
+            strict=True,
+        ):
+            # PyTorch rounds sums differently from call to call.
+            np.testing.assert_allclose(
+                keras.ops.convert_to_numpy(first),
+                keras.ops.convert_to_numpy(second),
+                rtol=1e-5,
+                atol=1e-6,
+            )
+    assert not np.array_equal(
+        shared[0].get_weights()[0], shared[1].get_weights()[0]
+    )
+
+
+def test_a_network_that_draws_is_trained_itself(tmp_path, recipe, data):
+    compiled = {}
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(10),
+        ]
+    )
+    fit_network(
+        model,
+        "standard",
+        *data,
+        recipe,
+        0,
+        tmp_path / "state",
+        verbose=0,
+        compiled=compiled,
+    )
+    assert not compiled
+
+
+def test_another_schedule_is_compiled_anew(tmp_path, recipe, data):
+    compiled = {}
+    short = replace(recipe.training, epochs=1, batch_size=32)
+    for rows in (96, 64, 96):
+        fit_network(
+            network(),
+            "standard",
+            train=tuple(values[:rows] for values in data[0]),
+            test=data[1],
+            recipe=replace(recipe, training=short),
+            seed=0,
+            folder=tmp_path / "state",
+            verbose=0,
+            compiled=compiled,
+        )
+    assert len(compiled) == 2
 
 
 def test_logs_for_tensorboard(tmp_path, recipe, data):
