@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_robust.attacks.engine.decisions import Decisions
 from keras_robust.attacks.engine.loop import Inputs
+from keras_robust.attacks.engine.nearest_loop import NOT_FOUND
 from keras_robust.attacks.engine.randomness import generator
 from keras_robust.attacks.engine.search import Batch
 from keras_robust.attacks.engine.search import Run
@@ -160,6 +161,8 @@ class HopSkipJumpAttack(MinimumNormAttack):
             )
             far = distances(x, host.x, self.norm) > epsilon * (1 + 1e-6)
             x[far], findings.success[far] = host.x[far], False
+            findings.loss[far] = -NOT_FOUND
+        findings.loss[findings.wrong] = 0
         is_array = isinstance(problem.x, np.ndarray)
         return {
             "x": x if is_array else ops.convert_to_tensor(x),

@@ -161,6 +161,9 @@ class LoopAttack(Attack):
         findings = search(
             self, problem, verbose, checkpoint=checkpoint, scored=scored
         )
+        if self.any_distance:
+            # The loss is a distance, of examples that are wrong already 0.
+            findings.loss[findings.wrong] = 0
         result = as_result(findings, problem, self.value_range)
         if scored or findings.is_scored:
             return result

@@ -96,8 +96,8 @@ class MinimumNormAttack(LoopAttack):
         host = problem.on_host()
         success = np.array(result["success"], bool)
         found = np.array(ops.convert_to_numpy(result["x"]))
-        moved = (found != host.x).reshape(len(found), -1).any(-1)
-        rows = np.flatnonzero(success & moved)
+        # Also those that have not moved: only the frozen model may be wrong.
+        rows = np.flatnonzero(success)
         level = np.full(len(found), _CERTAIN)
         level[rows] = self._confirmed(host, found, rows)
         changed = np.zeros(len(found), bool)

@@ -99,6 +99,27 @@ class Backward:
         ]
         return hashlib.sha256(repr(saved).encode()).hexdigest()
 
+    def besides(self, other: "Backward") -> "Backward | None":
+        """The pairs of operations that another mapping does not replace.
+
+        Args:
+            other: The other mapping.
+
+        Returns:
+            `None` if there are no such pairs.
+        """
+        pairs = tuple(
+            (selector, replacement)
+            for selector, replacement in self.pairs
+            if not isinstance(selector, keras.Operation)
+            or not other._replaces(selector)
+        )
+        return Backward(pairs) if pairs else None
+
+    def after(self, other: "Backward | None") -> "Backward":
+        """This mapping, where another one, if there is any, does not count."""
+        return self if other is None else Backward(other.pairs + self.pairs)
+
     def replaced_in(self, model: keras.Model, output: Any = None) -> Replaced:
         """What to differentiate in place of the layers of a graph.
 

@@ -17,6 +17,7 @@ from keras_robust.attacks.objectives import log_odds
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.square import SquareAttack
 from keras_robust.classifier import PREDICTION_DRAW
+from keras_robust.classifier import Classifier
 from keras_robust.classifier import find_flat_activations
 from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.flags import RANDOMIZED
@@ -47,7 +48,8 @@ class Diagnostics:
         right: Bool array `(N,)`, which examples are classified correctly.
         correct: The same after each of the attacks, by name.
         attacks: Attacks by name, with the numbers that they run with; the
-            experiments use norm and radius of the first one that has both.
+            experiments use norm and radius of the first one that has both,
+            and `backward` of the first one that has it.
         verbose: 0 for no progress bar.
     """
 
@@ -62,6 +64,15 @@ class Diagnostics:
         chosen = np.flatnonzero(right)[:EXAMPLES]
         self.examples = examples.take(chosen)
         self.classifier = examples.classifier
+        self._backward = next(
+            (a.backward for a in attacks.values() if a.backward is not None),
+            None,
+        )
+        if self._backward is not None:
+            # The experiments follow the gradients that the attacks follow.
+            self.classifier = Classifier.of(
+                self.classifier, backward=self._backward
+            )
         first = next(iter(attacks.values()))
         self.value_range = first.value_range
         self.norm = "linf"
@@ -254,8 +265,10 @@ class Diagnostics:
         if len(self._left) < _FEW or self._is_randomized:
             return None
         backward = find_flat_activations(
-            self.classifier, self.examples.image, self.examples.held
+            self.examples.classifier, self.examples.image, self.examples.held
         )
+        if backward is not None and self._backward is not None:
+            backward = backward.besides(self._backward)
         if backward is None:
             return None
         rows = nearest_to_a_boundary(self._all, self._left)
@@ -269,6 +282,7 @@ class Diagnostics:
             seed=0,
             early_stop=True,
             batch_size=EXAMPLES,
+            backward=self._backward,
         )
         return flat_activations(
             self._all.take(rows), attack, backward, least=_FEW

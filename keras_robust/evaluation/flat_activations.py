@@ -60,14 +60,15 @@ def flat_activations(
     Args:
         survivors: Examples that the attacks of an evaluation have left.
         attack: The attack.
-        backward: What passes gradients, of `find_flat_activations`.
+        backward: What passes gradients besides what the attack replaces.
         least: How many more images the second attack must break.
 
     Returns:
         A flag named `flat activations hide gradients`, or `None`.
     """
     plain = _is_broken(survivors, attack)
-    passing = _is_broken(survivors, attack.replace(backward=backward))
+    every = backward.after(attack.backward)
+    passing = _is_broken(survivors, attack.replace(backward=every))
     gained = int((passing & ~plain).sum())
     lost = int((plain & ~passing).sum())
     by_chance = chance_of(gained, gained + lost) > _CHANCE

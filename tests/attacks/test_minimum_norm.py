@@ -272,6 +272,38 @@ def test_points_that_fool_the_model_by_rounding_alone_are_stretched_too():
     assert confirmed["loss"].tolist()[1:] == [-0.3, -0.3]
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        kr.DDNAttack(steps=20),
+        kr.FMNAttack("linf", steps=20),
+        kr.FABAttack("l2", steps=5),
+        kr.HopSkipJumpAttack("l2", queries=100, seed=0),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_the_distance_of_what_is_wrong_already_is_0(attack):
+    model = make_linear(np.eye(2))
+    x = np.array([[0.6, 0.4], [0.2, 0.7], [0.9, 0.1]], "float32")
+    result = attack.run(model, x, np.zeros(3, int), scored=True)
+    assert result["success"].all() and result["loss"][1] == 0
+    np.testing.assert_array_equal(result["x"][1], x[1])
+    distance = distances(result["x"], x, attack.norm)
+    np.testing.assert_allclose(-result["loss"], distance, rtol=1e-5)
+
+
+def test_a_success_of_the_frozen_model_alone_is_none():
+    """On the boundary it may err at an image that the model gets right."""
+    model = make_linear(np.eye(2))
+    x = np.array([[0.5, 0.5], [0.4, 0.5]], "float32")
+    result = {"x": x.copy(), "loss": np.zeros(2), "success": np.ones(2, bool)}
+    attack = kr.DDNAttack()
+    problem = attack.prepare(model, x, np.zeros(2, int))
+    confirmed = attack.confirm(problem, result)
+    assert confirmed["success"].tolist() == [False, True]
+    assert confirmed["loss"][0] < -1e29 and confirmed["loss"][1] == 0
+
+
 def test_the_l0_ball(rng):
     delta = rng.normal(size=(20, 3, 2)).astype("float32")
     delta[0] = 1.0

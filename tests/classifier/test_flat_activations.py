@@ -203,6 +203,26 @@ def test_an_evaluation_says_so(dead_zone):
     assert (found.argmax(-1) == y).sum() == 2
 
 
+def test_what_an_attack_passes_already_is_no_reason_for_a_flag(dead_zone):
+    """The experiments follow the gradients that the attack follows."""
+    model, x, y = dead_zone
+    flat = {"sparse": "through_flat"}
+    accuracy, flag = flags_of(model, x, y, epsilon=0.25, backward=flat)
+    assert accuracy == 2 / 22 and flag is None
+
+
+def test_another_mapping_does_not_hide_flat_activations(dead_zone):
+    """Of a layer that rounds, in front of the one that is flat."""
+    model, x, y = dead_zone
+    inputs = keras.Input((16,))
+    rounding = layers.Lambda(lambda z: ops.round(100 * z) / 100, name="round")
+    behind = keras.Model(inputs, model(rounding(inputs)))
+    backward = {"round": "straight_through"}
+    accuracy, flag = flags_of(behind, x, y, epsilon=0.25, backward=backward)
+    assert accuracy == 1 and flag.evidence["layers"] == "sparse"
+    assert flag.evidence["broken"] == 20
+
+
 def test_of_many_survivors_those_nearest_to_a_boundary_are_attacked(dead_zone):
     """Most of them come after 520 that are far from zone and boundary."""
     model, x, y = dead_zone
