@@ -29,13 +29,13 @@ def spread(values, digits):
 def target_order(results):
     """Lines of a table: attacks, and data sets with what they leave and cost.
 
+    Seconds depend on what else a machine does, and stay in the file.
+
     Args:
         results: What `target_order.py` wrote.
     """
     data = list(dict.fromkeys(run["data"] for run in results["runs"]))
-    heads = [
-        head for name in data for head in (f"{name}: left", "gradients", "s")
-    ]
+    heads = [head for name in data for head in (f"{name}: left", "gradients")]
     lines = [
         "| attack | " + " | ".join(heads) + " |",
         "|---" * (len(heads) + 1) + "|",
@@ -52,7 +52,6 @@ def target_order(results):
             cells += [
                 f"{spread(share, 1)} %",
                 f"{statistics.mean(row['gradients'] for row in rows):.0f}",
-                f"{statistics.mean(row['seconds'] for row in rows):.1f}",
             ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

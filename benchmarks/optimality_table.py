@@ -134,7 +134,9 @@ def figure(found):
         ax.set_xlim(right=101)
         ax.tick_params(axis="x", labelsize=8)
         ax.grid(axis="y", linewidth=0.4)
-        ax.set_title(f"{NORMS[norm]}: optimality in %", fontsize=9)
+        ax.set_title(
+            f"{NORMS[norm]}: optimality in % (right: nearer)", fontsize=9
+        )
     lines, labels = ax.get_legend_handles_labels()
     picture.legend(lines, labels, loc="outside lower center", ncols=3)
     return picture

@@ -208,7 +208,10 @@ def test_what_is_kept_of_a_run(tmp_path):
     assert (tmp_path / "kept" / "table.md").read_text("utf-8") == "| a |\n"
 
 
-@pytest.mark.parametrize(("name", "page"), [("hop_skip_jump", "black_box.md")])
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("hop_skip_jump", "black_box.md"), ("target_order", "adaptive.md")],
+)
 def test_measured_tables_of_the_pages(name, page):
     path = RESULTS.parent / "benchmarks" / "adaptive_tables.py"
     spec = importlib.util.spec_from_file_location("adaptive_tables", path)
