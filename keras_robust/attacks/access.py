@@ -29,6 +29,6 @@ def check_access(attack: Any, classifier: Classifier) -> None:
         return
     raise ValueError(
         f"{type(attack).__name__} must have a classifier that gives "
-        f"{attack.needs}; on one made from a function that returns {given} "
-        f"work {_WORKING[given]}. Received: the function {classifier.name!r}"
+        f"{attack.needs}; for a function that returns {given} use "
+        f"{_WORKING[given]}. Received: the function {classifier.name!r}"
     )
