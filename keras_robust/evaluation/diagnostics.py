@@ -284,9 +284,7 @@ class Diagnostics:
             batch_size=EXAMPLES,
             backward=self._backward,
         )
-        return flat_activations(
-            self._all.take(rows), attack, backward, least=_FEW
-        )
+        return flat_activations(self._all.take(rows), attack, backward)
 
     def unbounded(self) -> Flag | None:
         """Whether examples survive PGD that may reach any image."""
