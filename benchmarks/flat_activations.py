@@ -14,8 +14,8 @@ many fall is by how many the accuracy is too high.
 Networks that hide nothing: those before MeanSparse was added, those that the
 study trains on each of its sets, and networks of other activations, all with
 activations that are measured since they are not Keras's own (`Lambda`). Writes
-`results/flat-activations-DATA.json` after each network; `adaptive_tables.py`
-prints the table of docs/adaptive.md.
+`results/flat-activations-DATA.json` after each network; `adaptive_tables.py
+flat_activations` prints a table.
 """
 
 import argparse

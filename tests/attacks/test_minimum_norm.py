@@ -260,7 +260,7 @@ def test_points_that_fool_the_model_by_rounding_alone_are_stretched_too():
     assert found[0, 1] > found[0, 0]
     y = np.zeros(3, int)
     result = {"x": found, "loss": np.full(3, -0.3), "success": np.ones(3, bool)}
-    # The others have no room, and stay as they were found.
+    # The others are at their radius, and stay as they were found.
     length = np.linalg.norm(found[1] - x[1])
     epsilon = np.array([1.0, length, length])
     attack = kr.DDNAttack(epsilon=epsilon)
@@ -292,7 +292,7 @@ def test_the_distance_of_what_is_wrong_already_is_0(attack):
     np.testing.assert_allclose(-result["loss"], distance, rtol=1e-5)
 
 
-def test_a_success_of_the_frozen_model_alone_is_none():
+def test_a_success_of_the_frozen_model_alone_does_not_count():
     """On the boundary it may err at an image that the model gets right."""
     model = make_linear(np.eye(2))
     x = np.array([[0.5, 0.5], [0.4, 0.5]], "float32")
