@@ -3,6 +3,10 @@
     python benchmarks/training_objectives.py --output objectives-linf
     python benchmarks/training_objectives.py --norm l2 --epsilon 0.5 \
         --output objectives-l2
+    OMP_NUM_THREADS=1 KERAS_BACKEND=torch \
+        python benchmarks/training_objectives.py --widths 32 64 128 \
+        --clock cpu --images 500 --attack-steps 50 --queries 500 \
+        --output objectives-cpu-linf
     KERAS_BACKEND=jax python benchmarks/training_objectives.py \
         --minutes 0.5 --batch-size 500 --steps 50 --learning-rate 0.3 \
         --output objectives-linf-gpu
@@ -11,8 +15,8 @@
         --minutes 1 --clock cpu --images 200 --attack-steps 50 --queries 500 \
         --output objectives-small
 
-Trains the airbench network (on Fashion-MNIST and digits a small one) with the
-objectives and attacks of `TRAININGS` for the same time, whatever number of
+Trains the airbench network of `--widths` (on Fashion-MNIST and digits a small
+network) with the objectives and attacks of `TRAININGS` for the same time, whatever number of
 epochs that is, from the same weights with the same learning rates: up to
 `--learning-rate` in the first fifth of the time and down to 0 in the rest.
 Compilation is not counted. `--clock cpu` counts the seconds of the process on
@@ -56,11 +60,14 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 TRAININGS = {
     "PGD": {"attack": "pgd"},
     "N-FGSM": {"attack": "n-fgsm"},
-    "TRADES 6": {"attack": "pgd", "objective": kr.objectives.TRADES(6.0)},
     "TRADES 6, 2 steps": {
         "attack": "two steps",
         "objective": kr.objectives.TRADES(6.0),
     },
+    "free, 4 replays": {"attack": "fgsm", "replays": 4},
+    "TRADES 6": {"attack": "pgd", "objective": kr.objectives.TRADES(6.0)},
+    "PGD, 2 steps": {"attack": "two steps"},
+    "N-FGSM, averaged": {"attack": "n-fgsm", "averaging": 0.99},
     "IKL": {"attack": "pgd", "objective": kr.objectives.IKL()},
     "MART": {"attack": "pgd", "objective": kr.objectives.MART()},
     "N-FGSM, AWP": {"attack": "n-fgsm", "weight_perturbation": 0.005},
@@ -118,11 +125,11 @@ class TimeBudget(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def network(dataset, x):
+def network(dataset, x, widths):
     """An untrained network for a data set."""
     if dataset != "cifar10":
         return kr.models.small_cnn(x.shape[1:], filters=(16, 32))
-    model = kr.models.airbench()
+    model = kr.models.airbench(widths=widths)
     kr.models.adapt_whitening(model, x[:5000])
     return model
 
@@ -155,6 +162,8 @@ def attack_of(name, options, seed):
     norm, epsilon = options.norm, options.epsilon
     if name == "n-fgsm":
         return kr.NFGSMAttack(norm, epsilon, seed=seed)
+    if name == "fgsm":
+        return kr.FGSMAttack(norm, epsilon)
     steps, step_size = {"pgd": (7, epsilon / 4), "two steps": (2, epsilon)}[
         name
     ]
@@ -178,10 +187,11 @@ def train(name, seed, options, data, evaluated):
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(options.dtype)
     (x, y), (x_test, y_test) = data
-    model = fitted = network(options.dataset, x)
+    model = fitted = network(options.dataset, x, options.widths)
     if options.dataset == "cifar10":
         fitted = with_augmentation(model, seed)
     settings = dict(TRAININGS[name])
+    averaging = settings.pop("averaging", None)
     if settings.get("objective", "adversarial") is not None:
         # With TRADES and IKL the attack starts near the image by itself.
         attack = attack_of(settings.pop("attack"), options, seed)
@@ -190,7 +200,13 @@ def train(name, seed, options, data, evaluated):
             attack = attack.replace(random_start=True)
         fitted = kr.AdversarialModel(fitted, attack, **settings)
     fitted.compile(
-        keras.optimizers.SGD(0.0, momentum=0.9, nesterov=True),
+        keras.optimizers.SGD(
+            0.0,
+            momentum=0.9,
+            nesterov=True,
+            use_ema=averaging is not None,
+            ema_momentum=averaging or 0.99,
+        ),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -293,6 +309,13 @@ def main():
     parser.add_argument(
         "--epsilon", type=float, help="8/255, 0.1 or 0.15 by data set"
     )
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs=3,
+        default=[64, 128, 128],
+        help="of the airbench network",
+    )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clock", default="wall", choices=CLOCKS)
     parser.add_argument("--seeds", type=int, default=1)
@@ -320,7 +343,7 @@ def main():
             parser.error("--norm l2 needs --epsilon, such as 0.5")
         options.epsilon = EPSILON[options.dataset]
     data = kr.datasets.load(options.dataset)
-    evaluated = network(options.dataset, data.train[0])
+    evaluated = network(options.dataset, data.train[0], options.widths)
     if options.compile_only:
         for name in options.only or TRAININGS:
             train(name, 0, options, data, evaluated)
