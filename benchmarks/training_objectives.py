@@ -16,9 +16,10 @@
         --output objectives-small
 
 Trains the airbench network of `--widths` (on Fashion-MNIST and digits a small
-network) with the objectives and attacks of `TRAININGS` for the same time, whatever number of
-epochs that is, from the same weights with the same learning rates: up to
-`--learning-rate` in the first fifth of the time and down to 0 in the rest.
+network) with the objectives and attacks of `TRAININGS` for the same time,
+whatever number of epochs that is, from the same weights with the same learning
+rates: up to `--learning-rate` in the first fifth of the time and down to 0 in
+the rest.
 Compilation is not counted. `--clock cpu` counts the seconds of the process on
 all its cores, for a machine that does other work beside it. Images are held
 where the model is trained, and layers in front of it shift and flip those of
