@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -9,6 +10,7 @@ from keras_robust.cli.arguments import PRESETS
 from keras_robust.cli.arguments import add_verbose_argument
 from keras_robust.cli.arguments import positive
 from keras_robust.cli.arguments import radius
+from keras_robust.cli.processes import further_processes
 
 if TYPE_CHECKING:
     from keras_robust.study import OwnSet
@@ -26,6 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser: An `argparse.ArgumentParser`.
     """
     add_recipe_arguments(parser)
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="processes that share the stages of the study (default: 2 where "
+        "neither data set, preset nor network is given and there are two cores "
+        "and no accelerator, else 1); the same command, started on another "
+        "machine with the same --output folder, shares them too",
+    )
     own = parser.add_argument_group(
         "data and networks of your own, and other settings of a recipe"
     )
@@ -158,6 +169,7 @@ def run(
     seeds: int = 1,
     output: str = "replication",
     verbose: int = 1,
+    workers: int | None = None,
     **own: Any,
 ) -> Any:
     """Run the study, see `study.overview` and `Study.run`.
@@ -169,6 +181,8 @@ def run(
         seeds: Int >= 1.
         output: Folder.
         verbose: 0 for silence.
+        workers: Int >= 1, how many processes share the stages; `None` for two
+            on the cores of one machine, without `dataset`, else one.
         **own: The other arguments of the command; `None` for what is not
             given.
 
@@ -179,14 +193,70 @@ def run(
         ValueError: If the network or the data are missing.
     """
     from keras_robust import study
+    from keras_robust.study.replication.replicate import default_workers
 
     given = {key: value for key, value in own.items() if value is not None}
-    if dataset is None and preset is None and not given:
-        return study.overview(
-            seed=seed, seeds=seeds, output=output, verbose=verbose
+    is_overview = dataset is None and preset is None and not given
+    chosen = None if is_overview else study_of(dataset, preset, dict(given))
+    if workers is None:
+        workers = default_workers() if is_overview else 1
+    if workers > 1 and verbose:
+        print(f"{workers} processes; the others write {output}/process-*.log")
+    with further_processes(
+        workers - 1,
+        folder=Path(output),
+        work=help_with,
+        dataset=dataset,
+        preset=preset,
+        seed=seed,
+        seeds=seeds,
+        output=output,
+        verbose=verbose,
+        given=given,
+    ):
+        if chosen is None:
+            return study.overview(
+                seed=seed, seeds=seeds, output=output, verbose=verbose
+            )
+        return replace(chosen, seeds=seeds).run(
+            output, seed=seed, verbose=verbose
         )
-    chosen = study_of(dataset, preset, given)
-    return replace(chosen, seeds=seeds).run(output, seed=seed, verbose=verbose)
+
+
+def help_with(
+    dataset: str | None,
+    preset: str | None,
+    seed: int,
+    seeds: int,
+    output: str,
+    verbose: int,
+    given: dict[str, Any],
+) -> None:
+    """Make stages for another process that runs the same command.
+
+    Args:
+        dataset: As in `run`.
+        preset: As in `run`.
+        seed: As in `run`.
+        seeds: As in `run`.
+        output: As in `run`.
+        verbose: As in `run`.
+        given: The other arguments that are given.
+    """
+    from keras_robust.study import get_recipe
+    from keras_robust.study.replication import replicate
+
+    if dataset is None and preset is None and not given:
+        runs = {
+            Path(output) / name: get_recipe(name) for name in replicate.DATASETS
+        }
+    else:
+        runs = {Path(output): study_of(dataset, preset, given)}
+    replicate.join(
+        {folder: replace(one, seeds=seeds) for folder, one in runs.items()},
+        seed=seed,
+        verbose=verbose,
+    )
 
 
 def study_of(

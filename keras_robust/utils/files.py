@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,30 @@ def write_atomically(
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Keep out other processes that lock the same file, on any machine.
+
+    The system releases the lock when the process ends. Where there are no such
+    locks, as on Windows, nothing is kept out.
+
+    Args:
+        path: A file for the lock alone, made if missing.
+        wait: Whether to wait for a process that has the lock.
+
+    Raises:
+        BlockingIOError: If another process has the lock, without `wait`.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
 
 
 def read_json(path: Path) -> Any:

@@ -1,14 +1,18 @@
 """Replications by the name of a recipe, of one data set or of two."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from keras_robust import backend
 from keras_robust.study.replication import figures
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.html_report import write_overview
 from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.results import Results
+from keras_robust.study.replication.running import run_stages
 from keras_robust.study.results import StudyResults
 from keras_robust.study.study import Study
 
@@ -53,6 +57,35 @@ def replicate(
     if seeds is not None:
         study = replace(study, seeds=seeds)
     return study.run(output, seed=seed, verbose=verbose)
+
+
+def default_workers() -> int:
+    """How many processes share an overview: two on cores, one elsewhere.
+
+    Most of its time is Python's, of which a process uses one core.
+    """
+    has_cores = (os.cpu_count() or 1) > 1 and not backend.has_accelerator()
+    return 2 if has_cores else 1
+
+
+def join(runs: Mapping[Path, Study], seed: int = 0, verbose: int = 1) -> None:
+    """Make stages of studies that no other process is making.
+
+    For a process that helps others on the same folders; the results are
+    written by those.
+
+    Args:
+        runs: Studies by the folders that they write to.
+        seed: Int >= 0, the first seed.
+        verbose: 0 for silence.
+    """
+    run_stages(
+        [
+            study.replication(folder, seed=each, verbose=verbose)
+            for folder, study in runs.items()
+            for each in range(seed, seed + study.seeds)
+        ]
+    )
 
 
 def overview(

@@ -190,12 +190,15 @@ class Replication:
         Returns:
             A plain Keras classifier of images in [0, 1].
         """
-        return self._kept_model(
-            f"model-{base}-{name}",
-            self.recipe.network_spec(self.recipe.architectures[name]),
-            architecture_description(self.recipe, base, name),
-            lambda: self._train(base, name),
-        )
+        key = f"{base}-{name}"
+        if key not in self._networks:
+            self._networks[key] = self._kept_model(
+                f"model-{key}",
+                self.recipe.network_spec(self.recipe.architectures[name]),
+                architecture_description(self.recipe, base, name),
+                lambda: self._train(base, name),
+            )
+        return self._networks[key]
 
     def generated(self, name: str) -> Arrays:
         """The generated data set of that name.

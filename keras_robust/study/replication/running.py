@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -31,16 +34,21 @@ from keras_robust.study.replication.results import Results
 from keras_robust.study.replication.results import SeedResults
 from keras_robust.study.replication.results import Summary
 from keras_robust.study.replication.stand_ins import gives_set
+from keras_robust.study.replication.store import StageBusyError
 from keras_robust.study.replication.training_sets import RELABELLED
 from keras_robust.study.replication.verdicts import find_reading
 from keras_robust.study.replication.verdicts import mean_and_deviation
 from keras_robust.study.replication.verdicts import verdicts
 from keras_robust.utils.environment import installed_versions
 from keras_robust.utils.environment import machine
+from keras_robust.utils.files import locked
 from keras_robust.utils.files import write_json
 
 if TYPE_CHECKING:
     from keras_robust.study.study import Study
+
+# How often to look whether another process has finished a stage.
+SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def run_study(
@@ -62,11 +70,13 @@ def run_study(
     stages: dict[int, Replication] = {}
     for seed in seeds:
         stages[seed] = study.replication(folder, seed=seed, verbose=verbose)
-        _run_stages(stages[seed])
+        run_stages([stages[seed]])
         results = _results(study, stages)
-        write_json(folder / "results.json", results)
-        images = figures.draw_images(stages[seeds[0]])
-        outputs.write(results, folder, images)
+        # Several processes that share a study finish at about the same time.
+        with locked(folder / "stages" / "lock"):
+            write_json(folder / "results.json", results)
+            images = figures.draw_images(stages[seeds[0]])
+            outputs.write(results, folder, images)
     if verbose:
         print(tables.table_text(results))
         print(tables.claims_text(results))
@@ -118,26 +128,72 @@ def check_networks(study: Study) -> None:
             Classifier.of(model).representation(study.layer)
 
 
-def _run_stages(study: Replication) -> None:
-    """Run all stages that are not finished yet."""
-    for name in study.recipe.models:
-        study.evaluate(name)
-    _measured(study)
+def run_stages(studies: Sequence[Replication]) -> None:
+    """Run all stages that are not finished yet.
+
+    Several processes may do so at once: a stage that another one is making is
+    left to it, and what needs that stage comes later.
+
+    Args:
+        studies: `Replication` objects, in the order of their stages.
+    """
+    left = [(study, stage) for study in studies for stage in _stages(study)]
+    said = False
+    while left:
+        busy: list[tuple[Replication, _Stage]] = []
+        for study, stage in left:
+            # A measure looks at all models.
+            waits = stage.is_measure and any(study is one for one, _ in busy)
+            if waits or not _was_run(study, stage):
+                busy.append((study, stage))
+        if len(busy) == len(left):
+            if not said and left[0][0].verbose:
+                print("waiting for stages of another process ...", flush=True)
+            said = True
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        left = busy
 
 
-def _measured(study: Replication) -> Measured:
+def _was_run(study: Replication, stage: _Stage) -> bool:
+    """Run a stage, unless another process makes it or what it needs."""
+    try:
+        with study.store.without_waiting():
+            stage.run()
+    except StageBusyError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Stage:
+    run: Callable[[], Any]
+    is_measure: bool = False
+
+
+def _stages(study: Replication) -> list[_Stage]:
+    """All stages of a study, in order."""
+    found = _measures(study)
+    stages = [
+        _Stage(partial(study.evaluate, name)) for name in study.recipe.models
+    ]
+    if "transfer" in found:
+        stages += [
+            _Stage(partial(study.architecture, base, name))
+            for name in study.recipe.architectures
+            for base in ("standard", "D_det")
+        ]
+    return stages + [_Stage(run, is_measure=True) for run in found.values()]
+
+
+def _measures(study: Replication) -> dict[str, Callable[[], Any]]:
     """All measures that the sets of a study allow for, by name."""
     models = study.recipe.models
-    found: Measured = {}
+    found: dict[str, Callable[[Replication], Any]] = {}
     if "D_R" in models:
-        found["decomposition"] = study.measure(
-            "decomposition", measures.decomposition
-        )
+        found["decomposition"] = measures.decomposition
     relabelled = [name for name in RELABELLED if name in models]
     if relabelled:
-        found["leakage"] = study.measure(
-            "leakage", partial(measures.leakage, sets=relabelled)
-        )
+        found["leakage"] = partial(measures.leakage, sets=relabelled)
     # Sets of the user may not be in the order of the training images.
     made = [
         name
@@ -145,14 +201,15 @@ def _measured(study: Replication) -> Measured:
         if name in models and not gives_set(study.recipe, name)
     ]
     if made:
-        found["nearest"] = study.measure(
-            "nearest", partial(measures.nearest, sets=made)
-        )
+        found["nearest"] = partial(measures.nearest, sets=made)
     if study.recipe.architectures and "D_det" in models:
-        found["transfer"] = study.measure("transfer", measures.transfer)
+        found["transfer"] = measures.transfer
     if study.recipe.autoattack_images and "D_R" in models:
-        found["autoattack"] = study.measure("autoattack", measures.autoattack)
-    return found
+        found["autoattack"] = measures.autoattack
+    return {
+        name: partial(study.measure, name, function)
+        for name, function in found.items()
+    }
 
 
 def _seed_results(study: Replication) -> SeedResults:
@@ -165,7 +222,10 @@ def _seed_results(study: Replication) -> SeedResults:
             if study.recipe.training_set(name).is_generated
         },
         "curves": study.curves(),
-        "measured": _measured(study),
+        "measured": cast(
+            "Measured",
+            {name: found() for name, found in _measures(study).items()},
+        ),
     }
 
 

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from typing import TypeVar
@@ -10,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_robust.utils.files import json_hash
+from keras_robust.utils.files import locked
 from keras_robust.utils.files import read_json
 from keras_robust.utils.files import write_atomically
 from keras_robust.utils.files import write_json
@@ -18,10 +21,16 @@ Arrays = dict[str, np.ndarray]
 T = TypeVar("T")
 
 
+class StageBusyError(Exception):
+    """Another process is making a stage that is needed."""
+
+
 class StageStore:
     """A folder of stage results: models, arrays, numbers.
 
     A result is found again only if everything it depends on is the same.
+    Several processes may use one folder: each result is made by one of them,
+    and the others wait for it.
 
     Args:
         folder: Where the files are; created if missing.
@@ -29,7 +38,18 @@ class StageStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._locks = self.folder / "locks"
+        self._locks.mkdir(parents=True, exist_ok=True)
+        self._waits = True
+
+    @contextmanager
+    def without_waiting(self) -> Iterator[None]:
+        """Raise `StageBusyError` where another process makes what is needed."""
+        self._waits = False
+        try:
+            yield
+        finally:
+            self._waits = True
 
     def path(self, name: str, inputs: Any) -> Path:
         """Path of a result without its suffix, whether it exists or not.
@@ -44,7 +64,7 @@ class StageStore:
         self, name: str, inputs: Any, make: Callable[[], keras.Model]
     ) -> keras.Model:
         """Load the Keras model of that name, or make and keep it."""
-        return _load_or_make(
+        return self._load_or_make(
             self._file(name, inputs, ".keras"),
             read=_read_model,
             write=_write_model,
@@ -55,7 +75,7 @@ class StageStore:
         self, name: str, inputs: Any, make: Callable[[], Arrays]
     ) -> Arrays:
         """Load the arrays of that name, or make and keep them."""
-        return _load_or_make(
+        return self._load_or_make(
             self._file(name, inputs, ".npz"),
             read=_read_arrays,
             write=_write_arrays,
@@ -64,7 +84,7 @@ class StageStore:
 
     def numbers(self, name: str, inputs: Any, make: Callable[[], T]) -> T:
         """Load the JSON value of that name, or make and keep it."""
-        found: T = _load_or_make(
+        found: T = self._load_or_make(
             self._file(name, inputs, ".json"),
             read=read_json,
             write=write_json,
@@ -81,18 +101,33 @@ class StageStore:
         path = self.path(name, inputs)
         return path.with_name(path.name + suffix)
 
-
-def _load_or_make(
-    path: Path,
-    read: Callable[[Path], T],
-    write: Callable[[Path, T], None],
-    make: Callable[[], T],
-) -> T:
-    if path.exists():
+    def _load_or_make(
+        self,
+        path: Path,
+        read: Callable[[Path], T],
+        write: Callable[[Path, T], None],
+        make: Callable[[], T],
+    ) -> T:
+        if path.exists():
+            return read(path)
+        with self._claimed(path):
+            # While this process waited, another one may have made it.
+            if not path.exists():
+                value = make()
+                write(path, value)
+                return value
         return read(path)
-    value = make()
-    write(path, value)
-    return value
+
+    @contextmanager
+    def _claimed(self, path: Path) -> Iterator[None]:
+        lock = self._locks / path.name
+        try:
+            with locked(lock, wait=self._waits):
+                yield
+                # Nobody needs the lock of what exists.
+                lock.unlink(missing_ok=True)
+        except BlockingIOError as error:
+            raise StageBusyError(path.name) from error
 
 
 def _read_model(path: Path) -> keras.Model:
