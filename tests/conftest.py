@@ -59,6 +59,7 @@ SAME_ON_ALL = {
         "planted",
         "radii",
         "released",
+        "processes",
         "repository",
         "restricted_imagenet",
         "results",
@@ -178,6 +179,7 @@ def smoke_run(tmp_path_factory):
         [
             *(sys.executable, "-m", "keras_robust.cli", "replicate"),
             *("--preset", "smoke", "--output", str(folder), "--seed", "3"),
+            *("--workers", "2"),
         ],
         capture_output=True,
         text=True,

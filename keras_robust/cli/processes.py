@@ -15,7 +15,10 @@ from keras_robust.startup import load_package
 
 @contextmanager
 def further_processes(
-    count: int, folder: Path, work: Callable[..., None], **options: Any
+    count: int,
+    folder: Path,
+    work: Callable[..., None],
+    options: dict[str, Any],
 ) -> Iterator[None]:
     """Start processes that call a function, and end them afterwards.
 
@@ -23,7 +26,7 @@ def further_processes(
         count: Int, how many besides this process.
         folder: What the second process prints goes to `process-2.log` there.
         work: A function of a module.
-        **options: Its arguments, plain values.
+        options: Its arguments, plain values.
     """
     context = multiprocessing.get_context("spawn")
     processes = {}

@@ -201,19 +201,17 @@ def run(
     if workers is None:
         workers = default_workers() if is_overview else 1
     if workers > 1 and verbose:
-        print(f"{workers} processes; the others write {output}/process-*.log")
-    with further_processes(
-        workers - 1,
-        folder=Path(output),
-        work=help_with,
-        dataset=dataset,
-        preset=preset,
-        seed=seed,
-        seeds=seeds,
-        output=output,
-        verbose=verbose,
-        given=given,
-    ):
+        print(f"{workers} processes; the output folder has logs of the others")
+    options = {
+        "dataset": dataset,
+        "preset": preset,
+        "seed": seed,
+        "seeds": seeds,
+        "output": output,
+        "verbose": verbose,
+        "given": given,
+    }
+    with further_processes(workers - 1, Path(output), help_with, options):
         if chosen is None:
             return study.overview(
                 seed=seed, seeds=seeds, output=output, verbose=verbose

@@ -1,5 +1,7 @@
+import contextlib
 import importlib
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -104,7 +106,9 @@ def test_no_radius_is_said():
     assert "L-inf" not in tables.table_text(results)
 
 
-def test_the_first_command_reports_two_data_sets(replicated, tmp_path, capsys):
+def test_the_first_command_reports_two_data_sets(
+    replicated, started, tmp_path, capsys
+):
     output = tmp_path
     arguments = ["replicate", "--output", str(output), "--seed", "3"]
     assert cli.main(arguments) == 0
@@ -131,6 +135,60 @@ def test_the_first_command_reports_two_data_sets(replicated, tmp_path, capsys):
     lines = printed.splitlines()
     assert lines[-1].endswith("report.html")
     assert max(map(len, lines[:-1])) <= 80
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Further processes that would be started: how many, and what they run."""
+    module = importlib.import_module("keras_robust.cli.replicate")
+    found = []
+
+    def instead(count, folder, work, options):
+        # As `spawn` hands them on.
+        found.append((count, pickle.loads(pickle.dumps((work, options)))))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(module, "further_processes", instead)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), {"planted": ("planted", 2), "digits": ("digits", 2)}),
+        (("--dataset", "planted", "--workers", "2"), {"": ("planted", 2)}),
+        (("--preset", "smoke", "--workers", "2"), {"": ("digits", 2)}),
+    ],
+)
+def test_further_processes_share_the_same_studies(
+    replicated, started, monkeypatch, tmp_path, arguments, expected
+):
+    monkeypatch.setattr(study.Study, "run", lambda self, *_, **__: None)
+    module = importlib.import_module("keras_robust.study.replication.replicate")
+    monkeypatch.setattr(module, "default_workers", lambda: 2)
+    command = ["replicate", "--output", str(tmp_path), "--seeds", "2"]
+    assert cli.main([*command, *arguments]) == 0
+    ((count, (work, options)),) = started
+    assert count == 1
+    joined = {}
+    monkeypatch.setattr(module, "join", lambda runs, **_: joined.update(runs))
+    work(**options)
+    assert {
+        folder: (each.data, each.seeds) for folder, each in joined.items()
+    } == {tmp_path / name: value for name, value in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("cores", "accelerator", "expected"),
+    [(1, False, 1), (2, False, 2), (16, False, 2), (16, True, 1)],
+)
+def test_cores_are_shared_and_accelerators_are_not(
+    monkeypatch, cores, accelerator, expected
+):
+    module = importlib.import_module("keras_robust.study.replication.replicate")
+    monkeypatch.setattr(module.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(module.backend, "has_accelerator", lambda: accelerator)
+    assert module.default_workers() == expected
 
 
 def test_a_stop_leaves_a_report_of_what_is_there(
@@ -160,7 +218,9 @@ def test_a_stop_leaves_a_report_of_what_is_there(
         (("--dataset", "cifar10", "--preset", "cpu"), ("cifar10", "cpu")),
     ],
 )
-def test_a_named_data_set_is_replicated_alone(monkeypatch, arguments, expected):
+def test_a_named_data_set_is_replicated_alone(
+    monkeypatch, started, arguments, expected
+):
     runs = []
 
     def run(self, output, seed, verbose):
@@ -168,5 +228,6 @@ def test_a_named_data_set_is_replicated_alone(monkeypatch, arguments, expected):
 
     monkeypatch.setattr(study.Study, "run", run)
     assert cli.main(["replicate", *arguments, "--output", "nowhere"]) == 0
+    assert [count for count, _ in started] == [0]
     dataset, preset = expected
     assert runs == [(dataset, preset, 1, "nowhere", 0)]

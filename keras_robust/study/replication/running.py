@@ -143,7 +143,9 @@ def run_stages(studies: Sequence[Replication]) -> None:
         busy: list[tuple[Replication, _Stage]] = []
         for study, stage in left:
             # A measure looks at all models.
-            waits = stage.is_measure and any(study is one for one, _ in busy)
+            waits = stage.is_measure and any(
+                study is one and not other.is_measure for one, other in busy
+            )
             if waits or not _was_run(study, stage):
                 busy.append((study, stage))
         if len(busy) == len(left):
@@ -182,7 +184,9 @@ def _stages(study: Replication) -> list[_Stage]:
             for name in study.recipe.architectures
             for base in ("standard", "D_det")
         ]
-    return stages + [_Stage(run, is_measure=True) for run in found.values()]
+    # The longest first: at the end there is nothing else to share.
+    order = sorted(found, key=lambda name: name != "transfer")
+    return stages + [_Stage(found[name], is_measure=True) for name in order]
 
 
 def _measures(study: Replication) -> dict[str, Callable[[], Any]]:

@@ -19,7 +19,6 @@ from keras_robust.study.replication.stages import evaluation_description
 from keras_robust.study.replication.stages import measure_description
 from keras_robust.study.replication.stages import model_description
 from keras_robust.study.replication.stages import set_description
-from keras_robust.study.replication.store import StageStore
 from keras_robust.utils.files import json_hash
 
 ROOT = Path(__file__).parents[3]
@@ -105,6 +104,20 @@ def test_a_search_has_its_place_in_the_report(smoke_run, tmp_path):
     place = text.split("Is it the optimizer?")[1]
     assert "It is &lt;not&gt;." in place and "Set D_rand,\n1 training" in place
     assert "data:image/svg+xml" in place
+
+
+def test_processes_share_the_stages(smoke_run):
+    folder, printed = smoke_run
+    other = (folder / "process-2.log").read_text()
+    made = [
+        [line for line in text.splitlines() if line.startswith("[seed 3] ")]
+        for text in (printed, other)
+    ]
+    assert min(len(lines) for lines in made) > 5
+    stages = sum(made, [])
+    # 14 + 2 trainings, 10 sets, 12 evaluations, 4 measures, none of them twice.
+    assert len(stages) == len(set(stages)) == 40
+    assert not list(folder.glob("stages/*/locks/*"))
 
 
 @pytest.mark.on_one_backend
@@ -334,24 +347,6 @@ def test_a_set_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, atol=1e-4)
     assert not list(stopped.store.folder.glob("shards-*"))
-
-
-def test_store_writes_whole_files_only(tmp_path):
-    store = StageStore(tmp_path)
-
-    def broken():
-        raise RuntimeError("interrupted")
-
-    with pytest.raises(RuntimeError):
-        store.numbers("a", 1, broken)
-    assert store.find_numbers("a", 1) is None
-    assert store.numbers("a", 1, lambda: {"x": 1}) == {"x": 1}
-    assert store.numbers("a", 1, broken) == {"x": 1}
-    assert store.find_numbers("a", 1) == {"x": 1}
-    assert store.numbers("a", {"of": 2}, lambda: 3) == 3
-    arrays = store.arrays("b", 1, lambda: {"x": np.arange(3)})
-    assert store.arrays("b", 1, broken)["x"].tolist() == arrays["x"].tolist()
-    assert not list(tmp_path.glob("part-*"))
 
 
 def test_recipe_of_the_paper():
