@@ -39,13 +39,14 @@ def further_processes(
         processes[log].start()
     try:
         yield
-    finally:
         for log, process in processes.items():
             if process.exitcode:
                 print(
                     f"keras-robust: another process failed, see {log}",
                     file=sys.stderr,
                 )
+    finally:
+        for process in processes.values():
             process.terminate()
             process.join()
 

@@ -36,7 +36,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Keep out other processes that lock the same file, on any machine.
 
     The system releases the lock when the process ends. Where there are no such
-    locks, as on Windows, nothing is kept out.
+    locks, as on Windows and some network folders, nothing is kept out.
 
     Args:
         path: A file for the lock alone, made if missing.
@@ -51,7 +51,13 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         yield
         return
     with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:
+            # The file system has no locks.
+            pass
         yield
 
 

@@ -38,8 +38,7 @@ class StageStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self._locks = self.folder / "locks"
-        self._locks.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._waits = True
 
     @contextmanager
@@ -120,7 +119,9 @@ class StageStore:
 
     @contextmanager
     def _claimed(self, path: Path) -> Iterator[None]:
-        lock = self._locks / path.name
+        locks = self.folder / "locks"
+        locks.mkdir(exist_ok=True)
+        lock = locks / path.name
         try:
             with locked(lock, wait=self._waits):
                 yield

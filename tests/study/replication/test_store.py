@@ -71,6 +71,7 @@ def test_a_killed_process_leaves_its_stage_to_the_others(tmp_path):
     )
     store = StageStore(tmp_path)
     lock = tmp_path / "locks" / (store.path("a", 0).name + ".json")
+    lock.parent.mkdir()
     holder = subprocess.Popen(
         [sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE
     )
