@@ -15,11 +15,11 @@
         --minutes 1 --clock cpu --images 200 --attack-steps 50 --queries 500 \
         --output objectives-small
 
-Trains the airbench network of `--widths` (on Fashion-MNIST and digits a small
-network) with the objectives and attacks of `TRAININGS` for the same time,
-whatever number of epochs that is, from the same weights with the same learning
-rates: up to `--learning-rate` in the first fifth of the time and down to 0 in
-the rest.
+Trains the airbench network of `--widths`, with `--unwhitened` without the layer
+that whitens patches (on Fashion-MNIST and digits a small network), with the
+objectives and attacks of `TRAININGS` for the same time, whatever number of
+epochs that is, from the same weights with the same learning rates: up to
+`--learning-rate` in the first fifth of the time and down to 0 in the rest.
 Compilation is not counted. `--clock cpu` counts the seconds of the process on
 all its cores, for a machine that does other work beside it. Images are held
 where the model is trained, and layers in front of it shift and flip those of
@@ -126,11 +126,13 @@ class TimeBudget(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def network(dataset, x, widths):
+def network(options, x):
     """An untrained network for a data set."""
-    if dataset != "cifar10":
+    if options.dataset != "cifar10":
         return kr.models.small_cnn(x.shape[1:], filters=(16, 32))
-    model = kr.models.airbench(widths=widths)
+    model = kr.models.airbench(
+        widths=options.widths, whitening=not options.unwhitened
+    )
     kr.models.adapt_whitening(model, x[:5000])
     return model
 
@@ -188,7 +190,7 @@ def train(name, seed, options, data, evaluated):
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(options.dtype)
     (x, y), (x_test, y_test) = data
-    model = fitted = network(options.dataset, x, options.widths)
+    model = fitted = network(options, x)
     if options.dataset == "cifar10":
         fitted = with_augmentation(model, seed)
     settings = dict(TRAININGS[name])
@@ -317,6 +319,11 @@ def main():
         default=[64, 128, 128],
         help="of the airbench network",
     )
+    parser.add_argument(
+        "--unwhitened",
+        action="store_true",
+        help="its first layer is trained like the others",
+    )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clock", default="wall", choices=CLOCKS)
     parser.add_argument("--seeds", type=int, default=1)
@@ -344,7 +351,7 @@ def main():
             parser.error("--norm l2 needs --epsilon, such as 0.5")
         options.epsilon = EPSILON[options.dataset]
     data = kr.datasets.load(options.dataset)
-    evaluated = network(options.dataset, data.train[0], options.widths)
+    evaluated = network(options, data.train[0])
     if options.compile_only:
         for name in options.only or TRAININGS:
             train(name, 0, options, data, evaluated)
