@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from collections.abc import Iterator
+from contextlib import ExitStack
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,15 @@ class StageStore:
         locks = self.folder / "locks"
         locks.mkdir(exist_ok=True)
         lock = locks / path.name
-        try:
-            with locked(lock, wait=self._waits):
-                yield
-                # Nobody needs the lock of what exists.
-                lock.unlink(missing_ok=True)
-        except BlockingIOError as error:
-            raise StageBusyError(path.name) from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(lock, wait=self._waits))
+            except BlockingIOError as error:
+                raise StageBusyError(path.name) from error
+            # Such an error of the stage itself is not one of the lock.
+            yield
+            # Nobody needs the lock of what exists.
+            lock.unlink(missing_ok=True)
 
 
 def _read_model(path: Path) -> keras.Model:

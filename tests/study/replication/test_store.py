@@ -81,3 +81,12 @@ def test_a_killed_process_leaves_its_stage_to_the_others(tmp_path):
             store.numbers("a", 0, lambda: 1)
         os.kill(holder.pid, signal.SIGKILL)
     assert store.numbers("a", 0, lambda: 1) == 1
+
+
+def test_an_error_of_a_stage_is_not_taken_for_a_lock(tmp_path):
+    def fails():
+        raise BlockingIOError("of the data")
+
+    store = StageStore(tmp_path)
+    with store.without_waiting(), pytest.raises(BlockingIOError):
+        store.numbers("a", 0, fails)
