@@ -177,9 +177,18 @@ def smoke_run(tmp_path_factory):
         return folder, printed.read_text()
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "keras_robust.cli", "replicate"),
-            *("--preset", "smoke", "--output", str(folder), "--seed", "3"),
-            *("--workers", "2"),
+            sys.executable,
+            "-m",
+            "keras_robust.cli",
+            "replicate",
+            "--preset",
+            "smoke",
+            "--output",
+            str(folder),
+            "--seed",
+            "3",
+            "--workers",
+            "2",
         ],
         capture_output=True,
         text=True,

@@ -79,7 +79,7 @@ def test_two_share_them(made, tmp_path):
     ]
     for thread in threads:
         thread.start()
-        # The first one has begun with the slow stage.
+        # The first one works on the slow stage by now.
         time.sleep(0.1)
     for thread in threads:
         thread.join(30)
