@@ -32,8 +32,12 @@ import pytest
 from tests.helpers import make_cnn
 from tests.helpers import make_linear
 
-# Whole runs that several tests look at, with the mark of those tests.
-FIXTURES = {"smoke_run": "on_one_backend", "swept": "on_one_backend"}
+# Whole runs that several tests look at, with the marks of those tests.
+FIXTURES = {
+    "smoke_run": ("on_one_backend", "thorough"),
+    "swept": ("on_one_backend", "thorough"),
+    "own_run": ("thorough",),
+}
 # Whose code asks nothing of the backend but what others test: files, texts,
 # pictures, layout. Run on one backend, elsewhere by `-m slow`.
 SAME_ON_ALL = {
@@ -78,7 +82,7 @@ SAME_ON_ALL = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks what is slow on this backend; the longest file comes first."""
+    """Marks what takes long on this backend; the longest file comes first."""
     # Workers take whole files; one that is long and last leaves the other idle.
     # Those that look at what it made come last, or they would wait.
     place = {
@@ -94,14 +98,28 @@ def pytest_collection_modifyitems(items):
     if keras.backend.backend() == "jax":
         # On its CPU every program is compiled, about half a second each.
         slow.add("slow_on_jax")
+    first_cases = set()
     for item in items:
         marks = {marker.name for marker in item.iter_markers()}
         # What a test is given may take longer than the test.
-        marks |= {FIXTURES.get(name) for name in item.fixturenames}
+        for name in item.fixturenames:
+            marks.update(FIXTURES.get(name, ()))
         if item.path.name in SAME_ON_ALL:
             marks.add("on_one_backend")
         if slow & marks:
             item.add_marker(pytest.mark.slow)
+        elif "thorough" in marks or (
+            # Tracing and compiling take the time there, anew for each case.
+            keras.backend.backend() != "torch" and _test(item) in first_cases
+        ):
+            item.add_marker(pytest.mark.thorough)
+        else:
+            first_cases.add(_test(item))
+
+
+def _test(item):
+    """Names the test of which `item` is one case."""
+    return item.path, item.cls, item.originalname
 
 
 @pytest.fixture

@@ -155,6 +155,7 @@ def test_an_attack_in_a_few_lines_as_written():
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_a_search_of_ones_own_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("study.md").read_text()
@@ -262,6 +263,7 @@ def test_a_transform_of_ones_own_as_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_the_page_on_training_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("training.md").read_text()
@@ -278,6 +280,7 @@ def test_the_page_on_training_as_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_certification_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("certification.md").read_text()
@@ -316,6 +319,7 @@ def test_certification_as_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_the_page_on_distances_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = GUIDE.with_name("minimum_norm.md").read_text()
@@ -384,6 +388,7 @@ def test_the_page_on_adaptive_attacks_as_written():
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.thorough
 def test_the_start_as_written(tmp_path, monkeypatch):
     import matplotlib
 

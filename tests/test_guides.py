@@ -44,6 +44,7 @@ def run(page):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_check_your_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run("check_model.md")
@@ -61,6 +62,7 @@ def test_check_your_model(tmp_path, monkeypatch):
     assert right.mean() == names["clean"]
 
 
+@pytest.mark.thorough
 def test_devices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     policy = keras.mixed_precision.dtype_policy()

@@ -32,6 +32,7 @@ def stranger(tmp_path, monkeypatch):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_the_examples_run(stranger, tmp_path):
     evaluate, harden, reproduce = re.findall(
         r"```python\n(.*?)```", README, flags=re.DOTALL

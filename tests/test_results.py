@@ -104,6 +104,7 @@ def test_summary_and_table_of_a_replication_follow_from_its_runs(
     assert (tmp_path / "table.md").read_text("utf-8") == kept
 
 
+@pytest.mark.thorough
 def test_reports_are_made_again(tmp_path, capsys):
     source = RESULTS / "planted"
     target = tmp_path / "planted"

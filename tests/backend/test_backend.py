@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).with_name("run_attacks.py")
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TensorFlow's suite has it"
 )
+@pytest.mark.thorough
 def test_three_backends_agree(cnn, cnn_data, tmp_path):
     """Each backend against the next one, on the same weights."""
     other = RING[backend.name]
@@ -33,6 +34,7 @@ def test_three_backends_agree(cnn, cnn_data, tmp_path):
         np.testing.assert_allclose(ours, theirs[name], atol=1e-5, err_msg=name)
 
 
+@pytest.mark.thorough
 def test_works_without_tensorflow(tmp_path):
     """On JAX and PyTorch nothing imports TensorFlow, attacks included."""
     name = "jax" if backend.name == "tensorflow" else backend.name

@@ -14,6 +14,7 @@ SCRIPT = Path(__file__).with_name("run_distributed.py")
 @pytest.mark.skipif(
     backend.name == "torch", reason="Keras distributes TensorFlow and JAX only"
 )
+@pytest.mark.thorough
 def test_two_devices_train_and_generate_like_one(tmp_path):
     """MirroredStrategy on TensorFlow, DataParallel on JAX."""
 

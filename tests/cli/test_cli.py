@@ -188,6 +188,7 @@ def test_what_needs_no_keras_imports_none(tmp_path, started, more):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_a_command_has_the_whole_package(tmp_path):
     """A function of the user's imports it, too."""
     (tmp_path / "mine.py").write_text(

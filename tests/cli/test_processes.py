@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from keras_robust.cli.processes import further_processes
 
 # Functions of a module, as processes that are spawned find them.
@@ -58,6 +60,7 @@ def test_none_is_this_process_alone(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_one_that_fails_is_told_of(tmp_path, capfd):
     log = tmp_path / "process-2.log"
     with further_processes(1, tmp_path, fail, {"folder": str(tmp_path)}):
@@ -67,6 +70,7 @@ def test_one_that_fails_is_told_of(tmp_path, capfd):
     assert f"another process failed, see {log}" in capfd.readouterr().err
 
 
+@pytest.mark.thorough
 def test_they_end_when_the_first_one_is_killed(tmp_path):
     first = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)])
     try:

@@ -124,6 +124,7 @@ def test_predictions():
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_the_pipeline_finds_what_was_planted(tmp_path):
     """Every network comes out as predicted, two of them in part.
 

@@ -123,6 +123,7 @@ def test_a_layer_augments_on_any_backend(tmp_path, kind):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_one_sigmoid_a_generator_and_two_seeds(tmp_path):
     splits = digits([0, 1], 100, 40)
     study = kr.Study(

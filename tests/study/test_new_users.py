@@ -82,6 +82,7 @@ def test_fashion_with_a_network_and_radii_of_ones_own(tmp_path):
         assert (tmp_path / name).stat().st_size > 0
 
 
+@pytest.mark.thorough
 def test_a_tfds_data_set_of_other_size_and_class_count(tmp_path):
     import tensorflow_datasets as tfds
 
@@ -159,6 +160,7 @@ def test_resized_files_have_the_pixels_that_they_hold(tmp_path, size):
     assert data.images.train[0].max() <= 1
 
 
+@pytest.mark.thorough
 def test_a_folder_of_images_and_preprocessing_inside(tmp_path):
     """96x96 PNG files of three classes, a body with its own preprocessing."""
     x, y = patterns(30, (96, 96, 3), 3)

@@ -171,6 +171,7 @@ def test_wrong_sets_of_a_study(tmp_path):
             study.replication(tmp_path, verbose=0).generated("one")
 
 
+@pytest.mark.thorough
 def test_a_set_of_ones_own_by_the_command(tmp_path):
     path = tmp_path / "own_sets_of_the_test.py"
     path.write_text(SETS)

@@ -85,15 +85,15 @@ def make_study(arrays, **changes):
 
 
 @pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
+def own_run(data, tmp_path_factory):
     """`(study, results, folder)` of a whole run."""
     folder = tmp_path_factory.mktemp("own")
     study = make_study(data)
     return study, study.run(folder, verbose=0), folder
 
 
-def test_a_study_of_ones_own(run, data):
-    study, results, folder = run
+def test_a_study_of_ones_own(own_run, data):
+    study, results, folder = own_run
     assert list(results["models"]) == [
         "standard",
         "adversarial",
@@ -113,8 +113,8 @@ def test_a_study_of_ones_own(run, data):
     assert 0 <= made["x"].min() and made["x"].max() <= 255
 
 
-def test_a_radius_is_measured_and_told(run):
-    _, results, folder = run
+def test_a_radius_is_measured_and_told(own_run):
+    _, results, folder = own_run
     found = results["measured_radius"]
     recipe = results["recipe"]
     radius = found["radius"]
@@ -131,8 +131,8 @@ def test_a_radius_is_measured_and_told(run):
     assert 0.2 < kept < 1
 
 
-def test_what_results_return(run, capsys):
-    _, results, _ = run
+def test_what_results_return(own_run, capsys):
+    _, results, _ = own_run
     text = results.table()
     assert capsys.readouterr().out == text + "\n"
     assert "own data" in text and "D_rand" in text
@@ -153,8 +153,8 @@ def test_what_results_return(run, capsys):
     ]
 
 
-def test_claims_say_what_they_cannot_decide(run):
-    _, results, folder = run
+def test_claims_say_what_they_cannot_decide(own_run):
+    _, results, folder = own_run
     claims = {claim["name"]: claim for claim in results.claims()}
     for name, reason in (
         ("Non-robust features", "the set D_NR was left out of this study"),
@@ -171,8 +171,8 @@ def test_claims_say_what_they_cannot_decide(run):
     assert claims["Random targets"]["rule"].startswith("clean at least 44.4 %")
 
 
-def test_a_second_run_finds_every_stage(run, data, monkeypatch):
-    _, results, folder = run
+def test_a_second_run_finds_every_stage(own_run, data, monkeypatch):
+    _, results, folder = own_run
     for work in ("_train", "_generate", "_evaluate"):
         monkeypatch.setattr(Replication, work, None)
     again = make_study(data).run(folder, verbose=0)
@@ -182,7 +182,7 @@ def test_a_second_run_finds_every_stage(run, data, monkeypatch):
     model = fresh.model("D_rand", seed=0, folder=folder)
     for one, other in zip(
         model.get_weights(),
-        run[0].model("D_rand").get_weights(),
+        own_run[0].model("D_rand").get_weights(),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
@@ -218,8 +218,10 @@ def test_a_folder_must_be_known(data):
         make_study(data).model("D_R")
 
 
-def test_a_model_takes_the_place_of_a_stage(run, data, tmp_path, monkeypatch):
-    study, results, folder = run
+def test_a_model_takes_the_place_of_a_stage(
+    own_run, data, tmp_path, monkeypatch
+):
+    study, results, folder = own_run
     (x, y), test = data
     standard = study.model("standard")
     again = make_study(data, epsilon=results["recipe"]["epsilon"])

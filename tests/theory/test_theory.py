@@ -146,6 +146,7 @@ def test_no_budget_no_change():
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_the_relaxed_game_comes_closer_with_the_dimension():
     differences = []
     for d in (2, 8, 32, 128):
@@ -202,6 +203,7 @@ def trained(epsilon, mean):
 
 @pytest.mark.on_one_backend
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
+@pytest.mark.thorough
 def test_adversarial_training_learns_what_is_predicted(epsilon):
     mean = np.array([1.0, 0.5, -1.0, 2.0])
     found_mean, found = trained(epsilon, mean)

@@ -204,6 +204,7 @@ def test_save_load_and_go_on(digits, tmp_path):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.thorough
 def test_inner_model_loads_without_this_package(digits, tmp_path):
     x = digits[0][:4]
     model = kr.models.small_cnn(filters=(4, 8))

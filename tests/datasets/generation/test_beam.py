@@ -8,6 +8,7 @@ from tests.helpers import make_cnn
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_two_workers_write_the_same_bytes(tmp_path):
     from keras_robust.datasets.generation.beam import generate_on_beam
 

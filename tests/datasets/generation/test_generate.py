@@ -88,6 +88,7 @@ def test_robust_ones_know_their_start(model, source, tmp_path, start):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.thorough
 def test_read_without_this_package(model, source, tmp_path):
     generate(
         to_rand(model), source, tmp_path, dtype="uint8", name="mine", verbose=0
@@ -507,6 +508,7 @@ def stopped(folder, model, finished, wait, how):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_stopped_at_any_moment_nothing_is_lost(tmp_path):
     path = tmp_path / "model.keras"
     model = kr.models.small_cnn((8, 8, 1), filters=(4,))

@@ -24,6 +24,7 @@ def settings_of(space):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_a_grid_has_each_setting_once(tmp_path):
     """An optimizer has no settings of another one."""
     space = OptimizerSpace(
@@ -133,6 +134,7 @@ def chosen(hp, steps):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_a_function_that_asks_for_hyperparameters(tmp_path):
     space = OptimizerSpace(
         learning_rates={"adam": (0.1, 0.1), "mine": None},

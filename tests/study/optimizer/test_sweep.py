@@ -319,6 +319,7 @@ def asks(hp, steps):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_images_network_and_optimizers_of_ones_own(tmp_path):
     x, y = own_images()
     results = sweep(
@@ -451,6 +452,7 @@ def test_relabelled_sets_of_ones_own_images(tmp_path):
 
 
 @pytest.mark.on_one_backend
+@pytest.mark.thorough
 def test_by_command(tmp_path, monkeypatch, capsys):
     x, y = own_images()
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)

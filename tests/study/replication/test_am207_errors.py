@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 import keras_robust as kr
 from keras_robust.study.replication.am207_errors import NineTargets
@@ -62,6 +63,7 @@ def test_each_error_has_a_model_of_its_own():
     assert adam.optimizer == "adam" and adam == recipe.training_of("D_rand")
 
 
+@pytest.mark.thorough
 def test_transforms_of_errors():
     recipe = get_recipe("cifar10", "am207")
     model = kr.models.cifar_resnet(depth=8, width=4)

@@ -35,6 +35,7 @@ class Sets:
         return {"x": x, "y": 1 - y if name == "D_det" else y}
 
 
+@pytest.mark.thorough
 def test_leakage_is_what_robust_linear_features_tell():
     found = measures.leakage(Sets())
     assert found["chance"] == 0.5

@@ -60,6 +60,7 @@ def test_a_result_is_made_by_one_process_and_awaited_by_the_others(tmp_path):
     assert not list((tmp_path / "locks").iterdir())
 
 
+@pytest.mark.thorough
 def test_a_killed_process_leaves_its_stage_to_the_others(tmp_path):
     program = (
         "import sys, time\n"
