@@ -1,16 +1,21 @@
 """One-step adversarial training that collapses, and one that does not.
 
     python examples/catastrophic_overfitting.py --output overfitting
+    python examples/catastrophic_overfitting.py --network whitened \
+        --only N-FGSM --output overfitting-whitened
 
 Trains the same network on CIFAR-10 with one-step attacks of the same radius,
 8/255 in L-infinity, and the same cost: FGSM from the image, FGSM from a random
 point of the ball (steps of 1.25 radii, Wong et al. 2020, arXiv:2001.03994), and
 N-FGSM (de Jorge et al. 2022, arXiv:2202.01181). The network is one convolution
 with four filters and a dense layer, the smallest in which Andriushchenko &
-Flammarion 2020 (arXiv:2007.02617, section 4) see the collapse.
+Flammarion 2020 (arXiv:2007.02617, section 4) see the collapse. `--network
+whitened` and `unwhitened` are the airbench network of widths 32, 64, 128 with a
+first layer that whitens patches, and with a trained one in its place.
 
-After each epoch `CatastrophicOverfitting` measures the accuracy on held-out
-images under ten steps of PGD. With FGSM this falls to zero while the accuracy
+After each epoch `CatastrophicOverfitting` measures the accuracy under ten steps
+of PGD on training images that are held out; what is reported at the end is
+measured on test images. With FGSM this falls to zero while the accuracy
 under the training attack rises: the network has learned to bend its loss where
 that attack looks. In the last training the callback notices it, stops and
 restores the best epoch. Writes `figures.json`, `table.md` and `curves.png`.
@@ -27,6 +32,7 @@ import keras_robust as kr
 from keras_robust.utils.environment import machine
 
 HELD_OUT = 500
+WIDTHS = (32, 64, 128)
 
 
 def attacks(epsilon, seed):
@@ -45,7 +51,16 @@ def attacks(epsilon, seed):
     }
 
 
-def network(x, filters):
+def network(x, options):
+    """An untrained network of `--network`."""
+    if options.network == "one-convolution":
+        return one_convolution(x, options.filters)
+    model = kr.models.airbench(WIDTHS, whitening=options.network == "whitened")
+    kr.models.adapt_whitening(model, x)
+    return model
+
+
+def one_convolution(x, filters):
     """A convolution and a dense layer, on standardized images."""
     normalization = keras.layers.Normalization()
     normalization.adapt(x)
@@ -70,9 +85,9 @@ def train(attack, action, options):
     """
     keras.utils.set_random_seed(options.seed)
     (x, y), (x_test, y_test) = kr.datasets.load(options.dataset)
-    x, y = x[: options.images], y[: options.images]
-    held_out = x_test[:HELD_OUT], y_test[:HELD_OUT]
-    model = network(x, options.filters)
+    held_out = x[-HELD_OUT:], y[-HELD_OUT:]
+    x, y = x[:-HELD_OUT][: options.images], y[:-HELD_OUT][: options.images]
+    model = network(x, options)
     robust = kr.AdversarialModel(model, attack)
     robust.compile(
         keras.optimizers.Adam(options.learning_rate),
@@ -90,7 +105,7 @@ def train(attack, action, options):
     ).history
     report = kr.evaluate_robustness(
         model,
-        held_out,
+        (x_test[:HELD_OUT], y_test[:HELD_OUT]),
         "apgd",
         norm="linf",
         epsilon=options.epsilon,
@@ -110,8 +125,10 @@ def table(found, options):
     """The trainings as Markdown."""
     lines = [
         f"{options.dataset}, L-infinity {options.epsilon:.4g}, "
-        f"{options.images} images, {options.epochs} epochs, accuracies on "
-        f"{HELD_OUT} held-out images, % (epochs count from 0).",
+        f"{options.images} images, {options.epochs} epochs, network "
+        f"{options.network}; PGD on {HELD_OUT} training images that are held "
+        f"out, the accuracies at the end on {HELD_OUT} test images, % (epochs "
+        "count from 0).",
         "",
         "| training | best PGD | last PGD | under the training attack | clean "
         "at the end | APGD at the end | collapse |",
@@ -135,7 +152,7 @@ def table(found, options):
 def picture(found, path):
     """Curves of all trainings beside each other."""
     figure = matplotlib.figure.Figure((3 * len(found), 3), layout="constrained")
-    axes = figure.subplots(1, len(found), sharey=True)
+    axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for ax, (name, curves) in zip(axes, found.items(), strict=True):
         ax.plot(curves["trained"], label="under the training attack")
         ax.plot(curves["pgd"], label="held out, under PGD")
@@ -156,7 +173,15 @@ def main():
     parser.add_argument("--epsilon", type=float, default=8 / 255)
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=0.003)
-    parser.add_argument("--filters", type=int, default=4)
+    parser.add_argument(
+        "--network",
+        default="one-convolution",
+        choices=("one-convolution", "whitened", "unwhitened"),
+    )
+    parser.add_argument(
+        "--filters", type=int, default=4, help="of the one convolution"
+    )
+    parser.add_argument("--only", nargs="+", metavar="TRAINING")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbose", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("overfitting"))
@@ -165,6 +190,13 @@ def main():
     own = attacks(options.epsilon, options.seed)
     trainings = {name: (attack, "warn") for name, attack in own.items()}
     trainings["FGSM, restored"] = own["FGSM"], "restore"
+    unknown = set(options.only or ()) - set(trainings)
+    if unknown:
+        parser.error(
+            f"--only must be among {', '.join(trainings)}. "
+            f"Received: {', '.join(unknown)}"
+        )
+    trainings = {name: trainings[name] for name in options.only or trainings}
     found = {}
     for name, (attack, action) in trainings.items():
         found[name] = train(attack, action, options)

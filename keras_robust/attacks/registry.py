@@ -55,6 +55,7 @@ MINIMUM_NORM_NAMES = (
     "fab",
     "fab-t",
     "carlini-wagner",
+    "hopskipjump",
 )
 # Attacks for one norm, which is not an argument of theirs.
 _ONLY_NORM = {
@@ -113,7 +114,8 @@ def get_minimum_norm_attack(
 
     Args:
         name: `"ddn"`, `"carlini-wagner"` (L2 only), `"sigma-zero"` (L0 only),
-            `"pdpgd"` (L1 only), `"fmn"`, `"fab"` (no L0) or `"fab-t"` (no L0).
+            `"pdpgd"` (L1 only), `"fmn"`, `"fab"` (no L0), `"fab-t"` (no L0)
+            or `"hopskipjump"` (L2 and L-infinity, by labels alone).
         norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`; `None` where the attack is
             for one norm only.
         seed: Int or `None`.

@@ -291,9 +291,9 @@ def minimum_distance(
         data: As in `evaluate_robustness`.
         attacks: A minimum-norm attack such as `FMNAttack`, the name of one
             (`"ddn"`, `"fmn"`, `"pdpgd"`, `"sigma-zero"`, `"fab"`, `"fab-t"`,
-            `"carlini-wagner"`), a list of attacks or names, or a dictionary of
-            attacks by name; all of one norm. An attack with `epsilon` finds
-            distances up to that radius only.
+            `"carlini-wagner"`, `"hopskipjump"`), a list of attacks or names, or
+            a dictionary of attacks by name; all of one norm. An attack with
+            `epsilon` finds distances up to that radius only.
         batch_size: Int >= 1, for predictions and attacks by name; other
             attacks have their own.
         verbose: 0 for no progress bars.

@@ -260,14 +260,16 @@ def test_a_stopped_measurement_is_resumed(
 
 def test_names(linear_problem):
     model, x, y = linear_problem
-    data = x[:4], y[:4]
     for name, norm in (
         ("fab", "linf"),
         ("fab-t", 1),
         ("ddn", None),
         ("sigma-zero", "l0"),
         ("pdpgd", None),
+        ("hopskipjump", "l2"),
     ):
+        images = 1 if name == "hopskipjump" else 4
+        data = x[:images], y[:images]
         found = kr.minimum_distance(model, data, name, norm=norm, **QUIET)
         config = found.provenance["attacks"][name]["config"]
         assert config.get("epsilon") is None and not config["early_stop"]

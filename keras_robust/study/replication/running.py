@@ -138,32 +138,45 @@ def run_stages(studies: Sequence[Replication]) -> None:
         studies: `Replication` objects, in the order of their stages.
     """
     left = [(study, stage) for study in studies for stage in _stages(study)]
-    said = False
+    said: set[str] = set()
     while left:
         busy: list[tuple[Replication, _Stage]] = []
+        awaited: set[str] = set()
         for study, stage in left:
             # A measure looks at all models.
             waits = stage.is_measure and any(
                 study is one and not other.is_measure for one, other in busy
             )
-            if waits or not _was_run(study, stage):
+            missing = None if waits else _run(study, stage)
+            if waits or missing:
                 busy.append((study, stage))
+            if missing:
+                awaited.add(missing)
         if len(busy) == len(left):
-            if not said and left[0][0].verbose:
-                print("waiting for stages of another process ...", flush=True)
-            said = True
+            if awaited != said and left[0][0].verbose:
+                names = ", ".join(sorted(awaited))
+                print(
+                    f"waiting for another process to make {names} ...",
+                    flush=True,
+                )
+            said = awaited
             time.sleep(SECONDS_BETWEEN_LOOKS)
         left = busy
 
 
-def _was_run(study: Replication, stage: _Stage) -> bool:
-    """Run a stage, unless another process makes it or what it needs."""
+def _run(study: Replication, stage: _Stage) -> str | None:
+    """Run a stage.
+
+    Returns:
+        The file that another process is making and that must be there first;
+        `None` where the stage is finished.
+    """
     try:
         with study.store.without_waiting():
             stage.run()
-    except StageBusyError:
-        return False
-    return True
+    except StageBusyError as error:
+        return str(error)
+    return None
 
 
 @dataclass(frozen=True)

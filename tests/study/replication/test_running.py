@@ -15,7 +15,7 @@ class Work:
     `last` needs `slow`; the measures need all others.
     """
 
-    verbose = 0
+    verbose = 1
 
     def __init__(self, folder, made):
         self.store, self.made = StageStore(folder), made
@@ -70,7 +70,7 @@ def test_one_process_runs_them_in_order(made, tmp_path):
     assert len(made) == 5
 
 
-def test_two_share_them(made, tmp_path):
+def test_two_share_them(made, tmp_path, capsys):
     threads = [
         threading.Thread(
             target=running.run_stages, args=([Work(tmp_path, made)],)
@@ -92,6 +92,10 @@ def test_two_share_them(made, tmp_path):
     assert names.index("other") < names.index("slow")
     # Of two measures each makes one.
     assert by[-1] != by[-2]
+    # It says once what it waits for, not at each look.
+    lines = capsys.readouterr().out.splitlines()
+    named = [line for line in lines if "another process to make slow-" in line]
+    assert len(named) == 1
 
 
 def test_a_stage_that_fails_is_an_error(made, tmp_path, monkeypatch):
