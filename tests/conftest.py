@@ -91,10 +91,12 @@ def pytest_collection_modifyitems(items):
         "test_html_report.py": 1,
     }
     items.sort(key=lambda item: place.get(item.path.name, 0))
-    slow = set()
-    if keras.backend.backend() != "torch":
+    slow, thorough = set(), {"thorough"}
+    compiled = keras.backend.backend() != "torch"
+    if compiled:
         # Where they are fastest: little in them depends on the backend.
         slow.add("on_one_backend")
+        thorough.add("compiles_much")
     if keras.backend.backend() == "jax":
         # On its CPU every program is compiled, about half a second each.
         slow.add("slow_on_jax")
@@ -108,10 +110,7 @@ def pytest_collection_modifyitems(items):
             marks.add("on_one_backend")
         if slow & marks:
             item.add_marker(pytest.mark.slow)
-        elif "thorough" in marks or (
-            # Tracing and compiling take the time there, anew for each case.
-            keras.backend.backend() != "torch" and _test(item) in first_cases
-        ):
+        elif thorough & marks or (compiled and _test(item) in first_cases):
             item.add_marker(pytest.mark.thorough)
         else:
             first_cases.add(_test(item))
@@ -120,6 +119,12 @@ def pytest_collection_modifyitems(items):
 def _test(item):
     """Names the test of which `item` is one case."""
     return item.path, item.cls, item.originalname
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """A test draws the same numbers whatever ran before it."""
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def test_the_guide_as_written(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_the_page_on_models_and_data_as_written():
     """Its pieces of code, on data of the kinds that the text names."""
     random = np.random.default_rng(0)
@@ -102,6 +103,7 @@ def code_of(page, title):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_attacks_of_ones_own_as_written():
     page = GUIDE.with_name("extending.md").read_text()
     names, blocks = {}, code_of(page, "An attack as a loop")
@@ -138,6 +140,7 @@ def test_attacks_of_ones_own_as_written():
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_an_attack_in_a_few_lines_as_written():
     page = GUIDE.with_name("extending.md").read_text()
     names, blocks = {}, code_of(page, "An attack in a few lines")
@@ -218,6 +221,7 @@ def test_commands_as_written(own_images, page):
     assert report["examples"] == 10
 
 
+@pytest.mark.compiles_much
 def test_the_gate_as_written():
     text = GUIDE.with_name("api").joinpath("cli.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)

@@ -68,8 +68,24 @@ class Examples(NamedTuple):
         Returns:
             Int32 array.
         """
+        logits = self.predict_logits(image, rows, batch_size)
+        return logits.argmax(-1).astype("int32")
+
+    def predict_logits(
+        self, image: np.ndarray, rows: Any, batch_size: int
+    ) -> np.ndarray:
+        """Logits that the model gives to changed images of some examples.
+
+        Args:
+            image: Array like `self.image[rows]`, not empty.
+            rows: Indices or slice, for the inputs that are held fixed.
+            batch_size: Int >= 1.
+
+        Returns:
+            Float32 array `(N, C)`.
+        """
         held = {name: part[rows] for name, part in self.held.items()}
-        return self.classifier.predict_labels(image, batch_size, held)
+        return self.classifier.predict_logits(image, batch_size, held)
 
 
 def check_model(model: Any, name: str = "model") -> None:

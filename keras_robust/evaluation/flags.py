@@ -134,8 +134,8 @@ def baseline_flags(
 def outcome_flags(outcomes: Mapping[str, OutputCheck]) -> list[Flag]:
     """Flags of the outputs of attacks.
 
-    Names: `nan`, `outside ball`, `outside box`, `zero gradient`,
-    `search disagrees`.
+    Names: `nan`, `outside ball`, `outside box`, `nan outputs`,
+    `zero gradient`, `search disagrees`.
 
     Args:
         outcomes: By attack.
@@ -157,6 +157,13 @@ def _output_flags(name: str, outcome: OutputCheck) -> Iterator[Flag]:
                 "largest excess": float(outcome.largest_excess),
             }
             yield Flag(key.replace("_", " "), message, evidence)
+    if outcome.nan_answers:
+        yield Flag(
+            "nan outputs",
+            "the model gives NaN on perturbed examples; its answer is then the "
+            "first class that has one",
+            {"attack": name, "examples": int(outcome.nan_answers)},
+        )
     if outcome.zero_gradient:
         yield Flag(
             "zero gradient",

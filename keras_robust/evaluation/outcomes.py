@@ -76,6 +76,8 @@ class OutputCheck:
         zero_gradient: Whether every input gradient is zero at the start.
         denied: Successes of the search that the model does not confirm.
         missed: Successes by the model's answer that the search does not claim.
+        nan_answers: How many perturbed examples the model answers by NaN,
+            though their pixels are numbers.
     """
 
     nan: int
@@ -85,6 +87,7 @@ class OutputCheck:
     zero_gradient: bool = False
     denied: int = 0
     missed: int = 0
+    nan_answers: int = 0
 
     def arrays(self) -> dict[str, Any]:
         """Arrays and numbers by name, for a checkpoint."""
@@ -239,7 +242,7 @@ def outcome_of(
         attacked: Bool array `(N,)`, which examples it ran on.
     """
     image = attacked_image(examples, result["x"])
-    labels = predict_moved(examples, image, baseline)
+    labels, nan_answers = predict_moved(examples, image, baseline)
     correct = labels == examples.y
     check = check_output(attack, examples.image, image)
     rows = np.flatnonzero(attacked & baseline.right & ~correct)[:_KEPT]
@@ -251,6 +254,7 @@ def outcome_of(
         broken_labels=labels[rows],
     )
     outcome.zero_gradient = bool(result.get("zero_gradient", False))
+    outcome.nan_answers = nan_answers
     if "success" in result and not baseline.randomized:
         claimed = np.asarray(result["success"], bool)
         outcome.denied, outcome.missed = count_disagreements(
@@ -308,7 +312,7 @@ def attacked_image(examples: Examples, x: Any) -> np.ndarray:
 
 def predict_moved(
     examples: Examples, image: np.ndarray, baseline: Baseline
-) -> np.ndarray:
+) -> tuple[np.ndarray, int]:
     """Predict perturbed images; unperturbed ones keep their label.
 
     Args:
@@ -317,15 +321,20 @@ def predict_moved(
         baseline: The classifier's answers to `examples.image`.
 
     Returns:
-        Int array `(N,)`.
+        Int array `(N,)`, and how many perturbed images without NaN have it in
+        their answer.
     """
     flat = (len(image), -1)
     moved = (image.reshape(flat) != examples.image.reshape(flat)).any(-1)
     rows = np.flatnonzero(moved)
     labels = baseline.labels.copy()
-    if len(rows):
-        labels[rows] = examples.predict(image[rows], rows, baseline.batch_size)
-    return labels
+    if not len(rows):
+        return labels, 0
+    logits = examples.predict_logits(image[rows], rows, baseline.batch_size)
+    labels[rows] = logits.argmax(-1)
+    # Of images that are NaN themselves the attack is to blame.
+    sound = np.isfinite(image[rows].reshape(len(rows), -1)).all(-1)
+    return labels, int((sound & np.isnan(logits).any(-1)).sum())
 
 
 def count_disagreements(

@@ -277,10 +277,11 @@ def _attack_source(
     check = check_output(attack, examples.image, image)
     found = _SourceOutcome(**check.arrays())
     found.zero_gradient = bool(result.get("zero_gradient", False))
-    found.labels = {
-        name: predict_moved(other, image, baselines[name])
-        for name, other in everyone.items()
-    }
+    for name, other in everyone.items():
+        found.labels[name], nan_answers = predict_moved(
+            other, image, baselines[name]
+        )
+        found.nan_answers = max(found.nan_answers, nan_answers)
     if "success" in result and not baselines[source].randomized:
         hit = found.labels[source] == labels
         claimed = np.asarray(result["success"], bool)

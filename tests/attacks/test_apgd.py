@@ -36,6 +36,7 @@ def test_exact_robust_accuracy_of_a_linear_model(linear_problem, norm):
         pytest.param("l2", "targeted_margin", marks=pytest.mark.slow_on_jax),
     ],
 )
+@pytest.mark.compiles_much
 def test_promises(varied, norm, loss):
     model, x, y = varied
     options = {"steps": 8, "loss": loss, "seed": 1, "targets": 2}

@@ -14,6 +14,7 @@ FAST = {"steps": 6, "queries": 10, "seed": 0}
     "norm, epsilon",
     [pytest.param("l2", 0.25, marks=pytest.mark.slow_on_jax), ("linf", 0.03)],
 )
+@pytest.mark.compiles_much
 def test_the_parts_in_order_on_survivors_only(varied, norm, epsilon):
     model, x, y = varied
     attack = kr.AutoAttack(norm, epsilon, **FAST)
@@ -93,6 +94,7 @@ def test_errors():
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_tensors_in_tensors_out(linear_problem):
     model, x, y = linear_problem
     attack = kr.AutoAttack("l2", 0.1, **FAST)

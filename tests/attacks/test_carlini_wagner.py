@@ -22,6 +22,7 @@ def test_exact_distance_to_a_linear_boundary(linear_problem):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_as_near_as_foolbox(varied):
     model, x, y = varied
     # From the edges of the box tanh space leads away at a snail's pace.

@@ -36,6 +36,7 @@ def test_exact_robust_accuracy_in_the_l1_ball(linear_problem):
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.compiles_much
 def test_promises(varied, norm):
     model, x, y = varied
     epsilon = {"l1": 1.5, "l2": 0.4, "linf": 0.1}[norm]

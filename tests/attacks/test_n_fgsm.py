@@ -90,6 +90,7 @@ def test_it_cannot_evaluate(problem):
         kr.NFGSMAttack(noise_radius=-1)
 
 
+@pytest.mark.compiles_much
 def test_training_validates_in_the_ball(problem):
     model, x, y = problem
     robust = kr.AdversarialModel(model, kr.NFGSMAttack("linf", EPSILON))

@@ -71,6 +71,7 @@ def network():
         lambda **o: kr.attacks.from_function(sign_step, "linf", EPSILON, **o),
     ],
 )
+@pytest.mark.compiles_much
 def test_a_sign_step_is_fgsm(make, targeted):
     x, y = images()
     model = network()
@@ -81,6 +82,7 @@ def test_a_sign_step_is_fgsm(make, targeted):
     assert found.dtype == x.dtype and np.abs(found - x).max() > 0.9 * EPSILON
 
 
+@pytest.mark.compiles_much
 def test_results_do_not_depend_on_batches(linear):
     x, y = images()
     found = [
@@ -95,6 +97,7 @@ def test_results_do_not_depend_on_batches(linear):
     assert np.abs(other - found[0]).max() > 0.01
 
 
+@pytest.mark.compiles_much
 def test_a_model_of_fixed_batch_size():
     x, y = images(5)
     inputs = keras.Input(batch_shape=(4, 4, 4, 1))

@@ -90,6 +90,7 @@ def test_targeted_moves_the_other_way(binary):
     seed=st.integers(0, 99),
     batch_size=st.sampled_from([4, 21]),
 )
+@pytest.mark.compiles_much
 def test_ball_box_seed_and_batch_split(
     cnn, cnn_data, norm, epsilon, random_start, seed, batch_size
 ):
@@ -146,6 +147,7 @@ def test_confident_models_do_not_stop_the_attack(gap):
     assert norms(x_adv - x, "l2")[0] == pytest.approx(0.5, rel=1e-5)
 
 
+@pytest.mark.compiles_much
 def test_epsilon_zero_and_dead_models_give_the_input_back(cnn, cnn_data):
     x, y = cnn_data
     for norm in ("l2", "linf"):

@@ -55,6 +55,7 @@ def test_two_hills():
 
 
 @pytest.mark.parametrize("norm, epsilon", [("l2", 0.8), ("linf", 0.1)])
+@pytest.mark.compiles_much
 def test_promises(varied, norm, epsilon):
     model, x, y = varied
     options = {"queries": 40, "seed": 0}

@@ -64,6 +64,7 @@ def attack_with_targets(norm, monkeypatch, **options):
 
 
 @pytest.mark.parametrize("norm", DUAL)
+@pytest.mark.compiles_much
 def test_order_of_a_linear_model(problem, norm, monkeypatch):
     model, x, y, weights, logits = problem
     attack, orders = attack_with_targets(norm, monkeypatch, targets=3)

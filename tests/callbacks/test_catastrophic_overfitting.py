@@ -44,6 +44,7 @@ def fit(robust, x, y, watch, breaks=2, epochs=5):
     ).history
 
 
+@pytest.mark.compiles_much
 def test_a_collapse_is_reported_once(problem):
     model, x, y = problem
     watch = kr.callbacks.CatastrophicOverfitting(x, y)
@@ -67,6 +68,7 @@ def test_low_accuracies_collapse_too(problem):
         assert watch._is_collapse(best, accuracy) == is_collapse
 
 
+@pytest.mark.compiles_much
 def test_it_stops_and_restores(problem):
     model, x, y = problem
     before = model.get_weights()
@@ -82,6 +84,7 @@ def test_it_stops_and_restores(problem):
         assert kept == (action == "restore")
 
 
+@pytest.mark.compiles_much
 def test_a_smaller_fall_is_none(problem):
     model, x, y = problem
     y = np.where(np.arange(len(y)) < 0.4 * len(y), 1 - y, y)

@@ -172,6 +172,7 @@ def check_by_sampling(model, x, radius, samples=300, classifier=None):
         pytest.param("ours", marks=pytest.mark.slow_on_jax),
     ],
 )
+@pytest.mark.compiles_much
 def test_bounds_hold_for_samples(kind, cnn_data):
     model, x = make_stack(kind), cnn_data[0][:3]
     lower, upper, margins = check_by_sampling(model, x, 0.05)
@@ -259,6 +260,7 @@ def trained(rng):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_no_attack_inside_a_certified_ball(rng):
     model, x, y = trained(rng)
     shares = []
@@ -365,6 +367,7 @@ def test_units_of_pixels(linear_problem):
     assert (zero.margins > each.margins).all()
 
 
+@pytest.mark.compiles_much
 def test_channels_first(cnn_data):
     layers = keras.layers
     first = {"data_format": "channels_first"}

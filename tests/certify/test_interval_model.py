@@ -29,6 +29,7 @@ def sparse(from_logits=True):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_training_certifies_digits():
     (x, y), (x_test, y_test) = digits()
     test = x_test[:200], y_test[:200]
@@ -67,6 +68,7 @@ def test_training_certifies_digits():
         pytest.param(2, 0, marks=pytest.mark.slow_on_jax),
     ],
 )
+@pytest.mark.compiles_much
 def test_loss_and_schedule(warmup, ramp):
     """One step at a time, with a rate of 0, so that the model stays."""
     (x, y), _ = digits(40)
@@ -126,6 +128,7 @@ def test_a_linear_model_learns_the_robust_weights():
 
 
 @pytest.mark.parametrize("labels", ["one-hot", "column", "softmax"])
+@pytest.mark.compiles_much
 def test_labels_and_last_activations(labels):
     (x, y), _ = digits(64)
     model = network(activation="softmax" if labels == "softmax" else None)
@@ -149,6 +152,7 @@ def test_labels_and_last_activations(labels):
         np.testing.assert_allclose(own, other, atol=1e-5)
 
 
+@pytest.mark.compiles_much
 def test_sample_weights():
     (x, y), _ = digits(32)
     found = []
@@ -172,6 +176,7 @@ def test_one_unit():
     assert logs["loss"][-1] < logs["loss"][0]
 
 
+@pytest.mark.compiles_much
 def test_saved_and_loaded(tmp_path):
     (x, y), _ = digits(32)
     trainer = kr.certify.IntervalModel(

@@ -176,6 +176,7 @@ def test_layers_without_gradient_that_are_known(weights, points):
 
 
 @pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.compiles_much
 def test_layers_of_nested_models(linear_problem, depth):
     plain, x, y = linear_problem
     model = behind(layers.Lambda(rounded, name="rounding"), plain, x.shape[1:])
@@ -220,6 +221,7 @@ def _ascent(points, weights, kernel):
     return slope / np.linalg.norm(slope, axis=-1, keepdims=True)
 
 
+@pytest.mark.compiles_much
 def test_attacks_that_differ_share_nothing(weights, points):
     model = opened(layers.Lambda(rounded, name="rounding"), weights)
     y = np.zeros(4, int)
@@ -353,6 +355,7 @@ def test_configurations(weights):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_states_of_evaluations_depend_on_it(weights, points, tmp_path):
     model = opened(layers.Lambda(rounded, name="rounding"), weights)
     y = model.predict(points, verbose=0).argmax(-1)

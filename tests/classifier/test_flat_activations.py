@@ -184,6 +184,7 @@ def flags_of(model, x, y, **attack):
     return report.accuracy["pgd"], found.get("flat activations hide gradients")
 
 
+@pytest.mark.compiles_much
 def test_an_evaluation_says_so(dead_zone):
     model, x, y = dead_zone
     accuracy, flag = flags_of(model, x, y, epsilon=0.25)
@@ -212,6 +213,7 @@ def test_what_an_attack_passes_already_is_no_reason_for_a_flag(dead_zone):
     assert accuracy == 2 / 22 and flag is None
 
 
+@pytest.mark.compiles_much
 def test_another_mapping_does_not_hide_flat_activations(dead_zone):
     """Of a layer that rounds, in front of the one that is flat."""
     model, x, y = dead_zone
@@ -224,6 +226,7 @@ def test_another_mapping_does_not_hide_flat_activations(dead_zone):
     assert flag.evidence["broken"] == flag.evidence["survivors"] - 2
 
 
+@pytest.mark.compiles_much
 def test_of_many_survivors_those_nearest_to_a_boundary_are_attacked(dead_zone):
     """Most of them come after 520 that are far from zone and boundary."""
     model, x, y = dead_zone

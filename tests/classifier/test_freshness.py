@@ -100,6 +100,7 @@ SLOW = ((), pytest.mark.slow_on_jax, pytest.mark.slow)
         for number, place in enumerate(PLACES)
     ],
 )
+@pytest.mark.compiles_much
 def test_what_a_layer_reads_may_change(place):
     x, layer = images(), Times(place)
     model = network(layer)

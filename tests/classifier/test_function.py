@@ -82,6 +82,7 @@ def test_logarithms_of_probabilities(images):
 
 
 @pytest.mark.parametrize("norm, epsilon", [("l2", 0.8), ("linf", 0.15)])
+@pytest.mark.compiles_much
 def test_square_does_the_same_to_a_function_and_a_model(images, norm, epsilon):
     x, y = images
     model = make_model()
@@ -112,6 +113,7 @@ def make_model():
     return model
 
 
+@pytest.mark.compiles_much
 def test_spatial_needs_labels_only(images):
     x, y = images
     attack = kr.SpatialAttack(rotation=40, translation=1, angles=5, shifts=3)
@@ -158,6 +160,7 @@ def test_score_attacks_refuse_labels(images):
         assert sum(counted.sizes) <= 8
 
 
+@pytest.mark.compiles_much
 def test_an_evaluation(images):
     x, y = images
     y = np.where(np.arange(12) < 2, (y + 1) % 3, y)
@@ -174,6 +177,7 @@ def test_an_evaluation(images):
     assert report.provenance["model_fingerprint"] is None
 
 
+@pytest.mark.compiles_much
 def test_curves_and_scaling(images):
     x, y = images
 

@@ -71,6 +71,7 @@ def saved(tmp_path_factory):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_evaluate(saved, tmp_path, capsys):
     arguments = [
         *("evaluate", str(saved), "--dataset", "digits", "--norm", "l2"),
@@ -220,6 +221,7 @@ def evaluate_digits(saved, folder, *more):
     )
 
 
+@pytest.mark.compiles_much
 def test_exit_status_of_thresholds(saved, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Diagnostics, "run", lambda self, cheap=False: [])
     assert evaluate_digits(saved, tmp_path, "--fail-on-flags") == 0
@@ -335,6 +337,7 @@ def test_a_model_that_does_not_fit_costs_no_download(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.compiles_much
 def test_images_of_a_folder(saved, tmp_path, capsys):
     random = np.random.default_rng(0)
     for label in range(10):

@@ -242,6 +242,7 @@ def problem():
     return model, x, np.where(np.arange(40) % 10 == 0, (y + 1) % 4, y)
 
 
+@pytest.mark.compiles_much
 def test_an_evaluation(problem, tmp_path):
     model, x, y = problem
     attacks = {

@@ -258,6 +258,7 @@ def test_a_stopped_measurement_is_resumed(
     assert again.flags == whole.flags
 
 
+@pytest.mark.compiles_much
 def test_names(linear_problem):
     model, x, y = linear_problem
     for name, norm in (

@@ -119,6 +119,7 @@ def test_table_json_and_figure(tmp_path):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_an_evaluation_leaves_the_model_alone(cnn_data):
     model = make_cnn()
     before = model.get_weights()

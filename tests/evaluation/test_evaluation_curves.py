@@ -70,6 +70,7 @@ def test_a_sound_curve_has_no_flags(varied):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_a_curve_of_masked_gradients_is_flagged(linear_problem):
     model, x, y = linear_problem
     masked = rounding_model(model, x.shape[1:])
@@ -527,6 +528,7 @@ def evaluate_by_command(saved, folder, *more):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_the_wrong_scaling_then_the_right_one(
     saved, tmp_path, capsys, monkeypatch
 ):

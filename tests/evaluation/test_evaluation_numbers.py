@@ -400,6 +400,7 @@ def in_tensors(x, y):
 
 
 @pytest.mark.parametrize("form", ["dictionary", "list", "batches", "tf.data"])
+@pytest.mark.compiles_much
 def test_several_inputs(two_inputs, form):
     model, x, y = two_inputs
     data = {
@@ -527,6 +528,7 @@ def test_provenance(linear_problem, tmp_path):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_augmentation_that_is_active_in_predict():
     """Without `training` in `call`, Keras leaves augmentation layers on."""
 

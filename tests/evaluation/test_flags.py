@@ -38,6 +38,7 @@ class Noise(keras.layers.Layer):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_a_sound_model_has_none(linear_problem, varied):
     model, x, y = varied
     assert not flags(model, x, y)
@@ -78,6 +79,7 @@ def test_batch_norm_in_training_mode(linear_problem):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_probabilities_as_logits(linear_problem):
     model, x, y = linear_problem
     inputs = keras.Input(x.shape[1:])
@@ -90,6 +92,7 @@ def test_probabilities_as_logits(linear_problem):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_masked_gradients(linear_problem):
     """Rounded pixels: no gradient, so search and noise do better."""
     model, x, y = linear_problem
@@ -172,6 +175,7 @@ def test_a_larger_radius_that_leaves_more(linear_problem):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_few_classes(linear_problem):
     model, x, y = linear_problem
     attack = kr.AutoAttack("linf", 0.01, steps=3, queries=3)
@@ -204,6 +208,40 @@ def test_outputs_out_of_bounds(linear_problem, step, name):
     assert set(found) - {"radius"} == {name}
     assert ("radius" in found) == (name != "outside ball")
     assert found[name].evidence["examples"] > 0
+
+
+@keras.saving.register_keras_serializable("tests")
+class NaNOffWhite(keras.layers.Layer):
+    """NaN for images without a white pixel."""
+
+    def call(self, x):
+        brightest = ops.max(x, axis=(1, 2, 3), keepdims=True)
+        return ops.where(brightest < 1.0, np.nan, x)
+
+
+def test_nan_on_attacked_images_alone(varied):
+    """NaN counts as the first class: for its images as a right answer."""
+    model, x, _ = varied
+    unsound = behind(NaNOffWhite(), model, x.shape[1:])
+    x = np.array(x)
+    x[:, 0, 0, 0] = 1.0
+    y = unsound.predict(x, verbose=0).argmax(-1)
+    assert 0 < np.mean(y == 0) < 1
+
+    @dataclass(eq=False, repr=False)
+    class Darker(Attack):
+        norm = "linf"
+        epsilon: float
+
+        def attack(self, problem, verbose, scored, checkpoint):
+            return {"x": problem.x * np.float32(0.9)}
+
+    report = kr.evaluate_robustness(
+        unsound, (x, y), {"darker": Darker(0.2)}, verbose=0, probe=False
+    )
+    flag = next(flag for flag in report.flags if flag.name == "nan outputs")
+    assert flag.evidence == {"attack": "darker", "examples": len(x)}
+    assert report.accuracy["darker"] == np.mean(y == 0)
 
 
 def test_flags_in_table_and_json(linear_problem):

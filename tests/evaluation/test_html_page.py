@@ -63,6 +63,7 @@ def test_shown_examples_outlive_a_stop(evaluated, tmp_path):
         np.testing.assert_array_equal(again.shown.x_adv, report.shown.x_adv)
 
 
+@pytest.mark.compiles_much
 def test_curves_and_distances_show_examples(evaluated):
     model, x, y, _ = evaluated
     curve = kr.robustness_curve(
@@ -76,6 +77,7 @@ def test_curves_and_distances_show_examples(evaluated):
         assert "Images that were attacked" in result.to_html()
 
 
+@pytest.mark.compiles_much
 def test_what_is_no_image_is_not_shown():
     model = make_linear(np.eye(3))
     x = np.random.default_rng(0).random((12, 3), dtype="float32")

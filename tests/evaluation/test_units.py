@@ -47,6 +47,7 @@ def test_bytes_are_not_flagged(pixels):
     assert flags(model, pixels / 255, y, unit, scaling="byte") == set()
 
 
+@pytest.mark.compiles_much
 def test_a_model_of_bytes_that_gets_the_unit_interval(pixels):
     model = network()
     y = labels(model, pixels)

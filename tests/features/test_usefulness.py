@@ -49,6 +49,7 @@ def test_linear_units_have_a_closed_form(linear, norm):
     np.testing.assert_allclose(found.gamma, gamma, atol=1e-3)
 
 
+@pytest.mark.compiles_much
 def test_gamma_falls_with_the_radius(linear):
     model, x, y, _ = linear
     gammas = [

@@ -30,6 +30,7 @@ def faults_of(outcomes):
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 5))
+@pytest.mark.compiles_much
 def test_random_models(first):
     outcomes = [
         properties.run_seed(seed, quick=True)
@@ -126,10 +127,12 @@ def broken(monkeypatch, method, change):
     return " ".join(properties.run_seed(plain_seed()).faults)
 
 
+@pytest.mark.compiles_much
 def test_a_right_library_passes():
     assert properties.run_seed(plain_seed()).status == "ok"
 
 
+@pytest.mark.compiles_much
 def test_wrong_labels_are_found(monkeypatch):
     method = kr.classifier.Classifier, "predict_labels"
     faults = broken(monkeypatch, method, lambda self, labels: labels[::-1] + 1)
@@ -157,6 +160,7 @@ def test_an_attack_outside_is_found(monkeypatch):
     assert "(c) values" in faults
 
 
+@pytest.mark.compiles_much
 def test_an_attack_that_lowers_the_loss_is_found(monkeypatch):
     plain = kr.PGDAttack
 

@@ -95,6 +95,7 @@ def test_it_starts_with_patches_that_pass_through(images):
     )
 
 
+@pytest.mark.compiles_much
 def test_logits_are_scaled(images):
     plain, scaled = small(scale=1.0), small(scale=1 / 9)
     scaled.set_weights(plain.get_weights())

@@ -132,6 +132,7 @@ def test_representation_errors():
         ),
     ],
 )
+@pytest.mark.compiles_much
 def test_fake_relu_copy(make, rng):
     model = make()
     copy = models.fake_relu_copy(model)

@@ -237,6 +237,7 @@ def robustifier(**options):
 
 
 @pytest.mark.parametrize("optimizer", ["gradient_descent", "polyak"])
+@pytest.mark.compiles_much
 def test_frames_are_what_calls_return(optimizer, tmp_path):
     x = kr.datasets.load("digits").test[0][:5]
     make = robustifier(steps=12, seed=0, optimizer=optimizer)

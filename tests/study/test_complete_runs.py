@@ -88,6 +88,7 @@ class Watched(layers.Layer):
 
 
 @pytest.mark.parametrize("kind", ["identity", "translation"])
+@pytest.mark.compiles_much
 def test_a_layer_augments_on_any_backend(tmp_path, kind):
     def weights(augment, folder):
         study = kr.Study(

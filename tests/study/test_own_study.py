@@ -260,6 +260,7 @@ def nearest_mean(means):
     return model
 
 
+@pytest.mark.compiles_much
 def test_a_radius_is_measured_on_the_model_that_is_given(
     data, tmp_path, monkeypatch, capsys
 ):

@@ -45,6 +45,7 @@ FIT = {"epochs": 2, "batch_size": 64, "shuffle": False, "verbose": 0}
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_logs(digits):
     x, y, x_test, y_test = digits
     robust = compiled()
@@ -106,6 +107,7 @@ def test_epsilon_zero_is_standard_training(digits):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.compiles_much
 def test_batch_norm_moves_once_per_step(digits):
     """The attack must not update the statistics, the training step must."""
     x, y = digits[0][:64], digits[1][:64]
@@ -125,6 +127,7 @@ def test_batch_norm_moves_once_per_step(digits):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_random_starts_differ_by_step_and_repeat_by_seed(digits):
     x, y = digits[0][:32], digits[1][:32]
 
@@ -257,6 +260,7 @@ def test_callbacks(digits, tmp_path):
     assert "val_robust_accuracy" in (tmp_path / "log.csv").read_text()
 
 
+@pytest.mark.compiles_much
 def test_backup_and_restore(digits, tmp_path):
     """Interrupted after one epoch and resumed equals uninterrupted."""
     x, y = digits[:2]
@@ -298,6 +302,7 @@ def test_weights_of_samples_and_classes(digits):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.compiles_much
 def test_kinds_of_data(digits):
     import tensorflow as tf
 
@@ -346,6 +351,7 @@ def test_one_hot_labels(digits):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_softmax_and_sigmoid_models(digits):
     x, y = digits[:2]
     softmax = kr.AdversarialModel(
@@ -405,6 +411,7 @@ def test_mixed_precision(digits):
         False,
     ],
 )
+@pytest.mark.compiles_much
 def test_jit_compile(digits, jit_compile):
     x, y = digits[0][:64], digits[1][:64]
     auto, forced = compiled(), compiled(jit_compile=jit_compile)
@@ -417,6 +424,7 @@ def test_jit_compile(digits, jit_compile):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.compiles_much
 def test_steps_per_execution(digits):
     x, y = digits[:2]
     if backend.name == "torch":

@@ -71,6 +71,7 @@ def test_weights_and_perturbation_move_together(data, norm):
     assert float(logs["accuracy"]) == pytest.approx(np.mean(hits), abs=1e-6)
 
 
+@pytest.mark.compiles_much
 def test_one_pass_of_the_model_for_each_replay(data):
     calls = []
 
@@ -91,6 +92,7 @@ def test_one_pass_of_the_model_for_each_replay(data):
     assert calls.count(True) == 4
 
 
+@pytest.mark.compiles_much
 def test_state_schedules_and_random_layers_in_front():
     random = np.random.default_rng(0)
     x = random.random((96, 8, 8, 1), dtype="float32")
@@ -118,6 +120,7 @@ def test_state_schedules_and_random_layers_in_front():
     assert copy.replays == 2
 
 
+@pytest.mark.compiles_much
 def test_loss_scaling_and_several_steps_in_one_execution(data):
     """The scale doubles every second step; weights and images do not see it."""
     x, y = data
@@ -175,6 +178,7 @@ def test_a_scale_that_overflows_changes_nothing_but_itself(data):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.compiles_much
 def test_half_precision(data, policy):
     """The same as in float32, up to rounding; images stay float32."""
     x, y = data

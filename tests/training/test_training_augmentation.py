@@ -213,6 +213,7 @@ def test_evaluation_sees_the_whole_model():
     assert logs["robust_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
 
 
+@pytest.mark.compiles_much
 def test_the_attack_survives_the_training_pass():
     """Labels that the attack makes wrong are wrong in the logs of training."""
     x, y = data(examples=64)

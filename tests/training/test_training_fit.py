@@ -66,6 +66,7 @@ def test_several_labels_at_once(digits):
     assert logs["robust_binary_accuracy"] == pytest.approx(right, abs=1e-6)
 
 
+@pytest.mark.compiles_much
 def test_numbers_as_labels(digits):
     _, _, x, y = digits
     numbers = (y / 9.0)[:, None].astype("float32")
@@ -92,6 +93,7 @@ def test_accuracies_are_weighted_alike(digits):
     assert logs["robust_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
 
 
+@pytest.mark.compiles_much
 def test_directions_are_known(digits):
     x, y, x_test, y_test = digits
     stop = [
@@ -123,6 +125,7 @@ class SumOfOutputs(keras.metrics.Metric):
 
 
 @pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
 def test_metrics_that_know_their_shapes_late(digits):
     """As the clean ones where the attack moves nothing."""
     x, y = (part[:64] for part in digits[2:])
@@ -171,6 +174,7 @@ def test_keras_tuner_knows_directions():
         assert oracle.objective.direction == direction
 
 
+@pytest.mark.compiles_much
 def test_every_source_is_checked(digits):
     x, y = digits[:2]
 
@@ -219,6 +223,7 @@ def _as_tf_data(x, y):
 
 
 @pytest.mark.parametrize("form", [_as_dataset, _as_torch_loader, _as_tf_data])
+@pytest.mark.compiles_much
 def test_later_batches_of_any_source_are_checked(digits, form):
     x, y = np.array(digits[0][:96]), digits[1][:96]
     robust = compiled()
@@ -386,6 +391,7 @@ def test_a_loss_of_the_models_own(digits):
         kr.AdversarialModel(model, kr.PGDAttack())
 
 
+@pytest.mark.compiles_much
 def test_schedules(digits):
     """A radius of 0, then the attack's, in one compiled step."""
     x, y = digits[0][:64], digits[1][:64]

@@ -216,6 +216,7 @@ HEADS = {
 
 @pytest.mark.slow_on_jax
 @pytest.mark.parametrize("name", HEADS)
+@pytest.mark.compiles_much
 def test_several_outputs_in_any_order(name):
     """Training raises the weighted sum of the losses that there are."""
     form, width, attack_loss, flips = HEADS[name]
@@ -370,6 +371,7 @@ def confident(width, activation, shape=(5,), factor=100.0):
         pytest.param("one-hot", marks=pytest.mark.slow_on_jax),
     ],
 )
+@pytest.mark.compiles_much
 def test_confident_models_have_a_gradient(case):
     """Keras's own losses are flat there, in every backend."""
     random = np.random.default_rng(5)

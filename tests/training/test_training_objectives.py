@@ -129,6 +129,7 @@ def test_losses_and_gradients_of_logits(name, scale):
         np.testing.assert_allclose(array(gradient), other, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.compiles_much
 def test_saturated_logits_have_finite_losses():
     y = ops.convert_to_tensor(np.array([0, 1, 2]))
     clean = ops.convert_to_tensor(200.0 * np.eye(3, dtype="float32"))
@@ -145,6 +146,7 @@ def test_saturated_logits_have_finite_losses():
                 assert np.isfinite(array(values)).all()
 
 
+@pytest.mark.compiles_much
 def test_weighted_squares_and_soft_labels_are_the_divergence():
     """Theorem 1 of the paper on IKL: equal gradients."""
     random = np.random.default_rng(3)
@@ -172,6 +174,7 @@ def test_weighted_squares_and_soft_labels_are_the_divergence():
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.compiles_much
 def test_a_step_is_sgd_on_the_weighted_loss(data, name):
     x, y = data
     weights = np.linspace(0.5, 2.0, len(x)).astype("float32")
@@ -273,6 +276,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.compiles_much
 def test_labels_and_heads_of_all_forms(data, name):
     x, y = data
     objective, expected = make(name)
@@ -293,6 +297,7 @@ def test_labels_and_heads_of_all_forms(data, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
+@pytest.mark.compiles_much
 def test_one_output_for_two_classes(data, name, activation):
     x, y = data[0], data[1] % 2
     objective, expected = make(name)
@@ -578,6 +583,7 @@ def test_batch_statistics_of_two_passes(data):
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
 
+@pytest.mark.compiles_much
 def test_both_passes_see_the_same_drawn_image(data):
     """With radius 0 and random translations both losses are equal."""
     random = np.random.default_rng(4)
@@ -598,6 +604,7 @@ def test_both_passes_see_the_same_drawn_image(data):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.compiles_much
 def test_mixed_precision_and_loss_scaling(data):
     x, y = data
     steps = []
@@ -660,6 +667,7 @@ def test_refusals():
         kr.objectives.TRADES(betta=1)
 
 
+@pytest.mark.compiles_much
 def test_noise_at_the_start_is_in_units_of_the_value_range():
     model = make_linear(np.random.default_rng(5).normal(size=(16, 3)))
     scaled = keras.Sequential(

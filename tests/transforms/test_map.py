@@ -24,6 +24,7 @@ def data():
 @pytest.mark.parametrize(
     "target", mostly_slow(["random", "deterministic", "other"], "other")
 )
+@pytest.mark.compiles_much
 def test_relabelled_batches_are_those_of_one_call(model, data, target):
     transform = kr.NonRobustifier(
         model, target=target, steps=2, seed=4, batch_size=8
@@ -65,6 +66,7 @@ def test_inversions_start_from_the_data_set(model, data):
     np.testing.assert_allclose(made, expected, atol=1e-6)
 
 
+@pytest.mark.compiles_much
 def test_noise_starts_are_those_of_one_call(model, data):
     x, y = data
     transform = kr.Robustifier(
@@ -89,6 +91,7 @@ def all_transforms(model):
 @pytest.mark.parametrize(
     "form", mostly_slow(["column", "one_hot", "dictionary"], "one_hot")
 )
+@pytest.mark.compiles_much
 def test_forms_of_labels(model, data, form):
     """All give what labels `(N,)` give: classes as integers `(N,)`."""
     import tensorflow as tf

@@ -136,6 +136,7 @@ def test_data_sets_and_adversarial_models(model, images):
     np.testing.assert_array_equal(labels, y)
 
 
+@pytest.mark.compiles_much
 def test_another_layer_and_fake_relu(model, images):
     x, _ = images
     start = np.full_like(x, 0.5)

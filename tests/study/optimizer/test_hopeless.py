@@ -63,6 +63,7 @@ def fit(rate, stops):
     return stop.stopped_epoch, len(history.history["loss"])
 
 
+@pytest.mark.compiles_much
 def test_in_fit():
     assert fit(0.01, stops=True) == (None, 12)
     epoch, epochs = fit(2.0, stops=True)

@@ -42,6 +42,7 @@ class Power(Exception):
 @pytest.mark.parametrize(
     "adversarial", [False, pytest.param(True, marks=pytest.mark.slow_on_jax)]
 )
+@pytest.mark.compiles_much
 def test_a_training_goes_on_where_it_was_stopped(
     tmp_path, recipe, data, monkeypatch, adversarial
 ):
@@ -118,6 +119,7 @@ def test_states_are_not_kept_faster_than_they_are_worth(tmp_path, monkeypatch):
         {"bias_rate": 4.0, "weight_average": 0.9},
     ],
 )
+@pytest.mark.compiles_much
 def test_one_compiled_training_gives_what_each_of_its_own_gives(
     tmp_path, recipe, data, changes
 ):
@@ -190,6 +192,7 @@ def test_a_network_that_draws_is_trained_itself(tmp_path, recipe, data):
     assert not compiled
 
 
+@pytest.mark.compiles_much
 def test_another_schedule_is_compiled_anew(tmp_path, recipe, data):
     compiled = {}
     short = replace(recipe.training, epochs=1, batch_size=32)
