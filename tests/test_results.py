@@ -222,3 +222,19 @@ def test_measured_tables_of_the_pages(name, page):
     lines = tables.TABLES[name]()
     assert len(lines) > 3
     assert "\n".join(lines) in text
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "results/overfitting",
+        "benchmarks/results/objectives-digits",
+        "benchmarks/results/objectives-fashion_mnist",
+    ],
+)
+def test_the_page_on_training_has_the_tables_of_the_trainings(folder):
+    kept = (RESULTS.parent / folder / "table.md").read_text("utf-8")
+    lines = [line for line in kept.splitlines() if line.startswith("|")]
+    assert len(lines) > 4
+    page = (RESULTS.parent / "docs" / "training.md").read_text("utf-8")
+    assert "\n".join(lines) in page
