@@ -10,6 +10,7 @@ page, between `<!-- table NORM -->` and `<!-- /table -->`, and draws
 import json
 import pathlib
 import re
+import statistics
 
 from matplotlib.figure import Figure
 
@@ -97,11 +98,21 @@ def rewritten(text, found):
     )
 
 
+def from_worst_to_best(columns):
+    """Attacks by the mean of their optimality over the networks."""
+
+    def mean_optimality(name):
+        rows = [column[name] for column in columns if name in column]
+        return statistics.mean(row["optimality"] for row in rows)
+
+    return sorted(attacks_of(columns), key=mean_optimality)
+
+
 def figure(found):
-    """A panel for each norm: a point for each attack and network."""
+    """A panel for each norm, the best attacks on top."""
     titles = [title for _, _, title in NETWORKS]
     names = {
-        norm: attacks_of([found[title, norm] for title in titles])[::-1]
+        norm: from_worst_to_best([found[title, norm] for title in titles])
         for norm in NORMS
     }
     heights = [
