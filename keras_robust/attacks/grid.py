@@ -6,8 +6,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_robust.attacks.norms import relative_distance
+from keras_robust.attacks.engine.nearest_loop import NOT_FOUND
+from keras_robust.attacks.norms import distances
+from keras_robust.attacks.norms import shares_of_radius
 from keras_robust.classifier import Classifier
+from keras_robust.utils.checks import expand_radius
+
+# Share of the radius up to which a point is inside, to rounding.
+_SLACK = 1 + 1e-6
 
 
 def grid_of(classifier: Classifier, x: Any) -> float | None:
@@ -70,9 +76,6 @@ def to_grid(
 ) -> dict[str, Any]:
     """Round perturbations to the grid, inside ball and box.
 
-    To the nearest point of the grid; where that leaves the ball, towards the
-    clean input.
-
     Args:
         attack: The attack.
         problem: Its checked problem.
@@ -83,21 +86,13 @@ def to_grid(
     Returns:
         The same with rounded `x`.
     """
-    center = np.asarray(ops.convert_to_numpy(problem.x), "float64")
-    moved = np.asarray(ops.convert_to_numpy(result["x"]), "float64")
-    steps = (moved - center) / grid
-    nearest = _inside(attack, center + grid * np.round(steps))
-    towards = _inside(attack, center + grid * np.trunc(steps))
-    outside = relative_distance(attack, center, nearest) > 1 + 1e-6
-    rows = outside.reshape((-1,) + (1,) * (center.ndim - 1))
-    rounded = np.where(rows, towards, nearest).astype("float32")
+    host = problem.on_host()
+    every = np.arange(len(host.x))
+    moved = ops.convert_to_numpy(result["x"])
+    rounded = rounded_to_grid(attack, host.x, moved, grid, every)
     result = dict(result)
     if "success" in result and problem.classes is not None:
-        labels = problem.classifier.predict_labels(
-            rounded, attack.batch_size, problem.held
-        )
-        hit = labels == problem.y
-        reached = hit if attack.targeted else ~hit
+        reached = reaches_goal(attack, host, rounded, every)
         # What was broken before has not been attacked.
         previous = problem.previous
         known = False if previous is None else previous.success
@@ -107,6 +102,132 @@ def to_grid(
     return result
 
 
-def _inside(attack: Any, x: np.ndarray) -> np.ndarray:
+def found_on_grid(
+    attack: Any, problem: Any, found: dict[str, np.ndarray], rows: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What a run found, rounded, so that later runs attack what is left.
+
+    A success that is none after rounding would be skipped by the restarts and
+    attacks that follow.
+
+    Args:
+        attack: The attack of the run.
+        problem: Its problem, the images as NumPy arrays, with a grid.
+        found: `x`, and where scored `loss` and `success`, of some examples.
+        rows: Their numbers.
+
+    Returns:
+        The same with rounded `x`. Where that differs, `success` is the model's
+        own answer, and the loss of attacks that minimize a distance is that of
+        the rounded point.
+    """
+    center, before = problem.x[rows], found["x"]
+    x = rounded_to_grid(attack, problem.x, before, problem.grid, rows)
+    flat = (len(rows), -1)
+    changed = (x.reshape(flat) != before.reshape(flat)).any(-1)
+    found = {**found, "x": x}
+    if "success" not in found or problem.classes is None or not changed.any():
+        return found
+    success, loss = np.array(found["success"]), np.array(found["loss"])
+    some = rows[changed]
+    success[changed] = reaches_goal(attack, problem, x[changed], some)
+    if attack.any_distance:
+        length = distances(x[changed], center[changed], attack.norm)
+        loss[changed] = np.where(success[changed], -length, -NOT_FOUND)
+    return {**found, "success": success, "loss": loss}
+
+
+def rounded_to_grid(
+    attack: Any,
+    images: np.ndarray,
+    moved: np.ndarray,
+    grid: float,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Points of the grid next to others, inside ball and box.
+
+    To the nearest one. Where that leaves the ball, as many features as needed
+    are rounded towards the clean image, those first that were rounded the
+    furthest away from it.
+
+    Args:
+        attack: The attack, whose ball and box hold.
+        images: All images of its problem, `(N, ...)`.
+        moved: Points near some of them, `(n, ...)`.
+        grid: Spacing of the grid.
+        rows: Which ones, `(n,)`.
+
+    Returns:
+        Float32 array `(n, ...)`.
+    """
+    center = np.asarray(images[rows], "float64")
+    step = (np.asarray(moved, "float64") - center) / grid
+    nearest = _inside(attack, center, grid * np.round(step))
+    norm = getattr(attack, "norm", None)
+    if attack.epsilon is None or norm is None:
+        return (center + nearest).astype("float32")
+    radius = expand_radius(attack.epsilon, "epsilon", images.shape, True)[rows]
+    towards = _inside(attack, center, grid * np.trunc(step))
+    far = shares_of_radius(nearest, norm, radius) > _SLACK
+    if far.any():
+        nearest[far] = _shortened(
+            nearest[far], towards[far], grid * step[far], norm, radius[far]
+        )
+    return (center + nearest).astype("float32")
+
+
+def reaches_goal(
+    attack: Any, problem: Any, x: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Whether points reach the goal, by the model's own predictions.
+
+    Args:
+        attack: The attack.
+        problem: Its problem, as NumPy arrays.
+        x: Points for some of its examples, `(n, ...)`.
+        rows: Which ones.
+
+    Returns:
+        Bool array `(n,)`.
+    """
+    held = {name: part[rows] for name, part in problem.held.items()}
+    labels = problem.classifier.predict_labels(x, attack.batch_size, held)
+    hit: np.ndarray = labels == np.asarray(problem.y)[rows]
+    return hit if attack.targeted else ~hit
+
+
+def _shortened(
+    nearest: np.ndarray,
+    towards: np.ndarray,
+    step: np.ndarray,
+    norm: str,
+    radius: np.ndarray,
+) -> np.ndarray:
+    """`nearest` with as few features of `towards` as bring it into the ball."""
+    count, shape = len(step), step.shape
+    near, short, step = (
+        part.reshape(count, -1) for part in (nearest, towards, step)
+    )
+    gap = np.where(near != short, np.abs(near - step), -1.0)
+    rank = np.argsort(np.argsort(-gap, axis=1, kind="stable"), axis=1)
+
+    def with_shortened(numbers: np.ndarray) -> np.ndarray:
+        return np.where(rank < numbers[:, None], short, near)
+
+    # Bisection: the more features, the shorter.
+    least = np.zeros(count, int)
+    most = np.full(count, step.shape[1])
+    while (least < most).any():
+        middle = (least + most) // 2
+        tried = with_shortened(middle).reshape(shape)
+        inside = shares_of_radius(tried, norm, radius) <= _SLACK
+        most = np.where(inside, middle, most)
+        least = np.where(inside, least, np.minimum(middle + 1, most))
+    return with_shortened(most).reshape(shape)
+
+
+def _inside(attack: Any, center: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Steps whose ends are clipped to the box."""
     low, high = attack.value_range
-    return np.clip(x, np.ceil(low) if np.ndim(low) == 0 else low, high)
+    low = np.ceil(low) if np.ndim(low) == 0 else low
+    return np.clip(center + step, low, high) - center

@@ -102,7 +102,8 @@ class MinimumNormAttack(LoopAttack):
         level[rows] = self._confirmed(host, found, rows)
         changed = np.zeros(len(found), bool)
         step = found - host.x
-        for share in _BEYOND:
+        # Between two points of a grid there is nothing to move on to.
+        for share in _BEYOND if host.grid is None else ():
             left = np.flatnonzero(level < _CERTAIN)
             if not len(left):
                 break

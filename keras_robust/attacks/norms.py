@@ -99,12 +99,28 @@ def relative_distance(attack: Any, x: Any, attacked: Any) -> np.ndarray:
         np.asarray(ops.convert_to_numpy(part), "float64")
         for part in (x, attacked)
     )
-    norm, examples = getattr(attack, "norm", None), len(x)
+    norm = getattr(attack, "norm", None)
     if attack.epsilon is None or norm is None:
-        return np.zeros(examples)
-    step = (attacked - x).reshape(examples, -1)
+        return np.zeros(len(x))
     epsilon = expand_radius(attack.epsilon, "epsilon", x.shape, True)
-    epsilon = epsilon.astype("float64")
+    return shares_of_radius(attacked - x, norm, epsilon)
+
+
+def shares_of_radius(step: Any, norm: str, epsilon: Any) -> np.ndarray:
+    """Lengths of perturbations, as shares of the radius.
+
+    Args:
+        step: Array `(N, ...)`.
+        norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`.
+        epsilon: Radii >= 0, `(N,)`, or like `step` for one per feature.
+
+    Returns:
+        Float64 array `(N,)`; 0 for what has not moved, infinity for what has
+        with a radius of 0.
+    """
+    examples = len(step)
+    step = np.asarray(step, "float64").reshape(examples, -1)
+    epsilon = np.asarray(epsilon, "float64")
     if epsilon.ndim > 1:
         ratio = np.abs(step) / _nonzero(step, epsilon.reshape(examples, -1))
         return ratio.max(-1, initial=0.0)

@@ -22,6 +22,7 @@ from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.randomness import Draws
 from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.attacks.grid import found_on_grid
 from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.messages import shown
 from keras_robust.utils.progress import Progress
@@ -341,6 +342,8 @@ class OneRun:
         )
         progress.add((steps - sum(reported)) * size)
         found = {k: ops.convert_to_numpy(v) for k, v in result.items()}
+        if self.problem.grid is not None:
+            found = found_on_grid(self.attack, self.problem, found, rows)
         if self.keeps_all:
             findings.replace(rows, found)
         else:

@@ -1,0 +1,86 @@
+"""Images of whole numbers: what counts is found on the grid, in the ball."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_robust as kr
+from keras_robust.attacks.grid import rounded_to_grid
+from tests.helpers import norms
+
+BYTE = (0, 255)
+
+
+def make_waves(dtype="uint8"):
+    """A network whose decision boundaries are a few whole numbers away."""
+    random = np.random.default_rng(0)
+    weights = random.normal(0, 0.3, (4, 24))
+    weights -= weights.mean(0)
+    inputs = keras.Input((4,), dtype=dtype)
+    h = keras.layers.Rescaling(0.1)(inputs)
+    h = keras.layers.Dense(24, activation="tanh")(h)
+    model = keras.Model(inputs, keras.layers.Dense(4)(h))
+    bias = random.normal(0, 2, 24) - 12.75 * weights.sum(0)
+    model.set_weights([weights, bias, random.normal(size=(24, 4)), np.zeros(4)])
+    x = random.integers(0, 256, (100, 4)).astype("uint8")
+    return model, x, model.predict(x, verbose=0).argmax(-1)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_rounding_leaves_the_length(norm):
+    """Rounding all towards the image would shorten them by a fifth."""
+    random = np.random.default_rng(0)
+    images = np.full((3, 3072), 128.0, "float32")
+    step = random.normal(size=images.shape)
+    epsilon = np.array([40.0, 127.5, 300.0], "float32")
+    if norm == "l1":
+        epsilon *= 60
+    step *= (epsilon / norms(step, norm))[:, None]
+    attack = kr.PGDAttack(norm, epsilon, value_range=BYTE)
+    rows = np.array([2, 1])
+    found = rounded_to_grid(attack, images, (images + step)[rows], 1.0, rows)
+    moved = found.astype("float64") - images[rows]
+    np.testing.assert_array_equal(moved, np.round(moved))
+    assert (np.abs(moved - step[rows]) < 1).all()
+    share = norms(moved, norm) / epsilon[rows]
+    assert (share <= 1 + 1e-6).all() and (share > 0.98).all()
+    short = norms(np.trunc(step[rows]), norm) / epsilon[rows]
+    assert (short < 0.93).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_parts_attack_what_rounding_leaves(norm):
+    """What an earlier part broke between whole numbers alone is attacked on."""
+    model, x, y = make_waves()
+    attack = kr.AutoAttack(
+        norm, 2.1, value_range=BYTE, steps=20, queries=1, targets=3, seed=0
+    )
+    with pytest.warns(UserWarning, match="leaves out"):
+        found = attack.run(model, x, y, verbose=0, scored=True)
+    broken = model.predict(found["x"], verbose=0).argmax(-1) != y
+    assert 0.05 < broken.mean() < 0.6
+    np.testing.assert_array_equal(found["success"], broken)
+    np.testing.assert_array_equal(found["broken_by"] > 0, broken)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_the_nearest_whole_numbers(norm):
+    """Minimum-norm attacks find as near as without the grid, to rounding."""
+    model, x, y = make_waves()
+    real, _, _ = make_waves("float32")
+    attack = kr.FMNAttack(norm, steps=40, value_range=BYTE)
+    found = {
+        name: kr.minimum_distance(
+            each, (images, y), attack, probe=False, verbose=0
+        ).distances
+        for name, each, images in (
+            ("whole", model, x),
+            ("real", real, x.astype("float32")),
+        )
+    }
+    assert np.isfinite(found["real"]).mean() > 0.8
+    assert np.isfinite(found["whole"]).mean() > 0.8
+    # Half a step in each of four features.
+    rounding = {"l2": 1.0, "linf": 0.5}[norm]
+    near = found["whole"] <= found["real"] + rounding + 1
+    assert near.mean() > 0.8
