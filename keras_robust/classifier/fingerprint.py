@@ -75,7 +75,8 @@ def callable_sha256(value: Any) -> str:
     """SHA-256 of a function's code, or of a layer's settings and weights.
 
     Args:
-        value: A function, a Keras layer or model, or a plain value.
+        value: A function, a Keras layer or model, a plain value, or a list of
+            these.
     """
     if isinstance(value, keras.layers.Layer):
         return model_sha256(value)
@@ -160,13 +161,16 @@ def _plain(value: Any, depth: int = 0) -> Any:
             _plain(value.keywords, depth + 1)
         ]
     if isinstance(value, types.MethodType):
-        return _plain(value.__func__, depth)
+        return _plain(value.__func__, depth), _plain(value.__self__, depth + 1)
     if isinstance(value, types.FunctionType):
         return _function(value, depth)
     if isinstance(value, types.CodeType):
         return _code(value)
     if isinstance(value, type):
         return _class(value, depth)
+    if isinstance(value, keras.layers.Layer):
+        # A model that a function reads, such as the target of a distillation.
+        return _class(type(value), depth), weights_sha256(value)
     if isinstance(value, types.ModuleType) or not _is_user_defined(type(value)):
         return getattr(value, "__name__", None) or _name(type(value))
     settings = _plain(dict(getattr(value, "__dict__", {})), depth + 1)

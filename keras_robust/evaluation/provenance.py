@@ -4,7 +4,6 @@ import datetime
 import hashlib
 import inspect
 import json
-import types
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,8 @@ import keras
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
+from keras_robust.classifier import Backward
+from keras_robust.classifier.fingerprint import callable_sha256
 from keras_robust.evaluation.data import Examples
 from keras_robust.utils.environment import installed_versions
 from keras_robust.version import __version__
@@ -140,11 +141,12 @@ def _plain(value: Any) -> Any:
 def _code_of(attack: Attack) -> str | None:
     """A hash of the functions of an attack that are the user's, or `None`.
 
-    A configuration has only the names of user-defined losses and attacks,
-    whose code may change while the name stays.
+    A configuration has only the names of user-defined losses and attacks. Their
+    code may change while the name stays, and so may what they read: defaults,
+    variables of the function around them, global variables.
     """
-    functions = [
-        value for value in vars(attack).values() if inspect.isfunction(value)
+    functions: list[Any] = [
+        value for value in vars(attack).values() if _is_own_callable(value)
     ]
     for cls in type(attack).__mro__:
         if cls.__module__.partition(".")[0] not in ("keras_robust", "builtins"):
@@ -156,21 +158,18 @@ def _code_of(attack: Attack) -> str | None:
     functions = [
         function
         for function in functions
-        if not str(function.__module__).startswith("keras_robust.")
+        if not _module_of(function).startswith("keras_robust.")
     ]
     if not functions:
         return None
-    digest = hashlib.sha256()
-    for function in functions:
-        _add_code(digest, function.__code__)
-    return digest.hexdigest()
+    # The class for its attributes.
+    return callable_sha256([*functions, type(attack)])
 
 
-def _add_code(digest: "hashlib._Hash", code: types.CodeType) -> None:
-    digest.update(code.co_code)
-    digest.update(repr(code.co_names).encode())
-    for constant in code.co_consts:
-        if inspect.iscode(constant):
-            _add_code(digest, constant)
-        else:
-            digest.update(repr(constant).encode())
+def _is_own_callable(value: Any) -> bool:
+    """Whether a setting is a function, or an object that is called as one."""
+    return callable(value) and not isinstance(value, (type, Backward))
+
+
+def _module_of(value: Any) -> str:
+    return str(getattr(value, "__module__", None) or type(value).__module__)

@@ -463,6 +463,67 @@ def test_a_loss_of_ones_own_counts_with_its_code(linear_problem, tmp_path):
     assert found[0] < found[1]
 
 
+class Stepper:
+    def __init__(self, size):
+        self.size = size
+
+    def __call__(self, batch):
+        step = self.size * ops.sign(batch.gradient(batch.start))
+        return batch.project(batch.start + step)
+
+
+def _with_closure(size):
+    def step(batch):
+        return Stepper(size)(batch)
+
+    return step
+
+
+def _with_default(size):
+    def step(batch, size=size):
+        return Stepper(size)(batch)
+
+    return step
+
+
+def _with_model(size):
+    guide = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    guide.set_weights([np.full((1, 1), size), np.zeros(1)])
+
+    def step(batch):
+        return Stepper(guide.get_weights()[0].item())(batch)
+
+    return step
+
+
+@pytest.mark.parametrize("make", [_with_closure, _with_default, _with_model])
+def test_an_attack_counts_with_what_it_reads(make, linear_problem, tmp_path):
+    """Code of one text, with other values: another attack."""
+    model, x, y = linear_problem
+
+    def evaluated(size, state_path):
+        attack = kr.attacks.from_function(make(size), "linf", 0.2)
+        return kr.evaluate_robustness(
+            model,
+            (x, y),
+            {"own": attack},
+            verbose=0,
+            probe=False,
+            state_path=state_path,
+        )
+
+    first = evaluated(0.0, tmp_path)
+    assert first.accuracy["own"] == first.accuracy["clean"]
+    second = evaluated(0.2, tmp_path)
+    np.testing.assert_array_equal(
+        second.correct["own"], evaluated(0.2, None).correct["own"]
+    )
+    assert second.accuracy["own"] < first.accuracy["own"]
+    assert len(list(tmp_path.iterdir())) == 2
+    evaluated(0.2, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_file_is_no_state_folder(linear_problem, tmp_path):
     model, x, y = linear_problem
     path = tmp_path / "file"
