@@ -32,6 +32,8 @@ from keras_robust.utils.messages import shown
 Predict = Callable[[np.ndarray], Any]
 # Rows that are this near to a sum of 1 hold probabilities.
 _SUM_TOLERANCE = 1e-3
+# Share of the differences of scores that may get lost by rounding.
+_LOST = 1e-5
 
 
 class FunctionOutputs(OwnOutputs):
@@ -123,7 +125,7 @@ class FunctionOutputs(OwnOutputs):
             )
         self.kind = kind
         if kind == "scores":
-            return answer.astype("float32")
+            return _as_float32(answer)
         if answer.min() < 0 or answer.max() >= classes:
             raise ValueError(
                 f"Labels of a function must lie in 0 ... {classes - 1}. "
@@ -429,3 +431,26 @@ def _key(options: Options) -> Options:
     if options.scaling is None:
         return options
     return options._replace(scaling=Scaling(options.scaling).key)
+
+
+def _as_float32(scores: np.ndarray) -> np.ndarray:
+    """Scores in float32, in which the same class is ahead as before.
+
+    Sums of many logarithms are large, and their differences, which decide, get
+    lost in float32. Those rows become their differences from the largest score.
+    """
+    wide = scores.astype("float64")
+    with np.errstate(over="ignore"):
+        narrow: np.ndarray = wide.astype("float32")
+    largest, least = wide.max(-1), wide.min(-1)
+    are_probabilities = (least >= 0) & (
+        np.abs(wide.sum(-1) - 1) <= _SUM_TOLERANCE
+    )
+    rows = np.flatnonzero(
+        np.isfinite(wide).all(-1) & (largest > least) & ~are_probabilities
+    )
+    spread = largest[rows] - least[rows]
+    lost = np.abs(narrow[rows] - wide[rows]).max(-1, initial=0.0)
+    rows = rows[lost > _LOST * spread]
+    narrow[rows] = wide[rows] - largest[rows, None]
+    return narrow

@@ -66,6 +66,30 @@ def test_answers_are_the_functions_own(images):
     assert counted.kinds == {(np.ndarray, "float32", (4, 4, 1))}
 
 
+@pytest.mark.parametrize("offset", [-1e9, 1e5, 1e9])
+def test_differences_of_large_scores_decide(images, offset):
+    """Sums of logarithms, whose differences get lost in float32."""
+    x, _ = images
+
+    def answer(images):
+        return scores(images).astype("float64") + offset
+
+    found = make(answer)
+    rows = np.random.default_rng(1).uniform(size=(500, 4, 4, 1))
+    rows = rows.astype("float32")
+    own = answer(rows).argmax(-1)
+    np.testing.assert_array_equal(found.predict_labels(rows), own)
+    logits = found.predict_logits(rows).astype("float64")
+    margins = np.ptp(logits, -1), np.ptp(scores(rows), -1)
+    np.testing.assert_allclose(margins[0], margins[1], rtol=1e-4, atol=1e-4)
+    # Large integers, and probabilities that are all but equal.
+    whole = make(lambda x: np.round(1e6 * answer(x)).astype("int64"))
+    np.testing.assert_array_equal(whole.predict_labels(rows), own)
+    level = make(lambda x: np.full((len(x), 3), 1 / 3))
+    level.check(x)
+    np.testing.assert_allclose(level.predict_logits(x), np.log(1 / 3))
+
+
 def test_logarithms_of_probabilities(images):
     x, _ = images
     found = make(probabilities)
