@@ -147,7 +147,8 @@ def to_arrays(
             check(*pair)
         if watch:
             watch.add(pair)
-        pairs.append(pair)
+        # A copy: a generator may fill the same arrays again.
+        pairs.append(keras.tree.map_structure(np.array, pair))
     if not pairs:
         raise ValueError("A data set must have batches. Received: none")
     try:

@@ -289,6 +289,21 @@ def test_batches_that_repeat_and_end_are_taken(pair):
     assert len(to_arrays(long)[0]) == 2 * COUNT
 
 
+def test_batches_in_the_same_arrays(pair):
+    """A generator may fill the same memory for every batch."""
+    x, y = pair
+
+    def batches():
+        images, labels = np.empty_like(x[:1]), np.empty_like(y[:1])
+        for row in range(len(x)):
+            images[:], labels[:] = x[row], y[row]
+            yield images, labels
+
+    found = to_arrays(batches())
+    np.testing.assert_array_equal(found[0], x)
+    np.testing.assert_array_equal(found[1], y)
+
+
 def test_the_first_batch_is_looked_at_before_the_rest(pair):
     x, y = pair
     read = []
