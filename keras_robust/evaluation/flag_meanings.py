@@ -30,7 +30,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
         'AutoAttack\'s version "rand", or eot',
     ),
     "nan outputs": (
-        "the model gives NaN on some examples, unperturbed or attacked",
+        "the largest score is NaN or infinite on some examples, unperturbed "
+        "or attacked",
         "mend the model or the data",
     ),
     "nan": _BROKEN_RULES,

@@ -25,6 +25,7 @@ from keras_robust.evaluation.data import Examples
 from keras_robust.evaluation.outcomes import Baseline
 from keras_robust.evaluation.outcomes import Outcome
 from keras_robust.evaluation.outcomes import OutputCheck
+from keras_robust.evaluation.outcomes import no_largest
 
 # Accuracy after each part of an attack, by part.
 Stages = dict[str, float]
@@ -115,13 +116,13 @@ def baseline_flags(
             randomized model, but need examples that are classified correctly.
     """
     flags = []
-    count = int(np.isnan(baseline.logits).any(-1).sum())
+    count = int(no_largest(baseline.logits).sum())
     if count:
         flags.append(
             Flag(
                 "nan outputs",
-                "the model gives NaN on unperturbed examples; its answer is "
-                "then the first class that has one",
+                "the largest score is NaN or infinite on unperturbed examples; "
+                "the answer is then the first class that has it",
                 {"examples": count, "of": len(baseline.logits)},
             )
         )
@@ -160,8 +161,8 @@ def _output_flags(name: str, outcome: OutputCheck) -> Iterator[Flag]:
     if outcome.nan_answers:
         yield Flag(
             "nan outputs",
-            "the model gives NaN on perturbed examples; its answer is then the "
-            "first class that has one",
+            "the largest score is NaN or infinite on perturbed examples; the "
+            "answer is then the first class that has it",
             {"attack": name, "examples": int(outcome.nan_answers)},
         )
     if outcome.zero_gradient:

@@ -76,8 +76,8 @@ class OutputCheck:
         zero_gradient: Whether every input gradient is zero at the start.
         denied: Successes of the search that the model does not confirm.
         missed: Successes by the model's answer that the search does not claim.
-        nan_answers: How many perturbed examples the model answers by NaN,
-            though their pixels are numbers.
+        nan_answers: How many perturbed examples the model answers by NaN or
+            infinity, though their pixels are numbers.
     """
 
     nan: int
@@ -321,8 +321,8 @@ def predict_moved(
         baseline: The classifier's answers to `examples.image`.
 
     Returns:
-        Int array `(N,)`, and how many perturbed images without NaN have it in
-        their answer.
+        Int array `(N,)`, and how many perturbed images without NaN get an
+        answer without a largest number.
     """
     flat = (len(image), -1)
     moved = (image.reshape(flat) != examples.image.reshape(flat)).any(-1)
@@ -334,7 +334,21 @@ def predict_moved(
     labels[rows] = logits.argmax(-1)
     # Of images that are NaN themselves the attack is to blame.
     sound = np.isfinite(image[rows].reshape(len(rows), -1)).all(-1)
-    return labels, int((sound & np.isnan(logits).any(-1)).sum())
+    return labels, int((sound & no_largest(logits)).sum())
+
+
+def no_largest(logits: np.ndarray) -> np.ndarray:
+    """Whether the largest score is NaN or infinite, so that it decides nothing.
+
+    Args:
+        logits: Array `(N, C)`. Classes that are left out by minus infinity are
+            no fault.
+
+    Returns:
+        Bool array `(N,)`.
+    """
+    found: np.ndarray = ~np.isfinite(logits.max(-1))
+    return found
 
 
 def count_disagreements(

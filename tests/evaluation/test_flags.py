@@ -211,18 +211,25 @@ def test_outputs_out_of_bounds(linear_problem, step, name):
 
 
 @keras.saving.register_keras_serializable("tests")
-class NaNOffWhite(keras.layers.Layer):
-    """NaN for images without a white pixel."""
+class OffWhite(keras.layers.Layer):
+    """A number in place of all scores for images without a white pixel."""
 
-    def call(self, x):
-        brightest = ops.max(x, axis=(1, 2, 3), keepdims=True)
-        return ops.where(brightest < 1.0, np.nan, x)
+    def __init__(self, number, **kwargs):
+        super().__init__(**kwargs)
+        self.number = number
+
+    def call(self, x, scores):
+        brightest = ops.max(x, axis=(1, 2, 3))
+        return ops.where(brightest[:, None] < 1.0, self.number, scores)
 
 
-def test_nan_on_attacked_images_alone(varied):
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_nan_on_attacked_images_alone(varied, number):
     """NaN counts as the first class: for its images as a right answer."""
     model, x, _ = varied
-    unsound = behind(NaNOffWhite(), model, x.shape[1:])
+    inputs = keras.Input(x.shape[1:])
+    outputs = OffWhite(number)(inputs, model(inputs))
+    unsound = keras.Model(inputs, outputs)
     x = np.array(x)
     x[:, 0, 0, 0] = 1.0
     y = unsound.predict(x, verbose=0).argmax(-1)
