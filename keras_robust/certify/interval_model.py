@@ -6,7 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.certify.interval_network import IntervalNetwork
+from keras_robust.utils import array_checks
 from keras_robust.utils.checks import check_radius
 from keras_robust.utils.checks import check_value_range
 from keras_robust.utils.messages import shown
@@ -21,7 +23,9 @@ class IntervalModel(keras.Model):
     `kappa * compiled loss(z, y) + (1 - kappa) * cross-entropy(z_worst, y)`
 
     with the worst logits that interval bounds allow in the ball of radius
-    `epsilon`. For `warmup` steps the training is ordinary; over the next
+    `epsilon`. Both are weighted and reduced over the batch as the compiled
+    loss is; what layers and regularizers add to it is added once, with a
+    weight of 1. For `warmup` steps the training is ordinary; over the next
     `ramp` steps the radius grows from 0 to `epsilon` and the first term's
     weight falls from 1 to `kappa`, both linearly.
 
@@ -39,7 +43,9 @@ class IntervalModel(keras.Model):
         kappa: Float in [0, 1], the last weight of the compiled loss.
         warmup: Int >= 0, steps before the ramp.
         ramp: Int >= 0, steps of the ramp.
-        value_range: `(low, high)`, the box that holds all inputs.
+        value_range: `(low, high)`, the box that holds all inputs. Arrays
+            outside it are an error; for inputs outside it from any other
+            source the loss of training is NaN, and they count as not certified.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -132,14 +138,57 @@ class IntervalModel(keras.Model):
         if not training:
             return loss
         self._steps.assign_add(1.0)
-        cross_entropy = keras.losses.sparse_categorical_crossentropy(
-            labels, worst, from_logits=True
-        )
-        if sample_weight is not None:
-            weights = ops.cast(sample_weight, "float32")
-            cross_entropy = cross_entropy * ops.reshape(weights, (-1,))
+        cross_entropy = self._cross_entropy(labels, worst, sample_weight)
         share = (1 - self.kappa) * progress
-        return (1 - share) * loss + share * ops.mean(cross_entropy)
+        # The compiled loss includes what layers add.
+        cross_entropy = cross_entropy + self._added_losses()
+        return (1 - share) * loss + share * cross_entropy
+
+    def _cross_entropy(
+        self, labels: Any, worst: Any, sample_weight: Any
+    ) -> Any:
+        """Cross-entropy of the worst logits, reduced as the compiled loss."""
+        (part,) = CompiledLoss(self.loss).parts
+        reduction = getattr(part.loss, "reduction", "sum_over_batch_size")
+        if reduction in ("none", None):
+            # Keras adds up what a loss without reduction gives.
+            reduction = "sum"
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction=reduction
+        )
+        return loss(labels, worst, sample_weight)
+
+    def _added_losses(self) -> Any:
+        """What layers and regularizers add to the compiled loss."""
+        strategy = getattr(self, "distribute_strategy", None)
+        replicas = getattr(strategy, "num_replicas_in_sync", 1)
+        return sum(ops.sum(loss) for loss in self.losses) / replicas
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; arrays must lie in `value_range`."""
+        self._check(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; arrays must lie in `value_range`."""
+        self._check(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`; see `fit`."""
+        self._check(x)
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def test_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`; see `evaluate`."""
+        self._check(x)
+        return super().test_on_batch(x, *args, **kwargs)
+
+    def _check(self, x: Any) -> None:
+        """Check that images lie in the box, where they are in memory."""
+        if isinstance(x, np.ndarray) or ops.is_tensor(x):
+            x = array_checks.as_floats(x, self.value_range)
+            array_checks.check_images(x, self.value_range)
 
     def _progress(self) -> Any:
         """The share of the ramp that is done."""
@@ -161,7 +210,11 @@ class IntervalModel(keras.Model):
             labels = ops.argmax(labels, -1)
         labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
         worst = self._network.worst_case_logits(lower, upper, labels)
-        return worst, labels
+        # Outside the box the ball is cut to nothing, and its bounds mean
+        # nothing.
+        inside = ops.logical_and(x >= low, x <= high)
+        inside = ops.all(inside, axis=tuple(range(1, len(x.shape))))
+        return ops.where(inside[:, None], worst, np.nan), labels
 
     def get_config(self) -> dict[str, Any]:
         """Configuration, with the inner model."""

@@ -165,6 +165,79 @@ def test_sample_weights():
         np.testing.assert_allclose(first, second, atol=1e-6)
 
 
+@pytest.mark.compiles_much
+def test_reductions_and_regularizers():
+    """At radius 0 both terms are one loss, and the training is ordinary."""
+    (x, y), _ = digits(24)
+    weights = np.linspace(0.5, 2, 24)
+    for reduction in ("sum", "sum_over_batch_size", "mean_with_sample_weight"):
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, reduction=reduction
+        )
+        found = []
+        for kappa in (0.0, 0.4, 1.0, None):
+            model = network()
+            model.layers[-1].kernel_regularizer = keras.regularizers.L2(0.3)
+            trainer = model
+            if kappa is not None:
+                trainer = kr.certify.IntervalModel(
+                    model, 0.0, kappa=kappa, warmup=0, ramp=0
+                )
+            trainer.compile(keras.optimizers.SGD(0.01), loss)
+            history = trainer.fit(
+                x, y, sample_weight=weights, batch_size=16, verbose=0
+            ).history
+            found.append((history["loss"], model.get_weights()))
+        for losses, values in found[:-1]:
+            assert losses == pytest.approx(found[-1][0], rel=1e-3)
+            for own, plain in zip(values, found[-1][1], strict=True):
+                np.testing.assert_allclose(own, plain, atol=1e-4)
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.x, self.y
+
+
+@pytest.mark.compiles_much
+def test_inputs_outside_the_value_range():
+    """They are an error, or at least certify nothing."""
+    (x, y), _ = digits(16)
+    trainer = kr.certify.IntervalModel(network(), 0.05, warmup=0, ramp=0)
+    trainer.compile("sgd", sparse())
+    for wrong in (255 * x, x - 0.5, (255 * x).astype("uint8")):
+        for method in (
+            trainer.fit,
+            trainer.evaluate,
+            trainer.train_on_batch,
+            trainer.test_on_batch,
+        ):
+            with pytest.raises(ValueError, match="value_range.*Received"):
+                method(wrong, y)
+    some = x.copy()
+    some[:4] += 300
+    labels = trainer.predict(some, verbose=0).argmax(-1)
+    logs = [
+        trainer.evaluate(
+            Batches(part, labels[-len(part) :]), verbose=0, return_dict=True
+        )
+        for part in (some, some[4:])
+    ]
+    certified = [
+        len(part) * log["certified_accuracy"]
+        for part, log in zip((some, some[4:]), logs, strict=True)
+    ]
+    assert certified[0] == pytest.approx(certified[1], abs=1e-4)
+    assert np.isnan(trainer.fit(Batches(some, y), verbose=0).history["loss"][0])
+
+
 @pytest.mark.slow_on_jax
 def test_one_unit():
     (x, y), _ = digits(64)
