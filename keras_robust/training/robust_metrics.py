@@ -1,5 +1,6 @@
 """Copies of the compiled metrics for attacked inputs."""
 
+import inspect
 import re
 import warnings
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from keras_robust.backend import Tensor
 PREFIX = "robust_"
 LOSS = "robust_loss"
 ACCURACY = "robust_accuracy"
+# Types of settings that hold a single value.
+_PLAIN = (str, int, float, bool, type(None))
 
 
 class RobustMetric(keras.metrics.Metric):
@@ -162,13 +165,37 @@ def _complete(copied: keras.Metric, metric: keras.Metric) -> None:
     ]
     # A metric that creates variables in its first update may have some.
     is_lazy = len(shapes[0]) < len(shapes[1])
+    bookkeeping = vars(keras.metrics.Metric(name="any"))
     for key, value in vars(metric).items():
-        plain = isinstance(value, (str, int, float, bool, type(None)))
-        plain = plain and key in vars(copied) and not is_lazy
-        if key == "_fn_kwargs" or plain:
+        known = key in vars(copied) and not is_lazy
+        plain = isinstance(value, _PLAIN) or (
+            key not in bookkeeping and _is_setting(value, metric)
+        )
+        if key == "_fn_kwargs" or (known and plain):
+            # Containers of its own, the same entries.
+            value = keras.tree.map_structure(lambda leaf: leaf, value)
             setattr(copied, key, value)
     if shapes[0] != shapes[1][: len(shapes[0])]:
         raise ValueError("its configuration is not complete")
+
+
+def _is_setting(value: Any, metric: keras.Metric) -> bool:
+    """Whether an attribute of a metric holds numbers, names or functions."""
+    if isinstance(value, (set, frozenset)):
+        value = list(value)
+    return all(
+        isinstance(leaf, (*_PLAIN, np.ndarray, np.generic))
+        or ops.is_tensor(leaf)
+        # Methods of the metric itself would update that one.
+        or (inspect.isroutine(leaf) and _owner(leaf) is not metric)
+        or isinstance(leaf, keras.losses.Loss)
+        for leaf in keras.tree.flatten(value)
+    )
+
+
+def _owner(function: Any) -> Any:
+    """The object of a bound method; `None` for other functions."""
+    return getattr(function, "__self__", None)
 
 
 def _snake_case(function: Callable[..., Any]) -> str:
@@ -232,6 +259,10 @@ class RobustMetrics:
             return copied
 
         copies = keras.tree.map_structure(copy_of, metrics)
+        # In a list for several outputs an entry stands for its output.
+        is_per_output = not self.is_single and isinstance(copies, (list, tuple))
+        if is_per_output:
+            return [_without_none(entry) for entry in copies]
         return _without_none(copies)
 
     @property

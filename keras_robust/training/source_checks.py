@@ -249,10 +249,10 @@ class BatchInspector:
         if found["probable"]:
             raise ValueError(
                 "The model must give logits, or end in a layer with a softmax "
-                "or sigmoid; this one does not, and its output looks like "
+                "or sigmoid; this one does not, and its output may be "
                 "probabilities. Pass `from_logits=False` to the "
                 "attack if it is, `from_logits=True` if it is not. "
-                "Received: outputs whose rows sum to 1"
+                "Received: outputs whose rows sum to 1, or are single numbers"
             )
 
     def _warn_if_stuck(self, found: dict[str, float], step: str) -> None:
@@ -274,8 +274,10 @@ def could_be_probabilities(outputs: Any) -> Any:
     """Whether all rows could be probabilities, as a float scalar.
 
     Args:
-        outputs: Tensor `(N, C)`.
+        outputs: Tensor `(N, C)`. A single number, C = 1, always could.
     """
+    if outputs.shape[-1] == 1:
+        return ops.ones(())
     total = ops.abs(ops.sum(outputs, axis=-1) - 1) < 1e-3
     inside = ops.logical_and(outputs >= 0, outputs <= 1)
     return _all(inside) * _all(total)

@@ -175,6 +175,76 @@ def test_keras_tuner_knows_directions():
 
 
 @pytest.mark.compiles_much
+class ShareOfClasses(keras.metrics.Mean):
+    """Has settings that its `get_config` does not know."""
+
+    def __init__(
+        self,
+        classes=(0,),
+        factors=(1.0,),
+        score=ops.zeros_like,
+        name="share",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.classes, self.score = classes, score
+        self.factors = np.array(factors)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        predicted = ops.argmax(y_pred, axis=-1)
+        for one in self.classes:
+            hit = ops.cast(ops.equal(predicted, one), "float32")
+            hit = hit + self.score(hit)
+            super().update_state(hit * float(self.factors.sum()))
+
+
+@pytest.mark.parametrize("classes", [(1, 2), [1, 2], {1, 2}])
+def test_settings_of_metrics_are_kept(digits, classes):
+    x, y = (part[:64] for part in digits[2:])
+    metric = ShareOfClasses(classes, (1.0, 2.0), ops.ones_like)
+    robust = kr.AdversarialModel(network(), kr.PGDAttack(epsilon=0.0, steps=1))
+    for _ in range(2):
+        robust.compile("sgd", CROSS_ENTROPY, metrics=[metric])
+        logs = robust.evaluate(x, y, verbose=0, return_dict=True)
+        assert logs["share"] >= 3
+        assert logs["robust_share"] == pytest.approx(logs["share"], rel=1e-5)
+        metric.reset_state()
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.x, self.y
+
+
+def test_a_single_number_is_a_logit_or_a_probability(digits):
+    """A hidden sigmoid is asked for, whatever the source of data."""
+    x, y = digits[0][:32], digits[1][:32] % 2
+    inputs = keras.Input((8, 8, 1))
+    hidden = layers.Dense(1, activation="hard_sigmoid")
+    model = keras.Model(inputs, hidden(layers.Flatten()(inputs)))
+    attack = kr.PGDAttack("linf", 0.0, steps=1)
+    accuracies = [keras.metrics.BinaryAccuracy()]
+    loss = "binary_crossentropy"
+    for data in ({"x": x, "y": y}, {"x": Batches(x, y)}):
+        robust = compiled(model, attack, loss, accuracies)
+        with pytest.raises(ValueError, match="from_logits=False.*Received"):
+            robust.fit(**data, verbose=0)
+        with pytest.raises(ValueError, match="from_logits=False.*Received"):
+            robust.evaluate(**data, verbose=0)
+    robust = compiled(
+        model, attack.replace(from_logits=False), loss, accuracies
+    )
+    logs = robust.evaluate(Batches(x, y), verbose=0, return_dict=True)
+    assert logs["robust_accuracy"] == logs["binary_accuracy"]
+
+
 def test_every_source_is_checked(digits):
     x, y = digits[:2]
 

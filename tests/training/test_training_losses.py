@@ -443,6 +443,21 @@ def test_metrics_that_do_not_fit_the_outputs(argument, metrics):
     robust.compile("sgd", loss, **{argument: {"a": ["accuracy"]}})
 
 
+@pytest.mark.parametrize("empty", [None, []])
+def test_an_output_without_metrics(empty):
+    x = np.random.default_rng(0).random((8, 4)).astype("float32")
+    inputs = keras.Input((4,))
+    outputs = [keras.layers.Dense(1, name=name)(inputs) for name in "ab"]
+    robust = kr.AdversarialModel(
+        keras.Model(inputs, outputs), kr.PGDAttack("l2", 0.0, steps=1)
+    )
+    robust.compile("sgd", "mse", metrics=[empty, "mae"])
+    y = [x[:, :1], x[:, 1:2]]
+    logs = robust.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["robust_b_mae"] == pytest.approx(logs["b_mae"], rel=1e-5)
+    assert "robust_a_mae" not in logs
+
+
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_probabilities_are_no_logits(activation):
     """Softmax applied twice trains on another loss, without a word."""
