@@ -357,7 +357,8 @@ def output_names(model: keras.Model) -> list[str] | None:
         return None
     structure = model.output
     if isinstance(structure, dict):
-        return list(structure)
+        # The order in which Keras takes lists for such a model.
+        return sorted(structure)
     return list(model.output_names)
 
 

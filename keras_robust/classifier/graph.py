@@ -147,6 +147,8 @@ def output_of(model: keras.Model, key: str | int | None) -> keras.KerasTensor:
     structure = output_structure(model)
     if isinstance(key, str) and not isinstance(structure, dict):
         return model.outputs[list(model.output_names).index(key)]
+    if isinstance(key, int) and isinstance(structure, dict):
+        return model.outputs[key]
     return structure[key]
 
 

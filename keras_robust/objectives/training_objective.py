@@ -17,8 +17,10 @@ class TrainingObjective(ConfigMixin):
 
     where L is the compiled loss on the outputs for the clean batch or for the
     attacked one. All three are weighted by sample and class weights, and
-    reduced over the batch as the compiled loss is. What layers and
-    regularizers add to the loss is added once.
+    reduced over the batch as the compiled loss is. What regularizers of
+    weights add to the loss is added once. What layers add in a pass, such as a
+    regularizer of their outputs, has the weight of the compiled loss on the
+    outputs of that pass.
 
     A subclass sets the two weights, defines `loss`, or both. Arguments of its
     constructor are kept as attributes of the same names; with the decorator

@@ -22,7 +22,6 @@ from keras_robust.training.fitting import prepend_callback
 from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.inner_model import check_own_methods
 from keras_robust.training.own_attack import for_steps
-from keras_robust.training.pairs import Pair
 from keras_robust.training.pairs import pair_from
 from keras_robust.training.robust_metrics import RobustMetrics
 from keras_robust.training.schedules import EpsilonClock
@@ -142,9 +141,11 @@ class AdversarialModel(AttackedSteps):
         **kwargs: Any,
     ) -> None:
         checks.check_keras_arguments(type(self), kwargs)
-        # The inner model casts its inputs itself, as without this one.
-        super().__init__(**{"autocast": False, **kwargs})
         check_built(model)
+        # The inner model casts its inputs itself, as without this one. By the
+        # policy Keras decides whether an optimizer scales the loss.
+        own = {"autocast": False, "dtype": model.dtype_policy}
+        super().__init__(**{**own, **kwargs})
         check_own_methods(model)
         checks.check_augmentation(augmentation)
         self.model = model
@@ -188,6 +189,11 @@ class AdversarialModel(AttackedSteps):
         self._evaluating = False
         self.built = True
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As in Keras, except for arguments of the constructor."""
+        checks.check_may_change(name, vars(self).get("built") is True)
+        super().__setattr__(name, value)
+
     @property
     def attacked_model(self) -> keras.Model:
         """The inner model, which attacks on this model act on."""
@@ -219,10 +225,7 @@ class AdversarialModel(AttackedSteps):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The inner model's output."""
         if pair := pair_from(inputs):
-            return Pair(
-                self.call(pair.clean, training),
-                self.call(pair.attacked, training),
-            ).as_dict()
+            return self.pair_outputs(pair, training).as_dict()
         if self._front is not None and (drawn := drawn_from(inputs)):
             return self._front.finish(drawn.image, drawn.held, training)
         return self.model(inputs, training=training)
@@ -248,7 +251,10 @@ class AdversarialModel(AttackedSteps):
             weighted_metrics, "weighted_metrics", names, structure
         )
         if self.weight_perturbation:
-            checks.check_weight_averages(optimizer, self._replicas)
+            optimizer = keras.optimizers.get(optimizer)
+            checks.check_perturbable(
+                optimizer, self._replicas, self.trainable_variables
+            )
         super().compile(
             optimizer=optimizer,
             loss=loss,

@@ -14,6 +14,19 @@ from keras_robust.classifier.head import find_head
 from keras_robust.objectives import TrainingObjective
 from keras_robust.utils.messages import shown
 
+# Attributes that are arguments of the constructor.
+_FIXED = (
+    "model",
+    "attack",
+    "validation_attack",
+    "augmentation",
+    "epsilon_schedule",
+    "attacked",
+    "objective",
+    "weight_perturbation",
+    "replays",
+)
+
 
 def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:
     """Check that the remaining arguments are those of `keras.Model`.
@@ -193,16 +206,22 @@ def check_replays(model: Any, attack: Any, front: Any) -> None:
         )
 
 
-def check_weight_averages(optimizer: Any, replicas: int) -> None:
+def check_perturbable(
+    optimizer: keras.optimizers.Optimizer,
+    replicas: int,
+    variables: list[keras.Variable],
+) -> None:
     """Check that weights may be perturbed in training steps.
 
     Args:
-        optimizer: As in `keras.Model.compile`.
+        optimizer: The optimizer.
         replicas: Number of devices that share a batch.
+        variables: The variables that it changes.
 
     Raises:
-        ValueError: If the optimizer averages weights, which it would do while
-            they are perturbed, or devices would perturb them differently.
+        ValueError: If the optimizer averages weights, or sets them in place of
+            moving them, or constraints act on them, which would all happen
+            while they are perturbed; or devices would perturb them differently.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if getattr(inner, "use_ema", False):
@@ -210,6 +229,19 @@ def check_weight_averages(optimizer: Any, replicas: int) -> None:
             "Argument `weight_perturbation` must be 0 with an optimizer that "
             "has use_ema=True: it would average perturbed weights. "
             "Received: use_ema=True"
+        )
+    if isinstance(inner, keras.optimizers.Ftrl):
+        raise ValueError(
+            "Argument `weight_perturbation` must be 0 with an optimizer that "
+            "computes weights from its own state alone: it would lose where "
+            "they were before they were perturbed. Received: optimizer=Ftrl"
+        )
+    bound = [one.path for one in variables if one.constraint is not None]
+    if bound:
+        raise ValueError(
+            "Argument `weight_perturbation` must be 0 with constraints on "
+            "weights, which would hold for perturbed weights only. "
+            f"Received: constraints on {bound}"
         )
     if replicas > 1:
         raise ValueError(
@@ -333,6 +365,25 @@ def check_schedule(schedule: Any, attack: Any) -> None:
             "Argument `epsilon_schedule` must come with an attack that has one "
             "number as epsilon. Received: epsilon.shape="
             f"{np.shape(attack.attack.epsilon)}"
+        )
+
+
+def check_may_change(name: str, is_made: bool) -> None:
+    """Check that an attribute is not one that the training steps rest on.
+
+    Args:
+        name: Name of the attribute that is set.
+        is_made: Whether the model has been made.
+
+    Raises:
+        AttributeError: If it is an argument of the constructor.
+    """
+    if is_made and name in _FIXED:
+        raise AttributeError(
+            f"Attribute `{name}` of an AdversarialModel must stay as it is, "
+            "since training steps were made from it: make another "
+            "AdversarialModel around the same `model`. "
+            f"Received: another value of `{name}`"
         )
 
 

@@ -62,6 +62,10 @@ def prepend_callback(callbacks: Any, first: keras.callbacks.Callback) -> Any:
         first: The callback to add.
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
+        # Of an earlier `fit`, which would count the same epochs again.
+        callbacks.callbacks[:] = [
+            one for one in callbacks.callbacks if type(one) is not type(first)
+        ]
         first.set_model(callbacks.model)
         first.set_params(callbacks.params)
         callbacks.callbacks.insert(0, first)

@@ -171,6 +171,27 @@ class AttackedSteps(backend.Trainer, keras.Model):
             return 0.0
         return sum(ops.sum(loss) for loss in self.losses) / self._replicas
 
+    def pair_outputs(self, pair: Pair, training: bool | None) -> Pair:
+        """Outputs for both inputs, and what layers add to the loss for each.
+
+        Args:
+            pair: Clean and attacked inputs.
+            training: As in a call of the model.
+        """
+        outputs, losses = [], [list(self.losses)]
+        for inputs in (pair.clean, pair.attacked):
+            outputs.append(self.call(inputs, training))
+            losses.append(list(self.losses))
+        added = None
+        if len(losses[-1]) > len(losses[0]):
+            # Those of weights are in all three.
+            totals = [
+                ops.cast(sum(ops.sum(loss) for loss in found), "float32")
+                for found in losses
+            ]
+            added = ops.stack([totals[1] - totals[0], totals[2] - totals[1]])
+        return Pair(outputs[0], outputs[1], added=added)
+
     def pair_loss(
         self,
         objective: TrainingObjective,
@@ -203,6 +224,12 @@ class AttackedSteps(backend.Trainer, keras.Model):
         if abs(rest) > 1e-9:
             # Every compiled loss above includes them.
             total = total + rest * self.added_losses()
+        if y_pred.added is not None and self._own_loss is None:
+            # Now those of both passes are in it once.
+            too_much = (1 - objective.clean_weight) * y_pred.added[0] + (
+                1 - objective.attacked_weight
+            ) * y_pred.added[1]
+            total = total - too_much / self._replicas
         own = own_loss(
             objective, self._train_attack, x.labels, y_pred, sample_weight
         )

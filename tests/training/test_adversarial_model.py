@@ -400,6 +400,33 @@ def test_mixed_precision(digits):
     assert np.abs(attacked - x_test).max() > 0
 
 
+def test_the_loss_is_scaled_as_that_of_the_inner_model():
+    """By the policy of the model, not by the one when it is wrapped."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    robust = kr.AdversarialModel(model, kr.PGDAttack("linf", 0.1))
+    for one in (model, robust):
+        one.compile("sgd", "mse")
+        assert isinstance(one.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_arguments_cannot_be_changed_later():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    robust = kr.AdversarialModel(model, kr.PGDAttack("linf", 0.1))
+    for name, value in (
+        ("attack", kr.PGDAttack("linf", 0.2)),
+        ("epsilon_schedule", kr.training.LinearWarmup(epochs=1)),
+        ("replays", 2),
+    ):
+        with pytest.raises(AttributeError, match=f"`{name}`.*Received"):
+            setattr(robust, name, value)
+    robust.trainable = False
+    assert not model.trainable
+
+
 @pytest.mark.parametrize(
     "jit_compile",
     [

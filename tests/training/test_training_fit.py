@@ -490,6 +490,24 @@ def test_schedules(digits):
     assert given[1] == pytest.approx(full, rel=1e-4)
 
 
+def test_a_list_of_callbacks_in_two_trainings(digits):
+    """Epochs count once where the number of steps is not known."""
+    x, y = digits[0][:64], digits[1][:64]
+    robust = kr.AdversarialModel(
+        network(),
+        kr.PGDAttack("linf", 0.1, steps=1),
+        epsilon_schedule=kr.training.LinearWarmup(epochs=9),
+    )
+    robust.compile("sgd", CROSS_ENTROPY)
+    callbacks = keras.callbacks.CallbackList(
+        [], add_history=True, model=robust
+    )
+    for _ in range(3):
+        robust.fit((pair for pair in [(x, y)]), callbacks=callbacks, verbose=0)
+    done = next(v for v in robust.weights if v.name == "epsilon_progress")
+    assert float(ops.convert_to_numpy(done.value)) == 3
+
+
 def test_refusals(tmp_path):
     robust = compiled()
     with pytest.raises(ValueError, match="filepath.*Received"):

@@ -249,6 +249,45 @@ def test_several_outputs_in_any_order(name):
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4)
 
 
+@pytest.mark.compiles_much
+def test_lists_for_a_dictionary_of_outputs():
+    """Keras reads lists, and we positions, in the order of the keys."""
+    random = np.random.default_rng(1)
+    x = random.random((12, 4, 4, 1)).astype("float32")
+    y = {key: random.integers(0, 4, 12) for key in "ab"}
+    model = two_heads(["b", "a"], "dict", 4, False)
+    sparse = L.SparseCategoricalCrossentropy(from_logits=True)
+    other = L.SparseCategoricalCrossentropy(from_logits=True, name="other")
+    attack = kr.PGDAttack("linf", 0.0, steps=1, loss="compiled")
+    robust = kr.AdversarialModel(model, attack)
+    robust.compile(
+        keras.optimizers.SGD(0.0),
+        [sparse, other],
+        loss_weights=[1.0, 50.0],
+        metrics=[
+            ["accuracy"],
+            [keras.metrics.SparseTopKCategoricalAccuracy(2)],
+        ],
+    )
+    logs = robust.evaluate(x, y, verbose=0, return_dict=True)
+    loss = robust.compiled_loss_by_example
+    assert [(part.key, part.weight) for part in loss.parts] == [
+        ("a", 1.0),
+        ("b", 50.0),
+    ]
+    values = ops.convert_to_numpy(loss(y, model(x)))
+    assert values.mean() == pytest.approx(logs["loss"], rel=1e-5)
+    for name in ("a_accuracy", "b_sparse_top_k_categorical_accuracy"):
+        assert logs[f"robust_{name}"] == pytest.approx(logs[name], abs=1e-6)
+    moved = kr.PGDAttack("linf", 0.1, steps=1)
+    for place, key in enumerate("ab"):
+        first, second = (
+            moved.replace(output=chosen)(model, x, y[key])
+            for chosen in (place, key)
+        )
+        np.testing.assert_array_equal(first, second)
+
+
 def head(width, activation, shape=(5,)):
     keras.utils.set_random_seed(3)
     return keras.Sequential(

@@ -388,6 +388,38 @@ def test_what_layers_add_counts_once(data, name):
     assert losses[1] - losses[0] == pytest.approx(added, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.compiles_much
+def test_what_a_pass_adds_has_the_weight_of_its_loss(data, name):
+    """A regularizer of outputs sees the clean and the attacked batch."""
+    x, y = data
+    objective, _ = make(name)
+    losses, steps = [], []
+    for regularizer in (None, keras.regularizers.L2(0.3)):
+        inputs = keras.Input((5,))
+        outputs = layers.Dense(3, activity_regularizer=regularizer)(inputs)
+        model = keras.Model(inputs, outputs)
+        model.set_weights(linear().get_weights())
+        kernel, bias = (part.astype("float64") for part in model.get_weights())
+        robust = adversarial(model, objective)
+        batches = x.astype("float64"), perturbed(robust, x, y)
+        logs = robust.train_on_batch(x, y, return_dict=True)
+        losses.append(float(array(logs["loss"])))
+        steps.append((kernel - model.get_weights()[0]) / 0.1)
+
+    def added(kernel):
+        weights = objective.clean_weight, objective.attacked_weight
+        return sum(
+            weight * 0.3 * np.square(batch @ kernel + bias).sum() / len(x)
+            for weight, batch in zip(weights, batches, strict=True)
+        )
+
+    assert losses[1] - losses[0] == pytest.approx(added(kernel), rel=1e-4)
+    np.testing.assert_allclose(
+        steps[1] - steps[0], reference.derivative(added, kernel), atol=2e-5
+    )
+
+
 def two_outputs():
     inputs = keras.Input((5,))
     digit = layers.Dense(3, name="digit")(inputs)

@@ -112,6 +112,12 @@ def test_refusals():
             adversarial(linear(), 0.01, optimizer)
     with pytest.raises(ValueError, match="weight_perturbation.*Received"):
         adversarial(linear(), -0.01)
+    with pytest.raises(ValueError, match="Received: optimizer=Ftrl"):
+        adversarial(linear(), 0.01, "ftrl")
+    bound = linear()
+    bound.trainable_variables[0].constraint = keras.constraints.NonNeg()
+    with pytest.raises(ValueError, match="Received: constraints on.*kernel"):
+        adversarial(bound, 0.01)
 
 
 class Losses(keras.callbacks.Callback):
