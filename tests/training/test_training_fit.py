@@ -499,9 +499,7 @@ def test_a_list_of_callbacks_in_two_trainings(digits):
         epsilon_schedule=kr.training.LinearWarmup(epochs=9),
     )
     robust.compile("sgd", CROSS_ENTROPY)
-    callbacks = keras.callbacks.CallbackList(
-        [], add_history=True, model=robust
-    )
+    callbacks = keras.callbacks.CallbackList([], add_history=True, model=robust)
     for _ in range(3):
         robust.fit((pair for pair in [(x, y)]), callbacks=callbacks, verbose=0)
     done = next(v for v in robust.weights if v.name == "epsilon_progress")
