@@ -18,7 +18,8 @@ class Pair(NamedTuple):
         labels: Int32 tensor `(N,)`, numbers of classes; `None` for labels of
             another kind, and with outputs.
         added: With outputs, what layers added to the loss in each of the two
-            passes, a float tensor `(2,)`; `None` for nothing.
+            passes, and what of it is in the model's `losses` after them, a
+            float tensor `(3,)`; `None` for nothing.
     """
 
     clean: Any

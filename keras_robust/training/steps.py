@@ -182,15 +182,20 @@ class AttackedSteps(backend.Trainer, keras.Model):
         for inputs in (pair.clean, pair.attacked):
             outputs.append(self.call(inputs, training))
             losses.append(list(self.losses))
-        added = None
-        if len(losses[-1]) > len(losses[0]):
-            # Those of weights are in all three.
-            totals = [
-                ops.cast(sum(ops.sum(loss) for loss in found), "float32")
-                for found in losses
-            ]
-            added = ops.stack([totals[1] - totals[0], totals[2] - totals[1]])
-        return Pair(outputs[0], outputs[1], added=added)
+        before, between, after = losses
+        if len(after) == len(before):
+            return Pair(outputs[0], outputs[1])
+        # The losses of weights are in all three.
+        of_weights, clean, kept = (
+            ops.cast(sum(ops.sum(loss) for loss in found), "float32")
+            for found in losses
+        )
+        clean, kept = clean - of_weights, kept - of_weights
+        # On JAX the second pass clears what the first one added.
+        attacked = kept if len(after) == len(between) else kept - clean
+        return Pair(
+            outputs[0], outputs[1], added=ops.stack([clean, attacked, kept])
+        )
 
     def pair_loss(
         self,
@@ -225,11 +230,12 @@ class AttackedSteps(backend.Trainer, keras.Model):
             # Every compiled loss above includes them.
             total = total + rest * self.added_losses()
         if y_pred.added is not None and self._own_loss is None:
-            # Now those of both passes are in it once.
-            too_much = (1 - objective.clean_weight) * y_pred.added[0] + (
-                1 - objective.attacked_weight
-            ) * y_pred.added[1]
-            total = total - too_much / self._replicas
+            clean, attacked, kept = ops.unstack(y_pred.added, 3)
+            added = (
+                objective.clean_weight * clean
+                + objective.attacked_weight * attacked
+            )
+            total = total + (added - kept) / self._replicas
         own = own_loss(
             objective, self._train_attack, x.labels, y_pred, sample_weight
         )
