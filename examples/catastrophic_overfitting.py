@@ -151,14 +151,17 @@ def table(found, options):
 
 def picture(found, path):
     """Curves of all trainings beside each other."""
-    figure = matplotlib.figure.Figure((3 * len(found), 3), layout="constrained")
+    figure = matplotlib.figure.Figure(
+        (max(3 * len(found), 5), 3.3), layout="constrained"
+    )
     axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for ax, (name, curves) in zip(axes, found.items(), strict=True):
         ax.plot(curves["trained"], label="under the training attack")
         ax.plot(curves["pgd"], label="held out, under PGD")
         ax.set(title=name, xlabel="epoch", ylim=(0, None))
     axes[0].set_ylabel("accuracy")
-    axes[0].legend()
+    lines, labels = axes[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=2)
     figure.savefig(path)
 
 
