@@ -10,6 +10,7 @@ import numpy as np
 from keras_robust.datasets.readers import Content
 from keras_robust.datasets.readers import Layout
 from keras_robust.datasets.readers import Shape
+from keras_robust.utils.messages import shown
 
 # What `keras.utils.image_dataset_from_directory` reads.
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -19,11 +20,16 @@ _SPLITS = {
     "test": ("test", "val", "validation"),
 }
 _COLORS = {1: "grayscale", 3: "rgb", 4: "rgba"}
+# Modes of Pillow without colors.
+_GRAY = ("1", "L", "I", "I;16")
 _BATCH = 100
 
 
 class FolderReader:
     """Image files in a subfolder for each class, read by Keras.
+
+    Classes are numbered in the order of their names. Test images have the
+    numbers of the training images, whichever classes they are of.
 
     Args:
         folder: Holds the folders of the classes; or `train/` and `test/` (or
@@ -32,9 +38,11 @@ class FolderReader:
 
     channels = tuple(_COLORS)
     tfds_name = None
+    numbers_what_is_there = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._colors: dict[Path, int] = {}
         self.name = folder.resolve().name
         self._splits = {
             split: folder / name
@@ -56,15 +64,16 @@ class FolderReader:
         return len(self._splits) == 2
 
     def layout(self, split: str) -> Layout:
-        """See `Reader`; the channels are those of the first file."""
+        """See `Reader`; the size is that of the first file."""
         from PIL import Image
 
         folder = self._folder(split)
-        names = tuple(_class_folders(folder))
+        names = self._names(split)
         with Image.open(next(_files(folder))) as image:
             width, height = image.size
-            channels = 1 if image.mode in ("1", "L", "I", "I;16") else 3
-        return Layout((height, width, channels), len(names), names)
+        return Layout(
+            (height, width, self._own_channels(folder)), len(names), names
+        )
 
     def read(
         self,
@@ -91,7 +100,37 @@ class FolderReader:
         # The first so many are then images of all classes.
         order = np.random.default_rng(0).permutation(sum(map(len, labels)))
         x, y = np.concatenate(images)[order], np.concatenate(labels)[order]
-        return Content(x, y, tuple(dataset.class_names), is_resized)
+        names = self._names(split)
+        numbers = np.array([names.index(name) for name in dataset.class_names])
+        return Content(x, numbers[y], names, is_resized)
+
+    def _names(self, split: str) -> tuple[str, ...]:
+        """The classes, of which the images of a split may lack some."""
+        own = tuple(_class_folders(self._folder(split)))
+        names = own
+        if "train" in self._splits:
+            names = tuple(_class_folders(self._splits["train"]))
+        unknown = sorted(set(own) - set(names))
+        if unknown:
+            raise ValueError(
+                "Test images of a folder must be of classes of the training "
+                f"images, {shown(names)}. Received: {self._folder(split)} with "
+                f"{shown(unknown)}"
+            )
+        return names
+
+    def _own_channels(self, folder: Path) -> int:
+        """3 where any file has colors, or else 1."""
+        from PIL import Image
+
+        if folder not in self._colors:
+            self._colors[folder] = 1
+            for path in _files(folder):
+                with Image.open(path) as image:
+                    if image.mode not in _GRAY:
+                        self._colors[folder] = 3
+                        break
+        return self._colors[folder]
 
     def _folder(self, split: str) -> Path:
         if not self._splits:

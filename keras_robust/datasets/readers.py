@@ -90,6 +90,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def numbers_what_is_there(self) -> bool:
+        """Whether a class without images would change the labels of others."""
+        ...
+
+    @property
     def is_split(self) -> bool:
         """Whether there are training and test images."""
         ...
@@ -123,6 +128,7 @@ class NamedReader:
     """A data set of the package."""
 
     channels = ()
+    numbers_what_is_there = False
     is_split = True
 
     def __init__(self, name: str) -> None:
@@ -152,6 +158,7 @@ class NpzReader:
     """A file of NumPy arrays, of which only the names are read at first."""
 
     channels = ()
+    numbers_what_is_there = False
     tfds_name = None
     # Names of images and labels, by split; the first pair that is complete is
     # read.
@@ -278,6 +285,7 @@ class TfdsReader:
     """
 
     channels = ()
+    numbers_what_is_there = False
 
     def __init__(
         self,
@@ -409,6 +417,7 @@ class FunctionReader:
     """A function of the user's that returns images and labels."""
 
     channels = ()
+    numbers_what_is_there = False
     tfds_name = None
 
     def __init__(self, text: str) -> None:

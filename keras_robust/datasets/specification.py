@@ -23,6 +23,7 @@ from keras_robust.datasets.readers import Shape
 from keras_robust.datasets.readers import TfdsReader
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import did_you_mean
+from keras_robust.utils.messages import shown
 from keras_robust.utils.named_functions import names_function
 
 FORMS = (
@@ -147,7 +148,8 @@ class DataSpecification:
             resize: Whether images will be resized to `shape`.
 
         Raises:
-            ValueError: If images are of another shape, or of more classes.
+            ValueError: If images are of another shape, of more classes, or in
+                folders of fewer classes, whose labels would not be the model's.
         """
         layout = self.layout(split)
         if resize and (len(shape) != 3 or None in shape):
@@ -160,12 +162,22 @@ class DataSpecification:
                 layout.shape, shape, resize, self.text, self._reader.channels
             )
         found = layout.num_classes
-        if num_classes is not None and found is not None:
-            if found > num_classes:
-                raise ValueError(
-                    f"The model must tell the {found} classes of {self.text} "
-                    f"apart. Received: a model of {num_classes} classes"
-                )
+        if num_classes is None or found is None:
+            return
+        if found > num_classes:
+            raise ValueError(
+                f"The model must tell the {found} classes of {self.text} "
+                f"apart. Received: a model of {num_classes} classes"
+            )
+        if found < num_classes and self._reader.numbers_what_is_there:
+            raise ValueError(
+                f"{self.text} must hold a folder with images for each of the "
+                f"{num_classes} classes of the model: classes are numbered in "
+                "the order of their folders, and a missing one changes the "
+                "labels of others. Give labels in an .npz file or by a "
+                f"function instead. Received: {found} classes, "
+                f"{shown(layout.class_names)}"
+            )
 
     def read(
         self,

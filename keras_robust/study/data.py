@@ -218,15 +218,17 @@ def _own(
     labels, width = read_labels(y, len(x))
     test_labels, test_width = read_labels(y_test, len(x_test))
     largest = max(int(labels.max()), int(test_labels.max()))
+    smallest = min(int(labels.min()), int(test_labels.min()))
+    if smallest and not (names or width or test_width):
+        raise ValueError(
+            "Labels of a study must be numbers from 0, or have a class without "
+            "images that one-hot labels or the `class_names` of an "
+            "`ImageDataset` show. "
+            f"Received: labels from {smallest} to {largest}"
+        )
     count = max(width or 0, test_width or 0, largest + 1, len(names), 2)
     names += tuple(str(number) for number in range(len(names), count))
     found = _range(x) if value_range is None else check_range(value_range)
-    if value_range is not None and found[1] > _DARK and _is_unit(x):
-        raise ValueError(
-            "Argument `value_range` must be that of the images, which the "
-            f"network takes as they are. Received: value_range={shown(found)} "
-            f"and pixels from {x.min():g} to {x.max():g}"
-        )
     if value_range is None and found != UNIT and _is_unit(x_test):
         raise ValueError(
             "Training and test images must be in one range of pixels; give "
@@ -310,9 +312,17 @@ def to_unit(x: np.ndarray, value_range: Range) -> np.ndarray:
         Float32 array.
 
     Raises:
-        ValueError: If an image leaves the range.
+        ValueError: If an image leaves the range, or the images are in [0, 1]
+            and the range is that of bytes.
     """
     low, high = check_range(value_range)
+    if high > _DARK and _is_unit(x):
+        raise ValueError(
+            "Argument `value_range` must be that of the images, which the "
+            "network takes as they are. Received: "
+            f"value_range={shown((low, high))} and pixels from {x.min():g} to "
+            f"{x.max():g}"
+        )
     if x.min() < low or x.max() > high:
         raise ValueError(
             f"Images must lie in the value_range {shown(value_range)}. "
@@ -363,21 +373,38 @@ def choose(
         if data.sha256 is None:
             held_out[-validation_images:] = True
         else:
-            # The user's images may be sorted by class.
-            places = np.linspace(0, count - 1, validation_images)
-            held_out[np.unique(places.round().astype(int))] = True
+            held_out[some_rows(data, count, validation_images)] = True
         images = replace(
             images,
             train=tuple(part[~held_out] for part in images.train),
             test=tuple(part[held_out] for part in images.train),
         )
+    train = some_rows(data, len(images.train[0]), train_images)
+    test = np.arange(len(images.test[0]))
+    if data.sha256 is not None:
+        # Some measures take the first so many of these, too.
+        np.random.default_rng(0).shuffle(test)
+    test = test[:test_images]
     return replace(
         images,
-        train=_first(images.train, train_images),
-        test=_first(images.test, test_images),
+        train=tuple(part[train] for part in images.train),
+        test=tuple(part[test] for part in images.test),
     )
 
 
-def _first(split: Any, count: int | None) -> Any:
-    x, y = split
-    return x[:count], y[:count]
+def some_rows(data: StudyData, count: int, most: int | None) -> np.ndarray:
+    """Rows of training images, in order, for what takes only some of them.
+
+    Args:
+        data: `StudyData`.
+        count: How many rows there are.
+        most: How many are taken, if there are more; `None` for all.
+
+    Returns:
+        Increasing int array: the first rows of a data set by name, evenly
+        spaced ones of the user's, whose images may be sorted by class.
+    """
+    chosen = count if most is None else min(most, count)
+    if data.sha256 is None:
+        return np.arange(chosen)
+    return np.linspace(0, count - 1, chosen).round().astype(int)

@@ -87,8 +87,8 @@ class Study:
             from it instead of from the standard model.
         overrides: Other values of `training` by model; controls have those of
             what they control.
-        train_images: How many training images are used, `None` for all.
-        test_images: How many test images are used, `None` for all.
+        train_images: How many, `None` for all; of own data evenly spaced ones.
+        test_images: How many, `None` for all; own data are drawn, once.
         validation_images: How many training images are held out and take the
             place of the test images, as long as something is chosen; 0 once
             it is. The last ones of a data set by name, others evenly spaced.

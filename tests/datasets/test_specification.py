@@ -218,6 +218,49 @@ def test_folders_of_splits(tmp_path):
     assert both.train[0].dtype == "float32" and both.train[0].max() <= 1
 
 
+def test_a_class_without_test_images_keeps_its_number(tmp_path):
+    write_folder(tmp_path / "train", classes=("cat", "cow", "dog"))
+    pixels = write_folder(tmp_path / "test", classes=("cat", "dog"))
+    (tmp_path / "test" / "cow").mkdir()
+    data = DataSpecification(str(tmp_path))
+    x, y, _, names = data.read("test", num_classes=3, shape=(5, 7, 3))
+    assert names == ("cat", "cow", "dog") and set(y) == {0, 2}
+    assert {
+        (names[label], image.tobytes())
+        for image, label in zip(x, y, strict=True)
+    } == {(key[0], image.tobytes()) for key, image in pixels.items()}
+    assert set(data.load().test[1]) == {0, 2}
+    write_folder(tmp_path / "test", classes=("ox",), count=1)
+    with pytest.raises(ValueError, match=r"classes of the tr.*\['ox'\]"):
+        data.read("test")
+
+
+def test_a_folder_must_have_all_classes_of_the_model(tmp_path):
+    """With one missing, others would have its number."""
+    write_folder(tmp_path)
+    data = DataSpecification(str(tmp_path))
+    with pytest.raises(ValueError, match="each of the 3 classes of the model"):
+        data.read(shape=(5, 7, 3), num_classes=3)
+
+
+def test_one_gray_image_does_not_take_the_colors_of_others(tmp_path):
+    pixels = write_folder(tmp_path)
+    gray = np.full((5, 7, 1), 80, "uint8")
+    keras.utils.save_img(
+        tmp_path / "cat" / "0.png",
+        gray,
+        data_format="channels_last",
+        scale=False,
+    )
+    data = DataSpecification(str(tmp_path))
+    assert data.layout().shape == (5, 7, 3)
+    x, _, _, _ = data.read()
+    pixels["cat", 0] = gray.repeat(3, -1)
+    assert {image.tobytes() for image in x} == {
+        image.tobytes() for image in pixels.values()
+    }
+
+
 def test_a_folder_without_classes(tmp_path):
     write_folder(tmp_path, classes=("only",))
     with pytest.raises(ValueError, match=r"for each class.*\['only'\]"):

@@ -11,6 +11,7 @@ from keras import ops
 
 import keras_robust as kr
 from keras_robust.study import Replication
+from keras_robust.study import data as study_data
 from keras_robust.study.replication.stages import model_description
 from keras_robust.utils.files import json_hash
 
@@ -417,3 +418,64 @@ def test_one_network_again_and_again_is_refused(data, tmp_path):
     study = make_study(data, network=lambda: model, epsilon=1.0)
     with pytest.raises(ValueError, match="a new network at every call"):
         study.run(tmp_path, verbose=0)
+
+
+def by_class(split):
+    order = np.argsort(split[1], kind="stable")
+    return split[0][order], split[1][order]
+
+
+def test_some_of_sorted_images_are_of_all_classes(data):
+    """The first so many would all be of the first class."""
+    pair = tuple(map(by_class, data))
+    found = study_data.choose(study_data.read(pair), 30, 20, 0)
+    for (x, y), (x_all, y_all), most in zip(found, pair, (30, 20), strict=True):
+        assert len(y) == most
+        assert np.bincount(y, minlength=CLASSES).min() >= most // 6
+        # Still each image has its label.
+        stored = {
+            (image.tobytes(), label)
+            for image, label in zip(x_all, y_all, strict=True)
+        }
+        bytes_again = (255 * x).round().astype("uint8")
+        assert stored >= {
+            (image.tobytes(), label)
+            for image, label in zip(bytes_again, y, strict=True)
+        }
+
+
+def test_labels_from_one_are_not_taken_for_another_class(data):
+    (x, y), (x_test, y_test) = data
+    pair = ((x, y + 1), (x_test, y_test + 1))
+    with pytest.raises(ValueError, match="numbers from 0.*from 1 to 3"):
+        study_data.read(pair)
+    named = kr.datasets.ImageDataset(*pair, ("none", "zero", "one", "two"))
+    assert study_data.read(named).num_classes == 4
+
+
+def test_a_set_in_other_pixels_is_refused(data):
+    (x, y), _ = data
+    study = make_study(data)
+    with pytest.raises(ValueError, match="`value_range` must be that of"):
+        study.use("D_rand", (x / 255, y))
+
+
+def test_a_model_that_is_given_is_evaluated_on_other_images_anew(
+    data, tmp_path
+):
+    (x, y), (x_test, y_test) = data
+    flat = x.reshape(len(x), -1) / 255
+    means = np.stack([flat[y == label].mean(0) for label in range(CLASSES)])
+    found = []
+    for labels in (y_test, (y_test + 1) % CLASSES):
+        study = make_study(
+            ((x, y), (x_test, labels)), epsilon=0.1, evaluation_steps=1
+        )
+        study.use("standard", nearest_mean(means))
+        stages = study.replication(tmp_path, verbose=0)
+        found.append(stages.evaluate("standard")["accuracy"]["clean"])
+    flat = x_test.reshape(len(x_test), -1) / 255
+    predicted = (2 * flat @ means.T - (means**2).sum(-1)).argmax(-1)
+    assert found[0] == pytest.approx((predicted == y_test).mean())
+    shifted = (y_test + 1) % CLASSES
+    assert found[1] == pytest.approx((predicted == shifted).mean())

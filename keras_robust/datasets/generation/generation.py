@@ -330,7 +330,15 @@ class Generation:
         # The last file: where it is, the data set is whole.
         write_json(
             self.folder / "description.json",
-            {**self.shards.config, "statistics": found, "shards": files},
+            {
+                **self.shards.config,
+                "value_range": [
+                    np.asarray(bound).tolist()
+                    for bound in self.transform.value_range
+                ],
+                "statistics": found,
+                "shards": files,
+            },
         )
         return self.folder
 

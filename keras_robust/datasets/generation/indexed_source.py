@@ -24,6 +24,7 @@ from keras_robust.datasets.sources import load
 from keras_robust.datasets.tfds import image_and_label
 from keras_robust.datasets.tfds import prepare
 from keras_robust.utils import array_checks
+from keras_robust.utils import checks
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
 
@@ -144,6 +145,8 @@ class IndexedSource:
         """
         if isinstance(source, cls):
             return source
+        if examples is not None:
+            examples = checks.check_positive_integer(examples, "examples")
         options: dict[str, Any] = {"split": split, "value_range": value_range}
         pair = isinstance(source, (tuple, list)) and len(source) == 2
         if pair and not is_dataset(source):

@@ -14,6 +14,7 @@ import numpy as np
 from keras_robust.datasets.generation.indexed_source import IndexedSource
 from keras_robust.datasets.generation.planned_labels import Finding
 from keras_robust.datasets.generation.planned_labels import check_planned_labels
+from keras_robust.datasets.generation.records import value_range_of
 from keras_robust.datasets.generation.shard_folder import sha256
 
 # Relative excess of a radius that is rounding in float32.
@@ -194,9 +195,7 @@ def _check_ball(
 
 def _stored_range(description: Mapping[str, Any]) -> tuple[Any, Any]:
     """The range `(low, high)` of stored pixels, as float32."""
-    low, high = description["arguments"].get("value_range", (0.0, 1.0))
-    if description["dtype"] == "uint8":
-        low, high = 0, 255
+    low, high = value_range_of(description)
     return np.float32(low), np.float32(high)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust import datasets
+from keras_robust.datasets.generation.records import value_range_of
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.replication import Replication
 from keras_robust.utils.files import read_json
@@ -134,8 +135,9 @@ def _in_unit_range(
     """Stored images in [0, 1]."""
     if images.dtype == np.uint8:
         return images.astype("float32") / np.float32(255)
-    given = description.get("arguments", {}).get("value_range")
-    low, high = given if isinstance(given, (list, tuple)) else (0.0, 1.0)
+    low, high = (0.0, 1.0)
+    if description:
+        low, high = value_range_of(description)
     unit = images.astype("float32")
     if (low, high) != (0.0, 1.0):
         unit = (unit - np.float32(low)) / np.float32(high - low)

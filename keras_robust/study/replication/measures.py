@@ -12,6 +12,7 @@ from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation import transfer_matrix
 from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.study.data import some_rows
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import Table
 from keras_robust.study.replication.results import Transfer
@@ -47,8 +48,9 @@ def decomposition(study: Replication) -> Table:
     made = study.generated("D_R")
     x, y = study.data.test
     transform = study.transform("D_R", study.model("adversarial"))
+    rows = some_rows(study.recipe.read(), len(made["y"]), len(x))
     kinds = {
-        "D_R train": (made["x"][: len(x)], made["y"][: len(x)]),
+        "D_R train": (made["x"][rows], made["y"][rows]),
         "D_R test": (transform(x, verbose=study.verbose), y),
         "test": (x, y),
     }
@@ -234,7 +236,7 @@ def nearest(study: Replication, sets: Sequence[str] = NEAREST_OF) -> Table:
 
     On small images a set can turn an image into another one: then its label is
     what the image shows, and nothing is learned from features that one does
-    not see. Nearest in L2, of the first `NEAREST_IMAGES` images of each set.
+    not see. Nearest in L2, of `NEAREST_IMAGES` images of each set.
 
     Args:
         study: A `Replication`.
@@ -249,12 +251,13 @@ def nearest(study: Replication, sets: Sequence[str] = NEAREST_OF) -> Table:
     """
     x, y = study.data.train
     flat = x.reshape(len(x), -1)
+    rows = some_rows(study.recipe.read(), len(x), NEAREST_IMAGES)
+    places = np.arange(len(rows))
     found: Table = {}
     for name in sets:
         made = study.generated(name)
-        labels = made["y"][:NEAREST_IMAGES]
-        rows = np.arange(len(labels))
-        images = made["x"][:NEAREST_IMAGES].reshape(len(labels), -1)
+        labels = made["y"][rows]
+        images = made["x"][rows].reshape(len(labels), -1)
         squared = squared_distances(images, flat)
         first = squared.argmin(1)
         found[name] = {
@@ -263,7 +266,7 @@ def nearest(study: Replication, sets: Sequence[str] = NEAREST_OF) -> Table:
         }
         wrong = labels != y[rows]
         if wrong.any():
-            squared[rows, rows] = np.inf
+            squared[places, rows] = np.inf
             same = y[squared.argmin(1)] == labels
             found[name]["other has the label"] = float(same[wrong].mean())
     return found

@@ -56,7 +56,12 @@ def model_description(
     """
     taken = recipe.stand_ins.get(name)
     if network is None and taken is not None and taken.model is not None:
-        return {"name": name, "stand_in": taken.sha256}
+        # Its accuracy depends on the images, though the model does not.
+        return {
+            **images_description(recipe),
+            "name": name,
+            "stand_in": taken.sha256,
+        }
     described: Description = {
         **images_description(recipe),
         "name": name,

@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.fingerprint import model_sha256
+from keras_robust.datasets.generation.records import value_range_of
 from keras_robust.datasets.labels import read_labels
-from keras_robust.study.data import BYTE
 from keras_robust.study.data import StudyData
 from keras_robust.study.data import to_unit
 from keras_robust.study.replication.networks import Range
@@ -170,10 +170,8 @@ def _of_folder(folder: Path, data: StudyData) -> Arrays:
     builder = tfds.builder_from_directory(str(folder))
     split = description["source"]["split"]
     rows = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-    low, high = description["arguments"].get("value_range", (0.0, 1.0))
+    low, high = value_range_of(description)
     value_range = (float(low), float(high))
-    if description["dtype"] == "uint8":
-        value_range = BYTE
     arrays = _of_arrays(rows["image"], rows["label"], data, value_range)
     return arrays | {
         ours: np.asarray(rows[theirs])

@@ -422,6 +422,12 @@ def test_sources_that_are_refused(model, source, tmp_path):
     assert done["images"] == 60
 
 
+@pytest.mark.parametrize("examples", [-2, 0, 2.5])
+def test_examples_are_a_count(model, source, tmp_path, examples):
+    with pytest.raises(ValueError, match="`examples` must be an integer >= 1"):
+        generate(to_rand(model), source, tmp_path, examples=examples)
+
+
 def test_images_of_different_shapes(model, tmp_path):
     def batches():
         for size in (6, 6, 7):

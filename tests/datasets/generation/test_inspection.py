@@ -6,10 +6,12 @@ import pytest
 
 import keras_robust as kr
 from keras_robust.cli import main
+from keras_robust.datasets import ImageDataset
 from keras_robust.datasets import generate
 from keras_robust.datasets.generation.inspection import find
 from keras_robust.datasets.generation.inspection import inspect
 from keras_robust.datasets.labels import labels_sha256
+from keras_robust.study.optimizer.data import of_directory
 from tests.helpers import make_cnn
 
 
@@ -239,9 +241,30 @@ def test_pixels_without_bounds(source, tmp_path):
         transform(np.zeros((2, 6, 6, 1), "uint8"), [0, 1], verbose=0)
 
 
+def test_the_box_of_a_transform_without_that_argument(source, tmp_path):
+    """The range of a mixture is that of the transform inside it."""
+    model = keras.Sequential(
+        [
+            keras.Input(source[0].shape[1:]),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+    to_robust = kr.Robustifier(model, steps=1, value_range=(0, 255), seed=0)
+    x, y = (255 * source[0]).astype("float32"), source[1]
+    folder = generate(
+        kr.Mixture(to_robust, alpha=0.5), (x, y), tmp_path, verbose=0
+    )["directory"]
+    assert failed(folder) == set()
+    data = of_directory(folder, ImageDataset((x / 255, y), (x / 255, y), ()))
+    assert 0.5 < data.train[0].max() <= 1
+
+
 def test_ball_box_and_files(made):
     def smaller(description):
-        description["arguments"].update(epsilon=0.1, value_range=[0.2, 1.0])
+        description["arguments"].update(epsilon=0.1)
+        description["value_range"] = [0.2, 1.0]
 
     edit(made, smaller)
     shard = next(made.glob("*.tfrecord-00001*"))
