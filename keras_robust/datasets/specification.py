@@ -21,6 +21,7 @@ from keras_robust.datasets.readers import NpzReader
 from keras_robust.datasets.readers import Reader
 from keras_robust.datasets.readers import Shape
 from keras_robust.datasets.readers import TfdsReader
+from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
@@ -231,6 +232,8 @@ class DataSpecification:
         Raises:
             ValueError: See `read`.
         """
+        if examples is not None:
+            examples = check_positive_integer(examples, "examples")
         size: Shape | None = None
         channels: int | None = None
         if shape is not None:

@@ -460,6 +460,14 @@ def test_a_set_in_other_pixels_is_refused(data):
         study.use("D_rand", (x / 255, y))
 
 
+def test_a_model_of_bytes_that_is_given_must_get_bytes(data):
+    small = make_study(tuple((x / 255, y) for x, y in data))
+    model = nearest_mean(np.zeros((CLASSES, 64)))
+    with pytest.raises(ValueError, match=r"Rescaling of \[0, 255\].*\[0, 1\]"):
+        small.use("standard", model)
+    make_study(data).use("standard", model)
+
+
 def test_a_model_that_is_given_is_evaluated_on_other_images_anew(
     data, tmp_path
 ):

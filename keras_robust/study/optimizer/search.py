@@ -1,5 +1,7 @@
 """The search for what decides whether a network learns a data set."""
 
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from keras_robust import models
 from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.evaluation import evaluate_robustness
 from keras_robust.evaluation.evaluate import predict_labels
+from keras_robust.study.optimizer.choices import describe_space
 from keras_robust.study.optimizer.hopeless import StopHopeless
 from keras_robust.study.optimizer.own_optimizer import takes
 from keras_robust.study.optimizer.space import OptimizerSpace
@@ -56,6 +59,10 @@ class OptimizerSearch(keras_tuner.HyperModel):
         verbose: 0 for silence, 1 for a line per training, 2 per epoch.
         stop_hopeless: Whether trainings that have diverged are stopped, see
             `StopHopeless`; those on a plateau go on.
+
+    Raises:
+        ValueError: If `folder` holds trainings of other images, radii or
+            networks.
 
     Example:
 
@@ -102,6 +109,45 @@ class OptimizerSearch(keras_tuner.HyperModel):
         self.verbose = verbose
         self.stop_hopeless = stop_hopeless
         self.num_classes = int(max(train[1].max(), validation[1].max())) + 1
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        """Raise where trainings of other images or networks are kept.
+
+        They are found again by their settings, which names stand for. More
+        names may be tried later.
+        """
+        described = describe_space(self.space)
+        images = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for part in split:
+                images.update(f"{part.dtype}{part.shape}".encode())
+                images.update(np.ascontiguousarray(part).data)
+        now = {
+            "images": images.hexdigest(),
+            "epsilon": self.epsilon,
+            "padding": self.padding,
+            "flip": self.flip,
+            "stop_hopeless": self.stop_hopeless,
+            **{
+                f"{kind} {name}": value
+                for kind in ("networks", "makers")
+                for name, value in described.get(kind, {}).items()
+            },
+        }
+        # As it would be read from the file.
+        now = json.loads(json.dumps(now))
+        path = self.folder / "trainings.json"
+        known = read_json(path) if path.exists() else {}
+        differs = [key for key in now if known.get(key, now[key]) != now[key]]
+        if differs:
+            raise ValueError(
+                "Argument `folder` must be new, or hold trainings of the same "
+                "search: what is kept there would be taken for what is asked. "
+                f"Received: {str(self.folder)!r}, which differs in {differs}"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**known, **now})
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Build the compiled network of a setting, with the first seed."""

@@ -166,7 +166,7 @@ def check_pixels(made: keras.Model, value_range: Range) -> None:
     """Raise if a network that scales bytes would get smaller pixels.
 
     Args:
-        made: What a function of the user returned.
+        made: A model of the user.
         value_range: `(low, high)`, the pixels that it gets.
 
     Raises:
@@ -175,7 +175,7 @@ def check_pixels(made: keras.Model, value_range: Range) -> None:
     low, high = value_range
     if high <= 1 < Classifier.of(made).value_range()[1]:
         raise ValueError(
-            "Argument `network` must take pixels as the data hold them. "
+            "The network must take pixels as the data hold them. "
             f"Received: {made.name!r}, which begins with a Rescaling of [0, "
             f"255] or takes integers, for data in [{low:g}, {high:g}]; of a "
             "data set by name `value_range=(0, 255)` gives it such pixels"

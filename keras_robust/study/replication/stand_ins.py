@@ -19,6 +19,7 @@ from keras_robust.datasets.labels import read_labels
 from keras_robust.study.data import StudyData
 from keras_robust.study.data import to_unit
 from keras_robust.study.replication.networks import Range
+from keras_robust.study.replication.networks import check_pixels
 from keras_robust.study.replication.networks import takes_unit_pixels
 from keras_robust.study.replication.store import Arrays
 from keras_robust.utils.files import read_json
@@ -120,6 +121,7 @@ def stand_in(study: Study, name: str, value: Any) -> StandIn:
 
 def _of_model(model: keras.Model, data: StudyData) -> StandIn:
     classifier = Classifier.of(model)
+    check_pixels(classifier.model, data.value_range)
     images = data.to_pixels(data.images.train[0][:8])
     classifier.check_shape(images)
     classes = classifier.check(images)

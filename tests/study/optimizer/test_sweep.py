@@ -133,6 +133,20 @@ def test_runs_of_one_seed_are_the_same(images, tmp_path):
     assert len(second.runs()) == 2
 
 
+def test_trainings_of_other_images_are_not_taken_for_these(images, tmp_path):
+    x, y = images
+    search(images, tmp_path)
+    again = search((x.copy(), y.copy()), tmp_path)
+    assert again.runs() == []
+    for others, options, what in (
+        ((x, (y + 1) % 3), {}, "images"),
+        ((1 - x, y), {}, "images"),
+        (images, {"epsilon": 0.1}, "epsilon"),
+    ):
+        with pytest.raises(ValueError, match=rf"same search.*\['{what}'\]"):
+            search(others, tmp_path, **options)
+
+
 def test_the_last_epoch_is_what_counts(images, tmp_path, monkeypatch):
     """Not the best one, which KerasTuner would take of a history."""
     made = search(images, tmp_path, seeds=2)
