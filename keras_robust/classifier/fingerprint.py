@@ -83,6 +83,22 @@ def callable_sha256(value: Any) -> str:
     return hashlib.sha256(repr(_plain(value)).encode()).hexdigest()
 
 
+def class_sha256(kind: type) -> str | None:
+    """SHA-256 of the code of a class, wherever it is defined.
+
+    Args:
+        kind: A class.
+
+    Returns:
+        Hexadecimal text; `None` for classes of this package and of Keras.
+    """
+    described = _class(kind)
+    if isinstance(described, str):
+        return None
+    _, methods = described
+    return hashlib.sha256(repr(methods).encode()).hexdigest()
+
+
 def _description(model: keras.Model) -> Iterator[Any]:
     waiting, numbers = [model], {id(model): 0}
     while waiting:

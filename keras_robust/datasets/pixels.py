@@ -1,5 +1,6 @@
 """Images as floats in a range of pixels."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -64,6 +65,25 @@ def read_images(x: Any, value_range: Any, name: str = "x") -> Any:
     x = as_floats(x if ops.is_tensor(x) else as_array(x, name), value_range)
     array_checks.check_images(x, value_range, name)
     return x
+
+
+def value_range_of(description: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The range of the pixels of a generated data set, as they are stored.
+
+    Args:
+        description: Its `description.json`.
+
+    Returns:
+        `(low, high)`: numbers, or lists of them.
+    """
+    if description["dtype"] == "uint8":
+        return 0, 255
+    # A transform need not have an argument of that name. Older sets have no
+    # other record of it.
+    arguments = description["arguments"]
+    given = description.get("value_range") or arguments.get("value_range")
+    low, high = given or (0.0, 1.0)
+    return low, high
 
 
 def to_unit(x: Any) -> Any:

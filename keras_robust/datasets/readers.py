@@ -372,11 +372,12 @@ class TfdsReader:
         del channels
         if examples is not None:
             dataset = dataset.take(examples)
-        is_resized = size is not None and None in self._image.shape
-        if is_resized:
+        was_byte = False
+        if size is not None and None in self._image.shape:
+            was_byte = dataset.element_spec[0].dtype.is_integer
             dataset = dataset.map(_resizing(size))
         x, y = self._arrays(dataset)
-        return Content(x, y, self.layout(split).class_names, is_resized)
+        return Content(x, y, self.layout(split).class_names, was_byte)
 
     def _arrays(self, dataset: Any) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -407,8 +408,9 @@ def _resizing(size: Shape | None) -> Any:
     import tensorflow as tf
 
     def resize(image: Any, label: Any) -> tuple[Any, Any]:
-        image = tf.image.resize(tf.cast(image, "float32"), size)
-        return image / 255, label
+        resized = tf.image.resize(tf.cast(image, "float32"), size)
+        # Floats may be in [0, 1] already.
+        return resized / (255 if image.dtype.is_integer else 1), label
 
     return resize
 

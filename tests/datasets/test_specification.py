@@ -393,6 +393,46 @@ def test_sets_of_tfds():
             part.load()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_set_of_tfds_of_several_sizes(tmp_path, dtype):
+    """Pixels of bytes are divided by 255, those in [0, 1] are not."""
+    import tensorflow_datasets as tfds
+
+    sizes, value = ((4, 5), (6, 3)), 51 if dtype is np.uint8 else 0.2
+
+    class Sizes(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            image = tfds.features.Tensor(
+                shape=(None, None, 1), dtype=dtype, encoding="bytes"
+            )
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict(
+                    {
+                        "image": image,
+                        "label": tfds.features.ClassLabel(num_classes=2),
+                    }
+                ),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number, size in enumerate(sizes):
+                image = np.full((*size, 1), value, dtype)
+                yield number, {"image": image, "label": number}
+
+    builder = Sizes(data_dir=tmp_path)
+    builder.download_and_prepare()
+    x = DataSpecification(str(builder.data_path)).read(
+        shape=(4, 4, 1), resize=True
+    )[0]
+    np.testing.assert_allclose(x, np.full((2, 4, 4, 1), 0.2), atol=1e-6)
+
+
 def test_no_classification_set():
     with pytest.raises(ValueError, match="image classification set"):
         DataSpecification("tfds:coco")

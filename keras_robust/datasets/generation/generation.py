@@ -15,6 +15,7 @@ from keras import ops
 
 from keras_robust.classifier import Classifier
 from keras_robust.classifier import weights_sha256
+from keras_robust.classifier.fingerprint import class_sha256
 from keras_robust.datasets.generation import names
 from keras_robust.datasets.generation import records
 from keras_robust.datasets.generation.indexed_source import IndexedSource
@@ -176,10 +177,13 @@ class Generation:
                 # Of its graph and settings as well.
                 "sha256": Classifier.of(model).fingerprint(),
             }
+        code = class_sha256(type(self.transform))
         return {
             "name": self.name,
             "config": self.config,
             "transform": type(self.transform).__name__,
+            # Of a class of the user, which may change between two calls.
+            **({} if code is None else {"code_sha256": code}),
             "arguments": config,
             "source": self.source.description(),
             "class_names": self.class_names,

@@ -14,8 +14,8 @@ import numpy as np
 from keras_robust.datasets.generation.indexed_source import IndexedSource
 from keras_robust.datasets.generation.planned_labels import Finding
 from keras_robust.datasets.generation.planned_labels import check_planned_labels
-from keras_robust.datasets.generation.records import value_range_of
 from keras_robust.datasets.generation.shard_folder import sha256
+from keras_robust.datasets.pixels import value_range_of
 
 # Relative excess of a radius that is rounding in float32.
 _ROUNDING = 1e-5

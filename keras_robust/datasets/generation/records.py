@@ -46,25 +46,6 @@ def features(
     )
 
 
-def value_range_of(description: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The range of the pixels of a generated data set, as they are stored.
-
-    Args:
-        description: Its `description.json`.
-
-    Returns:
-        `(low, high)`: numbers, or lists of them.
-    """
-    if description["dtype"] == "uint8":
-        return 0, 255
-    # A transform need not have an argument of that name. Older sets have no
-    # other record of it.
-    arguments = description["arguments"]
-    given = description.get("value_range") or arguments.get("value_range")
-    low, high = given or (0.0, 1.0)
-    return low, high
-
-
 def serialize(feature: Any, example: Mapping[str, Any]) -> bytes:
     """Encode an example as bytes that are the same in every process.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_robust import datasets
-from keras_robust.datasets.generation.records import value_range_of
+from keras_robust.datasets.pixels import value_range_of
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.replication import Replication
 from keras_robust.utils.files import read_json

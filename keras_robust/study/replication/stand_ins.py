@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.fingerprint import model_sha256
-from keras_robust.datasets.generation.records import value_range_of
 from keras_robust.datasets.labels import read_labels
+from keras_robust.datasets.pixels import value_range_of
 from keras_robust.study.data import StudyData
 from keras_robust.study.data import to_unit
 from keras_robust.study.replication.networks import Range

@@ -193,6 +193,25 @@ def test_another_configuration_is_refused(model, source, tmp_path):
         generate(changed, source, tmp_path, verbose=0)
 
 
+def darker(factor):
+    class Darker(kr.transforms.Transform):
+        def make(self, batch):
+            x = batch.images * np.float32(factor)
+            distance = abs(batch.images - x).max((1, 2, 3))
+            return {"x": x, "distance": distance, "success": distance > 0}
+
+    return Darker(seed=0)
+
+
+def test_other_code_of_a_transform_is_refused(source, tmp_path):
+    """Its arguments are the same, and finished shards would be kept."""
+    options = {"class_names": ["a", "b", "c"], "verbose": 0}
+    assert generate(darker(0.5), source, tmp_path, **options)["images"] == 50
+    assert generate(darker(0.5), source, tmp_path, **options)["images"] == 0
+    with pytest.raises(ValueError, match="code_sha256 was"):
+        generate(darker(0.25), source, tmp_path, **options)
+
+
 def test_two_processes_on_one_folder(model, source, tmp_path):
     import tensorflow as tf
 
