@@ -28,11 +28,16 @@ class StatefulTrainer(keras.Model):
         weights, shifts = self.trainable_variables, self.weight_shifts(data)
         if shifts is None:
             return {**super().train_step(data), **findings}
-        for weight, shift in zip(weights, shifts, strict=True):
-            weight.assign_add(shift)
-        logs = super().train_step(data)
-        for weight, shift in zip(weights, shifts, strict=True):
-            weight.assign_sub(shift)
+        shifted = []
+        try:
+            for weight, shift in zip(weights, shifts, strict=True):
+                weight.assign_add(shift)
+                shifted.append((weight, shift))
+            logs = super().train_step(data)
+        finally:
+            # Also when the training is interrupted.
+            for weight, shift in shifted:
+                weight.assign_sub(shift)
         return {**logs, **findings}
 
     def test_step(self, data: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from keras_robust.training.array_checks import check_arrays
 from keras_robust.training.augmentation import drawn_from
 from keras_robust.training.augmentation import front_to_draw
 from keras_robust.training.batch_attack import BatchAttack
+from keras_robust.training.evaluation_seeds import first_state
 from keras_robust.training.fitting import EpochCallback
 from keras_robust.training.fitting import arguments_by_name
 from keras_robust.training.fitting import prepend_callback
@@ -75,7 +76,8 @@ class AdversarialModel(AttackedSteps):
             defines `perturb_batch` with `keras.ops`; its `seed` seeds the
             random starts, which differ from step to step.
         validation_attack: Attack for `evaluate` and `validation_data`;
-            `None` for `attack`.
+            `None` for `attack`. Its `seed` gives each evaluation the same
+            random starts, apart from those of training.
         augmentation: `"auto"`: random image layers at the front of the model
             (`RandomFlip`, ..., also in a `Pipeline` or nested model, or after
             a `Rescaling`; your own ones if they change nothing in inference)
@@ -178,6 +180,7 @@ class AdversarialModel(AttackedSteps):
         if epsilon_schedule is not None:
             self._clock = EpsilonClock(self, epsilon_schedule)
         self._seed_generator = keras.random.SeedGenerator(attack.seed)
+        self._test_seed = first_state(self._test_attack.given.seed)
         if self.replays > 1:
             checks.check_replays(self, self._train_attack, self._front)
         if self._objective is not None:

@@ -26,6 +26,13 @@ _FIXED = (
     "weight_perturbation",
     "replays",
 )
+# Optimizers that set weights in place of moving them. Not all versions of Keras
+# have the second one.
+_SET_WEIGHTS = tuple(
+    getattr(keras.optimizers, name)
+    for name in ("Ftrl", "ScheduleFreeAdamW")
+    if hasattr(keras.optimizers, name)
+)
 
 
 def check_keras_arguments(cls: type, arguments: dict[str, Any]) -> None:
@@ -223,19 +230,20 @@ def check_perturbable(
             moving them, or constraints act on them, which would all happen
             while they are perturbed; or devices would perturb them differently.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if getattr(inner, "use_ema", False):
-        raise ValueError(
-            "Argument `weight_perturbation` must be 0 with an optimizer that "
-            "has use_ema=True: it would average perturbed weights. "
-            "Received: use_ema=True"
-        )
-    if isinstance(inner, keras.optimizers.Ftrl):
-        raise ValueError(
-            "Argument `weight_perturbation` must be 0 with an optimizer that "
-            "computes weights from its own state alone: it would lose where "
-            "they were before they were perturbed. Received: optimizer=Ftrl"
-        )
+    for one in _all_optimizers(optimizer, variables):
+        if getattr(one, "use_ema", False):
+            raise ValueError(
+                "Argument `weight_perturbation` must be 0 with an optimizer "
+                "that has use_ema=True: it would average perturbed weights. "
+                "Received: use_ema=True"
+            )
+        if isinstance(one, _SET_WEIGHTS):
+            raise ValueError(
+                "Argument `weight_perturbation` must be 0 with an optimizer "
+                "that computes weights from its own state: it would lose "
+                "where they were before they were perturbed. "
+                f"Received: optimizer={type(one).__name__}"
+            )
     bound = [one.path for one in variables if one.constraint is not None]
     if bound:
         raise ValueError(
@@ -249,6 +257,18 @@ def check_perturbable(
             "strategy: each replica would perturb weights in its own "
             f"direction. Received: {replicas} replicas"
         )
+
+
+def _all_optimizers(
+    optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]
+) -> list[keras.optimizers.Optimizer]:
+    """An optimizer without its loss scale, and those that it consists of."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not hasattr(inner, "optimizers"):
+        return [inner]
+    # A function may choose the optimizer of each variable.
+    inner.build(variables)
+    return [inner, *inner.optimizers]
 
 
 def check_kind(attack: Any, name: str) -> None:
@@ -358,13 +378,21 @@ def check_schedule(schedule: Any, attack: Any) -> None:
         attack: The `BatchAttack` of training.
 
     Raises:
-        ValueError: If the attack has a radius for each feature.
+        ValueError: If the attack has a radius for each feature, none, or one
+            of 0, from which no step size follows.
     """
-    if schedule is not None and np.ndim(attack.attack.epsilon):
+    if schedule is None:
+        return
+    own = getattr(attack.attack, "own", attack.attack)
+    received = None
+    if np.ndim(own.epsilon):
+        received = f"epsilon.shape={np.shape(own.epsilon)}"
+    elif own.epsilon is None or not own.epsilon > 0:
+        received = f"epsilon={own.epsilon}"
+    if received is not None:
         raise ValueError(
             "Argument `epsilon_schedule` must come with an attack that has one "
-            "number as epsilon. Received: epsilon.shape="
-            f"{np.shape(attack.attack.epsilon)}"
+            f"number > 0 as epsilon. Received: {received}"
         )
 
 

@@ -170,7 +170,8 @@ class BatchAttack:
             return batch.y
         if keras.backend.standardize_dtype(batch.labels.dtype) == "bool":
             return batch.y
-        labels = ops.clip(batch.labels, 0, classes - 1)
+        # A dtype of few bits, as uint8, may not hold the last class.
+        labels = ops.clip(ops.cast(batch.labels, "int32"), 0, classes - 1)
         labels = ops.cast(labels, batch.labels.dtype)
         loss, part = self.compiled_loss(), self.part()
         if loss is None or part is None:

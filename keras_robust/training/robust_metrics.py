@@ -163,11 +163,15 @@ def _complete(copied: keras.Metric, metric: keras.Metric) -> None:
         [tuple(variable.shape) for variable in found.variables]
         for found in (copied, metric)
     ]
-    # A metric that creates variables in its first update may have some.
+    # A metric that creates variables in its first update may have some. What
+    # else it found then must not be copied, only what it was given.
     is_lazy = len(shapes[0]) < len(shapes[1])
+    given = inspect.signature(type(metric).__init__).parameters
     bookkeeping = vars(keras.metrics.Metric(name="any"))
     for key, value in vars(metric).items():
-        known = key in vars(copied) and not is_lazy
+        known = key in vars(copied)
+        if is_lazy:
+            known = known and key.lstrip("_") in given
         plain = isinstance(value, _PLAIN) or (
             key not in bookkeeping and _is_setting(value, metric)
         )

@@ -109,9 +109,14 @@ class BatchChecks(keras.metrics.Metric):
         self._most.assign(np.full(len(_MOST), -_FAR, "float32"))
 
     @property
+    def batches(self) -> Any:
+        """How many batches were counted, as a float tensor."""
+        return ops.convert_to_tensor(self._sums)[0]
+
+    @property
     def is_first(self) -> Any:
         """Whether no batch was counted yet, as a bool tensor."""
-        return ops.equal(ops.convert_to_tensor(self._sums)[0], 0)
+        return ops.equal(self.batches, 0)
 
     def update_state(self, findings: dict[str, Any]) -> None:
         """Add the findings of a batch.

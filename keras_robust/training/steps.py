@@ -11,6 +11,7 @@ from keras_robust.training.augmentation import Drawn
 from keras_robust.training.augmentation import Front
 from keras_robust.training.batch_attack import Batch
 from keras_robust.training.batch_attack import BatchAttack
+from keras_robust.training.evaluation_seeds import state_of_batch
 from keras_robust.training.inner_model import OwnLoss
 from keras_robust.training.movement import movement
 from keras_robust.training.objective_loss import check_task
@@ -49,6 +50,7 @@ class AttackedSteps(backend.Trainer, keras.Model):
     _front: Front | None
     _clock: EpsilonClock | None
     _seed_generator: Any
+    _test_seed: Any
     _batch_checks: BatchChecks
     _inspector: BatchInspector
     _robust: RobustMetrics | None
@@ -281,14 +283,18 @@ class AttackedSteps(backend.Trainer, keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         attack = self._test_attack
         batch = attack.batch(x, y)
-        perturbed, moves = attack.run(batch, self._seed_generator)
+        known = [*self.variables, *self.metrics_variables]
+        mapping = [(variable, variable.value) for variable in known]
+        seed = self._seed_generator
+        state = state_of_batch(self._test_seed, self._batch_checks.batches)
+        # Random starts of training must not depend on evaluations.
+        with keras.StatelessScope([*mapping, (seed.state, state)]):
+            perturbed, moves = attack.run(batch, seed)
         findings = attack.findings(batch)
         first = self._batch_checks.is_first
         findings |= movement(attack, batch, perturbed, moves, first)
         self._add_findings(findings, attack, batch, "test")
         x, y = attack.classifier.join(x, perturbed), attack.safe_labels(batch)
-        known = [*self.variables, *self.metrics_variables]
-        mapping = [(variable, variable.value) for variable in known]
         # Metrics of the clean loss must not count this one.
         with keras.StatelessScope(mapping, collect_losses=True):
             outputs = self(x, training=False)

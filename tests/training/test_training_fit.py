@@ -1,6 +1,7 @@
 """Labels and sources of all kinds, schedules, and a loss of the model's own."""
 
 import warnings
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -209,6 +210,55 @@ def test_settings_of_metrics_are_kept(digits, classes):
         assert logs["share"] >= 3
         assert logs["robust_share"] == pytest.approx(logs["share"], rel=1e-5)
         metric.reset_state()
+
+
+class LateShare(keras.metrics.Metric):
+    """Creates its variable in its first update."""
+
+    def __init__(self, threshold=0.0, name="late", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._threshold = threshold
+        self.share = None
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        if self.share is None:
+            self.share = self.add_variable((), "zeros", name="share")
+        above = ops.cast(y_pred > self._threshold, "float32")
+        self.share.assign(ops.mean(above))
+
+    def result(self):
+        return ops.convert_to_tensor(self.share)
+
+    def reset_state(self):
+        if self.share is not None:
+            self.share.assign(0.0)
+
+
+def test_settings_of_a_metric_that_was_used_are_kept(digits):
+    x, y = (part[:64] for part in digits[2:])
+    metric = LateShare(-1000.0)
+    robust = kr.AdversarialModel(network(), kr.PGDAttack(epsilon=0.0, steps=1))
+    for _ in range(2):
+        robust.compile("sgd", CROSS_ENTROPY, metrics=[metric])
+        logs = robust.evaluate(x, y, verbose=0, return_dict=True)
+        assert logs["late"] == logs["robust_late"] == 1
+        metric.reset_state()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("uint8", 255), ("int8", 127)])
+def test_labels_of_few_bits(digits, dtype, most):
+    """The number of classes does not fit into their dtype."""
+    x, y = digits[0][:32], np.linspace(0, most, 32).astype(dtype)
+    robust = compiled(network(300), kr.PGDAttack(epsilon=0.0, steps=1))
+    robust.optimizer.learning_rate = 0.0
+    found = [
+        (
+            robust.fit(x, labels, verbose=0).history["loss"][0],
+            *robust.evaluate(x, labels, verbose=0),
+        )
+        for labels in (y, y.astype("int32"))
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 class Batches(keras.utils.PyDataset):
@@ -506,6 +556,14 @@ def test_a_list_of_callbacks_in_two_trainings(digits):
     assert float(ops.convert_to_numpy(done.value)) == 3
 
 
+@dataclass(eq=False, repr=False)
+class Brighter(kr.Attack):
+    """An attack without a radius."""
+
+    def perturb_batch(self, batch):
+        return ops.clip(batch.x + 0.1, 0, 1)
+
+
 def test_refusals(tmp_path):
     robust = compiled()
     with pytest.raises(ValueError, match="filepath.*Received"):
@@ -519,3 +577,10 @@ def test_refusals(tmp_path):
         kr.AdversarialModel(
             network(), kr.PGDAttack(), epsilon_schedule=lambda step: step
         )
+    for attack, received in (
+        (kr.PGDAttack(epsilon=0.0), "epsilon=0.0"),
+        (Brighter(), "epsilon=None"),
+    ):
+        schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+        with pytest.raises(ValueError, match=f"Received: {received}"):
+            kr.AdversarialModel(network(), attack, epsilon_schedule=schedule)

@@ -102,18 +102,63 @@ def test_weight_perturbation_with_an_objective_is_saved(data, tmp_path):
     assert histories[0] == pytest.approx(histories[1], rel=1e-5)
 
 
+class Interrupted(keras.optimizers.SGD):
+    """Stops in the training pass, as a key that is pressed then."""
+
+    def apply(self, grads, trainable_variables=None):
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_leaves_no_perturbation(data):
+    x, y = data
+    model = linear()
+    before = model.get_weights()
+    robust = adversarial(model, 0.1, Interrupted(0.1))
+    with pytest.raises(KeyboardInterrupt):
+        robust.fit(x, y, verbose=0)
+    for found, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_two_optimizers(data):
+    """Kernels by one, biases by the other, from where weights were before."""
+    x, y = data
+    found = []
+    for optimizer in (
+        keras.optimizers.SGD(0.1),
+        several(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.1)),
+    ):
+        model = linear()
+        adversarial(model, 0.1, optimizer).fit(x, y, epochs=2, verbose=0)
+        found.append(model.get_weights())
+    for ours, expected in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def several(of_biases, of_kernels):
+    """An optimizer that consists of two, chosen by a function."""
+    chosen = [keras.optimizers.get(one) for one in (of_biases, of_kernels)]
+    return keras.optimizers.MultiOptimizer(
+        lambda variable: chosen["kernel" in variable.path]
+    )
+
+
 def test_refusals():
     averaging = keras.optimizers.SGD(0.1, use_ema=True)
     for optimizer in (
         averaging,
         keras.optimizers.LossScaleOptimizer(averaging),
+        several("sgd", averaging),
+        keras.optimizers.LossScaleOptimizer(several("sgd", averaging)),
     ):
         with pytest.raises(ValueError, match="use_ema.*Received"):
             adversarial(linear(), 0.01, optimizer)
     with pytest.raises(ValueError, match="weight_perturbation.*Received"):
         adversarial(linear(), -0.01)
-    with pytest.raises(ValueError, match="Received: optimizer=Ftrl"):
-        adversarial(linear(), 0.01, "ftrl")
+    for name in ("Ftrl", "ScheduleFreeAdamW"):
+        for optimizer in (name, several("sgd", name)):
+            with pytest.raises(ValueError, match=f"Received: optimizer={name}"):
+                adversarial(linear(), 0.01, optimizer)
     bound = linear()
     bound.trainable_variables[0].constraint = keras.constraints.NonNeg()
     with pytest.raises(ValueError, match="Received: constraints on.*kernel"):
