@@ -24,8 +24,10 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
     Logs `pgd_accuracy`, which `keras.callbacks.History` keeps.
 
     Args:
-        x: Array, some dozens of held-out images.
-        y: Their labels, integers `(N,)` or one-hot.
+        x: Array, some dozens of held-out images; for a model with several
+            inputs a dictionary of arrays.
+        y: Their labels, integers `(N,)` or one-hot; for a model with several
+            outputs those of the one that is classified.
         attack: The attack; `None` for ten steps of PGD with random start, with
             the norm, radius and value range of the `AdversarialModel`'s.
         drop: Float in (0, 1]; the accuracy under attack has collapsed once this
@@ -61,10 +63,13 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         action: str = "warn",
     ) -> None:
         super().__init__()
-        if not len(x) or len(x) != len(y):
+        parts = list(x.values()) if isinstance(x, dict) else [x]
+        counts = {len(part) for part in parts}
+        if not len(y) or counts != {len(y)}:
             raise ValueError(
                 "Arguments `x` and `y` must hold the same number of images "
-                f"and labels, at least one. Received: {len(x)} and {len(y)}"
+                "and labels, at least one. "
+                f"Received: {sorted(counts)} and {len(y)}"
             )
         if attack is not None and not isinstance(attack, Attack):
             raise ValueError(
@@ -119,7 +124,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         self._best_weights = None
 
     def _is_collapse(self, best: float, accuracy: float) -> bool:
-        error = np.sqrt(best * (1 - best) / len(self.x))
+        error = np.sqrt(best * (1 - best) / len(self.y))
         fall = best - accuracy
         return bool(fall >= self.drop * best and fall > 2 * error)
 
@@ -148,7 +153,8 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
 
     def _own_attack(self) -> PGDAttack:
         trained = getattr(self.model, "attack", None)
-        if trained is None or not hasattr(trained, "norm"):
+        known = hasattr(self.model, "attacked_model")
+        if not known or not hasattr(trained, "norm"):
             raise ValueError(
                 "Argument `attack` must be an attack where the model is not "
                 "an AdversarialModel, or its attack has no norm. "
@@ -164,6 +170,6 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
             value_range=trained.value_range,
             mask=getattr(trained, "mask", None),
             from_logits=trained.from_logits,
-            attacked=trained.attacked,
-            output=trained.output,
+            attacked=self.model.attacked_input,
+            output=self.model.classified_output,
         )

@@ -203,6 +203,19 @@ class AdversarialModel(AttackedSteps):
         return self.model
 
     @property
+    def attacked_input(self) -> str | int | None:
+        """Name or position of the attacked input, `None` for the only one."""
+        return self._train_attack.given.attacked
+
+    @property
+    def classified_output(self) -> str | int | None:
+        """Name or position of the output that the attack of training follows.
+
+        `None` for all or the only one.
+        """
+        return self._train_attack.classifier.output
+
+    @property
     def output_names(self) -> list[str]:
         """Names of the outputs of the inner model."""
         return self.model.output_names

@@ -35,14 +35,16 @@ def movement(
     own = attack.attack
     if not own.steps or not np.max(own.epsilon) > 0:
         return {}
+    # A schedule may begin at a radius of 0.
+    measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
     if not attack.hides_zero_gradient:
-        measured = 1.0 if epsilon is None else ops.cast(epsilon > 0, "float32")
         return {
             "measured": measured,
             "moved": any_difference(batch.image, perturbed),
         }
     if moves is not None:
-        return {"measured": 1.0, "moved": ops.cast(ops.any(moves), "float32")}
+        moved = ops.cast(ops.any(moves), "float32")
+        return {"measured": measured, "moved": moved}
     # What the attack does changes images even without a gradient, so one plain
     # step on the first batch is looked at instead.
     one_step = own.plain_step()

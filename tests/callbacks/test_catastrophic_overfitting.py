@@ -112,6 +112,35 @@ def test_attacks_and_models_of_all_kinds(problem):
         model.fit(x, y, verbose=0, callbacks=[watch])
 
 
+@pytest.mark.compiles_much
+def test_several_inputs_and_outputs(problem):
+    """Those that the AdversarialModel was told to attack and to classify."""
+    model, x, y = problem
+    inputs = {name: keras.Input((16,), name=name) for name in ("a", "b")}
+    right = model(inputs["b"]) + 0 * model(inputs["a"])
+    outputs = {"right": right, "wrong": -right}
+    several = keras.Model(inputs, outputs)
+    data = {"a": x, "b": x}
+    for output, accuracy in (("right", 1), ("wrong", 0)):
+        watch = kr.callbacks.CatastrophicOverfitting(data, y)
+        attack = kr.NFGSMAttack("linf", 0.001)
+        for options, loss in (
+            ({"output": output}, CROSS_ENTROPY),
+            ({}, {output: CROSS_ENTROPY}),
+        ):
+            robust = kr.AdversarialModel(
+                several, attack, attacked="b", **options
+            )
+            robust.compile(keras.optimizers.SGD(0.0), loss)
+            robust.fit(
+                data,
+                {name: y for name in outputs},
+                verbose=0,
+                callbacks=[watch],
+            )
+            assert watch.accuracies == [accuracy]
+
+
 def test_refusals(problem):
     _, x, y = problem
     watch = kr.callbacks.CatastrophicOverfitting

@@ -245,6 +245,7 @@ def test_settings_of_a_metric_that_was_used_are_kept(digits):
         metric.reset_state()
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize(("dtype", "most"), [("uint8", 255), ("int8", 127)])
 def test_labels_of_few_bits(digits, dtype, most):
     """The number of classes does not fit into their dtype."""
@@ -444,6 +445,22 @@ def test_an_attack_that_moves_nothing_is_warned_of(digits, attack, objective):
         assert stuck == any(
             "gradient is exactly zero" in message for message in messages
         )
+
+
+@pytest.mark.compiles_much
+def test_a_schedule_that_begins_at_zero_is_not_warned_of(digits):
+    """At a radius of 0 a divergence has no gradient."""
+    x, y = digits[0][:64], digits[1][:64]
+    robust = kr.AdversarialModel(
+        network(),
+        kr.PGDAttack("linf", 0.1, steps=2, random_start=True),
+        objective=kr.objectives.TRADES(6.0),
+        epsilon_schedule=kr.training.LinearWarmup(epochs=2),
+    )
+    robust.compile("sgd", CROSS_ENTROPY)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The attack moves nothing")
+        robust.fit(x, y, epochs=3, verbose=0)
 
 
 @pytest.mark.slow_on_jax
