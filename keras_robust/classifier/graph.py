@@ -146,8 +146,10 @@ def output_of(model: keras.Model, key: str | int | None) -> keras.KerasTensor:
         return model.outputs[0]
     structure = output_structure(model)
     if isinstance(key, str) and not isinstance(structure, dict):
-        return model.outputs[list(model.output_names).index(key)]
-    if isinstance(key, int) and isinstance(structure, dict):
+        names = list(getattr(model, "output_names", None) or [])
+        return model.outputs[names.index(key)]
+    if isinstance(key, int) and not isinstance(structure, (list, tuple)):
+        # A single tensor would give one of its rows.
         return model.outputs[key]
     return structure[key]
 

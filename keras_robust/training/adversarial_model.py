@@ -477,7 +477,9 @@ class AdversarialModel(AttackedSteps):
     def _num_classes(self) -> int | None:
         """The number of classes as far as it is known before `compile`."""
         classifier = self._train_attack.classifier
-        if len(self.model.outputs or []) > 1 and classifier.output is None:
+        # A subclass of `keras.Model` has no such attribute.
+        outputs = getattr(self.model, "outputs", None) or []
+        if len(outputs) > 1 and classifier.output is None:
             return None
         width = classifier.outputs.width
         return None if width is None else max(width, 2)

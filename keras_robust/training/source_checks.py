@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_robust.backend import Tensor
+from keras_robust.classifier.classifier import CHECK_EXAMPLES
 from keras_robust.training.tasks import CLASSES
 from keras_robust.utils import array_checks
 from keras_robust.utils.messages import shown
@@ -251,13 +252,13 @@ class BatchInspector:
                 "the model, or be one-hot. Received: labels from "
                 f"{found['label_least']:g} to {found['label_most']:g}"
             )
-        if found["probable"]:
+        if 0 < found["probable"] == found["batches"]:
             raise ValueError(
                 "The model must give logits, or end in a layer with a softmax "
                 "or sigmoid; this one does not, and its output may be "
                 "probabilities. Pass `from_logits=False` to the "
                 "attack if it is, `from_logits=True` if it is not. "
-                "Received: outputs whose rows sum to 1, or are single numbers"
+                "Received: outputs that all lie in [0, 1], or are single numbers"
             )
 
     def _warn_if_stuck(self, found: dict[str, float], step: str) -> None:
@@ -285,4 +286,8 @@ def could_be_probabilities(outputs: Any) -> Any:
         return ops.ones(())
     total = ops.abs(ops.sum(outputs, axis=-1) - 1) < 1e-3
     inside = ops.logical_and(outputs >= 0, outputs <= 1)
-    return _all(inside) * _all(total)
+    # As for arrays: sigmoids hardly ever give an exact 0. Of a few logits all
+    # can lie in [0, 1] by chance.
+    is_enough = ops.convert_to_tensor(ops.shape(outputs)[0] >= CHECK_EXAMPLES)
+    positive = _all(outputs > 0) * ops.cast(is_enough, "float32")
+    return _all(inside) * ops.maximum(_all(total), positive)

@@ -324,3 +324,14 @@ def test_the_range_of_pixels_that_a_model_shows(front, expected):
     assert Classifier.of(model).value_range() == expected
     outer = keras.Sequential([keras.Input((4,)), model])
     assert Classifier.of(outer).value_range() == expected
+
+
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+def test_the_only_output_by_its_position(x, activation):
+    model = dense(activation)
+    expected = logits_of(model, x)
+    for output in (0, -1):
+        np.testing.assert_array_equal(
+            logits_of(model, x, output=output), expected
+        )
+        assert Classifier.of(model, output=output).logits.known

@@ -296,6 +296,37 @@ def test_a_single_number_is_a_logit_or_a_probability(digits):
     assert logs["robust_accuracy"] == logs["binary_accuracy"]
 
 
+@pytest.mark.slow_on_jax
+@pytest.mark.compiles_much
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "relu", "linear"])
+def test_hidden_probabilities_of_any_source(digits, activation):
+    """Where the graph is hidden it is asked what the outputs are."""
+    x, y = digits[0][:64], digits[1][:64]
+    model = Hidden(network(10, activation))
+    model(x[:1])
+    loss = "sparse_categorical_crossentropy"
+    attack = kr.PGDAttack("linf", 0.1, steps=1)
+    for data in ({"x": x, "y": y}, {"x": Batches(x, y)}):
+        robust = compiled(model, attack, loss)
+        for method in (robust.fit, robust.evaluate):
+            if activation in ("softmax", "sigmoid"):
+                with pytest.raises(ValueError, match="from_logits=False"):
+                    method(**data, verbose=0)
+            else:
+                method(**data, verbose=0)
+
+
+class Hidden(keras.Model):
+    """A subclass, whose graph is hidden."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def call(self, inputs):
+        return self.network(inputs)
+
+
 def test_every_source_is_checked(digits):
     x, y = digits[:2]
 

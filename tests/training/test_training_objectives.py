@@ -295,6 +295,31 @@ def test_labels_and_heads_of_all_forms(data, name):
         assert found == pytest.approx(wanted, rel=1e-4), form
 
 
+class Hidden(keras.Model):
+    """A subclass, which shows neither graph nor outputs."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def call(self, inputs):
+        return self.network(inputs)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ikl"])
+@pytest.mark.compiles_much
+def test_hidden_graphs(data, name):
+    x, y = data
+    losses = []
+    for model in (linear(), Hidden(linear())):
+        model(x[:1])
+        objective, _ = make(name)
+        robust = adversarial(model, objective, CROSS_ENTROPY, lr=0.0)
+        history = robust.fit(x, y, verbose=0, shuffle=False).history
+        losses.append(history["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("activation", [None, "sigmoid"])
 @pytest.mark.compiles_much
