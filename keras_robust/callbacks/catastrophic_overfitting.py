@@ -152,9 +152,10 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         return float(1 - np.mean(found["success"]))
 
     def _own_attack(self) -> PGDAttack:
-        trained = getattr(self.model, "attack", None)
-        known = hasattr(self.model, "attacked_model")
-        if not known or not hasattr(trained, "norm"):
+        trained: Any = None
+        if hasattr(self.model, "attacked_model"):
+            trained = self.model.attack
+        if trained is None or not hasattr(trained, "norm"):
             raise ValueError(
                 "Argument `attack` must be an attack where the model is not "
                 "an AdversarialModel, or its attack has no norm. "

@@ -258,7 +258,7 @@ class BatchInspector:
                 "or sigmoid; this one does not, and its output may be "
                 "probabilities. Pass `from_logits=False` to the "
                 "attack if it is, `from_logits=True` if it is not. "
-                "Received: outputs that all lie in [0, 1], or are single numbers"
+                "Received: outputs that are all in [0, 1], or single numbers"
             )
 
     def _warn_if_stuck(self, found: dict[str, float], step: str) -> None:
