@@ -237,7 +237,9 @@ def choose_output(
             is `None`.
     """
     if isinstance(outputs, dict):
-        entries = dict(outputs)
+        # Positions are in the order of the keys, as in `model.outputs`; that in
+        # which a model returns them depends on the backend.
+        entries = {name: outputs[name] for name in sorted(outputs)}
     else:
         several = isinstance(outputs, (list, tuple))
         values = list(outputs) if several else [outputs]
