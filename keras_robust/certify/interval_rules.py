@@ -141,8 +141,14 @@ def _batch_norm(layer: Any, x: Interval) -> Interval:
 
 
 def _rescaling(layer: Any, x: Interval) -> Interval:
-    offset = ops.convert_to_tensor(layer.offset, "float32")
-    return of_scaling(x, layer.scale, offset, ops.abs(offset))
+    """By the layer itself, whose axis of channels is a setting of Keras."""
+    ends = [ops.cast(layer.call(end), "float32") for end in (x.lower, x.upper)]
+    found = Interval(
+        ops.minimum(ends[0], ends[1]), ops.maximum(ends[0], ends[1])
+    )
+    # |scale x| <= |scale x + offset| + |offset|
+    size = found.magnitude + 2 * float(np.abs(layer.offset).max())
+    return found.widened(rounding_of_sum(2) * size)
 
 
 def _normalization(layer: Any, x: Interval) -> Interval:

@@ -1,6 +1,7 @@
 """Distances to the nearest adversarial examples."""
 
 import os
+from collections.abc import Iterable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,6 +66,7 @@ class MinimumDistance(EvaluationResult):
         provenance: Dictionary of plain values: attacks with their
             configuration, fingerprints of model and data, versions, date.
         shown: Some examples that were broken, for `to_html`, or `None`.
+        searched: Radius up to which the attacks looked; infinity for all.
 
     Attributes:
         by_attack: As given, float64.
@@ -74,6 +76,7 @@ class MinimumDistance(EvaluationResult):
         flags: As given.
         provenance: As given.
         shown: As given.
+        searched: As given.
     """
 
     def __init__(
@@ -83,9 +86,11 @@ class MinimumDistance(EvaluationResult):
         flags: "list[Flag] | tuple[Flag, ...]" = (),
         provenance: dict[str, Any] | None = None,
         shown: ShownExamples | None = None,
+        searched: float = np.inf,
     ) -> None:
         super().__init__(flags, provenance)
         self.shown = shown
+        self.searched = float(searched)
         self.by_attack = {
             name: np.asarray(found, "float64")
             for name, found in by_attack.items()
@@ -108,6 +113,9 @@ class MinimumDistance(EvaluationResult):
 
         Returns:
             `RobustnessCurve`, with the radius 0 in front.
+
+        Raises:
+            ValueError: If a radius is negative or beyond `searched`.
         """
         if radii is None:
             found = self.distances[np.isfinite(self.distances)]
@@ -116,7 +124,7 @@ class MinimumDistance(EvaluationResult):
                 if len(found)
                 else []
             )
-        radii = _check_radii(radii)
+        radii = _check_radii(radii, self.searched)
         return RobustnessCurve(
             radii,
             self.distances > radii[:, None],
@@ -236,8 +244,8 @@ def _summary(found: np.ndarray) -> dict[str, float]:
     }
 
 
-def _check_radii(radii: Any) -> np.ndarray:
-    """The radii in order, 0 in front."""
+def _check_radii(radii: Any, searched: float) -> np.ndarray:
+    """The radii in order, 0 in front; none beyond what was searched."""
     try:
         values = np.asarray(radii, "float64")
     except (TypeError, ValueError):
@@ -245,6 +253,12 @@ def _check_radii(radii: Any) -> np.ndarray:
     if values.ndim > 1 or not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(
             "Argument `radii` must be numbers >= 0, in a list. "
+            f"Received: radii={as_text(radii)}"
+        )
+    if values.size and values.max() > searched * (1 + 1e-5):
+        raise ValueError(
+            "Argument `radii` must not exceed the `epsilon` of the attacks, "
+            f"{searched:.6g}: nothing was searched further away. "
             f"Received: radii={as_text(radii)}"
         )
     return np.unique(np.append(values, 0.0))
@@ -374,7 +388,14 @@ def minimum_distance(
         flags,
         facts,
         ShownExamples.of(examples, resolved, outcomes),
+        _searched(resolved.values()),
     )
+
+
+def _searched(attacks: Iterable[Attack]) -> float:
+    """The radius up to which at least one attack looked, for all examples."""
+    radii = [attack.epsilon for attack in attacks]
+    return max(np.inf if r is None else float(np.min(r)) for r in radii)
 
 
 def _check_attacks(attacks: Mapping[str, Attack]) -> str:

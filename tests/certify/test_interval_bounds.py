@@ -528,3 +528,28 @@ def test_rounding_errors_are_inside_the_bounds():
     # Within a few times the largest error that can be.
     size = np.abs(x.astype("float64")) @ np.abs(kernel)
     assert (upper - lower <= 10 * d * 2.0**-24 * size).all()
+
+
+def test_rescaling_of_channels_that_come_first():
+    layers = keras.layers
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        # As many columns as channels: either axis would broadcast.
+        model = keras.Sequential(
+            [
+                keras.Input((2, 3, 2)),
+                layers.Rescaling([0.5, -2.0], [0.1, 0.2]),
+                layers.Flatten(),
+                layers.Dense(3),
+            ]
+        )
+        randomize(model)
+        x = np.random.default_rng(0).random((9, 2, 3, 2)).astype("float32")
+        network = IntervalNetwork(model, from_logits=True)
+        low, high = map(keras.ops.convert_to_numpy, network.logits(x, x))
+        logits = model.predict(x, verbose=0)
+    finally:
+        keras.config.set_image_data_format(before)
+    assert (low <= logits).all() and (logits <= high).all()
+    assert (high - low).max() < 1e-4

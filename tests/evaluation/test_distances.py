@@ -307,6 +307,21 @@ def test_what_is_refused(linear_problem, attacks, options, message):
         kr.minimum_distance(model, unread(), attacks, **options, **QUIET)
 
 
+def test_a_curve_ends_where_the_attacks_did(linear_problem):
+    model, x, y = linear_problem
+    near, far = (kr.DDNAttack(epsilon=e, steps=20) for e in (0.05, [0.2] * 2))
+    found = kr.minimum_distance(model, (x[:2], y[:2]), near, **QUIET)
+    assert found.searched == 0.05 and len(found.curve([0.05]).accuracy) == 2
+    # Nobody looked there: those not found would count as robust.
+    with pytest.raises(ValueError, match="must not exceed the `epsilon`"):
+        found.curve([0.05, 0.1])
+    attacks = {"near": near, "far": far}
+    both = kr.minimum_distance(model, (x[:2], y[:2]), attacks, **QUIET)
+    assert both.searched == pytest.approx(0.2)
+    free = kr.minimum_distance(model, (x[:2], y[:2]), "ddn", **QUIET)
+    assert free.searched == np.inf and free.curve([9.0]).accuracy[-1] == 0
+
+
 def test_wrong_radii_of_a_curve():
     found = kr.MinimumDistance({"a": [1.0]}, "l2")
     for radii in ([-1], [[1.0]], [np.inf], "far"):
