@@ -238,3 +238,18 @@ def test_the_page_on_training_has_the_tables_of_the_trainings(folder):
     assert len(lines) > 4
     page = (RESULTS.parent / "docs" / "training.md").read_text("utf-8")
     assert "\n".join(lines) in page
+
+
+def test_the_page_on_training_has_the_collapse_of_n_fgsm():
+    page = (RESULTS.parent / "docs" / "training.md").read_text("utf-8")
+    for norm, ball in (("linf", "L-infinity 8/255"), ("l2", "L2 0.5")):
+        for kind, layer in (("", "whitens"), ("-unwhitened", "trained")):
+            folder = f"objectives-cifar10{kind}-{norm}"
+            path = RESULTS.parent / "benchmarks" / "results" / folder
+            trainings = read(path / "results.json")["trainings"]
+            (found,) = (d for d in trainings if d["name"] == "N-FGSM")
+            row = " | ".join(
+                f"{100 * found[key]:.1f}"
+                for key in ("trained", "clean", "robust")
+            )
+            assert f"| {ball} | {layer} | {row} |" in page
