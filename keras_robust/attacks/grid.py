@@ -107,8 +107,8 @@ def found_on_grid(
 ) -> dict[str, np.ndarray]:
     """What a run found, rounded, so that later runs attack what is left.
 
-    A success that is none after rounding would be skipped by the restarts and
-    attacks that follow.
+    Restarts and attacks that follow skip what is a success. One that rounding
+    undoes has to be attacked again.
 
     Args:
         attack: The attack of the run.

@@ -449,7 +449,9 @@ def test_labels_from_one_are_not_taken_for_another_class(data):
     pair = ((x, y + 1), (x_test, y_test + 1))
     with pytest.raises(ValueError, match="numbers from 0.*from 1 to 3"):
         study_data.read(pair)
-    named = kr.datasets.ImageDataset(*pair, ("none", "zero", "one", "two"))
+    named = kr.datasets.ImageDataset(
+        pair[0], pair[1], ("none", "zero", "one", "two")
+    )
     assert study_data.read(named).num_classes == 4
 
 
