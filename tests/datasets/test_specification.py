@@ -422,7 +422,7 @@ def test_a_set_of_tfds_of_several_sizes(tmp_path, dtype):
 
         def _generate_examples(self):
             for number, size in enumerate(sizes):
-                image = np.full((*size, 1), value, dtype)
+                image = np.full(size + (1,), value, dtype)
                 yield number, {"image": image, "label": number}
 
     builder = Sizes(data_dir=tmp_path)
