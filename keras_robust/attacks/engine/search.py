@@ -23,7 +23,6 @@ from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.randomness import Draws
 from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.grid import found_on_grid
-from keras_robust.attacks.own_code import compiled_in
 from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.messages import shown
 from keras_robust.utils.progress import Progress
@@ -297,7 +296,7 @@ class OneRun:
         loop = attack.loop(problem, run)
         check_loop(type(attack).__name__, loop)
         loop = loop.with_scores() if scored else loop
-        self.loop = compiled_loop(problem, loop, attack)
+        self.loop = compiled_loop(problem, loop, attack.jit_compile)
 
     def attack_batch(
         self, rows: np.ndarray, findings: Findings, progress: Progress
@@ -352,13 +351,9 @@ class OneRun:
 
 
 def compiled_loop(
-    problem: "Problem", loop: Loop, attack: "LoopAttack"
+    problem: "Problem", loop: Loop, jit_compile: bool | str
 ) -> CompiledLoop:
-    """Return a loop, compiled once for a model and a shape of inputs.
-
-    What functions of the user read, such as a global variable, is compiled
-    in: once it has changed the loop is compiled again.
-    """
+    """Return a loop, compiled once for a model and a shape of inputs."""
     classifier = problem.classifier
     on_host = loop.on_host or classifier.access != "gradients"
     fixed = problem.batch_size is not None and not on_host
@@ -367,7 +362,7 @@ def compiled_loop(
         return CompiledLoop(
             loop,
             classifier.variables,
-            classifier.jit(attack.jit_compile),
+            classifier.jit(jit_compile),
             fixed=fixed,
             on_host=on_host,
         )
@@ -375,10 +370,6 @@ def compiled_loop(
     if loop.on_host:
         # Nothing is compiled, and it may hold the classifier.
         return make()
-    key = loop, problem.shape[1:], attack.jit_compile, fixed
-    by_code: dict[Any, CompiledLoop] = classifier.cached(key, dict)
-    code = compiled_in(attack)
-    if code not in by_code:
-        by_code.clear()
-        by_code[code] = make()
-    return by_code[code]
+    return classifier.cached(
+        (loop, problem.shape[1:], jit_compile, fixed), make
+    )
