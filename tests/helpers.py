@@ -148,3 +148,28 @@ def mostly_slow(names, *kept):
         else pytest.param(name, marks=pytest.mark.slow_on_jax)
         for name in names
     ]
+
+
+class OneBatch(keras.utils.PyDataset):
+    """All examples as the one batch of a source that is not an array."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.x, self.y
+
+
+class Hidden(keras.Model):
+    """A subclass, which shows neither graph nor outputs."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def call(self, inputs):
+        return self.network(inputs)

@@ -20,6 +20,7 @@ def dot(row, column, size=7):
 
 
 @pytest.mark.parametrize("shift", [(0, 2), (2, 0), (-2, 2)])
+@pytest.mark.compiles_much
 def test_finds_the_shift(shift):
     model = pixel_model(3 + shift[0], 3 + shift[1])
     x = dot(3, 3)

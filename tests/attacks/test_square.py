@@ -92,6 +92,7 @@ def test_every_query_only_raises_the_loss(varied, norm):
     assert (rise > 0).any(0).mean() > 0.8
 
 
+@pytest.mark.compiles_much
 def test_it_needs_no_gradient(linear_problem):
     model, x, y = linear_problem
     inputs = keras.Input(x.shape[1:])

@@ -216,6 +216,7 @@ def test_one_linear_layer_is_exact(linear_problem):
     np.testing.assert_allclose(found.margins, exact, atol=2e-4)
 
 
+@pytest.mark.compiles_much
 def test_two_layers_by_hand():
     """|W| on the radius, ends through the ReLU, the last layer merged."""
     inputs = keras.Input((2,))
@@ -389,6 +390,7 @@ class OwnLayer(keras.layers.ReLU):
 
 
 @pytest.mark.parametrize("width", [1e-3, 0.5, 8.0])
+@pytest.mark.compiles_much
 def test_activations_with_one_minimum(width):
     """Bounds are the extremes on a fine grid, in intervals of all places."""
     ops = keras.ops

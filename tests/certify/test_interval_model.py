@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_robust as kr
+from tests.helpers import OneBatch
 from tests.helpers import make_linear
 
 
@@ -194,18 +195,6 @@ def test_reductions_and_regularizers():
                 np.testing.assert_allclose(own, plain, atol=1e-4)
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x, y):
-        super().__init__()
-        self.x, self.y = x, y
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return self.x, self.y
-
-
 @pytest.mark.compiles_much
 def test_inputs_outside_the_value_range():
     """They are an error, or at least certify nothing."""
@@ -226,7 +215,7 @@ def test_inputs_outside_the_value_range():
     labels = trainer.predict(some, verbose=0).argmax(-1)
     logs = [
         trainer.evaluate(
-            Batches(part, labels[-len(part) :]), verbose=0, return_dict=True
+            OneBatch(part, labels[-len(part) :]), verbose=0, return_dict=True
         )
         for part in (some, some[4:])
     ]
@@ -235,7 +224,9 @@ def test_inputs_outside_the_value_range():
         for part, log in zip((some, some[4:]), logs, strict=True)
     ]
     assert certified[0] == pytest.approx(certified[1], abs=1e-4)
-    assert np.isnan(trainer.fit(Batches(some, y), verbose=0).history["loss"][0])
+    assert np.isnan(
+        trainer.fit(OneBatch(some, y), verbose=0).history["loss"][0]
+    )
 
 
 @pytest.mark.slow_on_jax

@@ -335,6 +335,7 @@ def test_the_state_of_the_model_stays(cnn, cnn_data):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.compiles_much
 def test_random_models_are_flagged(linear_problem):
     model, x, y = linear_problem
     inputs = keras.Input((4, 4, 1))

@@ -457,6 +457,7 @@ def test_hidden_layers_are_refused(weights, points):
         kr.AdversarialModel(model, attack=outer)
 
 
+@pytest.mark.compiles_much
 def test_integers_fixed_batches_and_other_inputs(weights, rng):
     """Whole pixels in batches of three, and a second input that is held."""
     image = keras.Input((5,), batch_size=3, dtype="uint8", name="image")

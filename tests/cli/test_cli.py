@@ -289,6 +289,7 @@ def test_exit_statuses_of_a_process(
     assert text in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.compiles_much
 def test_corruptions_by_command(saved, tmp_path, capsys):
     begin = ["evaluate", str(saved), "--data", "digits", "--scaling", "byte"]
     begin += ["--output", str(tmp_path), "--examples", "20", "--verbose", "0"]

@@ -96,6 +96,7 @@ def test_shifts_and_flips_are_per_example_and_repeat_by_seed(data):
 
 
 @pytest.mark.parametrize("fill_mode", ["constant", "reflect", "wrap"])
+@pytest.mark.compiles_much
 def test_paddings_are_those_of_the_layer(rng, fill_mode):
     x = rng.random((200, 6, 6, 2)).astype("float32")
     batches = ArrayBatches(

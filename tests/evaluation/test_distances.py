@@ -162,6 +162,7 @@ def test_the_model_judges_the_final_images(linear_problem):
     assert "nan" in {flag.name for flag in found.flags}
 
 
+@pytest.mark.compiles_much
 def test_kinds_of_data_and_models(linear_problem):
     """Bytes, data sets, several inputs: the same distances."""
     import tensorflow as tf

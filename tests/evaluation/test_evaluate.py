@@ -18,6 +18,7 @@ def attacks():
     }
 
 
+@pytest.mark.compiles_much
 def test_numbers_are_those_of_the_attacks(cnn, cnn_data):
     x, y = cnn_data
     report = kr.evaluate_robustness(
@@ -34,6 +35,7 @@ def test_numbers_are_those_of_the_attacks(cnn, cnn_data):
     assert report.accuracy["worst case"] == pytest.approx(worst.mean())
 
 
+@pytest.mark.compiles_much
 def test_exact_robust_accuracy_of_a_linear_model(rng):
     weights = rng.normal(size=(9, 2))
     model = make_linear(weights)

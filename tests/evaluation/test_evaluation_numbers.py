@@ -495,6 +495,7 @@ def test_autoattack_without_images(rng):
     assert last == pytest.approx(report.accuracy["AutoAttack"])
 
 
+@pytest.mark.compiles_much
 def test_provenance(linear_problem, tmp_path):
     model, x, y = linear_problem
     attack = kr.PGDAttack("l2", 0.25, steps=3, random_start=True, seed=7)

@@ -29,6 +29,7 @@ def counting(attack, batches):
     return Counted(**attack.get_config())
 
 
+@pytest.mark.compiles_much
 def test_survivors_give_the_same_answer(varied):
     model, x, y = varied
     attacks = {"pgd": restarted(keep_best=True)}

@@ -23,6 +23,7 @@ def models(rng):
     return first, same, apart, x, y, y_apart
 
 
+@pytest.mark.compiles_much
 def test_rates_by_hand(models):
     first, same, apart, x, y, y_apart = models
     attack = kr.PGDAttack("l2", 0.6, steps=10, loss="margin")

@@ -176,6 +176,7 @@ def test_an_attack_that_lowers_the_loss_is_found(monkeypatch):
     assert "(b) loss by predict" in faults
 
 
+@pytest.mark.compiles_much
 def test_a_changed_model_is_found(monkeypatch):
     seed = plain_seed()
     right = kr.PGDAttack.run

@@ -47,6 +47,7 @@ def shifts_of(images, padding, mode="constant"):
 @pytest.mark.parametrize(
     "padding", [pytest.param(1, marks=pytest.mark.slow_on_jax), 4]
 )
+@pytest.mark.compiles_much
 def test_pad_and_crop_draws_whole_shifts_per_example(padding):
     size = 10
     x = np.arange(1, 1 + size * size, dtype="float32")
@@ -88,6 +89,7 @@ def test_pad_and_crop_configuration():
         layers.PadAndCrop(-1)
 
 
+@pytest.mark.compiles_much
 def test_pad_and_crop_is_compiled_on_jax():
     """Keras would run each operation of a step of such a model by itself."""
     inputs = keras.Input((6, 6, 1))

@@ -14,6 +14,7 @@ def trainable(model):
 @pytest.mark.parametrize(
     "depth, width, parameters", [(20, 16, 269_722), (56, 16, 853_018)]
 )
+@pytest.mark.compiles_much
 def test_parameters_of_he_et_al(depth, width, parameters):
     """Their Table 6 says 0.27 M and 0.85 M."""
     assert trainable(models.cifar_resnet(depth, width)) == parameters

@@ -73,6 +73,7 @@ def test_logs(digits):
     assert logs["accuracy"] >= logs["robust_accuracy"]
 
 
+@pytest.mark.compiles_much
 def test_one_step_is_sgd_on_the_attacked_batch(digits):
     x, y = digits[0][:64], digits[1][:64]
     attack = kr.PGDAttack(epsilon=0.5, steps=3)

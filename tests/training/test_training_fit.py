@@ -10,6 +10,8 @@ from keras import layers
 from keras import ops
 
 import keras_robust as kr
+from tests.helpers import Hidden
+from tests.helpers import OneBatch
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -262,18 +264,6 @@ def test_labels_of_few_bits(digits, dtype, most):
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x, y):
-        super().__init__()
-        self.x, self.y = x, y
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return self.x, self.y
-
-
 def test_a_single_number_is_a_logit_or_a_probability(digits):
     """A hidden sigmoid is asked for, whatever the source of data."""
     x, y = digits[0][:32], digits[1][:32] % 2
@@ -283,7 +273,7 @@ def test_a_single_number_is_a_logit_or_a_probability(digits):
     attack = kr.PGDAttack("linf", 0.0, steps=1)
     accuracies = [keras.metrics.BinaryAccuracy()]
     loss = "binary_crossentropy"
-    for data in ({"x": x, "y": y}, {"x": Batches(x, y)}):
+    for data in ({"x": x, "y": y}, {"x": OneBatch(x, y)}):
         robust = compiled(model, attack, loss, accuracies)
         with pytest.raises(ValueError, match="from_logits=False.*Received"):
             robust.fit(**data, verbose=0)
@@ -292,7 +282,7 @@ def test_a_single_number_is_a_logit_or_a_probability(digits):
     robust = compiled(
         model, attack.replace(from_logits=False), loss, accuracies
     )
-    logs = robust.evaluate(Batches(x, y), verbose=0, return_dict=True)
+    logs = robust.evaluate(OneBatch(x, y), verbose=0, return_dict=True)
     assert logs["robust_accuracy"] == logs["binary_accuracy"]
 
 
@@ -306,7 +296,7 @@ def test_hidden_probabilities_of_any_source(digits, activation):
     model(x[:1])
     loss = "sparse_categorical_crossentropy"
     attack = kr.PGDAttack("linf", 0.1, steps=1)
-    for data in ({"x": x, "y": y}, {"x": Batches(x, y)}):
+    for data in ({"x": x, "y": y}, {"x": OneBatch(x, y)}):
         robust = compiled(model, attack, loss)
         for method in (robust.fit, robust.evaluate):
             if activation in ("softmax", "sigmoid"):
@@ -314,17 +304,6 @@ def test_hidden_probabilities_of_any_source(digits, activation):
                     method(**data, verbose=0)
             else:
                 method(**data, verbose=0)
-
-
-class Hidden(keras.Model):
-    """A subclass, whose graph is hidden."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def call(self, inputs):
-        return self.network(inputs)
 
 
 def test_every_source_is_checked(digits):

@@ -128,6 +128,7 @@ def two_outputs():
 @pytest.mark.parametrize(
     "form", mostly_slow(["list", "dict", "named list"], "dict")
 )
+@pytest.mark.compiles_much
 def test_several_outputs(form):
     """The sum over the batch is what Keras trains on."""
     inputs, digit, size = two_outputs()

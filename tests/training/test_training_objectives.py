@@ -10,6 +10,7 @@ import keras_robust as kr
 from keras_robust import backend
 from keras_robust.attacks.compiled_loss import per_example
 from keras_robust.objectives.ikl import weighted_squares
+from tests.helpers import Hidden
 from tests.helpers import make_linear
 from tests.training import objective_reference as reference
 
@@ -200,6 +201,7 @@ def test_a_step_is_sgd_on_the_weighted_loss(data, name):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.compiles_much
 def test_attack_of_trades_ascends_the_divergence(data, norm):
     """From noise of a thousandth, by projected steps; here in NumPy."""
     x, y = data
@@ -293,17 +295,6 @@ def test_labels_and_heads_of_all_forms(data, name):
             "loss"
         ][0]
         assert found == pytest.approx(wanted, rel=1e-4), form
-
-
-class Hidden(keras.Model):
-    """A subclass, which shows neither graph nor outputs."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def call(self, inputs):
-        return self.network(inputs)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "ikl"])

@@ -68,6 +68,7 @@ def test_weight_perturbation_is_that_of_the_paper(data, regularizer):
     np.testing.assert_allclose(found[1], bias - step, atol=2e-6)
 
 
+@pytest.mark.compiles_much
 def test_state_moves_once_with_a_weight_perturbation(data):
     """BatchNorm and the noise of dropout, as without it."""
     x, y = data

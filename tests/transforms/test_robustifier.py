@@ -73,6 +73,7 @@ def test_starts_are_drawn_per_example_and_independently_of_the_label():
     assert chi2_contingency(table).pvalue > 1e-3
 
 
+@pytest.mark.compiles_much
 def test_seed_and_batch_split(model, images):
     x, _ = images
     options = {"steps": 5, "seed": 3}
@@ -178,6 +179,7 @@ def gated():
     return keras.Model(inputs, h), keras.Model(inputs, gated)
 
 
+@pytest.mark.compiles_much
 def test_the_representation_is_what_the_classifying_layer_reads(images):
     x, _ = images
     model, view = gated()
@@ -205,6 +207,7 @@ def test_fake_relu_is_not_that_of_a_gate(images):
     )
 
 
+@pytest.mark.compiles_much
 def test_a_changed_model_is_seen(images):
     """The representation of the layers that there are now."""
     x, _ = images
@@ -271,6 +274,7 @@ def test_steps_are_a_share_of_the_range(images, value_range):
     "scaling",
     mostly_slow(["byte", ("standardized", 0.4, 0.5), "symmetric"], "byte"),
 )
+@pytest.mark.compiles_much
 def test_images_in_the_unit_range_for_models_of_other_pixels(images, scaling):
     """Step and box are those of the images; the model gets its own pixels."""
     x, y = images

@@ -248,6 +248,7 @@ def test_overrides_decide_what_is_trained(tmp_path, recipe, data):
     assert np.isfinite(found["curve"]["loss"]).all()
 
 
+@pytest.mark.compiles_much
 def test_the_error_of_a_report_is_trained_without_tensorflow(
     tmp_path, data, monkeypatch
 ):
