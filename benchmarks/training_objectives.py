@@ -30,10 +30,11 @@ chosen by test images.
 `--dtype mixed_bfloat16` is for training only: accuracies are always those of
 the same weights in float32.
 
-A training that is done is kept in `--output` and not repeated, so that the
-command goes on after a stop; with a higher `--seeds` and `--only` the best ones
-are repeated. Writes `table.md`, `results.json` and `accuracies.png` after each
-training.
+The command goes on after a stop: a training that is done is kept in `--output`
+and not repeated, and one that is not goes on from its last epoch, its
+evaluation from its last batch (the order of images and random starts begin
+anew). With a higher `--seeds` and `--only` the best ones are repeated. Writes
+`table.md`, `results.json` and `accuracies.png` after each training.
 
 `--compile-only` runs two steps of each training and evaluates nothing. With
 `JAX_COMPILATION_CACHE_DIR` set, several such processes with different `--only`
@@ -42,6 +43,8 @@ compile at the same time what a later command then reads.
 
 import argparse
 import json
+import re
+import shutil
 import statistics
 import time
 from pathlib import Path
@@ -95,18 +98,24 @@ TRAININGS = {
 class TimeBudget(keras.callbacks.Callback):
     """Learning rates by time, and an end when it is over.
 
-    The first epoch, which compiles, is not counted.
+    The first epoch of a process, which compiles, is not counted.
 
     Args:
         seconds: Float, for how long to train.
         peak: Float, the largest learning rate.
         clock: `() -> seconds`.
+        path: File that keeps the time spent.
     """
 
-    def __init__(self, seconds, peak, clock):
+    def __init__(self, seconds, peak, clock, path):
         super().__init__()
         self.budget, self.peak, self.clock = seconds, peak, clock
-        self.spent, self.steps = 0.0, 0
+        self.path, self.compiling = path, True
+        self.spent, self.steps, self.timed = 0.0, 0, 0
+        if path.exists():
+            kept = json.loads(path.read_text())
+            self.spent, self.steps = kept["seconds"], kept["steps"]
+            self.timed = kept["timed"]
 
     def on_epoch_begin(self, epoch, logs=None):
         """Set the learning rate."""
@@ -120,8 +129,16 @@ class TimeBudget(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Count steps and time."""
         self.steps += self.params["steps"]
-        if epoch:
+        if not self.compiling:
             self.spent += self.clock() - self.start
+            self.timed += self.params["steps"]
+        self.compiling = False
+        kept = {
+            "seconds": self.spent,
+            "steps": self.steps,
+            "timed": self.timed,
+        }
+        self.path.write_text(json.dumps(kept))
         if self.spent >= self.budget:
             self.model.stop_training = True
 
@@ -173,24 +190,15 @@ def attack_of(name, options, seed):
     return kr.PGDAttack(norm, epsilon, step_size, steps=steps, seed=seed)
 
 
-def train(name, seed, options, data, evaluated):
-    """One training and its evaluation.
+def unfinished(options, name, seed):
+    """The folder for the state of a training that is not done."""
+    words = re.sub(r"\W+", "-", name).strip("-").lower()
+    return options.output / "unfinished" / f"{words}-{seed}"
 
-    Args:
-        name: A key of `TRAININGS`.
-        seed: Int.
-        options: What `main` parses.
-        data: `ImageDataset`.
-        evaluated: A model for the trained weights, the same for all trainings:
-            an attack on it is compiled once.
 
-    Returns:
-        Dictionary of plain numbers.
-    """
-    keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy(options.dtype)
-    (x, y), (x_test, y_test) = data
-    model = fitted = network(options, x)
+def compiled(name, seed, options, data):
+    """A network and the model that trains it, which may be the same."""
+    model = fitted = network(options, data.train[0])
     if options.dataset == "cifar10":
         fitted = with_augmentation(model, seed)
     settings = dict(TRAININGS[name])
@@ -213,19 +221,86 @@ def train(name, seed, options, data, evaluated):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    clock = CLOCKS[options.clock]
-    budget = TimeBudget(60 * options.minutes, options.learning_rate, clock)
+    return model, fitted
+
+
+def train(name, seed, options, data, folder):
+    """Train, or read what was trained before a stop.
+
+    Args:
+        name: A key of `TRAININGS`.
+        seed: Int.
+        options: What `main` parses.
+        data: `ImageDataset`.
+        folder: Path for the state of the training.
+
+    Returns:
+        The network and a dictionary of plain numbers.
+    """
+    weights, facts = folder / "trained.weights.h5", folder / "trained.json"
+    model, fitted = compiled(name, seed, options, data)
+    if facts.exists():
+        model.load_weights(weights)
+        return model, json.loads(facts.read_text())
+    kept, time_path = folder / "training", folder / "time.json"
+    if not kept.exists():
+        time_path.unlink(missing_ok=True)
+    budget = TimeBudget(
+        60 * options.minutes,
+        options.learning_rate,
+        CLOCKS[options.clock],
+        time_path,
+    )
+    backup = keras.callbacks.BackupAndRestore(str(kept), double_checkpoint=True)
     history = fitted.fit(
-        batches(x, y, options.batch_size, seed),
-        epochs=1 if options.compile_only else 10**6,
-        steps_per_epoch=2 if options.compile_only else options.steps,
+        batches(*data.train, options.batch_size, seed),
+        epochs=10**6,
+        steps_per_epoch=options.steps,
         shuffle=False,
-        callbacks=[budget],
+        callbacks=[budget, backup],
         verbose=0,
     ).history
-    if options.compile_only:
-        return None
-    images = budget.steps * options.batch_size
+    found = {
+        "trained": history["accuracy"][-1],
+        "epochs": budget.steps * options.batch_size / len(data.train[0]),
+        "images_per_second": budget.timed * options.batch_size / budget.spent,
+        "seconds": budget.spent,
+    }
+    model.save_weights(weights)
+    facts.write_text(json.dumps(found))
+    return model, found
+
+
+def compile_only(name, options, data):
+    """Two steps of a training."""
+    _, fitted = compiled(name, 0, options, data)
+    fitted.fit(
+        batches(*data.train, options.batch_size, 0),
+        steps_per_epoch=2,
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def train_and_evaluate(name, seed, options, data, evaluated):
+    """One training and its evaluation.
+
+    Args:
+        name: A key of `TRAININGS`.
+        seed: Int.
+        options: What `main` parses.
+        data: `ImageDataset`.
+        evaluated: A model for the trained weights, the same for all trainings:
+            an attack on it is compiled once.
+
+    Returns:
+        Dictionary of plain numbers.
+    """
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(options.dtype)
+    folder = unfinished(options, name, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    model, found = train(name, seed, options, data, folder)
     evaluated.set_weights(model.get_weights())
     evaluation = kr.AutoAttack(
         options.norm,
@@ -235,21 +310,19 @@ def train(name, seed, options, data, evaluated):
         seed=0,
         batch_size=options.attack_batch,
     )
+    x, y = data.test
     report = kr.evaluate_robustness(
         evaluated,
-        (x_test[: options.images], y_test[: options.images]),
+        (x[: options.images], y[: options.images]),
         {"autoattack": evaluation},
         batch_size=options.attack_batch,
+        state_path=folder / "evaluation",
         verbose=0,
     )
-    timed = images - options.steps * options.batch_size
     return {
         "clean": report.accuracy["clean"],
         "robust": report.accuracy["autoattack"],
-        "trained": history["accuracy"][-1],
-        "epochs": images / len(x),
-        "images_per_second": timed / budget.spent,
-        "seconds": budget.spent,
+        **found,
         "flags": [str(flag) for flag in report.flags],
     }
 
@@ -354,7 +427,9 @@ def main():
     evaluated = network(options, data.train[0])
     if options.compile_only:
         for name in options.only or TRAININGS:
-            train(name, 0, options, data, evaluated)
+            keras.utils.set_random_seed(0)
+            keras.config.set_dtype_policy(options.dtype)
+            compile_only(name, options, data)
         return
     options.output.mkdir(parents=True, exist_ok=True)
     kept = {
@@ -373,7 +448,7 @@ def main():
             if any(d["name"] == name and d["seed"] == seed for d in done):
                 continue
             start = time.perf_counter()
-            found = train(name, seed, options, data, evaluated)
+            found = train_and_evaluate(name, seed, options, data, evaluated)
             done.append({"name": name, "seed": seed, **found})
             print(
                 f"{name:20} seed {seed}: clean {found['clean']:.1%}, robust "
@@ -388,6 +463,7 @@ def main():
             }
             path.write_text(json.dumps(text, indent=1) + "\n")
             write_table(done, options)
+            shutil.rmtree(unfinished(options, name, seed))
     print(write_table(done, options))
 
 
