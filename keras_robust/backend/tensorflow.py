@@ -72,13 +72,17 @@ def iterate(
     state: State,
     steps: Any,
 ) -> State:
-    """See `Backend`."""
+    """See `Backend`; the replicas of a strategy make all steps."""
     if isinstance(steps, int) and steps == 1:
         return step(state)
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    # A replica that stopped alone would have another number of the next step
+    # than the others, and `_replicated` returns the number of the first.
+    stops = tf.distribute.get_strategy().num_replicas_in_sync == 1
 
     def condition(i: Tensor, state: State) -> Tensor:
-        return tf.logical_and(i < steps, running(state))
+        more = i < steps
+        return tf.logical_and(more, running(state)) if stops else more
 
     _, state = tf.while_loop(
         condition,

@@ -91,6 +91,15 @@ class Backward:
             for variable in replacement.variables
         ]
 
+    @property
+    def functions(self) -> list[Any]:
+        """The replacements that are neither Keras layers nor names."""
+        return [
+            replacement
+            for _, replacement in self.pairs
+            if not isinstance(replacement, (str, keras.layers.Layer))
+        ]
+
     def sha256(self) -> str:
         """A hash of selectors and replacements, their code and weights."""
         saved = [

@@ -167,7 +167,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return sorted(entries, key=repr) if is_set else entries
     if isinstance(value, dict):
         return [(str(k), _plain(v, depth + 1)) for k, v in value.items()]
-    if ops.is_tensor(value):
+    if isinstance(value, keras.Variable) or ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
     if isinstance(value, np.ndarray):
         content = np.ascontiguousarray(value).tobytes()

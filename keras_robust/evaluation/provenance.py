@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -12,8 +11,7 @@ import keras
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
-from keras_robust.classifier import Backward
-from keras_robust.classifier.fingerprint import callable_sha256
+from keras_robust.attacks.own_code import own_code_sha256
 from keras_robust.evaluation.data import Examples
 from keras_robust.utils.environment import installed_versions
 from keras_robust.version import __version__
@@ -30,7 +28,7 @@ def describe_attack(attack: Attack) -> dict[str, Any]:
     }
     if attack.backward is not None:
         found["backward"] = attack.backward.sha256()
-    code = _code_of(attack)
+    code = own_code_sha256(attack)
     return {**found, "code": code} if code else found
 
 
@@ -136,40 +134,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return repr(value)
-
-
-def _code_of(attack: Attack) -> str | None:
-    """A hash of the functions of an attack that are the user's, or `None`.
-
-    A configuration has only the names of user-defined losses and attacks. Their
-    code may change while the name stays, and so may what they read: defaults,
-    variables of the function around them, global variables.
-    """
-    functions: list[Any] = [
-        value for value in vars(attack).values() if _is_own_callable(value)
-    ]
-    for cls in type(attack).__mro__:
-        if cls.__module__.partition(".")[0] not in ("keras_robust", "builtins"):
-            functions += [
-                value
-                for value in vars(cls).values()
-                if inspect.isfunction(value)
-            ]
-    functions = [
-        function
-        for function in functions
-        if not _module_of(function).startswith("keras_robust.")
-    ]
-    if not functions:
-        return None
-    # The class for its attributes.
-    return callable_sha256([*functions, type(attack)])
-
-
-def _is_own_callable(value: Any) -> bool:
-    """Whether a setting is a function, or an object that is called as one."""
-    return callable(value) and not isinstance(value, (type, Backward))
-
-
-def _module_of(value: Any) -> str:
-    return str(getattr(value, "__module__", None) or type(value).__module__)

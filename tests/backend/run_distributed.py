@@ -77,7 +77,7 @@ def main():
         free = build(kr.FGSMAttack("l2", 0.5), scaled, replays=3)
     values = trained(robust, x, y, epochs=2, validation_data=(x, y))
     values += trained(free, x, y)
-    return values + generated(robust.model, x, y)
+    return values + generated(robust.model, x, y) + [stopped()]
 
 
 def sgd():
@@ -119,6 +119,37 @@ def generated(model, x, y):
         made.append(square(model, x[:150], y[:150], verbose=0))
     assert not STRATEGY or RUNS[before:]
     return made
+
+
+def stopped():
+    """Images where all that one device has stop long before the others'.
+
+    The length of a step depends on its number, which both must agree on.
+    """
+    with scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        weights = np.array([[-1, 1], [1, -1]], "float32")
+        model.set_weights([weights, np.zeros(2, "float32")])
+        # Wrong after six steps, and never.
+        x = np.repeat([[0.4, 0.435], [0.05, 0.95]], 4, axis=0)
+        x = x.astype("float32")
+        attack = kr.PGDAttack(
+            "linf",
+            epsilon=0.3,
+            steps=20,
+            step_size=keras.optimizers.schedules.PolynomialDecay(
+                initial_learning_rate=0.001,
+                decay_steps=1000,
+                end_learning_rate=1.001,
+            ),
+            random_start=False,
+            early_stop=True,
+        )
+        found = attack(model, x, np.zeros(8, int), verbose=0)
+    # After k steps the sum of their lengths is k (k + 1) / 2000.
+    moved = np.repeat([[0.021, -0.021], [0.21, -0.21]], 4, axis=0)
+    np.testing.assert_allclose(found - x, moved, atol=1e-5)
+    return found
 
 
 if __name__ == "__main__":

@@ -27,6 +27,6 @@ def test_two_devices_train_and_generate_like_one(tmp_path):
 
     with ThreadPoolExecutor() as pool:
         results = list(pool.map(train, (1, 2)))
-    assert len(results[0]) == len(results[1]) == 19
+    assert len(results[0]) == len(results[1]) == 20
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(two, one, atol=2e-5)

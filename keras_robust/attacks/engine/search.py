@@ -23,6 +23,7 @@ from keras_robust.attacks.engine.loop import Loop
 from keras_robust.attacks.engine.randomness import Draws
 from keras_robust.attacks.engine.randomness import RowDraws
 from keras_robust.attacks.grid import found_on_grid
+from keras_robust.attacks.own_code import compiled_in
 from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.messages import shown
 from keras_robust.utils.progress import Progress
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # Below every loss.
 _LOWEST = -1e30
+# Compiled versions of a loop that are kept for what functions read.
+_MOST_VERSIONS = 8
 
 
 class Run(NamedTuple):
@@ -218,6 +221,7 @@ def search(
                 )
             run.attack_batch(rows, findings, progress)
             at += len(rows)
+        run.finish()
         at, index = 0, None
     if checkpoint:
         checkpoint.save(
@@ -296,7 +300,7 @@ class OneRun:
         loop = attack.loop(problem, run)
         check_loop(type(attack).__name__, loop)
         loop = loop.with_scores() if scored else loop
-        self.loop = compiled_loop(problem, loop, attack.jit_compile)
+        self.loop, self.by_code = compiled_loop(problem, loop, attack)
 
     def attack_batch(
         self, rows: np.ndarray, findings: Findings, progress: Progress
@@ -349,11 +353,28 @@ class OneRun:
         else:
             findings.keep_better(rows, found)
 
+    def finish(self) -> None:
+        """Keep the loop for functions that compilation itself has changed.
+
+        A loss may count its calls in a list.
+        """
+        if self.by_code is not None:
+            self.by_code[compiled_in(self.attack)] = self.loop
+            while len(self.by_code) > _MOST_VERSIONS:
+                del self.by_code[next(iter(self.by_code))]
+
 
 def compiled_loop(
-    problem: "Problem", loop: Loop, jit_compile: bool | str
-) -> CompiledLoop:
-    """Return a loop, compiled once for a model and a shape of inputs."""
+    problem: "Problem", loop: Loop, attack: "LoopAttack"
+) -> tuple[CompiledLoop, dict[Any, CompiledLoop] | None]:
+    """Return a loop, compiled once for a model and a shape of inputs.
+
+    What functions of the user read, such as a global variable, is compiled
+    in: once it has changed the loop is compiled again.
+
+    Returns:
+        The loop and, if it is compiled, the versions of it by what they read.
+    """
     classifier = problem.classifier
     on_host = loop.on_host or classifier.access != "gradients"
     fixed = problem.batch_size is not None and not on_host
@@ -362,14 +383,18 @@ def compiled_loop(
         return CompiledLoop(
             loop,
             classifier.variables,
-            classifier.jit(jit_compile),
+            classifier.jit(attack.jit_compile),
             fixed=fixed,
             on_host=on_host,
         )
 
     if loop.on_host:
         # Nothing is compiled, and it may hold the classifier.
-        return make()
-    return classifier.cached(
-        (loop, problem.shape[1:], jit_compile, fixed), make
+        return make(), None
+    by_code: dict[Any, CompiledLoop] = classifier.cached(
+        (loop, problem.shape[1:], attack.jit_compile, fixed), dict
     )
+    code = compiled_in(attack)
+    if code not in by_code:
+        by_code[code] = make()
+    return by_code[code], by_code

@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 import keras_robust as kr
+from keras_robust.attacks import objectives
 from keras_robust.attacks.balls import Box
 from keras_robust.attacks.engine import compiled
 from keras_robust.attacks.engine import search
@@ -204,3 +205,49 @@ def test_weights_are_folded_once_for_many_steps(
         monkeypatch.setattr(module, "folded_weights", counted)
     attack(cnn, cnn_data[0][:4], cnn_data[1][:4], verbose=0)
     assert len(folded) < 20
+
+
+@pytest.mark.parametrize("make", [lambda value: [value], keras.Variable])
+def test_a_loss_is_compiled_with_what_it_reads_now(make, linear_problem):
+    """A change of it counts, also where the loss itself changes things."""
+    model, x, y = linear_problem
+    signs, calls = make(1.0), []
+
+    def loss(labels, logits):
+        calls.append(1)
+        sign = signs[0] if isinstance(signs, list) else signs.value
+        return sign * objectives.margin(labels, logits)
+
+    attack = kr.PGDAttack("linf", 0.05, steps=2, loss=loss)
+    up = attack(model, x, y)
+    if isinstance(signs, list):
+        signs[0] = -1.0
+    else:
+        signs.assign(-1.0)
+    down = attack(model, x, y)
+    fresh = keras.models.clone_model(model)
+    fresh.set_weights(model.get_weights())
+    np.testing.assert_allclose(down, attack(fresh, x, y), atol=1e-6)
+    assert np.abs(up - down).max() > 0.05
+
+
+def test_backward_is_compiled_with_what_it_reads_now():
+    """The gradient of a layer turns round between two attacks."""
+    model = keras.Sequential(
+        [
+            keras.Input((2,)),
+            keras.layers.Activation("linear", name="same"),
+            keras.layers.Dense(2),
+        ]
+    )
+    model.set_weights([np.array([[-1, 1], [1, -1]]), np.zeros(2)])
+    sign = [1.0]
+    attack = kr.PGDAttack(
+        "linf", 0.1, steps=1, backward={"same": lambda h: sign[0] * h}
+    )
+    x, y = np.full((3, 2), 0.5, "float32"), np.zeros(3, int)
+    up = attack(model, x, y)
+    np.testing.assert_allclose(up - x, [[0.1, -0.1]] * 3, atol=1e-6)
+    sign[0] = -1.0
+    down = attack(model, x, y)
+    np.testing.assert_allclose(down - x, [[-0.1, 0.1]] * 3, atol=1e-6)
