@@ -68,8 +68,8 @@ def bare_loop(attack, model, x, y, scored=False):
     problem = attack.prepare(model, x, y)
     run = attack.runs(problem.classes)[0]
     loop = attack.loop(problem, run)
-    loop = compiled_loop(
-        problem, loop.with_scores() if scored else loop, attack.jit_compile
+    loop, _ = compiled_loop(
+        problem, loop.with_scores() if scored else loop, attack
     )
     rows = np.arange(len(x))
     draws = RowDraws(attack.seed, *run.stream).for_rows(rows)
