@@ -321,9 +321,7 @@ class AutoPGDLoop(GradientLoop):
         found = keep_better(rows["found"], here)
         stopped = {}
         if self.early_stop:
-            found = select(rows["active"], found, rows["found"])
-            still = ops.logical_and(rows["active"], ops.logical_not(success))
-            stopped = {"active": still}
+            stopped = {"active": ops.logical_not(success)}
         best = Best(x=x, loss=loss, gradient=gradient)
         rises = ops.cast(loss > rows["loss"], loss.dtype)
         rows = {

@@ -20,7 +20,6 @@ from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import State
 from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.engine.loop import keep_better
-from keras_robust.attacks.engine.loop import select
 from keras_robust.attacks.engine.search import Batch
 from keras_robust.attacks.engine.search import Run
 from keras_robust.attacks.image_attack import ImageAttack
@@ -221,8 +220,7 @@ class SquareLoop(ProjectedLoop):
         kept = keep_better(best, self.query(inputs, x, i + 1))
         rows: dict[str, Any] = {"best": kept}
         if self.early_stop:
-            kept = select(state.rows["active"], kept, best)
-            rows = {"best": kept, "active": ops.logical_not(kept.success)}
+            rows["active"] = ops.logical_not(kept.success)
         return State(rows=rows, shared={"step": i + 1})
 
     def finish(self, inputs: Inputs, state: State) -> dict[str, Tensor]:

@@ -47,6 +47,30 @@ def add_data_arguments(
     )
 
 
+def load_network(path: Any) -> Any:
+    """Load a saved Keras model.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        ValueError: If there is none, or it needs code that is not known.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (TypeError, ImportError) as error:
+        # What Keras raises for classes and functions that it does not know.
+        raise ValueError(
+            "Classes and functions of your own in a saved model must have the "
+            "decorator keras.saving.register_keras_serializable() and be "
+            "imported: name the file that defines them by `--data "
+            "file.py:function`, which runs before the model is loaded. "
+            f"Received: {path}, {error}"
+        ) from error
+
+
 def shape_of(network: Any) -> tuple[int | None, ...] | None:
     """The shape of one input of a model, where there is one that is known."""
     try:

@@ -12,6 +12,7 @@ from keras_robust.cli.arguments import positive
 from keras_robust.cli.arguments import radius
 from keras_robust.cli.arguments import truth
 from keras_robust.cli.data import add_data_arguments
+from keras_robust.cli.data import load_network
 from keras_robust.cli.data import read_for
 
 if TYPE_CHECKING:
@@ -216,8 +217,6 @@ def run(
     Raises:
         ValueError: If an argument is not as above.
     """
-    import keras
-
     from keras_robust.datasets import DataSpecification
     from keras_robust.evaluation.earlier_report import check_folder
     from keras_robust.evaluation.earlier_report import write_report
@@ -228,7 +227,7 @@ def run(
     source = DataSpecification(data)
     plan = _Plan(attack, norm, epsilon, seed, from_logits, batch_size)
     plan.check(fail_under_interval)
-    network = keras.saving.load_model(model, compile=False)
+    network = load_network(model)
     images = read_for(network, source, "test", resize, examples)
     x, y = images.floats(), images.y
     if scaling is None:

@@ -12,6 +12,7 @@ from keras_robust.cli.arguments import positive
 from keras_robust.cli.arguments import radius
 from keras_robust.cli.data import add_data_arguments
 from keras_robust.cli.data import classes_of
+from keras_robust.cli.data import load_network
 from keras_robust.cli.data import read_for
 from keras_robust.cli.data import shape_of
 
@@ -193,8 +194,6 @@ def run(
         What `datasets.generate` returns, or for `finalize` and `beam` the
         folder.
     """
-    import keras
-
     from keras_robust import datasets
     from keras_robust.datasets.generation.names import check_names
     from keras_robust.datasets.generation.names import default_name
@@ -211,8 +210,11 @@ def run(
     check_names(name, config or "config", split)
     network = None
     if model is not None:
-        network = keras.saving.load_model(model, compile=False)
-    source, classes = _source(specification, network, split, resize, examples)
+        network = load_network(model)
+    source = _source(specification, network, split, resize, examples)
+    classes = 0
+    if kind.startswith("shortcut_"):
+        classes = specification.count_classes(_part(split))
     options["scaling"] = None if scaling == "unit" else scaling
     transform = transform_of(kind, network, classes, options)
     shared: dict[str, Any] = {
@@ -252,23 +254,28 @@ def _source(
     split: str,
     resize: bool,
     examples: int | None,
-) -> tuple[Any, int]:
-    """What `datasets.generate` reads, and the number of classes.
+) -> Any:
+    """What `datasets.generate` reads.
 
     Sets of TFDS are read by their names, batch by batch.
     """
     from keras_robust.datasets.generation.indexed_source import IndexedSource
 
-    part = "test" if split == "test" else "train"
+    part = _part(split)
     shape = None if network is None else shape_of(network)
     streamed = data.tfds_name
     if streamed is not None and not resize:
         if shape is not None:
             data.check_fit(shape, classes_of(network), part)
-        return streamed, data.layout(part).num_classes or 0
+        return streamed
+    if split != part and data.splits:
+        raise ValueError(
+            "Argument `--split` must be 'train' or 'test' where data have such "
+            "parts (in folders 'test' is also val/ and validation/). "
+            f"Received: --split {split}, --data {data.text}"
+        )
     images = read_for(network, data, part, resize, examples)
-    classes = len(images.class_names or ()) or images.columns
-    source = IndexedSource(
+    return IndexedSource(
         images.x,
         images.y,
         class_names=images.class_names,
@@ -276,7 +283,11 @@ def _source(
         split=split,
         width=images.columns,
     )
-    return source, classes or int(images.y.max()) + 1
+
+
+def _part(split: str) -> str:
+    """The part of the data that is read for a split of another name."""
+    return "test" if split == "test" else "train"
 
 
 def _finalize(

@@ -59,9 +59,9 @@ class FolderReader:
             )
 
     @property
-    def is_split(self) -> bool:
+    def splits(self) -> tuple[str, ...]:
         """See `Reader`."""
-        return len(self._splits) == 2
+        return tuple(self._splits)
 
     def layout(self, split: str) -> Layout:
         """See `Reader`; the size is that of the first file."""

@@ -35,6 +35,7 @@ NAMED = {
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 _TFDS_VERSION = re.compile(r"\d+\.(\d+|\*)\.(\d+|\*)")
 _BATCH = 1000
+SPLITS = ("train", "test")
 
 Shape = tuple[int | None, ...]
 
@@ -95,8 +96,8 @@ class Reader(Protocol):
         ...
 
     @property
-    def is_split(self) -> bool:
-        """Whether there are training and test images."""
+    def splits(self) -> tuple[str, ...]:
+        """See `DataSpecification.splits`."""
         ...
 
     def layout(self, split: str) -> Layout:
@@ -129,7 +130,7 @@ class NamedReader:
 
     channels = ()
     numbers_what_is_there = False
-    is_split = True
+    splits = SPLITS
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -185,9 +186,11 @@ class NpzReader:
             self._refuse(pairs)
 
     @property
-    def is_split(self) -> bool:
+    def splits(self) -> tuple[str, ...]:
         """See `Reader`."""
-        return self._names("train") != self._names("test")
+        if self._names("train") == self._names("test"):
+            return ()
+        return tuple(split for split in SPLITS if self._names(split))
 
     def layout(self, split: str) -> Layout:
         """See `Reader`."""
@@ -345,9 +348,9 @@ class TfdsReader:
         return name.partition("/")[0] in known
 
     @property
-    def is_split(self) -> bool:
+    def splits(self) -> tuple[str, ...]:
         """See `Reader`."""
-        return self.split is None
+        return SPLITS if self.split is None else ()
 
     def layout(self, split: str) -> Layout:
         """See `Reader`."""
@@ -432,12 +435,15 @@ class FunctionReader:
             )
         self.name = self._function.__name__
         self._returned: Any = None
+        # A generator gives its images once.
+        self._read: dict[str, Content] = {}
 
     @property
-    def is_split(self) -> bool:
+    def splits(self) -> tuple[str, ...]:
         """See `Reader`; runs the function."""
         data = self._data()
-        return isinstance(data, ImageDataset) or _are_two(data)
+        both = isinstance(data, ImageDataset) or _are_two(data)
+        return SPLITS if both else ()
 
     def layout(self, split: str) -> Layout:
         """See `Reader`: nothing is known before the function has run."""
@@ -453,14 +459,19 @@ class FunctionReader:
     ) -> Content:
         """See `Reader`."""
         del size, channels, examples
-        data = self._data()
+        part = split if self.splits else ""
+        if part not in self._read:
+            self._read[part] = self._content(part)
+        return self._read[part]
+
+    def _content(self, split: str) -> Content:
+        data, names = self._data(), None
         if isinstance(data, ImageDataset):
-            x, y = read_data(getattr(data, split))
-            return Content(x, y, data.class_names)
-        if _are_two(data):
-            data = data[0] if split == "train" else data[1]
+            data, names = getattr(data, split), data.class_names
+        elif split:
+            data = data[SPLITS.index(split)]
         x, y = read_data(data)
-        return Content(x, y)
+        return Content(x, y, names)
 
     def _data(self) -> Any:
         if self._returned is None:

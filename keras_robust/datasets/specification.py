@@ -13,6 +13,7 @@ from keras_robust.datasets.pixels import check_units
 from keras_robust.datasets.pixels import is_byte
 from keras_robust.datasets.pixels import to_unit
 from keras_robust.datasets.readers import NAMED
+from keras_robust.datasets.readers import SPLITS
 from keras_robust.datasets.readers import Content
 from keras_robust.datasets.readers import FunctionReader
 from keras_robust.datasets.readers import Layout
@@ -32,7 +33,6 @@ FORMS = (
     "y, tfds:name:split, module:function, file.py:function, or one of "
     f"{', '.join(NAMED)}"
 )
-_SPLITS = ("train", "test")
 _BATCH = 256
 
 
@@ -115,7 +115,15 @@ class DataSpecification:
     @property
     def is_split(self) -> bool:
         """Whether there are training and test images."""
-        return self._reader.is_split
+        return len(self.splits) == 2
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those of `"train"` and `"test"` that there are.
+
+        Empty where there is one set of images, which is read for both.
+        """
+        return self._reader.splits
 
     def __repr__(self) -> str:
         return f"DataSpecification({self.text!r})"
@@ -131,6 +139,30 @@ class DataSpecification:
             not known.
         """
         return self._reader.layout(_check_split(split))
+
+    def count_classes(self, split: str = "train") -> int:
+        """Count the classes; reads the labels where nothing says it.
+
+        Then the largest label counts, of training and test images together:
+        a part of the images may lack the last classes.
+
+        Args:
+            split: `"train"` or `"test"`, which is asked for the names of the
+                classes.
+
+        Returns:
+            Int >= 1.
+        """
+        known = self.layout(split).num_classes
+        if known is not None:
+            return known
+        counts = []
+        for each in self.splits or (split,):
+            content = self._reader.read(each, None, None, None)
+            labels, columns = read_labels(content.y, len(content.x))
+            named = len(content.class_names or ())
+            counts.append(named or columns or int(labels.max()) + 1)
+        return max(counts)
 
     def check_fit(
         self,
@@ -262,7 +294,7 @@ class DataSpecification:
         Raises:
             ValueError: If there are no training and test images.
         """
-        if not self._reader.is_split:
+        if not self.is_split:
             raise ValueError(
                 "Data must hold training and test images: folders train/ and "
                 "test/, arrays x_train, y_train, x_test and y_test, a set of "
@@ -271,7 +303,7 @@ class DataSpecification:
             )
         train, test = (
             _checked(self._reader.read(split, size, None, None), size, None)
-            for split in _SPLITS
+            for split in SPLITS
         )
         if train.x.shape[1:] != test.x.shape[1:]:
             raise ValueError(
@@ -309,9 +341,9 @@ def _reader_of(text: str) -> Reader:
 
 
 def _check_split(split: str) -> str:
-    if split not in _SPLITS:
+    if split not in SPLITS:
         raise ValueError(
-            f"Argument `split` must be one of {_SPLITS}. "
+            f"Argument `split` must be one of {SPLITS}. "
             f"Received: split={split!r}"
         )
     return split

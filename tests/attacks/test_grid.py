@@ -63,6 +63,32 @@ def test_parts_attack_what_rounding_leaves(norm):
     np.testing.assert_array_equal(found["broken_by"] > 0, broken)
 
 
+@pytest.mark.compiles_much
+def test_a_first_success_that_rounding_undoes():
+    """The attack goes on; it stopped there, with fewer found."""
+    random = np.random.default_rng(1)
+    inputs = keras.Input((1000,), dtype="uint8")
+    h = keras.layers.Rescaling(1 / 255)(inputs)
+    h = keras.layers.Dense(8, activation="tanh")(h)
+    model = keras.Model(inputs, keras.layers.Dense(4)(h))
+    weights = random.normal(0, 0.095, (1000, 8))
+    bias = -weights.sum(0) / 2
+    model.set_weights([weights, bias, random.normal(size=(8, 4)), np.zeros(4)])
+    x = random.integers(0, 256, (100, 1000)).astype("uint8")
+    y = model.predict(x, verbose=0).argmax(-1)
+    found = {}
+    for early in (False, True):
+        attack = kr.APGDAttack(
+            "l2", 16, steps=20, seed=0, value_range=BYTE, early_stop=early
+        )
+        result = attack.run(model, x, y, verbose=0, scored=True)
+        found[early] = result["success"]
+        broken = model.predict(result["x"], verbose=0).argmax(-1) != y
+        np.testing.assert_array_equal(result["success"], broken)
+    assert 0.1 < found[False].mean() < 0.8
+    assert found[True][found[False]].all()
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_the_nearest_whole_numbers(norm):
     """Minimum-norm attacks find as near as without the grid, to rounding."""

@@ -35,6 +35,21 @@ def test_mistakes_are_said_without_a_traceback(tmp_path, capsys):
     assert "--model-file" in capsys.readouterr().err
 
 
+def test_a_model_with_a_layer_that_is_not_known(tmp_path, capsys):
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    path = tmp_path / "own.keras"
+    keras.Sequential([keras.Input((8, 8, 1)), Own()]).save(path)
+    for command in (["evaluate", str(path)], ["generate", "rand"]):
+        model = ["--model", str(path)] if command[0] == "generate" else []
+        output = ["--output", str(tmp_path / "out")]
+        assert cli.main([*command, *model, "--data", "digits", *output]) == 2
+        error = capsys.readouterr().err
+        assert "register_keras_serializable" in error and "Own" in error
+
+
 @pytest.mark.on_one_backend
 def test_console_script_is_installed():
     done = run("keras-robust", "replicate", "--help")

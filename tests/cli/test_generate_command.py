@@ -77,6 +77,58 @@ def test_scaling_is_part_of_the_model(saved, tmp_path):
     assert np.abs(made["symmetric"] - made["unit"]).max() > 1e-3
 
 
+@pytest.fixture
+def sorted_file(tmp_path):
+    """Images of five classes in the order of their labels."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "sorted.npz"
+    np.savez(
+        path,
+        x_train=random.random((20, 4, 4, 1), dtype="float32"),
+        y_train=np.arange(20) // 5,
+        x_test=random.random((5, 4, 4, 1), dtype="float32"),
+        y_test=np.arange(5),
+    )
+    return path
+
+
+def test_classes_that_the_first_images_lack(sorted_file, tmp_path):
+    """They get patterns and labels, as they would from all images."""
+    found = {}
+    for name, more in (("some", ("--examples", "10")), ("every", ())):
+        assert (
+            main(
+                [
+                    *("generate", "shortcut_rand", "--name", name),
+                    *("--data", str(sorted_file), "--output", str(tmp_path)),
+                    *("--verbose", "0", *more),
+                ]
+            )
+            == 0
+        )
+        folder = tmp_path / name / "shortcut_rand" / "1.0.0"
+        text = (folder / "description.json").read_text()
+        found[name] = json.loads(text)
+    for description in found.values():
+        assert description["arguments"]["num_classes"] == 5
+        assert description["class_names"] == list("01234")
+    assert found["some"]["statistics"]["examples"] == 10
+
+
+def test_a_split_that_data_do_not_have(sorted_file, tmp_path, capsys):
+    command = [
+        *("generate", "shortcut_rand", "--split", "validation"),
+        *("--output", str(tmp_path), "--verbose", "0", "--data"),
+    ]
+    assert main([*command, str(sorted_file)]) == 2
+    assert "--split validation" in capsys.readouterr().err
+    one = tmp_path / "one.npz"
+    with np.load(sorted_file) as arrays:
+        np.savez(one, x=arrays["x_test"], y=arrays["y_test"])
+    # One set of images can be written under any name.
+    assert main([*command, str(one)]) == 0
+
+
 def test_mistakes(saved, tmp_path, capsys):
     assert generate("rand", tmp_path) == 2
     assert "--model MODEL.keras" in capsys.readouterr().err

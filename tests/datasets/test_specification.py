@@ -300,6 +300,9 @@ def named():
 def batches():
     return [images(), images(3)]
 
+def stream():
+    yield images()
+
 def wrong():
     return 5
 
@@ -309,6 +312,28 @@ number = 5
 def asks(split):
     return split
 """
+
+
+@pytest.mark.parametrize(
+    "names, splits",
+    [
+        (["x", "y"], ()),
+        (["x_train", "y_train"], ("train",)),
+        (["x_test", "y_test"], ("test",)),
+        (["x_train", "y_train", "x_test", "y_test"], ("train", "test")),
+    ],
+)
+def test_splits_and_classes_of_arrays(tmp_path, names, splits):
+    """The classes of all parts count, whichever is read."""
+    labels = [Y, np.array([0, 3, 1, 0])]
+    arrays = {
+        name: labels[number // 2] if name[0] == "y" else images()
+        for number, name in enumerate(names)
+    }
+    data = DataSpecification(str(saved(tmp_path, **arrays)))
+    assert data.splits == splits and data.is_split == (len(splits) == 2)
+    split = splits[0] if splits else "train"
+    assert data.count_classes(split) == (4 if len(splits) == 2 else 3)
 
 
 def test_functions(tmp_path, monkeypatch):
@@ -325,6 +350,10 @@ def test_functions(tmp_path, monkeypatch):
     assert len(read(f"{path}:both", "train").x) == 4
     assert read(f"{path}:named").class_names == ("a", "b", "c")
     assert len(read(f"{path}:batches").x) == 7
+    # A generator gives its images once, and they are needed twice.
+    stream = DataSpecification(f"{path}:stream")
+    assert len(stream.read(examples=1).x) == 1
+    assert stream.count_classes() == 3 and stream.splits == ()
     assert kr.datasets.load(f"{path}:named").class_names == ("a", "b", "c")
     for text in (f"{path}:pair", f"{path}:batches"):
         with pytest.raises(ValueError, match="training and test images"):

@@ -126,7 +126,7 @@ class CompiledLoop:
         for _ in range(steps):
             if not bool(self.loop.is_running(state)):
                 break
-            state = self.loop.step(inputs, state)
+            state = self.loop.next_state(inputs, state)
         return state
 
     def _run_on_host(self, inputs: Inputs, steps: int) -> dict[str, Tensor]:

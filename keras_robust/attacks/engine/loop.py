@@ -121,11 +121,23 @@ class Loop(ABC):
         """Return whether any example is still moving."""
         return ops.any(state.rows["active"]) if self.early_stop else True
 
+    def next_state(self, inputs: Inputs, state: State) -> State:
+        """Return the state after one more step of what is still moving.
+
+        What has stopped stays as it was, however long the rest of its batch
+        moves on. Loops of NumPy code do so themselves.
+        """
+        after = self.step(inputs, state)
+        if not self.early_stop or self.on_host:
+            return after
+        rows = select(state.rows["active"], after.rows, state.rows)
+        return State(rows=rows, shared=after.shared)
+
     def advance(self, inputs: Inputs, state: State, steps: int) -> State:
         """Make `steps` steps, or fewer where every example has stopped."""
         with self.cached_weights():
             state = backend.iterate(
-                lambda state: self.step(inputs, state),
+                lambda state: self.next_state(inputs, state),
                 self.is_running,
                 state=state,
                 steps=steps,

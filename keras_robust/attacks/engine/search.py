@@ -301,6 +301,8 @@ class OneRun:
         check_loop(type(attack).__name__, loop)
         loop = loop.with_scores() if scored else loop
         self.loop, self.by_code = compiled_loop(problem, loop, attack)
+        # The same run without early stopping, once it is needed.
+        self._longer: OneRun | None = None
 
     def attack_batch(
         self, rows: np.ndarray, findings: Findings, progress: Progress
@@ -346,22 +348,66 @@ class OneRun:
         )
         progress.add((steps - sum(reported)) * size)
         found = {k: ops.convert_to_numpy(v) for k, v in result.items()}
+        undone = rows[:0]
         if self.problem.grid is not None:
+            before = found
             found = found_on_grid(self.attack, self.problem, found, rows)
+            if self.compares:
+                undone = rows[before["success"] & ~found["success"]]
         if self.keeps_all:
             findings.replace(rows, found)
         else:
             findings.keep_better(rows, found)
+        if len(undone):
+            self._go_on(undone, findings)
+
+    def _go_on(self, rows: np.ndarray, findings: Findings) -> None:
+        """Attack again, to the end, what stopped at a success of no worth.
+
+        A first success is close to the boundary, where rounding to whole
+        numbers undoes it; the steps after it lead further beyond.
+        """
+        attack = without_early_stop(self.attack)
+        if attack is None:
+            return
+        if self._longer is None:
+            self._longer = OneRun(
+                attack=attack,
+                problem=self.problem,
+                run=self.run,
+                scored=True,
+                keeps_all=False,
+            )
+        self._longer.attack_batch(rows, findings, Progress(None, verbose=0))
 
     def finish(self) -> None:
         """Keep the loop for functions that compilation itself has changed.
 
         A loss may count its calls in a list.
         """
+        if self._longer is not None:
+            self._longer.finish()
         if self.by_code is not None:
             self.by_code[compiled_in(self.attack)] = self.loop
             while len(self.by_code) > _MOST_VERSIONS:
                 del self.by_code[next(iter(self.by_code))]
+
+
+def without_early_stop(attack: "LoopAttack") -> "LoopAttack | None":
+    """Return the attack that goes on after a success.
+
+    Args:
+        attack: The attack.
+
+    Returns:
+        `None` where it does so already, or cannot.
+    """
+    if not getattr(attack, "early_stop", False):
+        return None
+    try:
+        return attack.replace(early_stop=False)
+    except TypeError:
+        return None
 
 
 def compiled_loop(

@@ -48,6 +48,37 @@ def test_shrinking_a_batch_changes_nothing(varied, monkeypatch):
     assert (norms(shrunk["x"] - x, "l2")[shrunk["success"]] < 0.4).any()
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        kr.DDNAttack(0.5, early_stop=True),
+        pytest.param(
+            kr.FABAttack("linf", 0.03, steps=12, early_stop=True),
+            marks=pytest.mark.compiles_much,
+        ),
+        pytest.param(
+            kr.FMNAttack("linf", 0.15, steps=40, early_stop=True),
+            marks=pytest.mark.compiles_much,
+        ),
+        pytest.param(
+            kr.SigmaZeroAttack(20, steps=40, early_stop=True),
+            marks=pytest.mark.compiles_much,
+        ),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_what_has_stopped_stays_where_it_is(varied, attack):
+    """However long the rest of its batch moves on."""
+    model, x, y = varied
+    together, apart = (
+        attack.replace(batch_size=size).run(model, x, y, scored=True)
+        for size in (len(x), 3)
+    )
+    assert together["success"].mean() > 0.5
+    for key, value in together.items():
+        np.testing.assert_allclose(apart[key], value, atol=1e-3)
+
+
 def test_take_rows_of_nested_tensors():
     tree = {"x": ops.arange(4), "inner": {"y": ops.ones((4, 2))}}
     rows = compiled.take_rows(tree, np.array([2, 0, 0]))
