@@ -326,8 +326,7 @@ class BatchAttack:
     ) -> tuple[CompiledObjective, Any]:
         loss = self.compiled_loss()
         if is_loss:
-            names = loss.names if loss is not None else None
-            loss = CompiledLoss(name, None, names).only(self.given.output)
+            loss = self._any_loss().with_loss(name)
         if loss is None:
             raise ValueError(
                 "With loss='compiled', or labels that are not numbers of "
