@@ -1,6 +1,8 @@
 """JAX: variables are arguments; on CPU no convolution inside an XLA loop."""
 
+import contextlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -176,9 +178,11 @@ class Trainer(keras.Model):
     def make_train_function(self, force: bool = False) -> None:
         """As in Keras; an error in a step leaves the variables as they were."""
         is_old = self.train_function is not None and not force
-        super().make_train_function(force)
+        with _single_steps(self):
+            super().make_train_function(force)
         if not is_old:
             self.train_function = _restoring(
+                self,
                 self.train_function,
                 lambda: [
                     self.trainable_variables,
@@ -191,9 +195,11 @@ class Trainer(keras.Model):
     def make_test_function(self, force: bool = False) -> None:
         """The same for evaluation."""
         is_old = self.test_function is not None and not force
-        super().make_test_function(force)
+        with _single_steps(self):
+            super().make_test_function(force)
         if not is_old:
             self.test_function = _restoring(
+                self,
                 self.test_function,
                 lambda: [
                     self.trainable_variables,
@@ -272,32 +278,51 @@ def _current(
     return [scope.get_current_value(variable) for variable in variables]
 
 
+@contextlib.contextmanager
+def _single_steps(model: Any) -> Iterator[None]:
+    """A context in which Keras makes functions of one step for each call."""
+    steps, model.steps_per_execution = model.steps_per_execution, 1
+    try:
+        yield
+    finally:
+        model.steps_per_execution = steps
+
+
 def _restoring(
+    model: Any,
     function: Callable[..., Any],
     variables: Callable[[], list[list[keras.Variable]]],
 ) -> Callable[..., Any]:
-    """Give variables their values back after an error.
+    """Run `steps_per_execution` steps; variables have values after an error.
 
     Keras takes the values out of the variables before the first step of an
-    epoch. An error while the step is traced would lose them.
+    epoch. An error would lose them: while a step is traced, or in the data.
 
     Args:
-        function: A train or test function of Keras, `(state, data)`.
+        model: The model.
+        function: A train or test function of one step, `(state, data)`.
         variables: The variables of each part of the state.
     """
 
     def call(state: Any, data: Any) -> Any:
+        logs = None
         try:
-            return function(state, data)
+            for _ in range(model.steps_per_execution):
+                logs, state = function(state, data)
         except StopIteration:
             # The data are at their end.
-            raise
+            if logs is None:
+                raise
         except BaseException:
             for group, values in zip(variables(), state, strict=True):
                 for variable, value in zip(group, values, strict=True):
                     # A step that ran has given up what it was passed.
                     if not value.is_deleted():
                         variable.assign(value)
+            # Keras would write the state before these steps over it, which
+            # they have given up.
+            model._jax_state_synced = True
             raise
+        return logs, state
 
     return call
