@@ -223,9 +223,7 @@ class Trainer(keras.Model):
                 self.metrics_variables,
             )
             return logs, tuple(_current(scope, group) for group in groups)
-        with self._scope(
-            trainable, non_trainable, metrics, optimizer
-        ) as scope:
+        with self._scope(trainable, non_trainable, metrics, optimizer) as scope:
             data, findings = self.attacked_batch(data)
             shifts = self.weight_shifts(data)
         non_trainable = _current(scope, self.non_trainable_variables)

@@ -416,7 +416,7 @@ def test_an_error_between_the_steps_of_an_execution_keeps_the_weights(digits):
             yield x, y
         raise RuntimeError("broken")
 
-    for done in (1, 3):
+    for given in (2, 3):
         options = {"steps_per_execution": 1 if backend.name == "torch" else 2}
         robust, whole = (
             kr.AdversarialModel(network(10), kr.FGSMAttack("linf", 0.1))
@@ -424,18 +424,17 @@ def test_an_error_between_the_steps_of_an_execution_keeps_the_weights(digits):
         )
         for one in (robust, whole):
             one.compile(keras.optimizers.SGD(0.1), CROSS_ENTROPY, **options)
+        with pytest.raises(Exception, match="broken"):
+            robust.fit(failing(given), verbose=0)
+        # Keras may read a batch ahead.
+        done = int(robust.optimizer.iterations)
+        assert given - 1 <= done <= given
         whole.fit(x, y, epochs=done, verbose=0, shuffle=False)
+        expected = whole.get_weights()[0]
+        np.testing.assert_allclose(robust.get_weights()[0], expected, atol=1e-6)
         with pytest.raises(Exception, match="broken"):
-            robust.fit(failing(done), verbose=0)
-        np.testing.assert_allclose(
-            robust.get_weights()[0], whole.get_weights()[0], atol=1e-6
-        )
-        with pytest.raises(Exception, match="broken"):
-            robust.evaluate(failing(done), verbose=0)
-        np.testing.assert_allclose(
-            robust.get_weights()[0], whole.get_weights()[0], atol=1e-6
-        )
-        assert robust.optimizer.iterations == done
+            robust.evaluate(failing(given), verbose=0)
+        np.testing.assert_allclose(robust.get_weights()[0], expected, atol=1e-6)
 
 
 def test_data_frames_are_checked(digits):
