@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -224,6 +225,8 @@ class CompiledLoss:
             for i in range(count)
             if losses[i] is not None
         ]
+        # Of all of these, also where `only` chooses one.
+        self._with_loss = [part.index for part in self.parts]
 
     def _aligned(self, given: Any, count: int, argument: str) -> list[Any]:
         """One entry for each output."""
@@ -265,6 +268,18 @@ class CompiledLoss:
         chosen.parts = kept
         return chosen
 
+    def with_loss(self, loss: Any) -> "CompiledLoss":
+        """One loss in place of each, all with the same weight.
+
+        Args:
+            loss: A string, function or `keras.losses.Loss`.
+        """
+        changed = copy.copy(self)
+        changed.parts = [
+            replace(part, loss=loss, weight=1.0) for part in self.parts
+        ]
+        return changed
+
     def labels(self, y: Any, part: Part) -> Any:
         """The labels of one output."""
         if self.is_single:
@@ -272,11 +287,29 @@ class CompiledLoss:
         if isinstance(y, dict):
             return y[part.key]
         if isinstance(y, (list, tuple)):
-            if len(y) == len(self.parts) < len(self.names):
-                # Labels are given only where there is a loss.
-                return y[self.parts.index(part)]
-            return y[part.index]
+            return y[self.positions(len(y)).index(part.index)]
         return y
+
+    def positions(self, count: int) -> list[int]:
+        """Which outputs the entries of a list of labels belong to.
+
+        Keras takes one for each output, or for each that has a loss.
+
+        Args:
+            count: Length of the list.
+
+        Raises:
+            ValueError: If it is neither.
+        """
+        every = list(range(max(len(self.names), 1)))
+        for found in (every, self._with_loss):
+            if len(found) == count:
+                return found
+        raise ValueError(
+            "Argument `y` must hold labels for each of the outputs "
+            f"{self.names}, or for each that has a loss. "
+            f"Received: {count} arrays"
+        )
 
     def replaced(self, y: Any, part: Part, labels: Any) -> Any:
         """`y` with other labels for one output."""

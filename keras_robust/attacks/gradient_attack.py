@@ -109,7 +109,7 @@ class GradientAttack(LoopAttack):
         """See `Attack`."""
         if not self.has_own_loss:
             return super().with_labels(problem)
-        return with_targets(problem, self.early_stop)
+        return with_targets(problem, self.loss, self.early_stop)
 
     def own_objective(self, problem: Problem) -> Any:
         """See `LoopAttack`."""

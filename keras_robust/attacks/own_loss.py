@@ -46,13 +46,14 @@ def own_objective(problem: Any, loss: Any, targeted: bool) -> CompiledObjective:
     )
 
 
-def with_targets(problem: Any, early_stop: bool) -> Any:
+def with_targets(problem: Any, loss: Any, early_stop: bool) -> Any:
     """The problem with labels as `fit` takes them.
 
     Class numbers are known besides where the labels are such.
 
     Args:
         problem: A `Problem`.
+        loss: The loss of the attack.
         early_stop: Whether the attack stops at a wrong class.
 
     Returns:
@@ -65,8 +66,7 @@ def with_targets(problem: Any, early_stop: bool) -> Any:
     examples = problem.x.shape[0]
     targets = keras.tree.map_structure(_as_array, problem.y)
     if isinstance(targets, (list, tuple)):
-        names = output_names(problem.classifier.model)
-        targets = dict(zip(names or range(len(targets)), targets, strict=True))
+        targets = _by_output(problem, loss, targets)
     for values in keras.tree.flatten(targets):
         if values.shape[:1] != (examples,):
             raise ValueError(
@@ -84,6 +84,18 @@ def with_targets(problem: Any, early_stop: bool) -> Any:
         problem.classifier.check_shape(problem.x)
         labels = np.zeros(examples, "int32")
     return problem._replace(y=labels, classes=classes, targets=targets)
+
+
+def _by_output(problem: Any, loss: Any, targets: Any) -> dict[Any, np.ndarray]:
+    """A list of labels as a dictionary by the names of outputs."""
+    names = output_names(problem.classifier.model)
+    if not names:
+        return dict(enumerate(targets))
+    places = _loss_of(problem, loss).positions(len(targets))
+    return {
+        names[place]: target
+        for place, target in zip(places, targets, strict=True)
+    }
 
 
 def _class_numbers(

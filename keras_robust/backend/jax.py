@@ -1,6 +1,8 @@
 """JAX: variables are arguments; on CPU no convolution inside an XLA loop."""
 
+import contextlib
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -172,13 +174,24 @@ class Trainer(keras.Model):
 
     train_function: Any
     test_function: Any
+    predict_function: Any
+    # Whether an error in a step gave the variables their values back, so that
+    # what Keras keeps of an earlier step is older.
+    variables_restored: bool = False
+
+    def jax_state_sync(self) -> None:
+        """As in Keras, which writes the values of the last step."""
+        if not self.variables_restored:
+            super().jax_state_sync()
 
     def make_train_function(self, force: bool = False) -> None:
         """As in Keras; an error in a step leaves the variables as they were."""
         is_old = self.train_function is not None and not force
-        super().make_train_function(force)
+        with _single_steps(self):
+            super().make_train_function(force)
         if not is_old:
             self.train_function = _restoring(
+                self,
                 self.train_function,
                 lambda: [
                     self.trainable_variables,
@@ -186,19 +199,37 @@ class Trainer(keras.Model):
                     self.optimizer.variables,
                     self.metrics_variables,
                 ],
+                steps=self.steps_per_execution,
             )
 
     def make_test_function(self, force: bool = False) -> None:
         """The same for evaluation."""
         is_old = self.test_function is not None and not force
-        super().make_test_function(force)
+        with _single_steps(self):
+            super().make_test_function(force)
         if not is_old:
             self.test_function = _restoring(
+                self,
                 self.test_function,
                 lambda: [
                     self.trainable_variables,
                     self.non_trainable_variables,
                     self.metrics_variables,
+                ],
+                steps=self.steps_per_execution,
+            )
+
+    def make_predict_function(self, force: bool = False) -> None:
+        """The same for prediction."""
+        is_old = self.predict_function is not None and not force
+        super().make_predict_function(force)
+        if not is_old:
+            self.predict_function = _restoring(
+                self,
+                self.predict_function,
+                lambda: [
+                    self.trainable_variables,
+                    self.non_trainable_variables,
                 ],
             )
 
@@ -217,7 +248,7 @@ class Trainer(keras.Model):
                 self.metrics_variables,
             )
             return logs, tuple(_current(scope, group) for group in groups)
-        with self._scope(trainable, non_trainable, metrics) as scope:
+        with self._scope(trainable, non_trainable, metrics, optimizer) as scope:
             data, findings = self.attacked_batch(data)
             shifts = self.weight_shifts(data)
         non_trainable = _current(scope, self.non_trainable_variables)
@@ -270,32 +301,52 @@ def _current(
     return [scope.get_current_value(variable) for variable in variables]
 
 
+@contextlib.contextmanager
+def _single_steps(model: Any) -> Iterator[None]:
+    """A context in which Keras makes functions of one step for each call."""
+    steps, model.steps_per_execution = model.steps_per_execution, 1
+    try:
+        yield
+    finally:
+        model.steps_per_execution = steps
+
+
 def _restoring(
+    model: Any,
     function: Callable[..., Any],
     variables: Callable[[], list[list[keras.Variable]]],
+    steps: int = 1,
 ) -> Callable[..., Any]:
-    """Give variables their values back after an error.
+    """Call a function `steps` times; variables have values after an error.
 
     Keras takes the values out of the variables before the first step of an
-    epoch. An error while the step is traced would lose them.
+    epoch. An error would lose them: while a step is traced, or in the data.
 
     Args:
-        function: A train or test function of Keras, `(state, data)`.
+        model: The model.
+        function: A train, test or predict function of Keras, `(state, data)`.
         variables: The variables of each part of the state.
+        steps: Calls, each with the state that the one before returns.
     """
 
     def call(state: Any, data: Any) -> Any:
+        model.variables_restored = False
+        found = None
         try:
-            return function(state, data)
+            for _ in range(steps):
+                found, state = function(state, data)
         except StopIteration:
             # The data are at their end.
-            raise
+            if found is None:
+                raise
         except BaseException:
             for group, values in zip(variables(), state, strict=True):
                 for variable, value in zip(group, values, strict=True):
                     # A step that ran has given up what it was passed.
                     if not value.is_deleted():
                         variable.assign(value)
+            model.variables_restored = True
             raise
+        return found, state
 
     return call

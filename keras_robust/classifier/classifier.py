@@ -24,6 +24,7 @@ from keras_robust.classifier.frozen import inner_model
 from keras_robust.classifier.frozen_model import FrozenModel
 from keras_robust.classifier.frozen_model import agree
 from keras_robust.classifier.frozen_model import rounding_of
+from keras_robust.classifier.head import precise_dtype
 from keras_robust.classifier.inputs import Held
 from keras_robust.classifier.inputs import Shape
 from keras_robust.classifier.inputs import check_input_shape
@@ -394,19 +395,18 @@ class Classifier:
             draw: Int; which draw of a randomized model's noise.
 
         Returns:
-            Float32 array `(N, ...)`.
+            Array `(N, ...)`: float64 of a model in float64, in float32
+            otherwise.
         """
         outputs = self.outputs
+
+        def own(inputs: dict[str, Any]) -> Tensor:
+            found = outputs(inputs["x"], inputs["draw"], inputs["held"])
+            return ops.cast(found, precise_dtype(found))
+
         predict = self.cached(
             ("own outputs", tuple(image.shape[1:])),
-            lambda: backend.compile(
-                lambda inputs: ops.cast(
-                    outputs(inputs["x"], inputs["draw"], inputs["held"]),
-                    "float32",
-                ),
-                self.variables,
-                self.jit(),
-            ),
+            lambda: backend.compile(own, self.variables, self.jit()),
         )
         return in_batches(
             predict, image, held, draw, batch_size, fixed=self.batch_size

@@ -162,12 +162,26 @@ def without_activation(layer: Any) -> Any:
     return twin
 
 
-def as_logits(outputs: Any, takes_log: bool) -> Any:
-    """Convert outputs to two or more logits per example, in float32.
+def precise_dtype(outputs: Any) -> str:
+    """The dtype in which outputs are compared without rounding them.
+
+    Args:
+        outputs: A float tensor.
+
+    Returns:
+        `"float64"` for outputs in it, otherwise `"float32"`.
+    """
+    own = keras.backend.standardize_dtype(outputs.dtype)
+    return "float64" if own == "float64" else "float32"
+
+
+def as_logits(outputs: Any, takes_log: bool, dtype: str = "float32") -> Any:
+    """Convert outputs to two or more logits per example.
 
     Args:
         outputs: Tensor `(N, C)`, logits or probabilities.
         takes_log: Whether they are probabilities.
+        dtype: Of the logits.
 
     Returns:
         Tensor `(N, C)`, C >= 2: a single output `z` stands for `[0, z]`, a
@@ -182,7 +196,7 @@ def as_logits(outputs: Any, takes_log: bool) -> Any:
             "`output=` chooses one. "
             f"Received: output {getattr(outputs, 'shape', type(outputs))}"
         )
-    outputs = ops.cast(outputs, "float32")
+    outputs = ops.cast(outputs, dtype)
     single = outputs.shape[-1] == 1
     if takes_log:
         tiny = 1e-37

@@ -26,7 +26,7 @@ BOOKKEEPING = frozenset(
     _call_has_mask_arg _epoch_iterator _distribute_strategy auto_scale_loss
     _eval_epoch_iterator _seed_generators seed_generator stop_predicting
     stop_evaluating _compiled_trainable_state _tracked is_awq_calibrated
-    is_gptq_calibrated _jax_state
+    is_gptq_calibrated _jax_state variables_restored
     """.split()
 )
 # A PyTorch module that Keras adds to a layer when it is first used.

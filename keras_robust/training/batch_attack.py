@@ -23,6 +23,7 @@ from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.head import as_logits
 from keras_robust.classifier.head import find_head
+from keras_robust.classifier.head import precise_dtype
 from keras_robust.classifier.inputs import Held
 from keras_robust.training.attack_objectives import ClassObjective
 from keras_robust.training.attack_objectives import CleanObjective
@@ -326,8 +327,7 @@ class BatchAttack:
     ) -> tuple[CompiledObjective, Any]:
         loss = self.compiled_loss()
         if is_loss:
-            names = loss.names if loss is not None else None
-            loss = CompiledLoss(name, None, names).only(self.given.output)
+            loss = self._any_loss().with_loss(name)
         if loss is None:
             raise ValueError(
                 "With loss='compiled', or labels that are not numbers of "
@@ -410,7 +410,10 @@ class BatchAttack:
         Returns:
             Float tensor `(N,)`.
         """
-        found = self.logits_of(outputs, is_class=True)
+        loss = self._any_loss()
+        output = loss.output(outputs, loss.parts[0])
+        takes_log = self.classifier.logits.gives_probabilities
+        found = as_logits(output, takes_log, precise_dtype(output))
         hit = is_predicted(class_numbers(batch.labels, batch.task), found)
         return ops.cast(hit, "float32")
 

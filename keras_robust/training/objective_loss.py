@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_robust.attacks.engine.hook_checks import check_values
 from keras_robust.objectives import TrainingObjective
@@ -90,5 +91,21 @@ def own_loss(
     if reduction in ("none", None):
         # Keras adds up what a loss without reduction gives.
         reduction = "sum"
+    if sample_weight is not None:
+        sample_weight = by_example(sample_weight)
     reduce = PerExample(reduction=reduction)
     return weight * reduce(values, values, sample_weight)
+
+
+def by_example(sample_weight: Any) -> Any:
+    """Weights of examples: the mean where each place has its own.
+
+    Args:
+        sample_weight: Tensor `(N,)` or `(N, ...)`, a weight for each place of
+            the labels, such as pixels or time steps.
+
+    Returns:
+        Tensor `(N,)`.
+    """
+    axes = tuple(range(1, len(sample_weight.shape)))
+    return ops.mean(sample_weight, axis=axes) if axes else sample_weight

@@ -29,6 +29,9 @@ from keras_robust.training.source_checks import StepContext
 from keras_robust.training.tasks import OTHER
 from keras_robust.training.weight_perturbation import weight_shifts
 
+# The name in saved files of the state of random starts.
+_RANDOM_STATE = "random_state"
+
 
 class AttackedSteps(backend.Trainer, keras.Model):
     """A model whose train and test steps attack a batch first.
@@ -311,6 +314,21 @@ class AttackedSteps(backend.Trainer, keras.Model):
             robust.accuracy.add(attack.is_right(batch, outputs))
         logs = robust.results()
         return {**logs, FINDINGS: self._batch_checks.result()}
+
+    def save_own_variables(self, store: Any) -> None:
+        """As in Keras, with the state of random starts, which it leaves out."""
+        super().save_own_variables(store)
+        state = self._seed_generator.state
+        store[_RANDOM_STATE] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store: Any) -> None:
+        """As in Keras; files of earlier versions hold no random state."""
+        # No dictionary: it cannot be iterated over.
+        found = {name: store[name] for name in list(store.keys())}
+        state = found.pop(_RANDOM_STATE, None)
+        super().load_own_variables(found)
+        if state is not None:
+            self._seed_generator.state.assign(state)
 
     def _compiled_robust_metrics(self) -> RobustMetrics:
         if self._robust is None:

@@ -19,7 +19,7 @@ def weight_shifts(
     variables of rank below 2 stay.
 
     Args:
-        model: The model; its variables are not changed.
+        model: The compiled model; its variables are not changed.
         loss: Computes the loss at the current values of variables.
         size: Norm of the shifts, as a share of that of the kernels.
 
@@ -33,7 +33,10 @@ def weight_shifts(
     def of_values(values: list[Tensor]) -> Tensor:
         mapping = [*zip(weights, values, strict=True), *kept]
         with keras.StatelessScope(mapping, collect_losses=True):
-            return loss()
+            total = loss()
+        # In half precision gradients of the loss itself would round to zero.
+        # Only their direction counts.
+        return model.optimizer.scale_loss(total)
 
     values = [ops.convert_to_tensor(variable) for variable in weights]
     gradients = backend.gradients(of_values, values)

@@ -157,6 +157,28 @@ def test_subclassed_models_can_be_attacked_and_collected(x):
     assert gone() is None
 
 
+def test_labels_of_a_model_in_float64(rng):
+    """Large logits whose differences float32 does not hold."""
+    x = rng.random((50, 4), dtype="float32")
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3, dtype="float64")(inputs)
+    model = keras.Model(inputs, outputs)
+    kernel = rng.normal(size=(4, 3))
+    model.set_weights([kernel, np.full(3, 1e9)])
+    expected = model.predict(x, verbose=0).argmax(-1)
+    found = Classifier.of(model).predict_labels(x)
+    np.testing.assert_array_equal(found, expected)
+    attack = kr.PGDAttack("linf", 0.0, steps=1, value_range=(0.0, 1.0))
+    report = kr.evaluate_robustness(model, (x, expected), attack, verbose=0)
+    assert report.robust_accuracy().accuracy == 1.0
+    robust = kr.AdversarialModel(model, attack)
+    robust.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    logs = robust.evaluate(x, expected, verbose=0, return_dict=True)
+    assert logs["robust_accuracy"] == 1.0
+
+
 def test_the_heads_of_mixed_precision_and_operations(x):
     plain = dense()
     expected = ops.convert_to_numpy(plain(x))

@@ -185,9 +185,13 @@ def test_every_option_works_inside_a_step(digits):
     assert again["robust_accuracy"] <= right + 0.02
 
 
-def test_save_load_and_go_on(digits, tmp_path):
+@pytest.mark.parametrize("random_start", [False, True])
+def test_save_load_and_go_on(digits, tmp_path, random_start):
     x, y, x_test, y_test = digits
-    robust = compiled()
+    attack = kr.PGDAttack(
+        epsilon=0.3, steps=2, random_start=random_start, seed=1
+    )
+    robust = compiled(attack=attack)
     robust.fit(x, y, **FIT)
     robust.save(tmp_path / "robust.keras")
     again = keras.saving.load_model(tmp_path / "robust.keras")
@@ -198,7 +202,7 @@ def test_save_load_and_go_on(digits, tmp_path):
     assert again.evaluate(x_test, y_test, verbose=0) == pytest.approx(
         robust.evaluate(x_test, y_test, verbose=0), abs=1e-6
     )
-    # The optimizer's state is there too.
+    # The states of the optimizer and of random starts are there too.
     robust.fit(x, y, **FIT)
     again.fit(x, y, **FIT)
     for ours, theirs in zip(
@@ -272,14 +276,15 @@ def test_backup_and_restore(digits, tmp_path):
                 raise KeyboardInterrupt
 
     options = {**FIT, "epochs": 3}
-    whole = compiled()
+    attack = kr.PGDAttack(epsilon=0.3, steps=2, random_start=True, seed=1)
+    whole = compiled(attack=attack)
     whole.fit(x, y, **options)
     backup = keras.callbacks.BackupAndRestore
     with pytest.raises(KeyboardInterrupt):
-        compiled().fit(
+        compiled(attack=attack).fit(
             x, y, callbacks=[backup(tmp_path / "b"), Interrupt()], **options
         )
-    resumed = compiled()
+    resumed = compiled(attack=attack)
     history = resumed.fit(x, y, callbacks=[backup(tmp_path / "b")], **options)
     assert history.epoch == [1, 2]
     for ours, theirs in zip(

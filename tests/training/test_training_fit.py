@@ -10,6 +10,7 @@ from keras import layers
 from keras import ops
 
 import keras_robust as kr
+from keras_robust import backend
 from tests.helpers import Hidden
 from tests.helpers import OneBatch
 
@@ -403,6 +404,37 @@ def test_an_error_inside_a_step_keeps_the_weights(digits):
         robust.compile(robust.optimizer, CROSS_ENTROPY)
         for variable in robust.optimizer.variables:
             ops.convert_to_numpy(variable)
+
+
+def test_an_error_between_the_steps_of_an_execution_keeps_the_weights(digits):
+    """In data that fail, with any number of steps for each call."""
+    x, y, _, _ = digits
+    x, y = x[:16], y[:16]
+
+    def failing(steps):
+        for _ in range(steps):
+            yield x, y
+        raise RuntimeError("broken")
+
+    for given in (2, 3):
+        options = {"steps_per_execution": 1 if backend.name == "torch" else 2}
+        robust, whole = (
+            kr.AdversarialModel(network(10), kr.FGSMAttack("linf", 0.1))
+            for _ in range(2)
+        )
+        for one in (robust, whole):
+            one.compile(keras.optimizers.SGD(0.1), CROSS_ENTROPY, **options)
+        with pytest.raises(Exception, match="broken"):
+            robust.fit(failing(given), verbose=0)
+        # Keras may read a batch ahead.
+        done = int(robust.optimizer.iterations)
+        assert given - 1 <= done <= given
+        whole.fit(x, y, epochs=done, verbose=0, shuffle=False)
+        expected = whole.get_weights()[0]
+        np.testing.assert_allclose(robust.get_weights()[0], expected, atol=1e-6)
+        with pytest.raises(Exception, match="broken"):
+            robust.evaluate(failing(given), verbose=0)
+        np.testing.assert_allclose(robust.get_weights()[0], expected, atol=1e-6)
 
 
 def test_data_frames_are_checked(digits):

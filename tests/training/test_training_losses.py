@@ -180,6 +180,37 @@ def test_an_output_without_a_loss():
     )
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "compiled", "own"])
+def test_labels_for_outputs_with_a_loss_alone(loss):
+    """Each output is attacked with its own labels, in lists of both lengths."""
+    inputs = keras.Input((5,))
+    names = ("first", "second", "third")
+    outputs = [layers.Dense(3, name=name)(inputs) for name in names]
+    model = keras.Model(inputs, outputs)
+    random = np.random.default_rng(1)
+    x = random.random((6, 5)).astype("float32")
+    sparse = L.SparseCategoricalCrossentropy(from_logits=True)
+    y = {name: random.integers(0, 3, 6) for name in names}
+    attack = kr.PGDAttack("linf", 0.1, steps=2, value_range=(0.0, 1.0))
+    own = attack.replace(loss=sparse if loss == "own" else loss)
+    for name in ("second", "third"):
+        expected = attack.replace(output=name)(model, x, y[name])
+        robust = kr.AdversarialModel(model, own, output=name)
+        robust.compile("sgd", [None, sparse, sparse])
+        for given in ([y["second"], y["third"]], list(y.values()), y):
+            tensors = keras.tree.map_structure(ops.convert_to_tensor, given)
+            found = robust.perturb(ops.convert_to_tensor(x), tensors)
+            np.testing.assert_allclose(
+                ops.convert_to_numpy(found), expected, atol=1e-6
+            )
+        if loss == "compiled":
+            chosen = own.replace(output=name)
+            found = chosen(robust, x, [y["second"], y["third"]])
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`y` must hold labels.*1 arrays"):
+        robust.perturb(ops.convert_to_tensor(x), [y["first"]])
+
+
 def test_without_a_loss():
     model = keras.Model(*two_outputs()[:2])
     with pytest.raises(ValueError, match="compiled.*Received"):

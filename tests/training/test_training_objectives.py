@@ -503,6 +503,29 @@ def test_numbers_as_labels(data):
             robust.fit(x, numbers, verbose=0)
 
 
+@pytest.mark.parametrize("examples", [4, 6])
+def test_weights_of_places(examples):
+    """An example has the mean weight of its pixels in the objective's loss."""
+    random = np.random.default_rng(0)
+    x = random.uniform(0.2, 0.8, (examples, 4, 4, 1)).astype("float32")
+    y = random.random((examples, 4, 4, 1)).astype("float32")
+    weights = random.random((examples, 4, 4)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((4, 4, 1)), layers.Conv2D(1, 3, padding="same")]
+    )
+    objective = kr.objectives.LogitPairing(weight=30.0, clean_weight=0.0)
+    robust = adversarial(model, objective, "mse", lr=0.0)
+    attacked = array(
+        robust.perturb(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+    )
+    clean, moved = (model.predict_on_batch(image) for image in (x, attacked))
+    places = ((moved - y) ** 2)[..., 0] * weights
+    pairs = ((clean - moved) ** 2).mean((1, 2, 3)) * weights.mean((1, 2))
+    expected = places.mean() + 30.0 * pairs.mean()
+    logs = robust.train_on_batch(x, y, weights, return_dict=True)
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_ikl_means_of_the_last_epoch(data):
     x, y = data[0], np.minimum(data[1], 1)
     model = linear()

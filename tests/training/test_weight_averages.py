@@ -103,6 +103,32 @@ def test_weight_perturbation_with_an_objective_is_saved(data, tmp_path):
     assert histories[0] == pytest.approx(histories[1], rel=1e-5)
 
 
+def test_small_gradients_in_half_precision_have_a_direction():
+    """They round to zero in float16, unless the loss is scaled."""
+    scale, gamma, copies = 12.0, 0.2, 400
+    kernel = scale * np.eye(3)
+    x = np.tile(np.eye(3, dtype="float32"), (copies, 1))
+    y = np.tile(np.arange(3), copies)
+    # By symmetry the gradient of the kernel is p on all places but the
+    # diagonal, where it is -2 p.
+    gradient = np.ones((3, 3)) - 3 * np.eye(3)
+    unit = gradient / np.linalg.norm(gradient)
+    moved = kernel + gamma * np.linalg.norm(kernel) * unit
+    expected = reference.cross_entropy(y, x @ moved).mean()
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(3, use_bias=False, dtype="mixed_float16"),
+        ]
+    )
+    model.set_weights([kernel])
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.0))
+    robust = adversarial(model, gamma, optimizer)
+    found = robust.train_on_batch(x, y, return_dict=True)["loss"]
+    assert found == pytest.approx(expected, rel=0.02)
+    assert expected > 10 * reference.cross_entropy(y, x @ kernel).mean()
+
+
 class Interrupted(keras.optimizers.SGD):
     """Stops in the training pass, as a key that is pressed then."""
 
