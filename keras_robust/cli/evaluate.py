@@ -55,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser, "--dataset", what="the images that are attacked")
     parser.add_argument(
         "--norm",
-        default="linf",
         choices=("l0", "l1", "l2", "linf"),
-        help="norm of perturbations; not every attack supports l1",
+        help="norm of perturbations; not every attack supports l0 and l1 "
+        "(default: linf)",
     )
     parser.add_argument(
         "--epsilon",
@@ -65,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="RADIUS",
         help="radii for pixels in [0, 1], such as 0.5 or 8/255, whatever "
-        "pixels the model takes; several give a curve (default: 8/255)",
+        "pixels the model takes; several give a curve; needed but for linf "
+        "(default: 8/255)",
     )
     parser.add_argument(
         "--attack",
@@ -118,8 +119,7 @@ def _add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=int,
-        default=0,
-        help="seed of random starts and proposals",
+        help="seed of random starts and proposals (default: 0)",
     )
 
 
@@ -171,14 +171,14 @@ class _ListAttacks(argparse.Action):
 def run(
     model: str,
     data: str,
-    norm: str = "linf",
+    norm: str | None = None,
     epsilon: list[float] | None = None,
     attack: str = "autoattack",
     batch_size: int = 128,
     examples: int | None = None,
     scaling: str | None = None,
     from_logits: bool | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     output: str = "evaluation",
     verbose: int = 1,
     resize: bool = False,
@@ -191,17 +191,17 @@ def run(
     Args:
         model: Path of a saved Keras model.
         data: What `DataSpecification` takes.
-        norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`; not every attack supports
-            `"l0"` and `"l1"`.
+        norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`, `None` for `"linf"`; not
+            every attack supports `"l0"` and `"l1"`.
         epsilon: List of radii for pixels in [0, 1]; more than one give a
-            curve. `None` for 8/255.
+            curve. `None` for 8/255 in L-infinity.
         attack: Name of an attack, see `get_attack`, or `"corruptions"`.
         batch_size: Int >= 1.
         examples: Number of test images to take; `None` for all.
         scaling: Pixels that the model takes, see `evaluate_robustness`; `None`
             to detect them.
         from_logits: As in `PGDAttack`.
-        seed: Int.
+        seed: Int; `None` for 0.
         output: Folder to write to. It also keeps the state, so that the same
             command continues where it was stopped. An earlier report with
             other settings is kept, see `write_report`.
@@ -254,29 +254,45 @@ class _Plan:
     def __init__(
         self,
         attack: str,
-        norm: str,
+        norm: str | None,
         epsilon: list[float] | None,
-        seed: int,
+        seed: int | None,
         from_logits: bool | None,
         batch_size: int,
     ) -> None:
         from keras_robust.attacks.registry import get_attack
 
         self.name = attack
-        self.norm = norm
+        self.norm = norm or "linf"
         self.is_corrupted = attack == CORRUPTIONS
-        self.shared: dict[str, Any] = {"seed": seed, "from_logits": from_logits}
-        if self.is_corrupted and epsilon is not None:
+        self.shared: dict[str, Any] = {
+            "seed": seed or 0,
+            "from_logits": from_logits,
+        }
+        if self.is_corrupted:
+            given = {"--norm": norm, "--epsilon": epsilon, "--seed": seed}
+            for option, value in given.items():
+                if value is not None:
+                    raise ValueError(
+                        f"Argument `{option}` must be left out with --attack "
+                        f"{CORRUPTIONS}, which are the same in every run and "
+                        f"have severities. Received: {option} {value}"
+                    )
+        elif epsilon is None and self.norm != "linf":
             raise ValueError(
-                "Argument `--epsilon` must be left out with --attack "
-                f"{CORRUPTIONS}, which have severities. "
-                f"Received: --epsilon {epsilon}"
+                f"Argument `--epsilon` must be given with --norm {norm}, such "
+                "as --epsilon 0.5: 8/255 is a radius of L-infinity. "
+                "Received: no --epsilon"
             )
         self.attacks: dict[float, Any] = {}
         if not self.is_corrupted:
             self.attacks = {
                 one: get_attack(
-                    attack, norm, one, batch_size=batch_size, **self.shared
+                    attack,
+                    self.norm,
+                    one,
+                    batch_size=batch_size,
+                    **self.shared,
                 )
                 for one in epsilon or [8 / 255]
             }

@@ -20,17 +20,33 @@ if TYPE_CHECKING:
     from keras_robust.datasets import DataSpecification
 
 HELP = "make D_R, D_NR, D_rand, D_det, D_other or a control of them"
-KINDS = (
-    "robust",
-    "non_robust",
-    "rand",
-    "det",
-    "other",
-    "mix",
-    "shortcut_rand",
-    "shortcut_det",
-    "shortcut_other",
-)
+# Options of transforms, by the kinds that have them.
+_PERTURBED = {"norm": "l2", "epsilon": 0.5}
+_RELABELLED = {
+    **_PERTURBED,
+    "step_size": 0.1,
+    "steps": 100,
+    "early_stop": False,
+}
+_INVERTED = {
+    "step_size": 0.1,
+    "steps": 1000,
+    "start": "image",
+    "layer": None,
+    "optimizer": "gradient_descent",
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "robust": _INVERTED,
+    "non_robust": _INVERTED,
+    "rand": _RELABELLED,
+    "det": _RELABELLED,
+    "other": _RELABELLED,
+    "mix": {**_INVERTED, "alpha": 0.9},
+    "shortcut_rand": _PERTURBED,
+    "shortcut_det": _PERTURBED,
+    "shortcut_other": _PERTURBED,
+}
+KINDS = tuple(_DEFAULTS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,47 +92,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_transform_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of transforms; those that are not given are `None`."""
     parser.add_argument(
         "--norm",
-        default="l2",
         choices=("l2", "linf"),
-        help="norm of perturbations",
+        help="rand, det, other and shortcut_...: norm of perturbations, "
+        "default: l2",
     )
     parser.add_argument(
         "--epsilon",
         type=radius,
-        default=0.5,
-        help="radius for pixels in [0, 1], such as 0.5 or 8/255",
+        help="the same: radius for pixels in [0, 1], such as 8/255, "
+        "default: 0.5",
     )
     parser.add_argument(
         "--step-size",
         type=radius,
-        default=0.1,
-        help="length of a step for pixels in [0, 1]",
+        help="all but shortcut_...: length of a step for pixels in [0, 1], "
+        "default: 0.1",
     )
     parser.add_argument(
-        "--steps", type=int, help="1000 for robust, non_robust and mix, or 100"
+        "--steps",
+        type=int,
+        help="the same, default: 1000 for robust, non_robust and mix, or 100",
     )
     parser.add_argument(
         "--start",
-        default="image",
         choices=("image", "noise"),
-        help="robust, non_robust and mix: where the inversion starts",
+        help="robust, non_robust and mix: where the inversion starts, "
+        "default: image",
     )
-    parser.add_argument("--layer", help="layer of the representation")
+    parser.add_argument(
+        "--layer", help="robust, non_robust and mix: of the representation"
+    )
     parser.add_argument(
         "--optimizer",
-        default="gradient_descent",
         choices=("gradient_descent", "polyak"),
-        help="of robust, non_robust and mix; the first is the paper's",
+        help="robust, non_robust and mix, default: gradient_descent, as in the "
+        "paper",
     )
     parser.add_argument(
         "--early-stop",
         action="store_true",
+        default=None,
         help="rand, det, other: stop once the model predicts the target",
     )
     parser.add_argument(
-        "--alpha", type=float, default=0.9, help="share of D_R in mix"
+        "--alpha", type=float, help="mix: share of D_R, default: 0.9"
     )
 
 
@@ -188,7 +210,7 @@ def run(
         beam: Flags of an Apache Beam pipeline to run on, as one text.
         verbose: 0 for silence.
         resize: Whether to resize images to the input of the model.
-        **options: See `transform_of`.
+        **options: Those of `transform_of` by name, `None` where not given.
 
     Returns:
         What `datasets.generate` returns, or for `finalize` and `beam` the
@@ -204,6 +226,7 @@ def run(
             "Received: model=None"
         )
     # Before a model is loaded or a data set is downloaded.
+    options = _checked_options(kind, options)
     specification = datasets.DataSpecification(data)
     known = specification.tfds_name or specification.name
     name = name or default_name(known)
@@ -215,8 +238,8 @@ def run(
     classes = 0
     if kind.startswith("shortcut_"):
         classes = specification.count_classes(_part(split))
-    options["scaling"] = None if scaling == "unit" else scaling
-    transform = transform_of(kind, network, classes, options)
+    unit = None if scaling == "unit" else scaling
+    transform = transform_of(kind, network, classes, unit, options)
     shared: dict[str, Any] = {
         "config": config or _config_name(kind, transform),
         "name": name,
@@ -330,8 +353,37 @@ def _config_name(kind: str, transform: Any) -> str:
     return transform.config_name if kind == "mix" else kind
 
 
+def _checked_options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a kind, with its defaults.
+
+    Args:
+        kind: One of `KINDS`.
+        given: Options by name; `None` for those that are not given.
+
+    Raises:
+        ValueError: If one has no effect on the kind.
+    """
+    shared = {key: given.pop(key) for key in ("batch_size", "seed")}
+    given = {key: value for key, value in given.items() if value is not None}
+    defaults = _DEFAULTS[kind]
+    for key, value in given.items():
+        if key not in defaults:
+            option = "--" + key.replace("_", "-")
+            kinds = [each for each in KINDS if key in _DEFAULTS[each]]
+            raise ValueError(
+                f"Option {option} must be left out for {kind!r}, on which it "
+                f"has no effect: it is one of {', '.join(kinds)}. "
+                f"Received: {option} {value}"
+            )
+    return {**defaults, **given, **shared}
+
+
 def transform_of(
-    kind: str, model: Any, num_classes: int, options: dict[str, Any]
+    kind: str,
+    model: Any,
+    num_classes: int,
+    scaling: str | None,
+    options: dict[str, Any],
 ) -> Any:
     """Create the transform of a command line.
 
@@ -339,9 +391,8 @@ def transform_of(
         kind: One of `KINDS`.
         model: A Keras model, or `None` for shortcuts.
         num_classes: C.
-        options: Dictionary: `norm`, `epsilon`, `step_size`, `steps`, `start`,
-            `alpha`, `layer`, `optimizer`, `early_stop`, `batch_size`, `seed`,
-            `scaling`.
+        scaling: As in `Robustifier`.
+        options: Arguments of the transform by name.
 
     Returns:
         A transform for `datasets.generate`.
@@ -353,35 +404,15 @@ def transform_of(
     from keras_robust.transforms.non_robustifier import CONFIG_NAMES
 
     targets = {config: target for target, config in CONFIG_NAMES.items()}
-    shared = {key: options[key] for key in ("batch_size", "seed")}
-    ball = {key: options[key] for key in ("norm", "epsilon")}
-    step = {"step_size": options["step_size"]}
     if kind.startswith("shortcut_"):
         target = targets[kind.removeprefix("shortcut_")]
-        return Shortcut(num_classes, target, **ball, **shared)
+        return Shortcut(num_classes, target, **options)
     if kind in targets:
-        steps = 100 if options["steps"] is None else options["steps"]
         return NonRobustifier(
-            model,
-            target=targets[kind],
-            steps=steps,
-            early_stop=options["early_stop"],
-            scaling=options["scaling"],
-            **ball,
-            **step,
-            **shared,
+            model, target=targets[kind], scaling=scaling, **options
         )
-    steps = 1000 if options["steps"] is None else options["steps"]
-    inversion = Robustifier(
-        model,
-        steps=steps,
-        start=options["start"],
-        layer=options["layer"],
-        optimizer=options["optimizer"],
-        scaling=options["scaling"],
-        **step,
-        **shared,
-    )
     if kind == "mix":
-        return Mixture(inversion, options["alpha"])
-    return inversion
+        share = options["alpha"]
+        inverted = {key: options[key] for key in options if key != "alpha"}
+        return Mixture(Robustifier(model, scaling=scaling, **inverted), share)
+    return Robustifier(model, scaling=scaling, **options)

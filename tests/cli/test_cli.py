@@ -377,3 +377,20 @@ def test_images_of_a_folder(saved, tmp_path, capsys):
 def test_no_percent(text):
     with pytest.raises(argparse.ArgumentTypeError, match="Received"):
         arguments.percent(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--norm", "l2"],
+        ["--attack", "corruptions", "--norm", "linf"],
+        ["--attack", "corruptions", "--seed", "0"],
+        ["--attack", "corruptions", "--epsilon", "0.1"],
+    ],
+)
+def test_options_that_would_mean_nothing(options, tmp_path, capsys):
+    """A radius of another norm, settings of attacks where there is none."""
+    command = ["evaluate", "no.keras", "--data", "digits"] + options
+    assert cli.main(command + ["--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"Received: {options[-2]}" in error or "no --epsilon" in error

@@ -20,13 +20,11 @@ QUICK = ("robust", "rand", "mix", "shortcut_other")
 
 
 def generate(kind, output, *more):
-    return main(
-        [
-            *("generate", kind, "--source", "digits", "--steps", "2"),
-            *("--output", str(output), "--examples", "60", "--seed", "3"),
-            *("--verbose", "0", *more),
-        ]
-    )
+    command = ["generate", kind, "--source", "digits", "--seed", "3"]
+    command += ["--output", str(output), "--examples", "60", "--verbose", "0"]
+    if not kind.startswith("shortcut_") and "--steps" not in more:
+        command += ["--steps", "2"]
+    return main(command + list(more))
 
 
 @pytest.mark.parametrize(
@@ -95,17 +93,10 @@ def sorted_file(tmp_path):
 def test_classes_that_the_first_images_lack(sorted_file, tmp_path):
     """They get patterns and labels, as they would from all images."""
     found = {}
-    for name, more in (("some", ("--examples", "10")), ("every", ())):
-        assert (
-            main(
-                [
-                    *("generate", "shortcut_rand", "--name", name),
-                    *("--data", str(sorted_file), "--output", str(tmp_path)),
-                    *("--verbose", "0", *more),
-                ]
-            )
-            == 0
-        )
+    for name, more in (("some", ["--examples", "10"]), ("every", [])):
+        command = ["generate", "shortcut_rand", "--name", name]
+        command += ["--data", str(sorted_file), "--output", str(tmp_path)]
+        assert main(command + ["--verbose", "0"] + more) == 0
         folder = tmp_path / name / "shortcut_rand" / "1.0.0"
         text = (folder / "description.json").read_text()
         found[name] = json.loads(text)
@@ -116,17 +107,15 @@ def test_classes_that_the_first_images_lack(sorted_file, tmp_path):
 
 
 def test_a_split_that_data_do_not_have(sorted_file, tmp_path, capsys):
-    command = [
-        *("generate", "shortcut_rand", "--split", "validation"),
-        *("--output", str(tmp_path), "--verbose", "0", "--data"),
-    ]
-    assert main([*command, str(sorted_file)]) == 2
+    command = ["generate", "shortcut_rand", "--split", "validation"]
+    command += ["--output", str(tmp_path), "--verbose", "0", "--data"]
+    assert main(command + [str(sorted_file)]) == 2
     assert "--split validation" in capsys.readouterr().err
     one = tmp_path / "one.npz"
     with np.load(sorted_file) as arrays:
         np.savez(one, x=arrays["x_test"], y=arrays["y_test"])
     # One set of images can be written under any name.
-    assert main([*command, str(one)]) == 0
+    assert main(command + [str(one)]) == 0
 
 
 def test_mistakes(saved, tmp_path, capsys):
@@ -140,3 +129,21 @@ def test_mistakes(saved, tmp_path, capsys):
     assert "epsilon was 0.25 and is 0.5" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["generate", "D_rand"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        ("robust", ["--epsilon", "0.5"]),
+        ("mix", ["--early-stop"]),
+        ("rand", ["--start", "noise"]),
+        ("shortcut_det", ["--steps", "10"]),
+        ("other", ["--alpha", "0.5"]),
+    ],
+)
+def test_options_without_an_effect(kind, option, saved, tmp_path, capsys):
+    """They are refused, also with the value of the default."""
+    command = ["--model", str(saved)] + option
+    assert generate(kind, tmp_path, *command) == 2
+    assert f"Received: {option[0]}" in capsys.readouterr().err
+    assert not list(tmp_path.glob("constructed*"))
