@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="RADIUS",
         help="radii for pixels in [0, 1], such as 0.5 or 8/255, whatever "
-        "pixels the model takes; several give a curve; needed but for linf "
-        "(default: 8/255)",
+        "pixels the model takes; several give a curve (default for linf: "
+        "8/255; must be given for other norms)",
     )
     parser.add_argument(
         "--attack",

@@ -103,7 +103,7 @@ def _add_transform_arguments(parser: argparse.ArgumentParser) -> None:
         "--epsilon",
         type=radius,
         help="the same: radius for pixels in [0, 1], such as 8/255, "
-        "default: 0.5",
+        "default for l2: 0.5; must be given for linf",
     )
     parser.add_argument(
         "--step-size",
@@ -361,7 +361,7 @@ def _checked_options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
         given: Options by name; `None` for those that are not given.
 
     Raises:
-        ValueError: If one has no effect on the kind.
+        ValueError: If one has no effect on the kind, or a norm has no radius.
     """
     shared = {key: given.pop(key) for key in ("batch_size", "seed")}
     given = {key: value for key, value in given.items() if value is not None}
@@ -375,6 +375,12 @@ def _checked_options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
                 f"has no effect: it is one of {', '.join(kinds)}. "
                 f"Received: {option} {value}"
             )
+    norm = given.get("norm", "l2")
+    if norm != "l2" and "epsilon" not in given:
+        raise ValueError(
+            f"Argument `--epsilon` must be given with --norm {norm}, such as "
+            "--epsilon 8/255: 0.5 is a radius of L2. Received: no --epsilon"
+        )
     return {**defaults, **given, **shared}
 
 

@@ -147,3 +147,14 @@ def test_options_without_an_effect(kind, option, saved, tmp_path, capsys):
     assert generate(kind, tmp_path, *command) == 2
     assert f"Received: {option[0]}" in capsys.readouterr().err
     assert not list(tmp_path.glob("constructed*"))
+
+
+def test_a_radius_of_another_norm(tmp_path, capsys):
+    """0.5 of L2 is half of the range in L-infinity."""
+    assert generate("shortcut_det", tmp_path, "--norm", "linf") == 2
+    assert "no --epsilon" in capsys.readouterr().err
+    more = ["--norm", "linf", "--epsilon", "8/255"]
+    assert generate("shortcut_det", tmp_path, *more) == 0
+    folder = tmp_path / "constructed_digits" / "shortcut_det" / "1.0.0"
+    found = json.loads((folder / "description.json").read_text())["arguments"]
+    assert (found["norm"], found["epsilon"]) == ("linf", 8 / 255)
