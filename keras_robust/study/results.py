@@ -24,8 +24,8 @@ class StudyResults(dict[str, Any]):
     Example:
 
     ```python
-    results = study.run("runs/mine")
-    results.table()
+    results = study.run("runs/mine", verbose=0)
+    results.table()  # what a run with verbose=1 prints at its end
     results["summary"]["D_R"]["clean"]["mean"]  # in per cent
     [c["name"] for c in results.claims() if c["verdict"] == "shown"]
     results.to_dataframe()

@@ -132,8 +132,8 @@ class Study:
 
     ```python
     study = kr.Study(((x, y), (x_test, y_test)), make_model, epsilon=0.5)
-    results = study.run("runs/mine")
-    results.table()
+    results = study.run("runs/mine")  # prints accuracies and claims
+    results.to_dataframe()
     study.model("D_R")
     ```
     """
