@@ -1,5 +1,8 @@
 """A TFLite model, attacked through `Classifier.from_function`."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -14,10 +17,12 @@ pytestmark = pytest.mark.skipif(
     reason="TFLite converts models of the TensorFlow backend only",
 )
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """A network, its conversion as a function, images and labels."""
+    """A network, what the guide makes of its conversion, images and labels."""
     import tensorflow as tf
 
     (x, y), (x_test, y_test) = kr.datasets.load("digits")
@@ -31,28 +36,20 @@ def digits(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("network"))
     model.export(folder, format="tf_saved_model", verbose=False)
     content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-    interpreter = tf.lite.Interpreter(model_content=content)
-    (entry,), (end,) = (
-        interpreter.get_input_details(),
-        interpreter.get_output_details(),
-    )
-    interpreter.resize_tensor_input(entry["index"], (1, 8, 8, 1))
-    interpreter.allocate_tensors()
-
-    def predict(images):
-        interpreter.set_tensor(entry["index"], images)
-        interpreter.invoke()
-        return interpreter.get_tensor(end["index"])
-
-    return model, predict, x_test[::12], y_test[::12]
+    path = tmp_path_factory.mktemp("tflite") / "model.tflite"
+    path.write_bytes(content)
+    page = (ROOT / "docs" / "black_box.md").read_text("utf-8")
+    section = page[page.index("### A TFLite model") :]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+    assert '"model.tflite"' in code
+    names = {"kr": kr}
+    exec(code.replace('"model.tflite"', repr(str(path))), names)
+    return model, names, x_test[::12], y_test[::12]
 
 
 def test_square_and_transfer(digits):
-    model, predict, x, y = digits
-    # The interpreter takes one image at a time.
-    classifier = kr.Classifier.from_function(
-        predict, 10, input_shape=(8, 8, 1), batch_size=1, name="tflite"
-    )
+    model, names, x, y = digits
+    classifier = names["deployed"]
     np.testing.assert_allclose(
         classifier.predict_logits(x),
         ops.convert_to_numpy(model(x, training=False)),
@@ -78,10 +75,10 @@ def test_square_and_transfer(digits):
 
 
 def test_hop_skip_jump_by_labels(digits):
-    _, predict, x, y = digits
+    _, names, x, y = digits
 
     def label(images):
-        return predict(images).argmax(-1)
+        return names["predict"](images).argmax(-1)
 
     classifier = kr.Classifier.from_function(label, 10, batch_size=1)
     right = classifier.predict_labels(x) == y
