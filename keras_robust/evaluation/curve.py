@@ -215,7 +215,7 @@ def robustness_curve(
     Args:
         model: As in `evaluate_robustness`.
         data: As in `evaluate_robustness`.
-        norm: `"l1"`, `"l2"` or `"linf"`.
+        norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`; see `get_attack`.
         epsilons: Radii >= 0 in units of `value_range`, in any order.
         attack: Name of an attack (see `get_attack`), or a function
             `epsilon -> Attack`.

@@ -117,7 +117,8 @@ def evaluate_robustness(
         batch_size: Int >= 1, for predictions and attacks by name; other
             attacks have their own.
         verbose: 0 for no progress bars.
-        norm: `"l1"`, `"l2"` or `"linf"`, for attacks by name.
+        norm: `"l0"`, `"l1"`, `"l2"` or `"linf"`, for attacks by name; see
+            `get_attack`.
         epsilon: Float >= 0, their radius in units of `value_range`.
         probe: Whether to run the experiments of `Diagnostics` on up to 100
             examples, for more flags.
