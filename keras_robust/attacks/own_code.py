@@ -50,8 +50,7 @@ def compiled_in(attack: Any, problem: Any) -> tuple[str | None, str | None]:
     """
     backward = attack.backward
     functions = [] if backward is None else list(backward.functions)
-    loss = getattr(attack, "loss", None)
-    if isinstance(loss, str) and loss == "compiled":
+    if getattr(attack, "has_own_loss", False) and isinstance(attack.loss, str):
         model = problem.source or problem.classifier.model
         functions += [part.loss for part in compiled_loss(model).parts]
     others = callable_sha256(functions) if functions else None
