@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from keras_robust.attacks.compiled_loss import compiled_loss
 from keras_robust.classifier import Backward
 from keras_robust.classifier.fingerprint import callable_sha256
 
@@ -38,18 +39,22 @@ def own_code_sha256(attack: Any) -> str | None:
     return callable_sha256([*functions, type(attack)])
 
 
-def compiled_in(attack: Any) -> tuple[str | None, str | None]:
+def compiled_in(attack: Any, problem: Any) -> tuple[str | None, str | None]:
     """Hashes of what compiled loops of an attack keep, if it changes.
 
     Weights of layers that `backward` holds are not compiled in.
 
     Args:
         attack: An `Attack`.
+        problem: Its `Problem`, for the loss of its model.
     """
     backward = attack.backward
-    functions = [] if backward is None else backward.functions
-    replaced = callable_sha256(functions) if functions else None
-    return own_code_sha256(attack), replaced
+    functions = [] if backward is None else list(backward.functions)
+    if getattr(attack, "has_own_loss", False) and isinstance(attack.loss, str):
+        model = problem.source or problem.classifier.model
+        functions += [part.loss for part in compiled_loss(model).parts]
+    others = callable_sha256(functions) if functions else None
+    return own_code_sha256(attack), others
 
 
 def _is_own_callable(value: Any) -> bool:

@@ -44,7 +44,8 @@ class SquareAttack(ImageAttack):
         norm: `"l2"` (or 2) or `"linf"` (or `numpy.inf`).
         epsilon: As in `PGDAttack`, a number or one per example; `None` for
             8/255 of the width of `value_range`.
-        queries: Int >= 1, proposals after the start.
+        queries: Int >= 1, proposals after the start; as many again for
+            integers whose first success rounding undoes.
         loss: `"margin"`, or as in `PGDAttack`.
         share: Float in (0, 1], share of the pixels in the first window
             (0.8 in AutoAttack).

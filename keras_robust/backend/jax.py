@@ -199,7 +199,7 @@ class Trainer(keras.Model):
                     self.optimizer.variables,
                     self.metrics_variables,
                 ],
-                steps=self.steps_per_execution,
+                lambda: self.steps_per_execution,
             )
 
     def make_test_function(self, force: bool = False) -> None:
@@ -216,7 +216,7 @@ class Trainer(keras.Model):
                     self.non_trainable_variables,
                     self.metrics_variables,
                 ],
-                steps=self.steps_per_execution,
+                lambda: self.steps_per_execution,
             )
 
     def make_predict_function(self, force: bool = False) -> None:
@@ -315,9 +315,9 @@ def _restoring(
     model: Any,
     function: Callable[..., Any],
     variables: Callable[[], list[list[keras.Variable]]],
-    steps: int = 1,
+    steps: Callable[[], int] = lambda: 1,
 ) -> Callable[..., Any]:
-    """Call a function `steps` times; variables have values after an error.
+    """Call a function several times; variables have values after an error.
 
     Keras takes the values out of the variables before the first step of an
     epoch. An error would lose them: while a step is traced, or in the data.
@@ -326,14 +326,15 @@ def _restoring(
         model: The model.
         function: A train, test or predict function of Keras, `(state, data)`.
         variables: The variables of each part of the state.
-        steps: Calls, each with the state that the one before returns.
+        steps: Returns the number of calls, each with the state that the one
+            before returns. As in Keras it may change after `compile`.
     """
 
     def call(state: Any, data: Any) -> Any:
         model.variables_restored = False
         found = None
         try:
-            for _ in range(steps):
+            for _ in range(steps()):
                 found, state = function(state, data)
         except StopIteration:
             # The data are at their end.

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_robust import backend
 from keras_robust.classifier.graph import nodes_to
 from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.structure import affects_function
@@ -167,6 +168,9 @@ def _plain(value: Any, depth: int = 0) -> Any:
         return sorted(entries, key=repr) if is_set else entries
     if isinstance(value, dict):
         return [(str(k), _plain(v, depth + 1)) for k, v in value.items()]
+    if backend.is_traced(value):
+        # It has no values: a function that is compiled has kept it in a list.
+        return _name(type(value))
     if isinstance(value, keras.Variable) or ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
     if isinstance(value, np.ndarray):

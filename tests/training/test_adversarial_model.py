@@ -471,6 +471,12 @@ def test_steps_per_execution(digits):
         three.get_weights(), one.get_weights(), strict=True
     ):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    if backend.name == "jax":
+        # As in Keras, a change after `compile` counts.
+        before = int(three.optimizer.iterations)
+        three.steps_per_execution = 2
+        three.fit(x, y, steps_per_epoch=2, **{**FIT, "epochs": 1})
+        assert int(three.optimizer.iterations) - before == 2
 
 
 def test_errors(digits):

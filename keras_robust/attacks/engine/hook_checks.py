@@ -84,7 +84,7 @@ def check_inputs(attack: str, inputs: Any, size: int) -> None:
 
 
 def check_state(loop: Loop, state: Any, size: int) -> None:
-    """Raise a ValueError where a stopping loop does not tell who moves.
+    """Raise a ValueError where a stopping loop has no rows of who moves.
 
     Args:
         loop: The loop.
@@ -106,6 +106,15 @@ def check_state(loop: Loop, state: Any, size: int) -> None:
             f"must be bool of shape ({size},). Received: active="
             f"{shown(active)}"
         )
+    for name, value in state.rows.items():
+        for part in keras.tree.flatten(value):
+            shape = tuple(getattr(part, "shape", ()))
+            if shape[:1] != (size,):
+                raise ValueError(
+                    f"The rows of {kind}'s state must have one entry for each "
+                    f"of the {size} examples of the batch; what belongs to all "
+                    f"goes to `shared`. Received: {name}={shown(part)}"
+                )
 
 
 def check_result(

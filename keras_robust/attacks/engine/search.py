@@ -388,7 +388,8 @@ class OneRun:
         if self._longer is not None:
             self._longer.finish()
         if self.by_code is not None:
-            self.by_code[compiled_in(self.attack)] = self.loop
+            code = compiled_in(self.attack, self.problem)
+            self.by_code[code] = self.loop
             while len(self.by_code) > _MOST_VERSIONS:
                 del self.by_code[next(iter(self.by_code))]
 
@@ -434,13 +435,13 @@ def compiled_loop(
             on_host=on_host,
         )
 
-    if loop.on_host:
-        # Nothing is compiled, and it may hold the classifier.
+    if on_host:
+        # Nothing is compiled, and the loop may hold the classifier.
         return make(), None
     by_code: dict[Any, CompiledLoop] = classifier.cached(
         (loop, problem.shape[1:], attack.jit_compile, fixed), dict
     )
-    code = compiled_in(attack)
+    code = compiled_in(attack, problem)
     if code not in by_code:
         by_code[code] = make()
     return by_code[code], by_code

@@ -262,6 +262,42 @@ def test_a_loss_is_compiled_with_what_it_reads_now(make, linear_problem):
     assert np.abs(up - down).max() > 0.05
 
 
+def test_the_compiled_loss_is_compiled_with_what_it_reads_now(linear_problem):
+    """A change of what the loss of the model reads counts."""
+    model, x, y = linear_problem
+    model, sign = keras.models.clone_model(model), [1.0]
+
+    def loss(labels, logits):
+        return sign[0] * keras.losses.sparse_categorical_crossentropy(
+            labels, logits, from_logits=True
+        )
+
+    model.compile(loss=loss)
+    attack = kr.PGDAttack("linf", 0.05, steps=2, loss="compiled")
+    up = attack(model, x, y)
+    sign[0] = -1.0
+    down = attack(model, x, y)
+    np.testing.assert_allclose(up - x, x - down, atol=1e-6)
+    assert np.abs(up - x).min() > 0.04
+
+
+def test_a_loss_may_keep_its_values(linear_problem):
+    """They have no numbers where the loss is compiled."""
+    model, x, y = linear_problem
+    kept = []
+
+    def loss(labels, logits):
+        kept.append(objectives.margin(labels, logits))
+        return kept[-1]
+
+    attack = kr.PGDAttack("linf", 0.05, steps=2, loss=loss)
+    found = attack(model, x, y)
+    assert kept
+    np.testing.assert_allclose(attack(model, x, y), found, atol=1e-6)
+    plain = kr.PGDAttack("linf", 0.05, steps=2, loss="margin")
+    np.testing.assert_allclose(found, plain(model, x, y), atol=1e-6)
+
+
 def test_backward_is_compiled_with_what_it_reads_now():
     """The gradient of a layer turns round between two attacks."""
     model = keras.Sequential(

@@ -168,6 +168,22 @@ def test_a_loop_that_stops_tells_who_moves(varied):
         attack(model, x, y, verbose=0)
 
 
+@pytest.mark.parametrize("value", [ops.zeros(()), None])
+def test_a_loop_that_stops_has_rows_of_the_batch(value, varied):
+    """What belongs to no example cannot stay as it was for some."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class WithMore(RandomLoop):
+        def init(self, inputs):
+            state = super().init(inputs)
+            return state._replace(rows={**state.rows, "more": value})
+
+    model, x, y = varied
+    attack = RandomPoint(early_stop=True, make_loop=WithMore)
+    with pytest.raises(ValueError, match="one entry for each.*more="):
+        attack(model, x, y, verbose=0)
+
+
 @pytest.mark.slow_on_jax
 def test_noise_may_be_drawn_twice(varied):
     """Other numbers, that do not depend on the size of batches either."""
