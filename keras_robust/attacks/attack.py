@@ -250,7 +250,7 @@ class Attack(_Defaults):
         """
         classifier = self._classifier(model)
         attack = self.resolve(classifier)
-        problem, grid = attack.prepare_on_grid(classifier, x, y, model)
+        problem, grid = attack.prepare_on_grid(classifier, x, y)
         if not problem.x.shape[0]:
             empty = {"loss": np.zeros(0), "success": np.zeros(0, bool)}
             return {"x": x, **empty}
@@ -317,10 +317,10 @@ class Attack(_Defaults):
         """
         classifier = self._classifier(model)
         attack = self.resolve(classifier)
-        return attack.prepare_on_grid(classifier, x, y, model)[0]
+        return attack.prepare_on_grid(classifier, x, y)[0]
 
     def prepare_on_grid(
-        self, classifier: Classifier, x: Any, y: Any, source: Any = None
+        self, classifier: Classifier, x: Any, y: Any
     ) -> tuple[Problem, float | None]:
         """Check inputs; also return the spacing of their grid of values."""
         image, held = classifier.split(x)
@@ -333,7 +333,6 @@ class Attack(_Defaults):
             y,
             classes=None,
             held=held,
-            source=source,
             grid=grid,
             memory={},
         )

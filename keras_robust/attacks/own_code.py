@@ -50,11 +50,25 @@ def compiled_in(attack: Any, problem: Any) -> tuple[str | None, str | None]:
     """
     backward = attack.backward
     functions = [] if backward is None else list(backward.functions)
-    if getattr(attack, "has_own_loss", False) and isinstance(attack.loss, str):
-        model = problem.source or problem.classifier.model
-        functions += [part.loss for part in compiled_loss(model).parts]
+    functions += losses_of(attack, problem.classifier.given)
     others = callable_sha256(functions) if functions else None
     return own_code_sha256(attack), others
+
+
+def losses_of(attack: Any, model: Any) -> list[Any]:
+    """The losses of a compiled model that an attack raises.
+
+    Args:
+        attack: An `Attack`.
+        model: Its model.
+
+    Returns:
+        Empty but for attacks with `loss="compiled"`.
+    """
+    loss = getattr(attack, "loss", None)
+    if not isinstance(loss, str) or loss != "compiled":
+        return []
+    return [part.loss for part in compiled_loss(model).parts]
 
 
 def _is_own_callable(value: Any) -> bool:

@@ -27,7 +27,7 @@ def is_own_loss(loss: Any) -> bool:
 def _loss_of(problem: Any, loss: Any) -> CompiledLoss:
     if isinstance(loss, keras.losses.Loss):
         return CompiledLoss(loss, None, output_names(problem.classifier.model))
-    return compiled_loss(problem.source or problem.classifier.model)
+    return compiled_loss(problem.classifier.given)
 
 
 def own_objective(problem: Any, loss: Any, targeted: bool) -> CompiledObjective:

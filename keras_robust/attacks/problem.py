@@ -22,7 +22,6 @@ class Problem(NamedTuple):
         previous: What an earlier search has found, for attacks that skip
             what is broken already; or `None`.
         held: Dictionary of the inputs that are held fixed.
-        source: The model as the user gave it, which has the compiled loss.
         targets: Labels as `fit` takes them, for a compiled loss; or `None`.
         grid: Spacing of the values that inputs can take, `None` for any.
         memory: What the runs of an attack on this problem share, by key.
@@ -34,7 +33,6 @@ class Problem(NamedTuple):
     classes: int | None
     previous: Findings | None = None
     held: dict[str, Any] = {}
-    source: Any = None
     targets: Any = None
     grid: float | None = None
     memory: dict[Any, Any] | None = None

@@ -341,12 +341,18 @@ def _restoring(
             if found is None:
                 raise
         except BaseException:
-            for group, values in zip(variables(), state, strict=True):
-                for variable, value in zip(group, values, strict=True):
-                    # A step that ran has given up what it was passed.
-                    if not value.is_deleted():
-                        variable.assign(value)
-            model.variables_restored = True
+            pairs = [
+                pair
+                for group, values in zip(variables(), state, strict=True)
+                for pair in zip(group, values, strict=True)
+            ]
+            for variable, value in pairs:
+                # A step that ran has given up what it was passed.
+                if not value.is_deleted():
+                    variable.assign(value)
+            model.variables_restored = not any(
+                value.is_deleted() for _, value in pairs
+            )
             raise
         return found, state
 

@@ -59,6 +59,7 @@ class Classifier:
     Attributes:
         model: The plain Keras model.
         inputs: Which of its inputs is attacked.
+        given: The model as given to `of`, which may have a compiled loss.
         from_logits: As given to `of`.
         attacked: As given to `of`.
         output: As given to `of`.
@@ -67,11 +68,10 @@ class Classifier:
         outputs: `(x, draw=None, held=None)` to the model's own output.
     """
 
-    def __init__(
-        self, model: keras.Model, options: Options, parts: Parts
-    ) -> None:
+    def __init__(self, model: Any, options: Options, parts: Parts) -> None:
         """Use `Classifier.of` instead."""
-        self.model = model
+        self.given = model
+        self.model: keras.Model = inner_model(model)
         self.from_logits = options.from_logits
         self.attacked = options.attacked
         self.output = options.output
@@ -121,9 +121,9 @@ class Classifier:
                 k: v for k, v in options._asdict().items() if v is not None
             }
             return model._with_options(model._options._replace(**given))
-        model = inner_model(model)
-        check_built(model)
-        return Classifier(model, options, parts_of(model, options))
+        inner = inner_model(model)
+        check_built(inner)
+        return Classifier(model, options, parts_of(inner, options))
 
     @classmethod
     def from_function(
@@ -156,7 +156,7 @@ class Classifier:
 
     def _with_options(self, options: Options) -> "Classifier":
         """The classifier of the same model with other options."""
-        return Classifier.of(self.model, **options._asdict())
+        return Classifier.of(self.given, **options._asdict())
 
     @property
     def name(self) -> str:

@@ -192,6 +192,8 @@ def _plain(value: Any, depth: int = 0) -> Any:
         # A model that a function reads, such as the target of a distillation.
         return _class(type(value), depth), weights_sha256(value)
     if isinstance(value, types.ModuleType) or not _is_user_defined(type(value)):
+        if isinstance(value, keras.losses.Loss):
+            return _name(type(value)), _plain(value.get_config(), depth + 1)
         return getattr(value, "__name__", None) or _name(type(value))
     settings = _plain(dict(getattr(value, "__dict__", {})), depth + 1)
     return _class(type(value), depth), settings

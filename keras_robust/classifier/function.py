@@ -249,6 +249,7 @@ class FunctionClassifier(Classifier):
         self._name = name
         self._input_shape = None if input_shape is None else tuple(input_shape)
         self._options = Options(from_logits, None, None, scaling)
+        self.given = predict
         self.from_logits = from_logits
         self.attacked = self.output = None
         self.inputs = Inputs(None)

@@ -11,7 +11,9 @@ import keras
 import numpy as np
 
 from keras_robust.attacks.attack import Attack
+from keras_robust.attacks.own_code import losses_of
 from keras_robust.attacks.own_code import own_code_sha256
+from keras_robust.classifier.fingerprint import callable_sha256
 from keras_robust.evaluation.data import Examples
 from keras_robust.utils.environment import installed_versions
 from keras_robust.version import __version__
@@ -20,14 +22,17 @@ from keras_robust.version import __version__
 _LONG = 32
 
 
-def describe_attack(attack: Attack) -> dict[str, Any]:
-    """Class and arguments of an attack as plain values."""
+def describe_attack(attack: Attack, model: Any) -> dict[str, Any]:
+    """Class and arguments of an attack on a model as plain values."""
     found = {
         "class": type(attack).__name__,
         "config": _plain(attack.get_config()),
     }
     if attack.backward is not None:
         found["backward"] = attack.backward.sha256()
+    losses = losses_of(attack, model)
+    if losses:
+        found["compiled_loss"] = callable_sha256(losses)
     code = own_code_sha256(attack)
     return {**found, "code": code} if code else found
 
@@ -60,7 +65,7 @@ def provenance(
             "norm": getattr(attack, "norm", None),
             "epsilon": _plain(attack.epsilon),
             "seed": attack.seed,
-            **describe_attack(attack),
+            **describe_attack(attack, examples.classifier.given),
         }
         for name, attack in attacks.items()
     }

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -112,6 +113,32 @@ def test_other_evaluations_may_use_the_same_folder(linear_problem, tmp_path):
         model, (x, y), attack, state_path=tmp_path, **options
     )
     assert again.accuracy == first.accuracy
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_compiled_loss_is_part_of_the_state(inside, linear_problem, tmp_path):
+    """Another loss of `compile` gives another attack on the same weights."""
+    linear, x, y = linear_problem
+    model = make_linear(linear.get_weights()[0], shape=(4, 4, 1))
+    if inside:
+        model = kr.AdversarialModel(model, kr.FGSMAttack("l2", 0.1))
+    attack = {"pgd": kr.PGDAttack("l2", 0.1, steps=3, loss="compiled")}
+    options = {"probe": False, "verbose": 0}
+    losses = keras.losses
+    for count, loss in enumerate(
+        (
+            losses.SparseCategoricalCrossentropy(from_logits=True),
+            losses.SparseCategoricalCrossentropy(from_logits=False),
+            lambda labels, outputs: -outputs[:, 0],
+        )
+    ):
+        model.compile(loss=loss)
+        fresh = kr.evaluate_robustness(model, (x, y), attack, **options)
+        kept = kr.evaluate_robustness(
+            model, (x, y), attack, state_path=tmp_path, **options
+        )
+        assert kept.accuracy == fresh.accuracy
+        assert len(list(tmp_path.iterdir())) == count + 1
 
 
 def test_a_write_cut_short_leaves_the_last_state(tmp_path, monkeypatch):
