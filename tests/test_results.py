@@ -230,12 +230,15 @@ def test_measured_tables_of_the_pages(name, page):
         "results/overfitting",
         "benchmarks/results/objectives-digits",
         "benchmarks/results/objectives-fashion_mnist",
+        "benchmarks/results/objectives-cifar10-unwhitened-linf",
+        "benchmarks/results/objectives-cifar10-unwhitened-l2",
     ],
 )
 def test_the_page_on_training_has_the_tables_of_the_trainings(folder):
     kept = (RESULTS.parent / folder / "table.md").read_text("utf-8")
     lines = [line for line in kept.splitlines() if line.startswith("|")]
-    assert len(lines) > 4
+    # A head of two lines, and two trainings at least.
+    assert len(lines) >= 4
     page = (RESULTS.parent / "docs" / "training.md").read_text("utf-8")
     assert "\n".join(lines) in page
 

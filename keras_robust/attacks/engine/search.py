@@ -407,7 +407,7 @@ def without_early_stop(attack: "LoopAttack") -> "LoopAttack | None":
         return None
     try:
         return attack.replace(early_stop=False)
-    except TypeError:
+    except (TypeError, ValueError):
         return None
 
 
