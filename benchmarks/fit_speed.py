@@ -12,7 +12,8 @@ steps over that of an epoch of as many, the median over turns in one process;
 0.85 is asked. "of peak" is what the epoch reaches of the machine: three times
 the FLOPs of the forward pass through convolutions and dense layers, over those
 of a matrix product in the same precision. The first calls, which compile, are
-left out.
+left out. The published ones are those of `--repeats 3`, with `--steps 5`, on
+JAX, which takes three times as long on a CPU, with `--steps 1`.
 
 Results: see `results/fit-*.json` and docs/performance.md.
 """
