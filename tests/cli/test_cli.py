@@ -177,8 +177,9 @@ def test_defaults_of_evaluate_are_told():
     parser = argparse.ArgumentParser(formatter_class=arguments.HelpFormatter)
     evaluate.add_arguments(parser)
     text = " ".join(parser.format_help().split())
-    for default in ("linf", "8/255", "128", "all", "evaluation"):
+    for default in ("linf", "128", "all", "evaluation"):
         assert f"(default: {default})" in text
+    assert "(default for linf: 8/255; must be given for other norms)" in text
     assert "cifar10" in text and "(default: cifar10)" not in text
 
 
