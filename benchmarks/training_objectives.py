@@ -252,8 +252,9 @@ def train(name, seed, options, data, folder):
         time_path,
     )
     backup = keras.callbacks.BackupAndRestore(str(kept), double_checkpoint=True)
+    x, y = data.train
     history = fitted.fit(
-        batches(*data.train, options.batch_size, seed),
+        batches(x, y, options.batch_size, seed),
         epochs=10**6,
         steps_per_epoch=options.steps,
         shuffle=False,
@@ -262,7 +263,7 @@ def train(name, seed, options, data, folder):
     ).history
     found = {
         "trained": history["accuracy"][-1],
-        "epochs": budget.steps * options.batch_size / len(data.train[0]),
+        "epochs": budget.steps * options.batch_size / len(x),
         "images_per_second": budget.timed * options.batch_size / budget.spent,
         "seconds": budget.spent,
     }
@@ -274,8 +275,9 @@ def train(name, seed, options, data, folder):
 def compile_only(name, options, data):
     """Two steps of a training."""
     _, fitted = compiled(name, 0, options, data)
+    x, y = data.train
     fitted.fit(
-        batches(*data.train, options.batch_size, 0),
+        batches(x, y, options.batch_size, 0),
         steps_per_epoch=2,
         shuffle=False,
         verbose=0,

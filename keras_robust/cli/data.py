@@ -54,7 +54,7 @@ def load_network(path: Any) -> Any:
         path: Path of the file.
 
     Raises:
-        ValueError: If there is none, or it needs code that is not known.
+        ValueError: If it is not there, or needs code that is not known.
     """
     import keras
 

@@ -45,7 +45,8 @@ def test_a_model_with_a_layer_that_is_not_known(tmp_path, capsys):
     for command in (["evaluate", str(path)], ["generate", "rand"]):
         model = ["--model", str(path)] if command[0] == "generate" else []
         output = ["--output", str(tmp_path / "out")]
-        assert cli.main([*command, *model, "--data", "digits", *output]) == 2
+        more = ["--data", "digits"] + output
+        assert cli.main(command + model + more) == 2
         error = capsys.readouterr().err
         assert "register_keras_serializable" in error and "Own" in error
 
@@ -390,7 +391,7 @@ def test_no_percent(text):
     ],
 )
 def test_options_that_would_mean_nothing(options, tmp_path, capsys):
-    """A radius of another norm, settings of attacks where there is none."""
+    """A radius of another norm, settings of attacks for corruptions."""
     command = ["evaluate", "no.keras", "--data", "digits"] + options
     assert cli.main(command + ["--output", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
