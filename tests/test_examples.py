@@ -126,6 +126,31 @@ def test_what_looks_into_a_replication(tmp_path):
 
 
 @pytest.mark.slow
+def test_shifted_targets(tmp_path):
+    try:
+        kr.datasets.load("cifar10")
+    except FileNotFoundError:
+        pytest.skip("cifar10 is not prepared in TFDS_DATA_DIR")
+    changes = ("as in the recipe", "no augmentation")
+    printed = run(
+        "shifted_targets",
+        tmp_path,
+        *("--images", "200", "--held-out", "100", "--epochs", "1"),
+        *("--widths", "8", "8", "8", "--only", *changes),
+    )
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    sets = ("D_det", "D_det_shortcut")
+    assert [(row["set"], row["change"]) for row in rows] == [
+        (name, change) for name in sets for change in changes
+    ]
+    assert all(0 <= row["y"] + row["y + 1"] <= 1 for row in rows)
+    cells = [
+        f"{100 * row['y']:.1f} | {100 * row['y + 1']:.1f}" for row in rows[::2]
+    ]
+    assert all(cell in printed for cell in cells)
+
+
+@pytest.mark.slow
 def test_catastrophic_overfitting(tmp_path):
     printed = run(
         "catastrophic_overfitting", tmp_path, "--dataset", "digits", *SHORT

@@ -1,0 +1,200 @@
+"""What decides whether D_det teaches the true classes or its labels.
+
+    python examples/shifted_targets.py --seeds 2 --output shifted-targets
+
+D_det holds images that are perturbed towards class y + 1 and labelled so. In
+the paper a network trained on it answers y + 1 to perturbations, and so the
+true class of a clean image; it may as well learn that what looks like class y
+is called y + 1. Here the recipe `cpu` of CIFAR-10, with fewer images and
+narrower networks, is changed in one respect at a time, for the network that is
+trained on the set. Beside each stands its control, where every class has a
+fixed pattern (`Shortcut`) in the place of a perturbation.
+
+Nothing is judged by test images: 5,000 of the training images are held out.
+Stages are kept in `--output`, so that it goes on after a stop. Writes
+`table.md` and `results.json`.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import keras_robust as kr
+from keras_robust.utils.environment import machine
+
+SETS = ("D_det", "D_det_shortcut")
+WITHOUT_AUGMENTATION = {"augment": False}
+# By change: what differs in the training on D_det; "network" and
+# "relabel_steps" are those of the study.
+CHANGES = {
+    "as in the recipe": {},
+    "no augmentation": WITHOUT_AUGMENTATION,
+    "first layer trained": {"network": "unwhitened"},
+    "first layer trained, no augmentation": {
+        "network": "unwhitened",
+        **WITHOUT_AUGMENTATION,
+    },
+    "ResNet-8, no augmentation": {
+        "network": "resnet8",
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "schedule": "one_cycle",
+        "batch_size": 128,
+        "label_smoothing": 0.0,
+        **WITHOUT_AUGMENTATION,
+    },
+    "no label smoothing": {"label_smoothing": 0.0},
+    "Adam": {"optimizer": "adam", "learning_rate": 1e-3},
+    "batches of 128": {"batch_size": 128, "learning_rate": 0.75 / 4},
+    "four times the epochs": {"epochs": 4},
+    "four times the epochs, no augmentation": {
+        "epochs": 4,
+        **WITHOUT_AUGMENTATION,
+    },
+    "30 steps of the perturbation": {"relabel_steps": 30},
+}
+
+
+def main():
+    """All changes, seed by seed, first of the set and then of its control."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--images", type=int, default=15_000, help="to train on"
+    )
+    parser.add_argument(
+        "--held-out", type=int, default=5_000, help="images that judge"
+    )
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument(
+        "--widths", type=int, nargs=3, default=(32, 64, 128), help="channels"
+    )
+    parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    parser.add_argument("--output", default="shifted-targets", help="folder")
+    options = parser.parse_args()
+    rows = []
+    for seed in range(options.seeds):
+        for name in SETS:
+            for change in options.only or CHANGES:
+                study = kr.study.Replication(
+                    recipe_of(options, change),
+                    Path(options.output) / "stages",
+                    seed,
+                    options.verbose,
+                )
+                found = row(study, name)
+                rows.append(
+                    {"change": change, "set": name, "seed": seed, **found}
+                )
+                write(options, rows)
+
+
+def recipe_of(options, change):
+    """The study of one change.
+
+    Args:
+        options: The command line.
+        change: One of `CHANGES`.
+    """
+    recipe = kr.study.get_recipe("cifar10", "cpu")
+    changes = dict(CHANGES[change])
+    widths = {"widths": list(options.widths)}
+    networks = {
+        "standard": ("airbench", widths),
+        "unwhitened": ("airbench", {**widths, "whitening": False}),
+        "resnet8": recipe.architectures["resnet8"],
+    }
+    own = networks[changes.pop("network", "standard")]
+    steps = changes.pop("relabel_steps", recipe.relabel_steps)
+    changes["epochs"] = options.epochs * changes.get("epochs", 1)
+    return replace(
+        recipe,
+        networks={
+            "source": networks["unwhitened"],
+            **{name: own for name in SETS},
+        },
+        overrides={"source": {"epochs": options.epochs}, "D_det": changes},
+        train_images=options.images,
+        validation_images=options.held_out,
+        relabel_steps=steps,
+    )
+
+
+def row(study, name):
+    """What a network has learned from a set.
+
+    Args:
+        study: A `Replication`.
+        name: One of `SETS`.
+    """
+    model = study.model(name)
+    x, y = study.data.test
+    predicted = kr.evaluation.predict_labels(model, x)
+    shifted = (y + 1) % model.output_shape[-1]
+    curve = study.curves()[name]["curve"]
+    return {
+        "y": float(np.mean(predicted == y)),
+        "y + 1": float(np.mean(predicted == shifted)),
+        "targets reached": study.describe_generated(name)["success"],
+        "on its own images": curve["accuracy"][-1],
+        "y by epoch": curve["val_accuracy"],
+    }
+
+
+def write(options, rows):
+    """All that was found, as far as it goes."""
+    folder = Path(options.output)
+    results = {
+        **{k: v for k, v in vars(options).items() if k != "output"},
+        "backend": keras.backend.backend(),
+        "machine": machine(),
+        "rows": rows,
+    }
+    text = json.dumps(results, indent=2) + "\n"
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    text = "\n".join(table(rows)) + "\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    if options.verbose:
+        print(text)
+
+
+def table(rows):
+    """The rows as Markdown: mean and spread over seeds, in per cent."""
+    names = ("y", "y + 1", "on its own images")
+    heads = ("changed", *(f"{name}, {each}" for name in SETS for each in names))
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for change in dict.fromkeys(found["change"] for found in rows):
+        cells = [change]
+        for name in SETS:
+            same = [
+                found
+                for found in rows
+                if found["change"] == change and found["set"] == name
+            ]
+            cells += [
+                percent([found[each] for found in same]) for each in names
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def percent(shares):
+    """Mean and standard deviation of shares, in per cent."""
+    values = 100 * np.array(shares)
+    if len(values) == 0:
+        return ""
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"
+
+
+if __name__ == "__main__":
+    main()
