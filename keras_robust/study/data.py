@@ -323,7 +323,8 @@ def to_unit(x: np.ndarray, value_range: Range) -> np.ndarray:
             f"value_range={shown((low, high))} and pixels from {x.min():g} to "
             f"{x.max():g}"
         )
-    if x.min() < low or x.max() > high:
+    # Neither is true of NaN.
+    if not (x.min() >= low and x.max() <= high):
         raise ValueError(
             f"Images must lie in the value_range {shown(value_range)}. "
             f"Received: pixels from {x.min():g} to {x.max():g}"

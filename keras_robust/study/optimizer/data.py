@@ -16,7 +16,8 @@ from keras_robust.utils.files import read_json
 
 Split = tuple[np.ndarray, np.ndarray]
 
-# One in so many rows is held out: its clean image is used for validation.
+# One in so many rows is held out, of the user's images one in so many of a
+# class: its clean image is used for validation.
 HELD_OUT = 10
 
 
@@ -51,7 +52,8 @@ def of_study(study: Replication, made: str) -> SweepData:
         generated = study.generated(made)
         x, t = generated["x"], generated["y"]
     description = {"set": made, **study.description()}
-    return _split(x, t, clean, study.data.test, description)
+    is_own = study.recipe.read().sha256 is not None
+    return _split(x, t, clean, study.data.test, description, is_own)
 
 
 def description_of(source: Any) -> dict[str, Any] | None:
@@ -126,7 +128,8 @@ def of_directory(
     clean = x_clean[number], y_clean[number]
     source = description.get("source", {}).get("name")
     described = {"directory": str(directory), "name": source}
-    return _split(x, rows["label"], clean, data.test, described)
+    is_own = source not in {dataset for dataset, _ in RECIPES}
+    return _split(x, rows["label"], clean, data.test, described, is_own)
 
 
 def _in_unit_range(
@@ -150,9 +153,15 @@ def _split(
     clean: Split,
     test: Split,
     description: dict[str, Any],
+    is_own: bool,
 ) -> SweepData:
-    held_out = np.arange(len(x)) % HELD_OUT == HELD_OUT - 1
     x_clean, y_clean = clean
+    order = np.arange(len(x))
+    if is_own:
+        # Images may come in turns, one of each class.
+        order = np.argsort(y_clean, kind="stable")
+    held_out = np.zeros(len(x), bool)
+    held_out[order[HELD_OUT - 1 :: HELD_OUT]] = True
     return SweepData(
         train=(x[~held_out], t[~held_out].astype("int32")),
         validation=(x_clean[held_out], y_clean[held_out]),

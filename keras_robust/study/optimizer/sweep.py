@@ -29,6 +29,7 @@ from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.study import Study
 from keras_robust.study.training import tensorboard
+from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.environment import installed_versions
 from keras_robust.utils.environment import machine
 from keras_robust.utils.files import read_json
@@ -81,10 +82,11 @@ def sweep(
         tuner: One of `TUNERS`. Hyperband trains many settings for few epochs
             and goes on with those of high accuracy, so it ends plateaus at
             chance; `stop_hopeless` does not.
-        trials: How many settings; `None` for all of a grid, 20 of others.
-        epochs: Epochs of a training; `None` for those of the recipe.
+        trials: Int >= 1, how many settings; `None` for all of a grid, 20 of
+            others.
+        epochs: Int >= 1, epochs of a training; `None` for those of the recipe.
         seeds: Int >= 1, trainings of each setting.
-        seed: Int, of the data set and of the tuner.
+        seed: Int >= 0, of the data set and of the tuner.
         objective: `"val_accuracy"` or `"val_robust_accuracy"`.
         epsilon: See `OptimizerSearch`.
         verbose: 0 for silence.
@@ -134,6 +136,11 @@ def sweep(
     ```
     """
     _check_arguments(tuner, objective, epsilon)
+    check_positive_integer(seeds, "seeds")
+    check_positive_integer(seed, "seed", least=0)
+    for key, count in (("trials", trials), ("epochs", epochs)):
+        if count is not None:
+            check_positive_integer(count, key)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     study, space, images = _source(
@@ -174,6 +181,7 @@ def sweep(
         epsilon=epsilon,
         padding=study.padding,
         flip=study.flip,
+        fill_mode=study.fill_mode,
         verbose=verbose,
         stop_hopeless=stop_hopeless,
     )

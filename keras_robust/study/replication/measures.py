@@ -213,7 +213,7 @@ def autoattack(study: Replication) -> Table:
                 batch_size=size,
                 seed=study.seed,
             )
-            for radius in (radii[0], radii[-1])
+            for radius in (min(radii), max(radii))
         }
         report = evaluate_robustness(
             study.shared_network(name),

@@ -74,7 +74,7 @@ class SeedResults(TypedDict):
     """
 
     evaluation: dict[str, Evaluation]
-    generated: dict[str, dict[str, float]]
+    generated: dict[str, dict[str, float | None]]
     curves: dict[str, FittedCurve]
     measured: Measured
 

@@ -342,8 +342,9 @@ def _summary(
             run.get("generated", {}).get(model, {}).get("labels_right", 1.0)
             for run in runs.values()
         ]
+        known = [share for share in shares if share is not None]
         summary[model]["right labels"] = {
-            "mean": 100 * float(np.mean(shares)),
+            "mean": 100 * float(np.mean(known)) if known else None,
             "deviation": None,
         }
     return summary

@@ -29,14 +29,6 @@ from keras_robust.utils.messages import did_you_mean
 if TYPE_CHECKING:
     from keras_robust.study.study import Study
 
-# Columns of a set that `datasets.generate` wrote, and their names here.
-_COLUMNS = {
-    "label": "y",
-    "original_label": "original_label",
-    "distance": "distance",
-    "success": "success",
-}
-
 
 @dataclass(frozen=True)
 class StandIn:
@@ -151,9 +143,12 @@ def _of_arrays(x: Any, y: Any, data: StudyData, value_range: Range) -> Arrays:
         )
     arrays = {"x": to_unit(x, value_range), "y": labels}
     original = data.images.train[1]
-    if len(original) == len(labels):
-        # A set is made image by image.
-        arrays["original_label"] = original
+    # A set is made image by image; of another one they are not known.
+    arrays["original_label"] = (
+        original
+        if len(original) == len(labels)
+        else np.full(len(labels), -1, "int32")
+    )
     return arrays
 
 
@@ -175,8 +170,10 @@ def _of_folder(folder: Path, data: StudyData) -> Arrays:
     low, high = value_range_of(description)
     value_range = (float(low), float(high))
     arrays = _of_arrays(rows["image"], rows["label"], data, value_range)
-    return arrays | {
-        ours: np.asarray(rows[theirs])
-        for theirs, ours in _COLUMNS.items()
-        if theirs != "label"
-    }
+    arrays["original_label"] = np.asarray(rows["original_label"])
+    distance = np.asarray(rows["distance"])
+    # That of released sets is not known, and so stored as -1.
+    if (distance >= 0).all():
+        arrays["distance"] = distance
+        arrays["success"] = np.asarray(rows["success"])
+    return arrays

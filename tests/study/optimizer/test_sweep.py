@@ -21,6 +21,7 @@ from keras_robust.study import OptimizerSpace
 from keras_robust.study import sweep
 from keras_robust.study import training
 from keras_robust.study.optimizer import data as search_data
+from keras_robust.study.optimizer import search as search_module
 
 SCRIPT = str(Path(__file__).with_name("run_sweep.py"))
 SETTINGS = {("sgd", 0.01), ("sgd", 1.0), ("adam", 1e-4), ("adam", 1e-2)}
@@ -158,6 +159,70 @@ def test_the_last_epoch_is_what_counts(images, tmp_path, monkeypatch):
     assert made.fit(hp, made.build(hp)) == {"val_accuracy": pytest.approx(0.4)}
 
 
+def test_a_mistake_in_a_trial_is_said_by_the_command(
+    images, tmp_path, monkeypatch
+):
+    """It is a `ValueError`, which the command prints without a traceback."""
+    made = search(images, tmp_path)
+
+    def wrong(*args):
+        raise ValueError("no such layer")
+
+    monkeypatch.setattr(made, "run", wrong)
+    hp = keras_tuner.HyperParameters()
+    with pytest.raises(ValueError, match="no such layer") as found:
+        made.fit(hp, None)
+    assert isinstance(found.value, keras_tuner.errors.FatalError)
+
+
+def test_networks_by_name_are_those_of_a_study(rng, tmp_path):
+    """Of the shape of the images, and whitened by them."""
+    x = rng.random((40, 9, 9, 1), dtype="float32")
+    y = np.arange(40) % 3
+    space = OptimizerSpace(
+        networks={
+            "mlp": ("mlp", {"num_classes": 3}),
+            "airbench": (
+                "airbench",
+                {
+                    "input_shape": (9, 9, 1),
+                    "num_classes": 3,
+                    "widths": (4, 4, 4),
+                    "mean": None,
+                    "std": None,
+                },
+            ),
+        }
+    )
+    made = OptimizerSearch((x, y), (x, y), (x, y), space, tmp_path)
+    setting = {
+        **{"optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.0},
+        **{"schedule": "constant", "batch_size": 20, "augment": False},
+    }
+    mlp, airbench = (
+        made._network({**setting, "network": name}, epochs=1, seed=0)
+        for name in space.networks
+    )
+    assert mlp.input_shape == (None, 9, 9, 1)
+    assert airbench.get_layer("whitening").is_adapted
+
+
+def test_what_is_shifted_in_is_that_of_the_study(images, tmp_path, monkeypatch):
+    asked = []
+
+    def watched(*args, **options):
+        asked.append(options.get("fill_mode"))
+        raise InterruptedError
+
+    made = search(images, tmp_path, fill_mode="reflect")
+    monkeypatch.setattr(made, "_network", lambda *args: None)
+    monkeypatch.setattr(search_module.datasets, "pipeline", watched)
+    setting = {"batch_size": 20, "augment": True}
+    with pytest.raises(InterruptedError):
+        made._trained(setting, epochs=1, seed=0, callbacks=())
+    assert asked == ["reflect"]
+
+
 def test_a_trial_that_fails_raises(images, tmp_path, monkeypatch):
     made = search(images, tmp_path)
 
@@ -213,6 +278,19 @@ def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
     assert data.test[0] is study.data.test[0]
 
 
+@pytest.mark.parametrize("classes", [2, 10])
+def test_classes_in_turns_are_all_held_out(tmp_path, classes):
+    """Every tenth row would be of one class."""
+    x = np.random.default_rng(0).random((200, 6, 5, 1), dtype="float32")
+    y = np.arange(200) % classes
+    study = kr.Study(((x, y), (x, y)), own_network, epsilon=1.0, radii=(1.0,))
+    stages = kr.study.Replication(study, tmp_path, verbose=0)
+    data = search_data.of_study(stages, "D")
+    for _, labels in (data.train, data.validation):
+        assert (np.bincount(labels) == len(labels) / classes).all()
+    assert len(data.validation[1]) == 20
+
+
 @pytest.mark.slow_on_jax
 def test_data_of_a_directory(tmp_path):
     shortcut = kr.Shortcut(10, target="deterministic", seed=0)
@@ -255,6 +333,10 @@ def test_networks_of_other_recipes(tmp_path):
 
 
 def test_errors(tmp_path):
+    for options in ({"seeds": 0}, {"epochs": 0}, {"trials": 0}, {"seed": -1}):
+        (name,) = options
+        with pytest.raises(ValueError, match=f"`{name}` must be an integer"):
+            sweep(output=tmp_path, preset="smoke", **options)
     with pytest.raises(ValueError, match=r"'cpu/deep'.*networks=\['deep'\]"):
         sweep(output=tmp_path, preset="smoke", networks=["deep"])
     # Refused before a network is trained to make the data.

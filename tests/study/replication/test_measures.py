@@ -93,7 +93,9 @@ def test_transfer_keeps_its_networks(study, monkeypatch):
 
 @pytest.mark.slow
 def test_autoattack_goes_on_where_it_was_stopped(study, monkeypatch):
-    study.recipe = replace(study.recipe, autoattack_images=12, radii=(0.1, 2.0))
+    study.recipe = replace(
+        study.recipe, autoattack_images=12, radii=(2.0, 0.1, 1.0)
+    )
     for name in ("adversarial", "D_R"):
         study._networks[name] = study.network()
     found = study.measure("autoattack", measures.autoattack)
