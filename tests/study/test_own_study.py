@@ -250,6 +250,19 @@ def test_a_model_takes_the_place_of_a_stage(
     assert "adversarial" not in again.stand_ins
 
 
+def test_what_is_given_is_not_taken_for_a_set_of_the_study(data, tmp_path):
+    """D_R of test images is not made as the user made D_R."""
+    (x, y), _ = data
+    study = make_study(data, epsilon=1.0)
+    stages = study.replication(tmp_path, verbose=0)
+    assert "decomposition" in running._measures(stages)
+    study.use("D_R", (x, y))
+    stages = study.replication(tmp_path, verbose=0)
+    assert "decomposition" not in running._measures(stages)
+    reason = running._left_out(study)["decomposition"]
+    assert reason == "D_R or its network was given by the user"
+
+
 def nearest_mean(means):
     """A linear classifier: the class whose mean is nearest."""
     model = keras.Sequential(

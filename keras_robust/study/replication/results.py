@@ -40,8 +40,12 @@ class FittedCurve(TypedDict):
 
 
 class Transfer(TypedDict):
-    """Transfer between architectures, see `measures.transfer`."""
+    """Transfer between architectures, see `measures.transfer`.
 
+    Results of earlier runs have no `sources`, which are `names` there.
+    """
+
+    sources: NotRequired[list[str]]
     names: list[str]
     untargeted: list[list[float | None]]
     targeted: list[list[float | None]]
