@@ -16,6 +16,7 @@ from keras_robust.datasets.generation.planned_labels import Finding
 from keras_robust.datasets.generation.planned_labels import check_planned_labels
 from keras_robust.datasets.generation.shard_folder import sha256
 from keras_robust.datasets.pixels import value_range_of
+from keras_robust.datasets.tfds import examples_of
 
 # Relative excess of a radius that is rounding in float32.
 _ROUNDING = 1e-5
@@ -85,11 +86,8 @@ def inspect(
 def _examples(folder: Path, description: Mapping[str, Any]) -> Iterator[Any]:
     import tensorflow_datasets as tfds
 
-    split = description["source"]["split"]
     builder = tfds.builder_from_directory(folder)
-    if description["file_format"] == "array_record":
-        return iter(builder.as_data_source(split=split))
-    return iter(builder.as_dataset(split=split).as_numpy_iterator())
+    return examples_of(builder, description["source"]["split"])
 
 
 def _records(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from keras_robust import datasets
 from keras_robust.datasets.pixels import value_range_of
+from keras_robust.datasets.tfds import columns_of
+from keras_robust.study.data import training_rows
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.replication import Replication
 from keras_robust.utils.files import read_json
@@ -113,10 +115,14 @@ def of_directory(
     description = description_of(directory) or {}
     builder = tfds.builder_from_directory(str(directory))
     (split,) = builder.info.splits
-    rows = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-    x = _in_unit_range(np.asarray(rows["image"]), description)
+    rows = columns_of(builder, split)
     x_clean, y_clean = data.test if split == "test" else data.train
-    number = np.asarray(rows["id"])
+    kept = training_rows(rows["original_label"], data)
+    if not kept.all():
+        rows = {key: column[kept] for key, column in rows.items()}
+        rows["id"] = np.arange(len(rows["id"]))
+    x = _in_unit_range(rows["image"], description)
+    number = rows["id"]
     known = number.max() < len(y_clean) and x_clean.shape[1:] == x.shape[1:]
     if not (known and (y_clean[number] == rows["original_label"]).all()):
         raise ValueError(

@@ -16,8 +16,10 @@ from keras_robust.classifier import Classifier
 from keras_robust.classifier.fingerprint import model_sha256
 from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import value_range_of
+from keras_robust.datasets.tfds import columns_of
 from keras_robust.study.data import StudyData
 from keras_robust.study.data import to_unit
+from keras_robust.study.data import training_rows
 from keras_robust.study.replication.networks import Range
 from keras_robust.study.replication.networks import check_pixels
 from keras_robust.study.replication.networks import takes_unit_pixels
@@ -165,15 +167,16 @@ def _of_folder(folder: Path, data: StudyData) -> Arrays:
         )
     description = read_json(path)
     builder = tfds.builder_from_directory(str(folder))
-    split = description["source"]["split"]
-    rows = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    rows = columns_of(builder, description["source"]["split"])
+    kept = training_rows(rows["original_label"], data.images)
+    rows = {key: column[kept] for key, column in rows.items()}
     low, high = value_range_of(description)
     value_range = (float(low), float(high))
     arrays = _of_arrays(rows["image"], rows["label"], data, value_range)
-    arrays["original_label"] = np.asarray(rows["original_label"])
-    distance = np.asarray(rows["distance"])
+    arrays["original_label"] = rows["original_label"]
+    distance = rows["distance"]
     # That of released sets is not known, and so stored as -1.
     if (distance >= 0).all():
         arrays["distance"] = distance
-        arrays["success"] = np.asarray(rows["success"])
+        arrays["success"] = rows["success"]
     return arrays

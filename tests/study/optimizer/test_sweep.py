@@ -291,6 +291,37 @@ def test_classes_in_turns_are_all_held_out(tmp_path, classes):
     assert len(data.validation[1]) == 20
 
 
+@pytest.mark.on_one_backend
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_a_set_of_images_that_a_study_divides(tmp_path, file_format):
+    """As the command makes it of an .npz file of `x` and `y`."""
+    x, y = own_images(90)
+    unit = (x / 255).astype("float32")
+    np.savez(tmp_path / "images.npz", x=x, y=y)
+    made = kr.datasets.generate(
+        kr.Shortcut(3, "deterministic", seed=0),
+        (unit, y),
+        tmp_path,
+        file_format=file_format,
+        verbose=0,
+    )["directory"]
+    study = kr.Study(str(tmp_path / "images.npz"), own_network, epsilon=1.0)
+    images = study.read().images
+    data = search_data.of_directory(made, images)
+    assert len(data.train[1]) + len(data.validation[1]) == len(images.train[1])
+    assert len(data.test[1]) == 18 and len(images.train[1]) == 72
+    # Nor is a network trained on what was made of test images elsewhere.
+    study.use("D_det", made)
+    arrays = study.stand_ins["D_det"].arrays
+    np.testing.assert_array_equal(arrays["original_label"], images.train[1])
+    np.testing.assert_array_equal(arrays["y"], (images.train[1] + 1) % 3)
+    moved = np.abs(arrays["x"] - images.train[0]).reshape(72, -1)
+    assert np.linalg.norm(moved, axis=1).max() < 0.51
+    # What can be read as data is read from either format, too.
+    read = kr.datasets.DataSpecification(str(made)).read("train", examples=9)
+    assert read.x.shape == (9, 6, 5, 1)
+
+
 @pytest.mark.slow_on_jax
 def test_data_of_a_directory(tmp_path):
     shortcut = kr.Shortcut(10, target="deterministic", seed=0)
