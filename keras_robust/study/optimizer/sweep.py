@@ -38,6 +38,7 @@ from keras_robust.utils.messages import describe
 from keras_robust.version import __version__
 
 TUNERS = ("grid", "random", "hyperband", "bayesian")
+OBJECTIVES = ("val_accuracy", "val_robust_accuracy")
 # The largest number of settings of a grid.
 _EVERYTHING = 100_000
 
@@ -83,7 +84,7 @@ def sweep(
             and goes on with those of high accuracy, so it ends plateaus at
             chance; `stop_hopeless` does not.
         trials: Int >= 1, how many settings; `None` for all of a grid, 20 of
-            others.
+            others. Hyperband decides it itself.
         epochs: Int >= 1, epochs of a training; `None` for those of the recipe.
         seeds: Int >= 1, trainings of each setting.
         seed: Int >= 0, of the data set and of the tuner.
@@ -135,7 +136,7 @@ def sweep(
     )
     ```
     """
-    _check_arguments(tuner, objective, epsilon)
+    _check_arguments(tuner, objective, trials, epsilon)
     check_positive_integer(seeds, "seeds")
     check_positive_integer(seed, "seed", least=0)
     for key, count in (("trials", trials), ("epochs", epochs)):
@@ -248,6 +249,11 @@ def _source(
     study = _study_of(source, preset, choices)
     # Before networks are trained to make the images: it may be refused.
     space = make_space(study, choices)
+    if made != "D" and not study.training_set(made).is_generated:
+        raise ValueError(
+            "Argument `made` must be 'D', the data set itself, or a set that "
+            f"is made of it, such as 'D_rand'. Received: made={made!r}"
+        )
     if made != "D":
         study = study.resolve(folder, verbose)
     stages = Replication(study, folder / "stages", seed, verbose)
@@ -273,11 +279,23 @@ def _study_of(
     return Study(source, first_network(choices.get("networks")))
 
 
-def _check_arguments(tuner: str, objective: str, epsilon: float | None) -> None:
+def _check_arguments(
+    tuner: str, objective: str, trials: int | None, epsilon: float | None
+) -> None:
     if tuner not in TUNERS:
         raise ValueError(
             f"Argument `tuner` must be one of {TUNERS}. "
             f"Received: tuner={tuner!r}"
+        )
+    if objective not in OBJECTIVES:
+        raise ValueError(
+            f"Argument `objective` must be one of {OBJECTIVES}. "
+            f"Received: objective={objective!r}"
+        )
+    if tuner == "hyperband" and trials is not None:
+        raise ValueError(
+            "Argument `trials` must be left out with Hyperband, which decides "
+            f"how many there are. Received: trials={trials}"
         )
     if objective == "val_robust_accuracy" and epsilon is None:
         raise ValueError(

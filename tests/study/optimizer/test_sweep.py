@@ -248,7 +248,7 @@ def test_the_other_tuners(tmp_path, tuner):
         output=tmp_path,
         preset="smoke",
         tuner=tuner,
-        trials=2,
+        trials=None if tuner == "hyperband" else 2,
         epochs=2,
         seeds=1,
         epsilon=0.25,
@@ -370,6 +370,16 @@ def test_errors(tmp_path):
             sweep(output=tmp_path, preset="smoke", **options)
     with pytest.raises(ValueError, match=r"'cpu/deep'.*networks=\['deep'\]"):
         sweep(output=tmp_path, preset="smoke", networks=["deep"])
+    for message, options in (
+        ("objective='accuracy'", {"objective": "accuracy"}),
+        ("`trials` must be left out", {"tuner": "hyperband", "trials": 3}),
+        ("made='standard'", {"made": "standard"}),
+        ("Did you mean 'D_rand'", {"made": "D_rnd"}),
+        ("Did you mean 'one_cycle'", {"schedules": ("one_cycel",)}),
+        ("`batch_sizes` must be", {"batch_sizes": (0,)}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sweep(output=tmp_path, preset="smoke", **options)
     # Refused before a network is trained to make the data.
     assert not list(tmp_path.rglob("stages"))
     with pytest.raises(ValueError, match="tuner='best'"):
