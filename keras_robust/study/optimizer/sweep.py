@@ -137,11 +137,7 @@ def sweep(
     ```
     """
     _check_arguments(tuner, objective, trials, epsilon)
-    check_positive_integer(seeds, "seeds")
-    check_positive_integer(seed, "seed", least=0)
-    for key, count in (("trials", trials), ("epochs", epochs)):
-        if count is not None:
-            check_positive_integer(count, key)
+    _check_counts(seeds, seed, trials, epochs)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     study, space, images = _source(
@@ -302,6 +298,17 @@ def _check_arguments(
             "The objective 'val_robust_accuracy' must come with its radius, "
             "`epsilon`. Received: epsilon=None"
         )
+
+
+def _check_counts(
+    seeds: int, seed: int, trials: int | None, epochs: int | None
+) -> None:
+    check_positive_integer(seeds, "seeds")
+    check_positive_integer(seed, "seed", least=0)
+    if trials is not None:
+        check_positive_integer(trials, "trials")
+    if epochs is not None:
+        check_positive_integer(epochs, "epochs")
 
 
 def _check_same(description: Mapping[str, Any], path: Path) -> None:
