@@ -191,10 +191,7 @@ def sweep(
         epochs=epochs,
         seed=seed,
         folder=folder,
-    ).search(
-        callbacks=tensorboard(folder / "tensorboard"),
-        verbose=0,
-    )
+    ).search(callbacks=tensorboard(folder / "tensorboard"), verbose=0)
     if _is_worker():
         return None
     hours = (time.monotonic() - start_time) / 3600
