@@ -134,7 +134,10 @@ def test_reports_are_made_again(tmp_path, capsys):
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
-    (tmp_path / "results.json").write_text('{"of": "something else"}')
+    for number, text in enumerate(('{"of": "something else"}', "[{}]")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "results.json").write_text(text)
     with pytest.raises(ValueError, match=r"results\.json.*Received"):
         study.report(tmp_path)
 

@@ -1,6 +1,7 @@
 """`keras-robust replicate`: the study on one data set, or on two."""
 
 import argparse
+from dataclasses import fields
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from keras_robust.cli.processes import further_processes
 if TYPE_CHECKING:
     from keras_robust.study import OwnSet
     from keras_robust.study import Study
+    from keras_robust.study import Training
 
 HELP = "replicate 'Adversarial Examples Are Not Bugs, They Are Features'"
 # Options of `Training` that the command line sets.
@@ -114,7 +116,11 @@ def _add_training_arguments(own: argparse._ArgumentGroup) -> None:
         "takes the number of steps",
     )
     own.add_argument(
-        "--learning-rate", type=float, metavar="RATE", help="its peak"
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="its peak (default: that of the recipe; of another optimizer that "
+        "of Keras)",
     )
     own.add_argument(
         "--batch-size",
@@ -294,7 +300,7 @@ def study_of(
                 f"Received: --dataset {dataset}, --preset {preset}"
             )
         recipe = get_recipe(dataset or "digits", preset)
-        training = replace(recipe.training, **_training(given))
+        training = _changed(recipe.training, _training(given))
         return replace(recipe, training=training, **changes)
     if dataset is None or preset is not None or None not in (file, name):
         raise ValueError(
@@ -336,6 +342,25 @@ def _training(given: dict[str, Any]) -> dict[str, Any]:
     if names_function(optimizer):
         chosen["optimizer"] = load_function(optimizer, "--optimizer")
     return chosen
+
+
+def _changed(training: "Training", chosen: dict[str, Any]) -> "Training":
+    """The training of a recipe with other settings.
+
+    Numbers that belong to the recipe's optimizer are not those of another one.
+    """
+    from keras_robust.study.training import OF_NAMED_OPTIMIZERS
+
+    optimizer = chosen.get("optimizer", training.optimizer)
+    if optimizer == training.optimizer:
+        return replace(training, **chosen)
+    defaults = {each.name: each.default for each in fields(training)}
+    left_out: tuple[str, ...] = ("learning_rate",)
+    if not isinstance(optimizer, str):
+        left_out = OF_NAMED_OPTIMIZERS
+    return replace(
+        training, **{**{name: defaults[name] for name in left_out}, **chosen}
+    )
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:

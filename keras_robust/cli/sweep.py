@@ -56,7 +56,10 @@ def _add_tuner_arguments(parser: argparse.ArgumentParser) -> None:
         help="how settings are chosen (KerasTuner)",
     )
     parser.add_argument(
-        "--trials", type=int, help="number of settings; a grid tries all"
+        "--trials",
+        type=int,
+        help="number of settings, by default 20; a grid tries all, and "
+        "hyperband decides itself",
     )
     parser.add_argument(
         "--epochs", type=int, help="default: those of the recipe"
@@ -98,7 +101,11 @@ def _add_space_arguments(parser: argparse.ArgumentParser) -> None:
             "file.py:function:0.01:1 for a function of learning_rate; "
             "file.py:function for a function of (hp, steps)",
         ),
-        ("schedules", str, "of one_cycle, drops, late_drops, constant"),
+        (
+            "schedules",
+            str,
+            "of one_cycle, triangle, drops, late_drops, constant",
+        ),
         ("batch-sizes", int, None),
         (
             "weight-decays",

@@ -19,6 +19,7 @@ from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load_named
 from keras_robust.datasets.tfds import image_and_label
 from keras_robust.datasets.tfds import prepare
+from keras_robust.datasets.tfds import supervised
 from keras_robust.utils.checks import takes_arguments
 from keras_robust.utils.environment import is_installed
 from keras_robust.utils.messages import describe
@@ -369,9 +370,7 @@ class TfdsReader:
     ) -> Content:
         """See `Reader`."""
         prepare(self._builder)
-        dataset = self._builder.as_dataset(
-            split=self._find(self.split or split), as_supervised=True
-        )
+        dataset = supervised(self._builder, self._find(self.split or split))
         del channels
         if examples is not None:
             dataset = dataset.take(examples)

@@ -1,7 +1,10 @@
 """Data sets of TensorFlow Datasets."""
 
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 
 def load_tfds(
@@ -69,6 +72,69 @@ def image_and_label(info: Any) -> tuple[Any, Any]:
         "A TFDS data set must be an image classification set. "
         f"Received: {info.full_name}, supervised_keys={keys}"
     )
+
+
+def examples_of(builder: Any, split: str) -> Iterator[dict[str, Any]]:
+    """The examples of a prepared data set, in its order.
+
+    Args:
+        builder: `tfds.core.DatasetBuilder`.
+        split: Name of a split, or a part of one.
+
+    Returns:
+        Iterator of dictionaries of NumPy values.
+    """
+    if _has_no_pipeline(builder):
+        return iter(builder.as_data_source(split=split))
+    examples: Iterator[dict[str, Any]] = builder.as_dataset(
+        split=split
+    ).as_numpy_iterator()
+    return examples
+
+
+def columns_of(builder: Any, split: str) -> dict[str, np.ndarray]:
+    """The features of all examples of a prepared data set, as arrays.
+
+    Args:
+        builder: `tfds.core.DatasetBuilder`.
+        split: Name of a split, or a part of one.
+    """
+    examples = list(examples_of(builder, split))
+    return {
+        key: np.array([example[key] for example in examples])
+        for key in examples[0]
+    }
+
+
+def supervised(builder: Any, split: str, **options: Any) -> Any:
+    """A `tf.data.Dataset` of the images and labels of a prepared data set.
+
+    Args:
+        builder: `tfds.core.DatasetBuilder` of a classification set.
+        split: Name of a split, or a part of one.
+        **options: Other arguments of `as_dataset`.
+    """
+    if not _has_no_pipeline(builder):
+        return builder.as_dataset(split=split, as_supervised=True, **options)
+    import tensorflow as tf
+
+    keys = builder.info.supervised_keys
+    signature = tuple(
+        tf.TensorSpec(feature.shape, feature.tf_dtype)
+        for feature in (builder.info.features[key] for key in keys)
+    )
+
+    def pairs() -> Iterator[tuple[Any, ...]]:
+        for example in examples_of(builder, split):
+            yield tuple(example[key] for key in keys)
+
+    return tf.data.Dataset.from_generator(pairs, output_signature=signature)
+
+
+def _has_no_pipeline(builder: Any) -> bool:
+    """Whether TFDS gives a data source of the files, and no `tf.data`."""
+    file_format = builder.info.file_format
+    return file_format is not None and file_format.value == "array_record"
 
 
 def _not_prepared(name: str, error: Exception) -> FileNotFoundError:

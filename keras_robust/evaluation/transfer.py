@@ -12,7 +12,9 @@ import numpy as np
 
 from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.engine.randomness import generator
+from keras_robust.attacks.own_code import losses_of
 from keras_robust.classifier import Classifier
+from keras_robust.classifier.fingerprint import callable_sha256
 from keras_robust.datasets.arrays import check_form
 from keras_robust.datasets.arrays import read_data
 from keras_robust.evaluation.checkpoint import Checkpoint
@@ -357,6 +359,15 @@ def _facts(
     facts = provenance(
         first, attacks, sources=sources, targets=targets, scaling=scaling
     )
+    losses = {
+        name: losses_of(attacks["untargeted"], everyone[name].classifier.given)
+        for name in sources
+    }
+    if any(losses.values()):
+        # Above is that of the first source.
+        facts["compiled_losses"] = {
+            name: callable_sha256(each) for name, each in losses.items()
+        }
     return {
         **facts,
         "model": {

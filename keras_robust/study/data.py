@@ -178,22 +178,55 @@ def _by_name(
 def _divided(
     x: np.ndarray, y: np.ndarray, names: Sequence[str], data: str
 ) -> list[tuple[Any, Any]]:
-    """Training and test images: every so many images of a class are tested."""
-    rank = np.zeros(len(y), int)
-    for label in np.unique(y):
-        rows = np.flatnonzero(y == label)
-        if len(rows) < _ONE_IN:
+    """Training and test images, see `tested_rows`."""
+    for label, count in zip(*np.unique(y, return_counts=True), strict=True):
+        if count < _ONE_IN:
             name = names[label] if names else str(label)
             raise ValueError(
                 "Data of a study without test images of their own (folders "
                 "train/ and test/, arrays x_train, y_train, x_test, y_test) "
                 f"must have {_ONE_IN} images of each class or more: every "
                 f"{_ONE_IN}th is a test image. Received: {data!r} with "
-                f"{len(rows)} of class {name!r}"
+                f"{count} of class {name!r}"
             )
-        rank[rows] = np.arange(len(rows))
-    tested = rank % _ONE_IN == _ONE_IN - 1
+    tested = tested_rows(y)
     return [(x[~tested], y[~tested]), (x[tested], y[tested])]
+
+
+def tested_rows(y: np.ndarray) -> np.ndarray:
+    """Which images are test images, of data without a split.
+
+    Args:
+        y: Int array `(N,)`, labels.
+
+    Returns:
+        Bool array `(N,)`: every so many images of a class.
+    """
+    rank = np.zeros(len(y), int)
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        rank[rows] = np.arange(len(rows))
+    tested: np.ndarray = rank % _ONE_IN == _ONE_IN - 1
+    return tested
+
+
+def training_rows(original: np.ndarray, images: ImageDataset) -> np.ndarray:
+    """Which images of a generated set were made of training images.
+
+    Args:
+        original: Int array `(N,)`, the labels of what they were made of.
+        images: Those of a study.
+
+    Returns:
+        Bool array `(N,)`: all, unless the set was made of images without test
+        images of their own, some of which a study takes for a test.
+    """
+    train, test = images.train[1], images.test[1]
+    tested = tested_rows(original)
+    is_whole = np.array_equal(original[~tested], train) and np.array_equal(
+        original[tested], test
+    )
+    return ~tested if is_whole else np.ones(len(original), bool)
 
 
 def _own(
@@ -323,7 +356,8 @@ def to_unit(x: np.ndarray, value_range: Range) -> np.ndarray:
             f"value_range={shown((low, high))} and pixels from {x.min():g} to "
             f"{x.max():g}"
         )
-    if x.min() < low or x.max() > high:
+    # Neither is true of NaN.
+    if not (x.min() >= low and x.max() <= high):
         raise ValueError(
             f"Images must lie in the value_range {shown(value_range)}. "
             f"Received: pixels from {x.min():g} to {x.max():g}"

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from keras_robust.study.optimizer import outputs as search_outputs
 from keras_robust.study.replication import outputs
@@ -39,7 +40,7 @@ def report(folder: str | os.PathLike[str] = "replication") -> list[Path]:
     found = [
         (path.parent, results)
         for path in paths
-        if {"search", "claims"} & set(results := read_json(path))
+        if _is_of_a_run(results := read_json(path))
     ]
     if not found:
         raise ValueError(
@@ -55,3 +56,10 @@ def report(folder: str | os.PathLike[str] = "replication") -> list[Path]:
         else:
             outputs.write(results, place)
     return [place for place, _ in found]
+
+
+def _is_of_a_run(results: Any) -> bool:
+    """Whether the content of a file is that of a replication or a search."""
+    return isinstance(results, dict) and bool(
+        {"search", "claims"} & set(results)
+    )

@@ -23,7 +23,7 @@ WITH_MOMENTUM = ("sgd", "nesterov")
 # Numbers of steps by which two functions of them are told apart.
 _PROOF_STEPS = (1000, 77)
 # What an optimizer that is not given by name decides itself.
-_OF_NAMED_OPTIMIZERS = (
+OF_NAMED_OPTIMIZERS = (
     "learning_rate",
     "schedule",
     "momentum",
@@ -112,7 +112,7 @@ class Training:
     def _check_own_optimizer(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name in _OF_NAMED_OPTIMIZERS and value != each.default:
+            if each.name in OF_NAMED_OPTIMIZERS and value != each.default:
                 raise ValueError(
                     f"Argument `{each.name}` must be left out where "
                     "`optimizer` is not a name: the optimizer has its own. "

@@ -1,6 +1,7 @@
 import io
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -78,6 +79,37 @@ def test_table_json_and_figure(tmp_path):
     figure = matrix.plot(tmp_path / "transfer.png")
     assert len(figure.axes) == 2
     assert figure.axes[0].images[0].get_array().tolist() == [[100, 25]]
+
+
+def test_a_state_knows_the_compiled_loss_of_each_source(models, tmp_path):
+    """Recompiled, the second source is attacked by another loss."""
+    first, _, apart, x, y, y_apart = models
+    kept = y == y_apart
+    sources = {"first": first, "apart": apart}
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def opposite(y_true, y_pred):
+        return -cross_entropy(y_true, y_pred)
+
+    attack = kr.PGDAttack("l2", 0.6, steps=10, loss="compiled")
+
+    def rate(loss, **options):
+        first.compile("sgd", cross_entropy)
+        apart.compile("sgd", loss)
+        matrix = kr.transfer_matrix(
+            sources,
+            {"apart": apart},
+            data=(x[kept], y[kept]),
+            attack=attack,
+            targeted=False,
+            verbose=0,
+            probe=False,
+            **options,
+        )
+        return matrix.untargeted[1, 0]
+
+    assert rate(cross_entropy, state_path=tmp_path) > 0.3
+    assert rate(opposite, state_path=tmp_path) == rate(opposite) == 0
 
 
 def test_errors(models):

@@ -12,6 +12,9 @@ from keras import ops
 import keras_robust as kr
 from keras_robust.study import Replication
 from keras_robust.study import data as study_data
+from keras_robust.study.replication import running
+from keras_robust.study.replication import tables
+from keras_robust.study.replication.generating import describe_generated
 from keras_robust.study.replication.stages import model_description
 from keras_robust.utils.files import json_hash
 
@@ -247,6 +250,19 @@ def test_a_model_takes_the_place_of_a_stage(
     assert "adversarial" not in again.stand_ins
 
 
+def test_what_is_given_is_not_taken_for_a_set_of_the_study(data, tmp_path):
+    """D_R of test images is not made as the user made D_R."""
+    (x, y), _ = data
+    study = make_study(data, epsilon=1.0)
+    stages = study.replication(tmp_path, verbose=0)
+    assert "decomposition" in running._measures(stages)
+    study.use("D_R", (x, y))
+    stages = study.replication(tmp_path, verbose=0)
+    assert "decomposition" not in running._measures(stages)
+    reason = running._left_out(study)["decomposition"]
+    assert reason == "D_R or its network was given by the user"
+
+
 def nearest_mean(means):
     """A linear classifier: the class whose mean is nearest."""
     model = keras.Sequential(
@@ -320,6 +336,11 @@ def test_what_cannot_take_a_place(data):
         ({"seeds": 0}, "`seeds` must be an integer >= 1"),
         ({"training": 3}, "must be a `Training`"),
         ({"radii": ("1",)}, "`radii` must be a number > 0"),
+        ({"radii": (1, 0.25, 0.2501)}, "differ by 1 % or more"),
+        (
+            {"architectures": {"make_model": make_model}},
+            "other keys than the name of the study's network",
+        ),
         ({"epsilon": float("inf")}, "`epsilon` must be a number > 0"),
         ({"linf_radii": 0.1}, "`linf_radii` of a study must be a tuple"),
         ({"relabel_steps": 0}, "`relabel_steps` must be an integer >= 1"),
@@ -460,6 +481,34 @@ def test_a_set_in_other_pixels_is_refused(data):
     study = make_study(data)
     with pytest.raises(ValueError, match="`value_range` must be that of"):
         study.use("D_rand", (x / 255, y))
+
+
+@pytest.mark.parametrize("split", [0, 1])
+def test_images_that_are_no_numbers_are_refused(data, split):
+    images = [((x / 255).astype("float32"), y) for x, y in data]
+    images[split][0][3] = np.nan
+    study = make_study(tuple(images), value_range=(0, 1))
+    with pytest.raises(ValueError, match="pixels from nan to nan"):
+        study.read()
+
+
+def test_labels_of_another_number_of_images_are_not_called_right(data):
+    """Which of them are right is not known; it was said to be all."""
+    (x, y), _ = data
+    study = make_study(data)
+    named = {"D_R": (x, y), "D_rand": (x[:9], y[:9])}
+    generated = {}
+    for name, value in named.items():
+        study.use(name, value)
+        arrays = study.stand_ins[name].arrays
+        generated[name] = describe_generated(arrays)
+    assert generated["D_R"] == {"labels_right": 1.0}
+    assert generated["D_rand"] == {"labels_right": None}
+    run = {"generated": generated}
+    run["evaluation"] = {name: {"accuracy": {"clean": 0.5}} for name in named}
+    summary = running._summary({0: run}, named)
+    cells = [summary[name]["right labels"] for name in named]
+    assert [tables._cell(cell) for cell in cells] == ["100.0", "not known"]
 
 
 def test_a_model_of_bytes_that_is_given_must_get_bytes(data):

@@ -23,6 +23,7 @@ from keras_robust.datasets.sources import CLASS_NAMES
 from keras_robust.datasets.sources import load
 from keras_robust.datasets.tfds import image_and_label
 from keras_robust.datasets.tfds import prepare
+from keras_robust.datasets.tfds import supervised
 from keras_robust.utils import array_checks
 from keras_robust.utils import checks
 from keras_robust.utils.messages import describe
@@ -200,9 +201,9 @@ def _from_tfds(
     _, label = image_and_label(builder.info)
     prepare(builder)
     info = builder.info
-    dataset = builder.as_dataset(
-        split=options["split"],
-        as_supervised=True,
+    dataset = supervised(
+        builder,
+        options["split"],
         # Read once: nothing is to stay in memory.
         read_config=tfds.ReadConfig(try_autocache=False),
     )

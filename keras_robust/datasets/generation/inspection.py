@@ -16,6 +16,7 @@ from keras_robust.datasets.generation.planned_labels import Finding
 from keras_robust.datasets.generation.planned_labels import check_planned_labels
 from keras_robust.datasets.generation.shard_folder import sha256
 from keras_robust.datasets.pixels import value_range_of
+from keras_robust.datasets.tfds import examples_of
 
 # Relative excess of a radius that is rounding in float32.
 _ROUNDING = 1e-5
@@ -23,6 +24,9 @@ _ROUNDING = 1e-5
 _BATCH = 500
 # Images of the picture.
 _SHOWN = 40
+# NumPy's orders of the norms of perturbations.
+_ORDERS = {"l1": 1, "l2": 2, "linf": np.inf}
+_UNKNOWN = "not known"
 
 
 def find(directory: str | os.PathLike[str]) -> list[Path]:
@@ -67,7 +71,7 @@ def inspect(
         (folder / "description.json").read_text(encoding="utf-8")
     )
     records = _records(folder, description)
-    facts = _facts(description)
+    facts = _facts(records, description)
     checks = {
         "files": _check_files(folder, description),
         **_check_records(folder, records, description),
@@ -82,11 +86,8 @@ def inspect(
 def _examples(folder: Path, description: Mapping[str, Any]) -> Iterator[Any]:
     import tensorflow_datasets as tfds
 
-    split = description["source"]["split"]
     builder = tfds.builder_from_directory(folder)
-    if description["file_format"] == "array_record":
-        return iter(builder.as_data_source(split=split))
-    return iter(builder.as_dataset(split=split).as_numpy_iterator())
+    return examples_of(builder, description["source"]["split"])
 
 
 def _records(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,9 +108,14 @@ def _records(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
     return {**arrays, "least": least, "most": most, "shown": shown}
 
 
-def _facts(description: Mapping[str, Any]) -> dict[str, str]:
+def _facts(
+    records: Mapping[str, Any], description: Mapping[str, Any]
+) -> dict[str, str]:
     source, found = description["source"], description["statistics"]
     count = found["examples"]
+    # Of released sets these are not known, and stored as -1.
+    knows_labels = bool((records["original_label"] >= 0).all())
+    knows_distances = bool((records["distance"] >= 0).all())
     arguments = {
         key: value
         for key, value in description["arguments"].items()
@@ -126,10 +132,16 @@ def _facts(description: Mapping[str, Any]) -> dict[str, str]:
         "backend": f"{description['backend']}, "
         + ", ".join(f"{k} {v}" for k, v in description["versions"].items()),
         "labels per class": " ".join(map(str, found["class_counts"])),
-        "right labels": f"{found['label_is_original'] / count:.2%}",
-        "success": f"{found['successes'] / count:.2%}",
+        "right labels": f"{found['label_is_original'] / count:.2%}"
+        if knows_labels
+        else _UNKNOWN,
+        "success": f"{found['successes'] / count:.2%}"
+        if knows_distances
+        else _UNKNOWN,
         "distance": f"mean {found['distance_sum'] / count:.4g}, "
-        f"largest {found['distance_max']:.4g}",
+        f"largest {found['distance_max']:.4g}"
+        if knows_distances
+        else _UNKNOWN,
     }
     model = description["arguments"].get("model")
     if model:
@@ -166,7 +178,11 @@ def _check_records(
     inside = (low <= records["least"]).all() and (records["most"] <= high).all()
     found = f"[{records['least'].min():.4g}, {records['most'].max():.4g}]"
     checks["box"] = (bool(inside), found)
-    if description["arguments"].get("epsilon") is not None:
+    arguments = description["arguments"]
+    # A transform of the user may have a radius of another kind.
+    if arguments.get("epsilon") is not None and (
+        arguments.get("norm") in _ORDERS
+    ):
         checks["ball"] = _check_ball(folder, records, description)
     checks["labels"] = check_planned_labels(
         records["label"], records["original_label"], description
@@ -273,7 +289,7 @@ def largest_perturbation(
     source, arguments = description["source"], description["arguments"]
     if source["version"] is None and source["name"] != "digits":
         return None
-    order = {"l1": 1, "l2": 2, "linf": np.inf}[arguments["norm"]]
+    order = _ORDERS[arguments["norm"]]
     largest = 0.0
     with tempfile.TemporaryDirectory() as scratch:
         try:

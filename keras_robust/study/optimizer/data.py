@@ -10,13 +10,16 @@ import numpy as np
 
 from keras_robust import datasets
 from keras_robust.datasets.pixels import value_range_of
+from keras_robust.datasets.tfds import columns_of
+from keras_robust.study.data import training_rows
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.replication import Replication
 from keras_robust.utils.files import read_json
 
 Split = tuple[np.ndarray, np.ndarray]
 
-# One in so many rows is held out: its clean image is used for validation.
+# One in so many rows is held out, of the user's images one in so many of a
+# class: its clean image is used for validation.
 HELD_OUT = 10
 
 
@@ -51,7 +54,8 @@ def of_study(study: Replication, made: str) -> SweepData:
         generated = study.generated(made)
         x, t = generated["x"], generated["y"]
     description = {"set": made, **study.description()}
-    return _split(x, t, clean, study.data.test, description)
+    is_own = study.recipe.read().sha256 is not None
+    return _split(x, t, clean, study.data.test, description, is_own)
 
 
 def description_of(source: Any) -> dict[str, Any] | None:
@@ -111,10 +115,14 @@ def of_directory(
     description = description_of(directory) or {}
     builder = tfds.builder_from_directory(str(directory))
     (split,) = builder.info.splits
-    rows = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-    x = _in_unit_range(np.asarray(rows["image"]), description)
+    rows = columns_of(builder, split)
     x_clean, y_clean = data.test if split == "test" else data.train
-    number = np.asarray(rows["id"])
+    kept = training_rows(rows["original_label"], data)
+    if not kept.all():
+        rows = {key: column[kept] for key, column in rows.items()}
+        rows["id"] = np.arange(len(rows["id"]))
+    x = _in_unit_range(rows["image"], description)
+    number = rows["id"]
     known = number.max() < len(y_clean) and x_clean.shape[1:] == x.shape[1:]
     if not (known and (y_clean[number] == rows["original_label"]).all()):
         raise ValueError(
@@ -126,7 +134,8 @@ def of_directory(
     clean = x_clean[number], y_clean[number]
     source = description.get("source", {}).get("name")
     described = {"directory": str(directory), "name": source}
-    return _split(x, rows["label"], clean, data.test, described)
+    is_own = source not in {dataset for dataset, _ in RECIPES}
+    return _split(x, rows["label"], clean, data.test, described, is_own)
 
 
 def _in_unit_range(
@@ -150,9 +159,15 @@ def _split(
     clean: Split,
     test: Split,
     description: dict[str, Any],
+    is_own: bool,
 ) -> SweepData:
-    held_out = np.arange(len(x)) % HELD_OUT == HELD_OUT - 1
     x_clean, y_clean = clean
+    order = np.arange(len(x))
+    if is_own:
+        # Images may come in turns, one of each class.
+        order = np.argsort(y_clean, kind="stable")
+    held_out = np.zeros(len(x), bool)
+    held_out[order[HELD_OUT - 1 :: HELD_OUT]] = True
     return SweepData(
         train=(x[~held_out], t[~held_out].astype("int32")),
         validation=(x_clean[held_out], y_clean[held_out]),

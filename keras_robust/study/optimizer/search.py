@@ -26,6 +26,8 @@ from keras_robust.study.optimizer.trials import Trained
 from keras_robust.study.optimizer.trials import Trial
 from keras_robust.study.plateau_monitor import PlateauMonitor
 from keras_robust.study.replication.fitting import loss_and_metric
+from keras_robust.study.replication.networks import build_named
+from keras_robust.study.replication.replication import WHITENING_IMAGES
 from keras_robust.study.training import Training
 from keras_robust.utils.files import json_hash
 from keras_robust.utils.files import read_json
@@ -59,6 +61,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         verbose: 0 for silence, 1 for a line per training, 2 per epoch.
         stop_hopeless: Whether trainings that have diverged are stopped, see
             `StopHopeless`; those on a plateau go on.
+        fill_mode: What the augmentation shifts in, see `datasets.pipeline`.
 
     Raises:
         ValueError: If `folder` holds trainings of other images, radii or
@@ -93,6 +96,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         flip: bool | str = True,
         verbose: int = 1,
         stop_hopeless: bool = False,
+        fill_mode: str = "constant",
     ) -> None:
         super().__init__(name="optimizer_search")
         space.check_networks()
@@ -106,6 +110,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         self.epsilon = epsilon
         self.padding = padding
         self.flip = flip
+        self.fill_mode = fill_mode
         self.verbose = verbose
         self.stop_hopeless = stop_hopeless
         self.num_classes = int(max(train[1].max(), validation[1].max())) + 1
@@ -128,6 +133,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
             "epsilon": self.epsilon,
             "padding": self.padding,
             "flip": self.flip,
+            "fill_mode": self.fill_mode,
             "stop_hopeless": self.stop_hopeless,
             **{
                 f"{kind} {name}": value
@@ -178,8 +184,9 @@ class OptimizerSearch(keras_tuner.HyperModel):
             and, where attacked, `val_robust_accuracy`.
 
         Raises:
-            keras_tuner.errors.FatalError: For any error: KerasTuner would only
-                print another one, and continue.
+            keras_tuner.errors.FatalError: For any error, a `FatalValueError`
+                for a `ValueError`: KerasTuner would only print another one,
+                and continue.
         """
         del model, args, kwargs
         try:
@@ -198,7 +205,10 @@ class OptimizerSearch(keras_tuner.HyperModel):
                 )
             return {name: float(mean) for name, mean in means.items()}
         except Exception as error:
-            raise keras_tuner.errors.FatalError(
+            kind = keras_tuner.errors.FatalError
+            if isinstance(error, ValueError):
+                kind = keras_tuner.errors.FatalValueError
+            raise kind(
                 f"A trial failed: {type(error).__name__}: {error}"
             ) from error
 
@@ -255,7 +265,12 @@ class OptimizerSearch(keras_tuner.HyperModel):
             model = network(**(l2 if takes(network, "weight_decay") else {}))
         else:
             function, options = network
-            model = getattr(models, function)(**{**options, **l2})
+            model = build_named(
+                (function, {**options, **l2}),
+                keras.config.dtype_policy().name,
+                image_shape=self.train[0].shape[1:],
+            )
+            models.adapt_whitening(model, self.train[0][:WHITENING_IMAGES])
         loss, metric = loss_and_metric(model, Training(epochs))
         per_epoch = -(-len(self.train[0]) // setting["batch_size"])
         model.compile(
@@ -284,6 +299,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
             padding=self.padding,
             flip=self.flip,
             seed=seed,
+            fill_mode=self.fill_mode,
         )
         x, y = self.validation
         watching = [StopHopeless()] if self.stop_hopeless else []

@@ -14,7 +14,10 @@ from keras_robust.study.optimizer.own_optimizer import check_name
 from keras_robust.study.optimizer.own_optimizer import keras_optimizers
 from keras_robust.study.optimizer.own_optimizer import takes
 from keras_robust.study.optimizer.trials import Setting
+from keras_robust.study.training import SCHEDULES
 from keras_robust.study.training import make_schedule
+from keras_robust.utils.checks import check_positive_integer
+from keras_robust.utils.messages import did_you_mean
 from keras_robust.utils.messages import shown
 
 OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw")
@@ -96,6 +99,15 @@ class OptimizerSpace:
                 check_name(name, OPTIMIZERS)
             if name not in self.makers or ends is not None:
                 _check_range(name, ends)
+        for schedule in self.schedules:
+            if schedule not in SCHEDULES:
+                raise ValueError(
+                    f"Schedules must be of {SCHEDULES}."
+                    f"{did_you_mean(schedule, SCHEDULES)} "
+                    f"Received: schedules={shown(self.schedules)}"
+                )
+        for size in self.batch_sizes:
+            check_positive_integer(size, "batch_sizes")
         if not self.learning_rate_factor > 1:
             raise ValueError(
                 "Argument `learning_rate_factor` must be > 1. Received: "

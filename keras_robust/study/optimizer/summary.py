@@ -19,6 +19,8 @@ from keras_robust.study.plateau_monitor import OUTCOMES
 SettingKey = tuple[tuple[str, Any], ...]
 # In the order in which variance is attributed to them.
 FACTORS = (
+    # Of Hyperband, which trains one setting for more and more of them.
+    "epochs",
     "network",
     "batch_size",
     "augment",
@@ -32,7 +34,7 @@ FACTORS = (
 # Those that all optimizers share; others belong to one.
 _SHARED = FACTORS[: FACTORS.index("optimizer") + 1]
 # What a training has that is no factor.
-_OTHERS = ("epochs", "seed", *Trained.__annotations__)
+_OTHERS = ("seed", *Trained.__annotations__)
 
 
 def factors_of(runs: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -68,6 +70,7 @@ def summarize(runs: list[Trial]) -> Summary:
 def best_in_class(runs: Sequence[Trial]) -> dict[str, Best]:
     """The best setting of every optimizer, by clean validation accuracy."""
     best: dict[str, Best] = {}
+    are_varied = len(values_of(runs, "epochs")) > 1
     for optimizer in values_of(runs, "optimizer"):
         settings = by_setting(r for r in runs if r["optimizer"] == optimizer)
         setting, seeds = max(
@@ -76,7 +79,11 @@ def best_in_class(runs: Sequence[Trial]) -> dict[str, Best]:
         )
         accuracy = np.array([run["test_accuracy"] for run in seeds])
         best[optimizer] = {
-            "setting": dict(setting),
+            "setting": {
+                name: value
+                for name, value in setting
+                if name != "epochs" or are_varied
+            },
             "test_accuracy": float(accuracy.mean()),
             "interval": _t_interval(accuracy),
             "outcomes": [run["outcome"] for run in seeds],

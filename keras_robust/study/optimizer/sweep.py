@@ -29,6 +29,7 @@ from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.study import Study
 from keras_robust.study.training import tensorboard
+from keras_robust.utils.checks import check_positive_integer
 from keras_robust.utils.environment import installed_versions
 from keras_robust.utils.environment import machine
 from keras_robust.utils.files import read_json
@@ -37,6 +38,7 @@ from keras_robust.utils.messages import describe
 from keras_robust.version import __version__
 
 TUNERS = ("grid", "random", "hyperband", "bayesian")
+OBJECTIVES = ("val_accuracy", "val_robust_accuracy")
 # The largest number of settings of a grid.
 _EVERYTHING = 100_000
 
@@ -81,10 +83,11 @@ def sweep(
         tuner: One of `TUNERS`. Hyperband trains many settings for few epochs
             and goes on with those of high accuracy, so it ends plateaus at
             chance; `stop_hopeless` does not.
-        trials: How many settings; `None` for all of a grid, 20 of others.
-        epochs: Epochs of a training; `None` for those of the recipe.
+        trials: Int >= 1, how many settings; `None` for all of a grid, 20 of
+            others. Hyperband decides it itself.
+        epochs: Int >= 1, epochs of a training; `None` for those of the recipe.
         seeds: Int >= 1, trainings of each setting.
-        seed: Int, of the data set and of the tuner.
+        seed: Int >= 0, of the data set and of the tuner.
         objective: `"val_accuracy"` or `"val_robust_accuracy"`.
         epsilon: See `OptimizerSearch`.
         verbose: 0 for silence.
@@ -133,7 +136,8 @@ def sweep(
     )
     ```
     """
-    _check_arguments(tuner, objective, epsilon)
+    _check_arguments(tuner, objective, trials, epsilon)
+    _check_counts(seeds, seed, trials, epochs)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     study, space, images = _source(
@@ -174,6 +178,7 @@ def sweep(
         epsilon=epsilon,
         padding=study.padding,
         flip=study.flip,
+        fill_mode=study.fill_mode,
         verbose=verbose,
         stop_hopeless=stop_hopeless,
     )
@@ -186,10 +191,7 @@ def sweep(
         epochs=epochs,
         seed=seed,
         folder=folder,
-    ).search(
-        callbacks=tensorboard(folder / "tensorboard"),
-        verbose=0,
-    )
+    ).search(callbacks=tensorboard(folder / "tensorboard"), verbose=0)
     if _is_worker():
         return None
     hours = (time.monotonic() - start_time) / 3600
@@ -240,6 +242,11 @@ def _source(
     study = _study_of(source, preset, choices)
     # Before networks are trained to make the images: it may be refused.
     space = make_space(study, choices)
+    if made != "D" and not study.training_set(made).is_generated:
+        raise ValueError(
+            "Argument `made` must be 'D', the data set itself, or a set that "
+            f"is made of it, such as 'D_rand'. Received: made={made!r}"
+        )
     if made != "D":
         study = study.resolve(folder, verbose)
     stages = Replication(study, folder / "stages", seed, verbose)
@@ -265,17 +272,40 @@ def _study_of(
     return Study(source, first_network(choices.get("networks")))
 
 
-def _check_arguments(tuner: str, objective: str, epsilon: float | None) -> None:
+def _check_arguments(
+    tuner: str, objective: str, trials: int | None, epsilon: float | None
+) -> None:
     if tuner not in TUNERS:
         raise ValueError(
             f"Argument `tuner` must be one of {TUNERS}. "
             f"Received: tuner={tuner!r}"
+        )
+    if objective not in OBJECTIVES:
+        raise ValueError(
+            f"Argument `objective` must be one of {OBJECTIVES}. "
+            f"Received: objective={objective!r}"
+        )
+    if tuner == "hyperband" and trials is not None:
+        raise ValueError(
+            "Argument `trials` must be left out with Hyperband, which decides "
+            f"how many there are. Received: trials={trials}"
         )
     if objective == "val_robust_accuracy" and epsilon is None:
         raise ValueError(
             "The objective 'val_robust_accuracy' must come with its radius, "
             "`epsilon`. Received: epsilon=None"
         )
+
+
+def _check_counts(
+    seeds: int, seed: int, trials: int | None, epochs: int | None
+) -> None:
+    check_positive_integer(seeds, "seeds")
+    check_positive_integer(seed, "seed", least=0)
+    if trials is not None:
+        check_positive_integer(trials, "trials")
+    if epochs is not None:
+        check_positive_integer(epochs, "epochs")
 
 
 def _check_same(description: Mapping[str, Any], path: Path) -> None:

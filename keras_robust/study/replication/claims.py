@@ -23,6 +23,8 @@ from keras_robust.study.replication.verdicts import UndecidedError
 
 # In per cent, the default margin of `PlateauMonitor`.
 _MARGIN = 3
+# The correlation of fewer is 1 or -1, whatever they have learned.
+_LEAST_NETWORKS = 3
 # A figure of a model.
 Figure = Callable[[Run, str], float]
 
@@ -135,7 +137,18 @@ def _leakage(run: Run) -> Numbers:
 
 
 def _transfer(run: Run) -> Numbers:
-    found = run.results["measured"]["transfer"]["correlation"]
+    transfer = run.results["measured"]["transfer"]
+    if len(transfer["names"]) < _LEAST_NETWORKS:
+        raise UndecidedError(
+            "two points are on a line: a correlation needs three networks, "
+            "two architectures besides the study's network"
+        )
+    found = transfer["correlation"]
+    if found["untargeted"] is None:
+        raise UndecidedError(
+            "all networks are fooled alike, or learn the same from D_det, so "
+            "that there is no correlation"
+        )
     return {kind: np.nan if r is None else r for kind, r in found.items()}
 
 

@@ -59,8 +59,9 @@ def attacks_of(recipe: Study, dimension: int) -> dict[str, Attack]:
             steps=recipe.evaluation_steps,
             batch_size=size,
         )
-    attacks[f"fgsm-linf-{matched[-1]:.3g}"] = FGSMAttack(
-        epsilon=matched[-1], batch_size=size
+    largest = max(matched)
+    attacks[f"fgsm-linf-{largest:.3g}"] = FGSMAttack(
+        epsilon=largest, batch_size=size
     )
     return attacks
 

@@ -176,18 +176,23 @@ def _make_shard(
     return {**arrays, "y": labels, "original_label": y[rows]}
 
 
-def describe_generated(arrays: Arrays) -> dict[str, float]:
+def describe_generated(arrays: Arrays) -> dict[str, float | None]:
     """Means of the details of each example, and the share of right labels.
 
     Args:
-        arrays: What `generate` returns.
+        arrays: What `generate` returns, or a set of the user, whose
+            `original_label` is -1 where it is not known.
+
+    Returns:
+        Dictionary; `labels_right` is `None` where no original label is known.
     """
-    described: dict[str, float] = {
+    described: dict[str, float | None] = {
         key: float(np.mean(arrays[key]))
         for key in ("distance_before", "distance_after", "distance", "success")
         if key in arrays
     }
     if "original_label" in arrays:
-        right = arrays["y"] == arrays["original_label"]
-        described["labels_right"] = float(right.mean())
+        known = arrays["original_label"] >= 0
+        right = (arrays["y"] == arrays["original_label"])[known]
+        described["labels_right"] = float(right.mean()) if len(right) else None
     return described

@@ -145,20 +145,27 @@ def transfer(study: Replication) -> Transfer:
         study: A `Replication` whose recipe has `architectures`.
 
     Returns:
-        Dictionary: `names`; `untargeted` and `targeted`, rates from row to
-        column; `D_det`, accuracy of each when trained on D_det;
-        `correlation` between that and the rates from the first (`None` where
-        one of them does not vary).
+        Dictionary: `sources` and `names`; `untargeted` and `targeted`, rates
+        from each source to each of `names`; `D_det`, accuracy of these when
+        trained on D_det; `correlation` between that and the rates from the
+        first source, which D_det was made with (`None` where one of them does
+        not vary).
     """
     recipe = study.recipe
     own = network_name(recipe)
-    networks = {own: study.model("standard")}
     x, y = study.data.test
-    accuracy = {own: study.evaluate("D_det")["accuracy"]["clean"]}
+    networks, accuracy = {}, {}
+    # Else the two are of different architectures.
+    if recipe.network_of("standard") == recipe.network_of("D_det"):
+        networks[own] = study.model("standard")
+        accuracy[own] = study.evaluate("D_det")["accuracy"]["clean"]
     for name in recipe.architectures:
         networks[name] = study.architecture("standard", name)
         right = predict_labels(study.architecture("D_det", name), x) == y
         accuracy[name] = float(right.mean())
+    sources, first = networks, recipe.source_of("D_det")
+    if first is not None and (first != "standard" or own not in networks):
+        sources = {f"{first} model": study.model(first), **networks}
     some = x[:TRANSFER_IMAGES], y[:TRANSFER_IMAGES]
     size = images_at_once(math.prod(x.shape[1:]))
     attack = PGDAttack(
@@ -168,10 +175,11 @@ def transfer(study: Replication) -> Transfer:
         seed=study.seed,
     )
     matrix = transfer_matrix(
-        networks, networks, some, attack, verbose=study.verbose
+        sources, networks, some, attack, verbose=study.verbose
     )
     found = matrix.numbers()
     return {
+        "sources": found["sources"],
         "names": found["targets"],
         "untargeted": found["untargeted"],
         "targeted": found["targeted"],
@@ -213,7 +221,7 @@ def autoattack(study: Replication) -> Table:
                 batch_size=size,
                 seed=study.seed,
             )
-            for radius in (radii[0], radii[-1])
+            for radius in (min(radii), max(radii))
         }
         report = evaluate_robustness(
             study.shared_network(name),

@@ -219,7 +219,7 @@ class Replication:
             lambda: self._generate(name),
         )
 
-    def describe_generated(self, name: str) -> dict[str, float]:
+    def describe_generated(self, name: str) -> dict[str, float | None]:
         """Means over a generated set, see `generating.describe_generated`.
 
         Args:

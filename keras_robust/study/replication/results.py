@@ -40,8 +40,12 @@ class FittedCurve(TypedDict):
 
 
 class Transfer(TypedDict):
-    """Transfer between architectures, see `measures.transfer`."""
+    """Transfer between architectures, see `measures.transfer`.
 
+    Results of earlier runs have no `sources`, which are `names` there.
+    """
+
+    sources: NotRequired[list[str]]
     names: list[str]
     untargeted: list[list[float | None]]
     targeted: list[list[float | None]]
@@ -74,7 +78,7 @@ class SeedResults(TypedDict):
     """
 
     evaluation: dict[str, Evaluation]
-    generated: dict[str, dict[str, float]]
+    generated: dict[str, dict[str, float | None]]
     curves: dict[str, FittedCurve]
     measured: Measured
 

@@ -33,6 +33,7 @@ from keras_robust.study.replication.results import ReadAt
 from keras_robust.study.replication.results import Results
 from keras_robust.study.replication.results import SeedResults
 from keras_robust.study.replication.results import Summary
+from keras_robust.study.replication.stand_ins import gives_model
 from keras_robust.study.replication.stand_ins import gives_set
 from keras_robust.study.replication.store import StageBusyError
 from keras_robust.study.replication.training_sets import RELABELLED
@@ -206,7 +207,7 @@ def _measures(study: Replication) -> dict[str, Callable[[], Any]]:
     """All measures that the sets of a study allow for, by name."""
     models = study.recipe.models
     found: dict[str, Callable[[Replication], Any]] = {}
-    if "D_R" in models:
+    if "D_R" in models and not _is_given(study.recipe, "D_R"):
         found["decomposition"] = measures.decomposition
     relabelled = [name for name in RELABELLED if name in models]
     if relabelled:
@@ -227,6 +228,20 @@ def _measures(study: Replication) -> dict[str, Callable[[], Any]]:
         name: partial(study.measure, name, function)
         for name, function in found.items()
     }
+
+
+def _is_given(study: Study, name: str) -> bool:
+    """Whether the user gave a set, or the model that is trained on it."""
+    return gives_set(study, name) or gives_model(study, name)
+
+
+def _left_out(study: Study) -> dict[str, str]:
+    found = settings.left_out(study)
+    if _is_given(study, "D_R"):
+        # D_R of test images would be made in another way, or not be what the
+        # network was trained on.
+        found["decomposition"] = "D_R or its network was given by the user"
+    return found
 
 
 def _seed_results(study: Replication) -> SeedResults:
@@ -282,7 +297,7 @@ def _recipe(study: Study) -> dict[str, Any]:
         "too_small": study.too_small,
         "classes": study.read().num_classes,
         "is_own": settings.read_own(study) is not None,
-        "left_out": settings.left_out(study),
+        "left_out": _left_out(study),
         "own_sets": settings.described_own_sets(study),
     }
 
@@ -342,8 +357,9 @@ def _summary(
             run.get("generated", {}).get(model, {}).get("labels_right", 1.0)
             for run in runs.values()
         ]
+        known = [share for share in shares if share is not None]
         summary[model]["right labels"] = {
-            "mean": 100 * float(np.mean(shares)),
+            "mean": 100 * float(np.mean(known)) if known else None,
             "deviation": None,
         }
     return summary

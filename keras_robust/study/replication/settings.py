@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import fields
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -54,6 +55,8 @@ _LENGTHS = (
     "inversion_step_size",
     "relabel_step_size",
 )
+# Columns are named by radii of three digits, also in other norms.
+_RADIUS_RATIO = 1.01
 # Settings that are objects, and so are described one by one.
 _OBJECTS = ("data", "network", "networks", "architectures", "training", "sets")
 # Settings that no stage depends on as such.
@@ -233,6 +236,13 @@ def _check_radii(study: Study) -> None:
             )
         for radius in radii:
             check_number(radius, name, positive=True)
+    ordered = sorted(study.radii or ())
+    if any(b < _RADIUS_RATIO * a for a, b in pairwise(ordered)):
+        raise ValueError(
+            "Argument `radii` of a study must hold numbers that differ by 1 % "
+            "or more: columns are named by them. "
+            f"Received: radii={shown(study.radii)}"
+        )
     for name in _LENGTHS:
         if getattr(study, name) is not None:
             check_number(getattr(study, name), name, positive=True)
@@ -320,6 +330,11 @@ def _check_networks(study: Study) -> None:
             raise ValueError(
                 "Argument `architectures` must have keys of letters, digits "
                 f"and . + - _. Received: {name!r}"
+            )
+        if name == network_name(study):
+            raise ValueError(
+                "Argument `architectures` must have other keys than the name "
+                f"of the study's network. Received: {name!r}"
             )
     if len(study.architectures) > MOST_ARCHITECTURES:
         raise ValueError(

@@ -16,8 +16,10 @@ from keras_robust.classifier import Classifier
 from keras_robust.classifier.fingerprint import model_sha256
 from keras_robust.datasets.labels import read_labels
 from keras_robust.datasets.pixels import value_range_of
+from keras_robust.datasets.tfds import columns_of
 from keras_robust.study.data import StudyData
 from keras_robust.study.data import to_unit
+from keras_robust.study.data import training_rows
 from keras_robust.study.replication.networks import Range
 from keras_robust.study.replication.networks import check_pixels
 from keras_robust.study.replication.networks import takes_unit_pixels
@@ -28,14 +30,6 @@ from keras_robust.utils.messages import did_you_mean
 
 if TYPE_CHECKING:
     from keras_robust.study.study import Study
-
-# Columns of a set that `datasets.generate` wrote, and their names here.
-_COLUMNS = {
-    "label": "y",
-    "original_label": "original_label",
-    "distance": "distance",
-    "success": "success",
-}
 
 
 @dataclass(frozen=True)
@@ -151,9 +145,12 @@ def _of_arrays(x: Any, y: Any, data: StudyData, value_range: Range) -> Arrays:
         )
     arrays = {"x": to_unit(x, value_range), "y": labels}
     original = data.images.train[1]
-    if len(original) == len(labels):
-        # A set is made image by image.
-        arrays["original_label"] = original
+    # A set is made image by image; of another one they are not known.
+    arrays["original_label"] = (
+        original
+        if len(original) == len(labels)
+        else np.full(len(labels), -1, "int32")
+    )
     return arrays
 
 
@@ -170,13 +167,16 @@ def _of_folder(folder: Path, data: StudyData) -> Arrays:
         )
     description = read_json(path)
     builder = tfds.builder_from_directory(str(folder))
-    split = description["source"]["split"]
-    rows = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+    rows = columns_of(builder, description["source"]["split"])
+    kept = training_rows(rows["original_label"], data.images)
+    rows = {key: column[kept] for key, column in rows.items()}
     low, high = value_range_of(description)
     value_range = (float(low), float(high))
     arrays = _of_arrays(rows["image"], rows["label"], data, value_range)
-    return arrays | {
-        ours: np.asarray(rows[theirs])
-        for theirs, ours in _COLUMNS.items()
-        if theirs != "label"
-    }
+    arrays["original_label"] = rows["original_label"]
+    distance = rows["distance"]
+    # That of released sets is not known, and so stored as -1.
+    if (distance >= 0).all():
+        arrays["distance"] = distance
+        arrays["success"] = rows["success"]
+    return arrays

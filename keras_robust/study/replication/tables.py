@@ -113,6 +113,8 @@ def beside(results: Results) -> dict[str, dict[str, Any]]:
 
 
 def _cell(value: OverSeeds) -> str:
+    if value["mean"] is None:
+        return "not known"
     if value["deviation"] is None:
         return f"{value['mean']:.1f}"
     return f"{value['mean']:.1f} ± {value['deviation']:.1f}"

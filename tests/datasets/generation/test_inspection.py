@@ -58,6 +58,28 @@ def test_a_sound_set(made, capsys):
     assert find(made.parent.parent.parent) == [made]
 
 
+class Shifted(kr.transforms.Transform):
+    """Its radius is one of its own kind, without a norm."""
+
+    def __init__(self, epsilon, seed=None):
+        super().__init__(seed=seed)
+        self.epsilon = epsilon
+
+    def make(self, batch):
+        x = np.clip(batch.images + self.epsilon, 0, 1)
+        moved = np.full(len(batch), 2 * self.epsilon)
+        return {"x": x, "distance": moved, "success": moved > 0}
+
+
+def test_a_radius_without_a_norm(source, tmp_path):
+    done = generate(
+        Shifted(0.1, seed=0), source, tmp_path, class_names="abc", verbose=0
+    )
+    _, checks = inspect(done["directory"], verbose=0)
+    assert set(checks) == {"files", "order", "box", "labels"}
+    assert all(passed for passed, _ in checks.values()), checks
+
+
 @pytest.mark.parametrize("kind", ["rand", "det", "robust"])
 def test_labels_that_are_not_those_of_the_definition(made, kind):
     """D_other's labels are neither y + 1 nor y; uniform they are."""

@@ -41,7 +41,10 @@ def test_all_four(tmp_path, rng):
         original = [example["original_label"] for example in read]
         expected = {"rand": [-1] * 30, "det": ((labels - 1) % 10).tolist()}
         assert original == expected.get(config, labels.tolist())
-        _, checks = inspect(made[config], verbose=0)
+        facts, checks = inspect(made[config], verbose=0)
+        right = {"rand": "not known", "det": "0.00%"}
+        assert facts["right labels"] == right.get(config, "100.00%")
+        assert facts["distance"] == facts["success"] == "not known"
         assert all(passed for passed, _ in checks.values()), checks
 
 

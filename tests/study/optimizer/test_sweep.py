@@ -21,6 +21,7 @@ from keras_robust.study import OptimizerSpace
 from keras_robust.study import sweep
 from keras_robust.study import training
 from keras_robust.study.optimizer import data as search_data
+from keras_robust.study.optimizer import search as search_module
 
 SCRIPT = str(Path(__file__).with_name("run_sweep.py"))
 SETTINGS = {("sgd", 0.01), ("sgd", 1.0), ("adam", 1e-4), ("adam", 1e-2)}
@@ -158,6 +159,70 @@ def test_the_last_epoch_is_what_counts(images, tmp_path, monkeypatch):
     assert made.fit(hp, made.build(hp)) == {"val_accuracy": pytest.approx(0.4)}
 
 
+def test_a_mistake_in_a_trial_is_said_by_the_command(
+    images, tmp_path, monkeypatch
+):
+    """It is a `ValueError`, which the command prints without a traceback."""
+    made = search(images, tmp_path)
+
+    def wrong(*args):
+        raise ValueError("no such layer")
+
+    monkeypatch.setattr(made, "run", wrong)
+    hp = keras_tuner.HyperParameters()
+    with pytest.raises(ValueError, match="no such layer") as found:
+        made.fit(hp, None)
+    assert isinstance(found.value, keras_tuner.errors.FatalError)
+
+
+def test_networks_by_name_are_those_of_a_study(rng, tmp_path):
+    """Of the shape of the images, and whitened by them."""
+    x = rng.random((40, 9, 9, 1), dtype="float32")
+    y = np.arange(40) % 3
+    space = OptimizerSpace(
+        networks={
+            "mlp": ("mlp", {"num_classes": 3}),
+            "airbench": (
+                "airbench",
+                {
+                    "input_shape": (9, 9, 1),
+                    "num_classes": 3,
+                    "widths": (4, 4, 4),
+                    "mean": None,
+                    "std": None,
+                },
+            ),
+        }
+    )
+    made = OptimizerSearch((x, y), (x, y), (x, y), space, tmp_path)
+    setting = {
+        **{"optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.0},
+        **{"schedule": "constant", "batch_size": 20, "augment": False},
+    }
+    mlp, airbench = (
+        made._network({**setting, "network": name}, epochs=1, seed=0)
+        for name in space.networks
+    )
+    assert mlp.input_shape == (None, 9, 9, 1)
+    assert airbench.get_layer("whitening").is_adapted
+
+
+def test_what_is_shifted_in_is_that_of_the_study(images, tmp_path, monkeypatch):
+    asked = []
+
+    def watched(*args, **options):
+        asked.append(options.get("fill_mode"))
+        raise InterruptedError
+
+    made = search(images, tmp_path, fill_mode="reflect")
+    monkeypatch.setattr(made, "_network", lambda *args: None)
+    monkeypatch.setattr(search_module.datasets, "pipeline", watched)
+    setting = {"batch_size": 20, "augment": True}
+    with pytest.raises(InterruptedError):
+        made._trained(setting, epochs=1, seed=0, callbacks=())
+    assert asked == ["reflect"]
+
+
 def test_a_trial_that_fails_raises(images, tmp_path, monkeypatch):
     made = search(images, tmp_path)
 
@@ -183,7 +248,7 @@ def test_the_other_tuners(tmp_path, tuner):
         output=tmp_path,
         preset="smoke",
         tuner=tuner,
-        trials=2,
+        trials=None if tuner == "hyperband" else 2,
         epochs=2,
         seeds=1,
         epsilon=0.25,
@@ -211,6 +276,50 @@ def test_held_out_images_are_clean_and_not_trained_on(tmp_path):
     np.testing.assert_array_equal(data.train[1][:9], (y[:9] + 1) % 10)
     assert data.train[0].max() <= 0.5
     assert data.test[0] is study.data.test[0]
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_classes_in_turns_are_all_held_out(tmp_path, classes):
+    """Every tenth row would be of one class."""
+    x = np.random.default_rng(0).random((200, 6, 5, 1), dtype="float32")
+    y = np.arange(200) % classes
+    study = kr.Study(((x, y), (x, y)), own_network, epsilon=1.0, radii=(1.0,))
+    stages = kr.study.Replication(study, tmp_path, verbose=0)
+    data = search_data.of_study(stages, "D")
+    for _, labels in (data.train, data.validation):
+        assert (np.bincount(labels) == len(labels) / classes).all()
+    assert len(data.validation[1]) == 20
+
+
+@pytest.mark.on_one_backend
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_a_set_of_images_that_a_study_divides(tmp_path, file_format):
+    """As the command makes it of an .npz file of `x` and `y`."""
+    x, y = own_images(90)
+    unit = (x / 255).astype("float32")
+    np.savez(tmp_path / "images.npz", x=x, y=y)
+    made = kr.datasets.generate(
+        kr.Shortcut(3, "deterministic", seed=0),
+        (unit, y),
+        tmp_path,
+        file_format=file_format,
+        verbose=0,
+    )["directory"]
+    study = kr.Study(str(tmp_path / "images.npz"), own_network, epsilon=1.0)
+    images = study.read().images
+    data = search_data.of_directory(made, images)
+    assert len(data.train[1]) + len(data.validation[1]) == len(images.train[1])
+    assert len(data.test[1]) == 18 and len(images.train[1]) == 72
+    # Nor is a network trained on what was made of test images elsewhere.
+    study.use("D_det", made)
+    arrays = study.stand_ins["D_det"].arrays
+    np.testing.assert_array_equal(arrays["original_label"], images.train[1])
+    np.testing.assert_array_equal(arrays["y"], (images.train[1] + 1) % 3)
+    moved = np.abs(arrays["x"] - images.train[0]).reshape(72, -1)
+    assert np.linalg.norm(moved, axis=1).max() < 0.51
+    # What can be read as data is read from either format, too.
+    read = kr.datasets.DataSpecification(str(made)).read("train", examples=9)
+    assert read.x.shape == (9, 6, 5, 1)
 
 
 @pytest.mark.slow_on_jax
@@ -255,8 +364,22 @@ def test_networks_of_other_recipes(tmp_path):
 
 
 def test_errors(tmp_path):
+    for options in ({"seeds": 0}, {"epochs": 0}, {"trials": 0}, {"seed": -1}):
+        (name,) = options
+        with pytest.raises(ValueError, match=f"`{name}` must be an integer"):
+            sweep(output=tmp_path, preset="smoke", **options)
     with pytest.raises(ValueError, match=r"'cpu/deep'.*networks=\['deep'\]"):
         sweep(output=tmp_path, preset="smoke", networks=["deep"])
+    for message, options in (
+        ("objective='accuracy'", {"objective": "accuracy"}),
+        ("`trials` must be left out", {"tuner": "hyperband", "trials": 3}),
+        ("made='standard'", {"made": "standard"}),
+        ("Did you mean 'D_rand'", {"made": "D_rnd"}),
+        ("Did you mean 'one_cycle'", {"schedules": ("one_cycel",)}),
+        ("`batch_sizes` must be", {"batch_sizes": (0,)}),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sweep(output=tmp_path, preset="smoke", **options)
     # Refused before a network is trained to make the data.
     assert not list(tmp_path.rglob("stages"))
     with pytest.raises(ValueError, match="tuner='best'"):

@@ -47,6 +47,22 @@ def test_best_in_class(runs):
     assert summary.best_in_class(runs)["adam"]["test_accuracy"] < 0.3
 
 
+def test_trainings_of_other_lengths_are_no_seeds():
+    """Hyperband trains a setting for few epochs, and again for more."""
+    found = [
+        run("sgd", 0.1, seed, accuracy, epochs=epochs)
+        for epochs, accuracy in ((2, 0.1), (18, 0.5))
+        for seed in (0, 1)
+    ]
+    best = summary.best_in_class(found)["sgd"]
+    assert best["test_accuracy"] == 0.5 and best["interval"] == [0.5, 0.5]
+    assert best["setting"]["epochs"] == 18
+    header, *rows = outputs.rows(found)
+    assert header[0] == "epochs" and [row[0] for row in rows] == ["18", "2"]
+    shares = summary.variance_explained(found)
+    assert shares["epochs"] == pytest.approx(1)
+
+
 def test_variance_is_credited_to_what_caused_it(runs):
     shares = summary.variance_explained(runs)
     assert sum(shares.values()) == pytest.approx(1)

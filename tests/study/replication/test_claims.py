@@ -57,7 +57,10 @@ def published():
                 },
             },
             "leakage": {"chance": 0.1, "D_rand": 0.235, "D_det": 0.0681},
-            "transfer": {"correlation": {"untargeted": 0.979}},
+            "transfer": {
+                "names": ["a", "b", "c", "d", "e"],
+                "correlation": {"untargeted": 0.979},
+            },
         },
     }
 
@@ -283,8 +286,21 @@ def test_transfer_may_be_smaller(published):
     published["measured"]["transfer"]["correlation"]["untargeted"] = 0.5
     claim = judged(published)["Transfer"]
     assert claim["verdict"] == "same direction, smaller"
-    published["measured"]["transfer"]["correlation"]["untargeted"] = None
-    assert judged(published)["Transfer"]["verdict"] == "not shown"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        # Two points are on a line, whatever was learned.
+        ({"names": ["a", "b"], "correlation": {"untargeted": 1.0}}, "two"),
+        ({"correlation": {"untargeted": None}}, "all networks are fooled"),
+    ],
+)
+def test_a_correlation_of_nothing_decides_nothing(published, changes, reason):
+    published["measured"]["transfer"].update(changes)
+    claim = judged(published)["Transfer"]
+    assert claim["verdict"] == "cannot be decided"
+    assert claim["reason"].startswith(reason) and claim["numbers"] == {}
 
 
 def test_levels_for_any_number_of_classes():

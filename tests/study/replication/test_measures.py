@@ -83,7 +83,7 @@ def test_decomposition(study):
 @pytest.mark.slow
 def test_transfer_keeps_its_networks(study, monkeypatch):
     found = study.measure("transfer", measures.transfer)
-    assert found["names"] == ["small_cnn", "narrow"]
+    assert found["names"] == found["sources"] == ["small_cnn", "narrow"]
     assert np.shape(found["targeted"]) == (2, 2)
     assert set(found["D_det"]) == set(found["names"])
     monkeypatch.setattr(Replication, "_train", None)
@@ -91,9 +91,54 @@ def test_transfer_keeps_its_networks(study, monkeypatch):
     assert measures.transfer(again)["D_det"] == found["D_det"]
 
 
+def test_transfer_is_from_what_the_sets_were_made_with(study, monkeypatch):
+    """Not from a standard model that D_det has nothing to do with."""
+    plain = study.recipe
+    other = ("mlp", {"widths": (8,)})
+    built = {}
+
+    def model(name):
+        return built.setdefault(name, study.network(name))
+
+    def architecture(base, name):
+        spec = study.recipe.network_spec(study.recipe.architectures[name])
+        return built.setdefault((base, name), study.recipe.build(spec))
+
+    used = []
+
+    def watched(sources, targets, *args, **options):
+        used.append(sources)
+        return transfer_matrix(sources, targets, *args, **options)
+
+    transfer_matrix = measures.transfer_matrix
+    monkeypatch.setattr(measures, "transfer_matrix", watched)
+    monkeypatch.setattr(study, "model", model)
+    monkeypatch.setattr(study, "architecture", architecture)
+    monkeypatch.setattr(
+        study, "evaluate", lambda name: {"accuracy": {"clean": 0.5}}
+    )
+    found = []
+    for networks in ({"source": other}, {"standard": other}):
+        study.recipe = replace(plain, networks=networks)
+        built.clear()
+        found.append(measures.transfer(study))
+        first = next(iter(networks))
+        assert used[-1][f"{first} model"] is built[first]
+    with_source, without_source = found
+    assert with_source["sources"] == ["source model", "small_cnn", "narrow"]
+    assert with_source["names"] == list(with_source["D_det"])
+    assert with_source["names"] == ["small_cnn", "narrow"]
+    # The standard model is an MLP here, that of D_det is none.
+    assert without_source["sources"] == ["standard model", "narrow"]
+    assert np.shape(without_source["untargeted"]) == (2, 1)
+    assert list(without_source["D_det"]) == ["narrow"]
+
+
 @pytest.mark.slow
 def test_autoattack_goes_on_where_it_was_stopped(study, monkeypatch):
-    study.recipe = replace(study.recipe, autoattack_images=12, radii=(0.1, 2.0))
+    study.recipe = replace(
+        study.recipe, autoattack_images=12, radii=(2.0, 0.1, 1.0)
+    )
     for name in ("adversarial", "D_R"):
         study._networks[name] = study.network()
     found = study.measure("autoattack", measures.autoattack)

@@ -1,0 +1,42 @@
+from dataclasses import replace
+
+import keras
+import pytest
+
+from keras_robust.cli.replicate import study_of
+from keras_robust.study import get_recipe
+
+OWN = """
+import keras
+
+
+def make(steps):
+    return keras.optimizers.Lion(1e-3)
+"""
+
+
+def training(**given):
+    return study_of("digits", None, given).training
+
+
+def test_numbers_of_an_optimizer_are_not_those_of_another():
+    """The recipe trains by SGD at 0.1, at which Adam learns nothing."""
+    recipe = get_recipe("digits").training
+    assert (recipe.optimizer, recipe.learning_rate) == ("sgd", 0.1)
+    assert training(epochs=3) == replace(recipe, epochs=3)
+    assert training(optimizer="sgd") == recipe
+    assert training(optimizer="adam") == replace(
+        recipe, optimizer="adam", learning_rate=None
+    )
+    assert training(optimizer="adam", learning_rate=0.01).learning_rate == 0.01
+
+
+def test_an_optimizer_of_ones_own_in_a_recipe(tmp_path):
+    path = tmp_path / "own_optimizer_of_a_recipe.py"
+    path.write_text(OWN)
+    text = f"{path}:make"
+    found = training(optimizer=text)
+    assert isinstance(found.optimizer(1), keras.optimizers.Lion)
+    assert found.batch_size == get_recipe("digits").training.batch_size
+    with pytest.raises(ValueError, match="`learning_rate` must be left out"):
+        training(optimizer=text, learning_rate=0.1)
