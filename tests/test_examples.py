@@ -135,8 +135,15 @@ def test_shifted_targets(tmp_path):
     printed = run(
         "shifted_targets",
         tmp_path,
-        *("--images", "200", "--held-out", "100", "--epochs", "1"),
-        *("--widths", "8", "8", "8", "--only", *changes),
+        *SHORT,
+        "--held-out",
+        "100",
+        "--widths",
+        "8",
+        "8",
+        "8",
+        "--only",
+        *changes,
     )
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     sets = ("D_det", "D_det_shortcut")
