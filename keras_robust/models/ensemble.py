@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_robust.classifier.head import find_head
+
 
 def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
     """A classifier whose logits are the mean of its members'.
@@ -38,12 +40,12 @@ def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
             f"shape. Received: {len(models)} models of shapes {shapes}"
         )
     for model in models:
-        last = getattr(model.layers[-1], "activation", keras.activations.linear)
-        if last in (keras.activations.softmax, keras.activations.sigmoid):
+        last = find_head(model).kind
+        if last in ("softmax", "sigmoid"):
             raise ValueError(
                 "Argument `models` must give logits: a mean of logits and "
                 "probabilities means nothing. "
-                f"Received: model {model.name!r} ending in {last.__name__}"
+                f"Received: model {model.name!r} ending in {last}"
             )
     if len({m.name for m in models}) < len(models):
         # Keras allows each name only once in a model.

@@ -55,6 +55,7 @@ class Mixture(Transform):
         self.transform = transform
         self.alpha = checks.check_non_negative(alpha, "alpha")
         self.model = transform.model
+        self.needs_labels = transform.needs_labels
 
     def __call__(
         self,
@@ -62,6 +63,7 @@ class Mixture(Transform):
         start: Any = None,
         verbose: int = 1,
         return_details: bool = False,
+        y: Any = None,
     ) -> Any:
         """Make mixed images.
 
@@ -70,12 +72,13 @@ class Mixture(Transform):
             start: As in `Robustifier`.
             verbose: 0 for no progress bar.
             return_details: Whether to return the details of `transform` too.
+            y: Labels of an array `x`, where `transform` needs them.
 
         Returns:
-            Images like `x`; for a data set the arrays `(x_mix, y)`.
+            Images like `x`; with labels the arrays `(x_mix, y)`.
         """
         return self._apply(
-            x, start=start, verbose=verbose, return_details=return_details
+            x, y=y, start=start, verbose=verbose, return_details=return_details
         )
 
     @property

@@ -78,8 +78,12 @@ def test_errors(members):
         kr.models.ensemble([members[0], make_linear(np.eye(12))])
     inputs = keras.Input((12,))
     soft = keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs))
-    with pytest.raises(ValueError, match="logits.*Received"):
-        kr.models.ensemble([members[0], soft])
+    inner = keras.Sequential([keras.Input((12,)), soft])
+    layer = keras.Sequential([keras.Input((12,)), members[0].layers[-1]])
+    layer.add(keras.layers.Softmax())
+    for model in (soft, inner, layer):
+        with pytest.raises(ValueError, match="logits.*Received"):
+            kr.models.ensemble([members[0], model])
 
 
 def test_members_of_one_name(rng):
