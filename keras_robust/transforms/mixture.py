@@ -63,22 +63,21 @@ class Mixture(Transform):
         start: Any = None,
         verbose: int = 1,
         return_details: bool = False,
-        y: Any = None,
     ) -> Any:
         """Make mixed images.
 
         Args:
-            x: As in `Robustifier`.
+            x: As in `Robustifier`; a data set, such as `[(x, y)]`, where
+                `transform` needs labels.
             start: As in `Robustifier`.
             verbose: 0 for no progress bar.
             return_details: Whether to return the details of `transform` too.
-            y: Labels of an array `x`, where `transform` needs them.
 
         Returns:
-            Images like `x`; with labels the arrays `(x_mix, y)`.
+            Images like `x`; for a data set the arrays `(x_mix, y)`.
         """
         return self._apply(
-            x, y=y, start=start, verbose=verbose, return_details=return_details
+            x, start=start, verbose=verbose, return_details=return_details
         )
 
     @property

@@ -93,8 +93,8 @@ def test_a_transform_that_needs_labels(cnn_data):
     x, y = cnn_data
     expected = x * (1 - y / 40)[:, None, None, None]
     mixture = kr.Mixture(Dimmed(), 0.5)
-    for found in (mixture([(x, y)], verbose=0), mixture(x, y=y, verbose=0)):
-        np.testing.assert_allclose(found[0], expected, atol=1e-6)
-        np.testing.assert_array_equal(found[1], y)
+    mixed, labels = mixture([(x, y)], verbose=0)
+    np.testing.assert_allclose(mixed, expected, atol=1e-6)
+    np.testing.assert_array_equal(labels, y)
     with pytest.raises(ValueError, match="`y` must hold the true labels"):
         mixture(x, verbose=0)
