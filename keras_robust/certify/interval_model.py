@@ -111,6 +111,12 @@ class IntervalModel(keras.Model):
         """The inner model, which attacks and evaluations take."""
         return self.model
 
+    @property
+    def output_names(self) -> list[str] | None:
+        """Names of the outputs of the inner model."""
+        # Keras reads this property in the constructor already.
+        return getattr(getattr(self, "model", None), "output_names", None)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The outputs of the inner model."""
         return self.model(inputs, training=training)
@@ -149,7 +155,7 @@ class IntervalModel(keras.Model):
         self, labels: Any, worst: Any, sample_weight: Any
     ) -> Any:
         """Cross-entropy of the worst logits, reduced as the compiled loss."""
-        (part,) = CompiledLoss(self.loss).parts
+        (part,) = CompiledLoss(self.loss, names=self.output_names).parts
         reduction = getattr(part.loss, "reduction", "sum_over_batch_size")
         if reduction in ("none", None):
             # Keras adds up what a loss without reduction gives.

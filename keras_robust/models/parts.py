@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_robust.classifier import inner_model
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import producer
 from keras_robust.classifier.graph import shows_graph
@@ -118,6 +119,7 @@ def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
         ValueError: If the model has no such layer, or the last ReLU is an
             operation or inside a nested model.
     """
+    model = inner_model(model)
     last = _last_relu(model, output)
 
     def clone(layer: keras.Layer) -> keras.Layer:
