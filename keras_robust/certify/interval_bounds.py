@@ -10,6 +10,8 @@ from keras_robust.attacks.engine.batches import call_on_batch
 from keras_robust.attacks.engine.batches import padded_size
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.certify.interval_network import IntervalNetwork
+from keras_robust.certify.intervals import Interval
+from keras_robust.certify.intervals import of_differences
 from keras_robust.certify.result import IntervalResult
 from keras_robust.datasets.arrays import check_form
 from keras_robust.evaluation.data import Examples
@@ -24,6 +26,9 @@ from keras_robust.utils.checks import check_radius
 from keras_robust.utils.checks import check_value_range
 from keras_robust.utils.checks import expand_radius
 from keras_robust.utils.progress import Progress
+
+# A sigmoid in float32 is off by at most this.
+_SIGMOID_ROUNDING = 4 * 2.0**-24
 
 
 def interval_bounds(
@@ -186,15 +191,32 @@ def _margins(
         )
         found.append(ops.convert_to_numpy(result["margins"]))
         progress.add(size)
-    return np.concatenate(found)
+    least = np.concatenate(found)
+    # Bounds that overflow say nothing.
+    return np.where(np.isnan(least), -np.inf, least)
 
 
 def _least_margins(network: IntervalNetwork, rows: dict[str, Any]) -> Any:
-    margins = network.margins(
-        rows["lower"], rows["upper"], rows["y"], rows["held"]
-    )
+    bounds = network.interval(rows["lower"], rows["upper"], rows["held"])
+    margins = of_differences(bounds, rows["y"])
+    if network.sigmoids > 1:
+        margins = _not_tied(margins, bounds, network.tie)
     is_label = ops.one_hot(rows["y"], margins.shape[-1])
     return ops.min(ops.where(is_label > 0, float("inf"), margins), -1)
+
+
+def _not_tied(margins: Any, bounds: Interval, tie: float) -> Any:
+    """Margins, at most 0 where sigmoids may round unlike logits to a tie.
+
+    The difference of the sigmoids of `z + margin` and `z` is least at one of
+    the two bounds of z.
+    """
+    below, above = (
+        ops.sigmoid(end + margins) - ops.sigmoid(end)
+        for end in (bounds.lower, bounds.upper)
+    )
+    is_apart = ops.minimum(below, above) > tie
+    return ops.where(is_apart, margins, ops.minimum(margins, 0.0))
 
 
 def _check_margins(
@@ -210,11 +232,15 @@ def _check_margins(
     """
     if network.bounds_probabilities:
         return
+    rounding = network.classifier.rounding * np.abs(logits).max(-1)
+    if network.sigmoids:
+        logits, of_sigmoids = _before_sigmoids(logits, network.sigmoids)
+        rounding = rounding + of_sigmoids
     places = np.arange(len(y)), y
     others = logits.copy()
     others[places] = -np.inf
-    own = logits[places] - others.max(-1)
-    rounding = network.classifier.rounding * np.abs(logits).max(-1)
+    with np.errstate(invalid="ignore"):
+        own = logits[places] - others.max(-1)
     # Logarithms of probabilities end at about -85.
     wrong = own < np.minimum(margins, 80.0) - rounding
     if wrong.any():
@@ -223,3 +249,25 @@ def _check_margins(
             "a layer computes something else than its type says. Received: "
             f"{int(wrong.sum())} of {len(y)} examples outside"
         )
+
+
+def _before_sigmoids(
+    logarithms: np.ndarray, units: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of sigmoids, and how far rounded probabilities put them off.
+
+    Args:
+        logarithms: Array `(N, C)`, those of the probabilities p; of a single
+            unit of `1 - p` and p.
+        units: How many sigmoids there are.
+
+    Returns:
+        Arrays `(N, C)` and `(N,)`.
+    """
+    with np.errstate(divide="ignore"):
+        p = np.exp(logarithms.astype("float64"))
+        # The derivative of a logit is 1 / (p (1 - p)).
+        error = (_SIGMOID_ROUNDING / (p * (1 - p))).max(-1)
+        if units == 1:
+            return logarithms, error
+        return np.log(p) - np.log(1 - p), 2 * error

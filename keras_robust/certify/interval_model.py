@@ -23,11 +23,12 @@ class IntervalModel(keras.Model):
     `kappa * compiled loss(z, y) + (1 - kappa) * cross-entropy(z_worst, y)`
 
     with the worst logits that interval bounds allow in the ball of radius
-    `epsilon`. Both are weighted and reduced over the batch as the compiled
-    loss is; what layers and regularizers add to it is added once, with a
-    weight of 1. For `warmup` steps the training is ordinary; over the next
-    `ramp` steps the radius grows from 0 to `epsilon` and the first term's
-    weight falls from 1 to `kappa`, both linearly.
+    `epsilon`. Both take sample weights and are reduced over the batch as the
+    compiled loss is; `loss_weights` weights the first one only. What layers and
+    regularizers add is added once, with a weight of 1. For `warmup` steps the
+    training is ordinary; over the next `ramp` steps the radius grows from 0 to
+    `epsilon` and the weight of the first term falls from 1 to `kappa`, both
+    linearly.
 
     The model is trained in place, as in `AdversarialModel`; save `.model` to
     publish an ordinary Keras model. `fit` logs `certified_accuracy` at the
@@ -110,6 +111,12 @@ class IntervalModel(keras.Model):
         """The inner model, which attacks and evaluations take."""
         return self.model
 
+    @property
+    def output_names(self) -> list[str] | None:
+        """Names of the outputs of the inner model."""
+        # Keras reads this property in the constructor already.
+        return getattr(getattr(self, "model", None), "output_names", None)
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The outputs of the inner model."""
         return self.model(inputs, training=training)
@@ -148,7 +155,7 @@ class IntervalModel(keras.Model):
         self, labels: Any, worst: Any, sample_weight: Any
     ) -> Any:
         """Cross-entropy of the worst logits, reduced as the compiled loss."""
-        (part,) = CompiledLoss(self.loss).parts
+        (part,) = CompiledLoss(self.loss, names=self.output_names).parts
         reduction = getattr(part.loss, "reduction", "sum_over_batch_size")
         if reduction in ("none", None):
             # Keras adds up what a loss without reduction gives.

@@ -65,6 +65,8 @@ class IntervalNetwork:
     Attributes:
         classifier: `Classifier` of the model.
         tie: Margins up to this may be rounded to a tie by a last activation.
+        sigmoids: How many outputs end in a sigmoid of their own, which is left
+            out; 0 for another last activation.
         bounds_probabilities: Whether the last activation could not be left
             out, so that probabilities take the place of logits.
 
@@ -113,6 +115,10 @@ class IntervalNetwork:
         probable = self.classifier.logits.gives_probabilities
         self.tie = _TIE if probable else 0.0
         self.bounds_probabilities = probable and head.body is None
+        is_sigmoid = head.kind == "sigmoid" and not self.bounds_probabilities
+        self.sigmoids = 0
+        if is_sigmoid:
+            self.sigmoids = int(output_of(model, output).shape[-1])
 
     def logits(
         self, lower: Any, upper: Any, held: dict[str, Any] | None = None

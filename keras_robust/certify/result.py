@@ -256,7 +256,8 @@ class IntervalResult(CertifiedResult):
         predictions: See `CertifiedResult`: those of the model itself.
         correct: See `CertifiedResult`.
         margins: Float array `(N,)`, lower bounds over the ball of the label's
-            logit minus the largest other one.
+            logit minus the largest other one; minus infinity where bounds
+            overflow.
         certified: Bool array `(N,)`, which examples no point of the ball
             misclassifies.
         epsilon: Radius of the ball, as text or number.

@@ -4,6 +4,10 @@ from typing import Any
 
 import keras
 
+from keras_robust.classifier import inner_model
+from keras_robust.classifier.graph import shows_graph
+from keras_robust.classifier.head import find_head
+
 
 def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
     """A classifier whose logits are the mean of its members'.
@@ -13,15 +17,17 @@ def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
     reads them separately: `PGDAttack(loss=..., layer="members")`.
 
     Args:
-        models: Built Keras classifiers with the same input shape and number
-            of classes, which return logits.
+        models: Functional or sequential Keras classifiers, also those in an
+            `AdversarialModel`, with the same input shape and number of
+            classes, which return logits.
         name: Name of the model.
 
     Returns:
         A functional `keras.Model` that shares the members' weights.
 
     Raises:
-        ValueError: If there is no model, or their shapes differ.
+        ValueError: If there is no model, their shapes differ or are not known,
+            or one does not return logits.
 
     Example:
 
@@ -30,7 +36,13 @@ def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
     x_adv = keras_robust.PGDAttack(epsilon=0.5)(both, x, y)
     ```
     """
-    models = list(models)
+    models = [inner_model(model) for model in models]
+    hidden = [model.name for model in models if not shows_graph(model)]
+    if hidden:
+        raise ValueError(
+            "Argument `models` must be functional or sequential models, whose "
+            f"shapes are known. Received: models {hidden} that are not"
+        )
     shapes = {(m.input_shape[1:], m.output_shape[1:]) for m in models}
     if len(shapes) != 1:
         raise ValueError(
@@ -38,12 +50,12 @@ def ensemble(models: Any, name: str = "ensemble") -> keras.Model:
             f"shape. Received: {len(models)} models of shapes {shapes}"
         )
     for model in models:
-        last = getattr(model.layers[-1], "activation", keras.activations.linear)
-        if last in (keras.activations.softmax, keras.activations.sigmoid):
+        last = find_head(model).kind
+        if last in ("softmax", "sigmoid"):
             raise ValueError(
                 "Argument `models` must give logits: a mean of logits and "
                 "probabilities means nothing. "
-                f"Received: model {model.name!r} ending in {last.__name__}"
+                f"Received: model {model.name!r} ending in {last}"
             )
     if len({m.name for m in models}) < len(models):
         # Keras allows each name only once in a model.

@@ -4,11 +4,14 @@ from typing import Any
 
 import keras
 
+from keras_robust.classifier import inner_model
 from keras_robust.classifier.graph import output_of
 from keras_robust.classifier.graph import producer
 from keras_robust.classifier.graph import shows_graph
+from keras_robust.classifier.layer_search import inner_layers
 from keras_robust.layers import FakeReLU
 from keras_robust.layers import ResidualBlock
+from keras_robust.layers import straight_through
 from keras_robust.layers.residual_block import batch_norm
 from keras_robust.layers.residual_block import convolution
 from keras_robust.layers.residual_block import l2_decay
@@ -106,24 +109,36 @@ def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
     `model.layers`.
 
     Args:
-        model: A built Keras model with a `ReLU` or `ResidualBlock` layer.
+        model: A built Keras model with a ReLU: a `ReLU` or `ResidualBlock`
+            layer, or the activation of another layer.
         output: Name or position of the output, of a model with several.
 
     Returns:
         A Keras model with the same outputs and its own copy of the weights.
 
     Raises:
-        ValueError: If the model has no such layer.
+        ValueError: If the model has no such layer, or the last ReLU is an
+            operation or inside a nested model.
     """
+    model = inner_model(model)
     last = _last_relu(model, output)
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        if layer is not last:
-            return layer.__class__.from_config(layer.get_config())
-        if isinstance(layer, keras.layers.ReLU):
-            return FakeReLU(name=layer.name)
-        config = {**layer.get_config(), "activation": "fake_relu"}
-        return ResidualBlock.from_config(config)
+        config = layer.get_config()
+        if layer is last and isinstance(layer, ResidualBlock):
+            config = {**config, "activation": "fake_relu"}
+        made: Any = layer.__class__.from_config(config)
+        if layer is not last or isinstance(layer, ResidualBlock):
+            return made
+        if not isinstance(layer, keras.layers.ReLU):
+            made.activation = straight_through(made.activation)
+            return made
+        name = layer.name
+        if made.max_value is None and not (
+            made.negative_slope or made.threshold
+        ):
+            return FakeReLU(name=name)
+        return keras.layers.Activation(straight_through(made), name=name)
 
     copy = keras.models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
@@ -131,7 +146,6 @@ def fake_relu_copy(model: Any, output: str | int | None = None) -> keras.Model:
 
 
 def _last_relu(model: keras.Model, output: str | int | None) -> keras.Layer:
-    kinds = (keras.layers.ReLU, ResidualBlock)
     waiting = [output_of(model, output)] if shows_graph(model) else []
     seen = set()
     while waiting:
@@ -140,10 +154,32 @@ def _last_relu(model: keras.Model, output: str | int | None) -> keras.Layer:
         seen.add(id(tensor))
         if node is None:
             continue
-        if isinstance(node.operation, kinds):
-            return node.operation
+        operation: Any = node.operation
+        if _is_relu(operation):
+            return operation
+        if _hides_relu(operation):
+            break
         waiting += node.inputs
     raise ValueError(
-        "The model must have a ReLU or ResidualBlock layer. "
+        "The model must have a ReLU layer, a layer with this activation or a "
+        "ResidualBlock, and as its last ReLU none of a nested model or of "
+        "`keras.ops`. "
         f"Received: layers {[layer.name for layer in model.layers]}"
     )
+
+
+def _is_relu(layer: Any) -> bool:
+    """Whether a layer is or ends in a ReLU that can be replaced."""
+    known = (keras.activations.relu, keras.activations.relu6)
+    return isinstance(layer, (keras.layers.ReLU, ResidualBlock)) or (
+        isinstance(layer, keras.layers.Layer)
+        and any(getattr(layer, "activation", None) is one for one in known)
+    )
+
+
+def _hides_relu(operation: Any) -> bool:
+    """Whether an operation contains or is a ReLU that cannot be replaced."""
+    if isinstance(operation, keras.Model):
+        return any(_is_relu(layer) for layer in inner_layers(operation))
+    name = type(operation).__name__
+    return not isinstance(operation, keras.layers.Layer) and "Relu" in name

@@ -31,17 +31,13 @@ class EpochCallback(keras.callbacks.Callback):
         self._clock = clock
         self._objective = objective
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Pass on the number of steps, which is known now."""
-        if self._clock is not None:
-            self._clock.begin_fit(self.params.get("steps"))
-
     def on_epoch_begin(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Pass on the beginning of an epoch."""
+        """Pass on the beginning of an epoch, and its number of steps."""
         if self._clock is not None:
-            self._clock.begin_epoch(epoch)
+            # Callbacks may load the weights of another training before it.
+            self._clock.begin_epoch(epoch, self.params.get("steps"))
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None

@@ -16,6 +16,7 @@ from keras_robust.classifier.graph import shows_graph
 from keras_robust.classifier.graph_run import Entry
 from keras_robust.classifier.graph_run import single_input
 from keras_robust.classifier.graph_run import training_argument
+from keras_robust.classifier.layer_search import inner_layers
 from keras_robust.layers import PadAndCrop
 
 # Layers that randomly transform images, by their names in Keras.
@@ -75,9 +76,7 @@ def random_image_layers(model: Any) -> list[Any]:
         `Pipeline`, the layers in it.
     """
     found = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if isinstance(layer, _RANDOM)
+        layer for layer in inner_layers(model) if isinstance(layer, _RANDOM)
     ]
     inner = layer_ids(found, include_self=False)
     return [layer for layer in found if id(layer) not in inner]
@@ -92,11 +91,9 @@ def layer_ids(
         parents: Layers.
         include_self: Whether to include the layers themselves.
     """
-    return {
-        id(inner)
-        for layer in parents
-        for inner in layer._flatten_layers(include_self=include_self)
-    }
+    found = list(parents)
+    ids = {id(inner) for layer in found for inner in inner_layers(layer)}
+    return ids | {id(layer) for layer in found} if include_self else ids
 
 
 def is_random(layer: Any) -> bool:

@@ -159,22 +159,15 @@ class EpsilonClock:
         pace = 1.0 if self._pace is None else self._pace
         self._done.assign(self._done + pace)
 
-    def begin_fit(self, steps: int | None) -> None:
-        """Set the number of steps in an epoch.
+    def begin_epoch(self, epoch: int, steps: int | None) -> None:
+        """Set the count to whole epochs, and the number of steps in one.
 
         Args:
+            epoch: Number of the epoch in this `fit`, from 0 on.
             steps: Int, or `None` if it is not known.
         """
         if self._pace is not None:
             self._pace.assign(0.0 if not steps else 1.0 / steps)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Set the count to whole epochs.
-
-        Args:
-            epoch: Number of the epoch in this `fit`, from 0 on.
-        """
-        if self.counts_epochs:
             # 0.01 is more than the rounding errors of the steps add up to.
             done = int(float(ops.convert_to_numpy(self._done.value)) + 0.01)
             self._done.assign(float(max(done, epoch)))

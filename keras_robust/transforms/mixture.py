@@ -55,6 +55,7 @@ class Mixture(Transform):
         self.transform = transform
         self.alpha = checks.check_non_negative(alpha, "alpha")
         self.model = transform.model
+        self.needs_labels = transform.needs_labels
 
     def __call__(
         self,
@@ -66,7 +67,8 @@ class Mixture(Transform):
         """Make mixed images.
 
         Args:
-            x: As in `Robustifier`.
+            x: As in `Robustifier`; a data set, such as `[(x, y)]`, where
+                `transform` needs labels.
             start: As in `Robustifier`.
             verbose: 0 for no progress bar.
             return_details: Whether to return the details of `transform` too.

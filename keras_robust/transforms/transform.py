@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
-from typing import ClassVar
 
 import numpy as np
 from keras import ops
@@ -76,7 +75,7 @@ class Transform(ConfigMixin):
 
     # The Keras model whose features are taken. Generated data sets record it.
     model: Any = None
-    needs_labels: ClassVar[bool] = False
+    needs_labels: bool = False
 
     def __init__(
         self,

@@ -312,6 +312,42 @@ def test_softmax_sigmoid_and_one_unit(cnn_data):
     assert 0 < first.accuracy["certified"] < 1
 
 
+def sigmoids(kernel, bias):
+    kernel = np.array([kernel], "float32")
+    inputs = keras.Input((1,))
+    dense = keras.layers.Dense(kernel.shape[1], activation="sigmoid")
+    model = keras.Model(inputs, dense(inputs))
+    dense.set_weights([kernel, np.array(bias, "float32")])
+    return model
+
+
+@pytest.mark.parametrize("logit", [1.0, 15.7, 16.2, 16.5, 30.0, 90.0])
+def test_confident_sigmoids(logit):
+    """Rounded probabilities are no sign of a wrong rule."""
+    x, y = np.array([[0.5]], "float32"), np.array([1])
+    one = bounds(sigmoids([1], [logit - 0.5]), (x, y), 1e-3)
+    np.testing.assert_allclose(one.margins, logit - 1e-3, rtol=1e-4)
+    three = sigmoids([0, 1, 0], [0, logit - 0.5, -1])
+    several = bounds(three, (x, y), 1e-3)
+    np.testing.assert_allclose(several.margins, logit - 1e-3, rtol=1e-4)
+    assert one.certified.all() and several.certified.all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_certificate_where_sigmoids_tie(sign):
+    """Logits 100 and 125.5 differ; their sigmoids are both 1, others both 0."""
+    slopes, offsets = [100, 125], [0, 0.5 if sign > 0 else 0]
+    if sign < 0:
+        slopes, offsets = [-125, -110], [-1, 0]
+    model = sigmoids(slopes, offsets)
+    x, y = np.array([[0.01]], "float32"), np.array([1])
+    assert bounds(model, (x, y), 0.01).certified.all()
+    wide = bounds(model, (x, y), 1.0)
+    # What the certificate would be about, and what the model answers.
+    assert model.predict(np.ones((1, 1)), verbose=0).argmax(-1) == 0
+    assert wide.accuracy == {"clean": 1.0, "certified": 0.0}
+
+
 @pytest.mark.slow_on_jax
 def test_nested_merged_and_several_inputs(cnn_data, rng):
     layers = keras.layers
@@ -508,6 +544,23 @@ def test_result_as_table_json_and_figure(linear_problem, tmp_path):
     low, high = found.intervals["certified"]
     assert low < found.accuracy["certified"] < high
     found.plot(tmp_path / "margins.png")
+
+
+def test_bounds_that_overflow():
+    """Nothing is known then, which is worse than any number."""
+    inputs = keras.Input((1,))
+    h = keras.layers.Dense(2, activation="exponential")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2)(h))
+    model.set_weights(
+        [np.array([[100, 0]]), np.zeros(2), np.array([[-1, 1], [0, 1]])]
+        + [np.zeros(2)]
+    )
+    data = np.full((2, 1), 0.01, "float32"), np.ones(2, "int32")
+    found = bounds(model, data, np.array([1.0, 0.001]))
+    assert found.margins[0] == -np.inf and found.margins[1] > 0
+    np.testing.assert_array_equal(found.certified, [False, True])
+    line = found.draw().axes[0].lines[0]
+    np.testing.assert_array_equal(line.get_xdata()[0], found.margins[1])
 
 
 def test_rounding_errors_are_inside_the_bounds():

@@ -241,6 +241,24 @@ def test_one_unit():
 
 
 @pytest.mark.compiles_much
+def test_losses_and_metrics_by_name_of_the_output():
+    (x, y), _ = digits(64)
+    logs = []
+    for loss, metrics in (
+        (sparse(), ["accuracy"]),
+        ({"scores": sparse()}, {"scores": ["accuracy"]}),
+    ):
+        inner = network()
+        outputs = keras.layers.Identity(name="scores")(inner.outputs[0])
+        trainer = kr.certify.IntervalModel(
+            keras.Model(inner.inputs, outputs), 0.01, warmup=0, ramp=1
+        )
+        trainer.compile("sgd", loss, metrics=metrics)
+        history = trainer.fit(x, y, shuffle=False, verbose=0).history
+        logs.append([history[key][0] for key in ("loss", "accuracy")])
+    np.testing.assert_allclose(logs[0], logs[1], rtol=1e-5)
+
+
 def test_saved_and_loaded(tmp_path):
     (x, y), _ = digits(32)
     trainer = kr.certify.IntervalModel(

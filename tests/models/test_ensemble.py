@@ -78,8 +78,16 @@ def test_errors(members):
         kr.models.ensemble([members[0], make_linear(np.eye(12))])
     inputs = keras.Input((12,))
     soft = keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs))
-    with pytest.raises(ValueError, match="logits.*Received"):
-        kr.models.ensemble([members[0], soft])
+    hidden = keras.Model()
+    hidden.built = True
+    with pytest.raises(ValueError, match="functional.*Received"):
+        kr.models.ensemble([members[0], hidden])
+    inner = keras.Sequential([keras.Input((12,)), soft])
+    layer = keras.Sequential([keras.Input((12,)), members[0].layers[-1]])
+    layer.add(keras.layers.Softmax())
+    for model in (soft, inner, layer):
+        with pytest.raises(ValueError, match="logits.*Received"):
+            kr.models.ensemble([members[0], model])
 
 
 def test_members_of_one_name(rng):
@@ -95,3 +103,13 @@ def test_members_of_one_name(rng):
     np.testing.assert_allclose(
         ops.convert_to_numpy(both(x)), each[1], atol=1e-5
     )
+
+
+def test_members_inside_an_adversarial_model(members, rng):
+    robust = kr.AdversarialModel(members[0], kr.FGSMAttack())
+    x = rng.random((5, 12), dtype="float32")
+    found, expected = (
+        ops.convert_to_numpy(kr.models.ensemble([first, members[1]])(x))
+        for first in (robust, members[0])
+    )
+    np.testing.assert_array_equal(found, expected)

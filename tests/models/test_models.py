@@ -145,3 +145,63 @@ def test_fake_relu_copy(make, rng):
     attack = kr.PGDAttack(epsilon=0.5, steps=1)
     step = np.abs(attack(copy, x, [0, 1, 2]) - attack(model, x, [0, 1, 2]))
     assert step.max() > 1e-4
+
+
+def fake_relu_problem(last):
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    parts = [layers.Flatten(), layers.Dense(9), layers.ReLU(), layers.Dense(9)]
+    return keras.Sequential(
+        [keras.Input((4, 4, 1)), *parts, last, layers.Dense(3)]
+    )
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda: keras.layers.Dense(9, activation="relu"),
+        lambda: keras.layers.Activation("relu"),
+        lambda: keras.layers.ReLU(max_value=0.1),
+        lambda: keras.layers.ReLU(negative_slope=0.5),
+    ],
+    ids=["dense", "activation", "max", "slope"],
+)
+def test_fake_relu_copy_of_any_relu_layer(last, rng):
+    """The same outputs, and a gradient that passes the last ReLU."""
+    model = fake_relu_problem(last())
+    copy = models.fake_relu_copy(model)
+    x = 5 * rng.random((8, 4, 4, 1), dtype="float32")
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(copy(x)), ops.convert_to_numpy(model(x)), atol=1e-5
+    )
+    # Behind the ReLU that comes first: linear in its outputs.
+    first = keras.Model(model.inputs, model.layers[2].output)
+    values = ops.convert_to_numpy(first(x))
+    kernels = [w for w in copy.get_weights()[2:] if w.ndim == 2]
+    slope = np.linalg.multi_dot(kernels)[:, 0]
+    rest = keras.Sequential([keras.Input((9,)), *copy.layers[3:]])
+    attack = kr.PGDAttack(
+        "l2",
+        epsilon=1.0,
+        step_size=1.0,
+        steps=1,
+        value_range=(-np.inf, np.inf),
+        loss=lambda y, logits: logits[:, 0],
+        from_logits=True,
+    )
+    moved = attack(rest, values, np.zeros(8, "int32"), verbose=0) - values
+    expected = np.broadcast_to(slope / np.linalg.norm(slope), moved.shape)
+    np.testing.assert_allclose(moved, expected, atol=1e-4)
+
+
+def test_fake_relu_copy_refuses_a_hidden_last_relu():
+    layers = keras.layers
+    nested = keras.Sequential(
+        [keras.Input((9,)), layers.Dense(9), layers.ReLU()]
+    )
+    with pytest.raises(ValueError, match="nested model.*Received"):
+        models.fake_relu_copy(fake_relu_problem(nested))
+    inputs = keras.Input((9,))
+    h = ops.relu(layers.Dense(9)(layers.ReLU()(inputs)))
+    with pytest.raises(ValueError, match="keras.ops.*Received"):
+        models.fake_relu_copy(keras.Model(inputs, layers.Dense(3)(h)))

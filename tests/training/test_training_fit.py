@@ -615,6 +615,39 @@ def test_a_list_of_callbacks_in_two_trainings(digits):
     assert float(ops.convert_to_numpy(done.value)) == 3
 
 
+@pytest.mark.slow_on_jax
+def test_a_schedule_that_is_resumed_with_other_batches(digits, tmp_path):
+    """A backup holds the number of steps of the training that it is of."""
+    x, y = digits[0][:64], digits[1][:64]
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    def fit(batch_size, *callbacks):
+        robust = kr.AdversarialModel(
+            network(),
+            kr.PGDAttack("linf", 0.1, steps=1),
+            epsilon_schedule=kr.training.LinearWarmup(epochs=9),
+        )
+        robust.compile("sgd", CROSS_ENTROPY)
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        robust.fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=3,
+            callbacks=[backup, *callbacks],
+            verbose=0,
+        )
+        return next(v for v in robust.weights if v.name == "epsilon_progress")
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(64, Interrupt())
+    assert float(ops.convert_to_numpy(fit(16).value)) == 3
+
+
 @dataclass(eq=False, repr=False)
 class Brighter(kr.Attack):
     """An attack without a radius."""

@@ -72,3 +72,29 @@ def test_map(cnn, cnn_data):
 def test_errors(cnn):
     with pytest.raises(ValueError, match="alpha=1.5"):
         kr.Mixture(kr.Robustifier(cnn, steps=1), 1.5)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Dimmed(kr.transforms.Transform):
+    """Images that are darker the larger their label is; it stays."""
+
+    needs_labels = True
+
+    def make(self, batch):
+        share = 1 - np.asarray(batch.labels)[:, None, None, None] / 20
+        distance = np.zeros(len(batch))
+        success = np.ones(len(batch), bool)
+        return {"x": batch.images * share, "distance": distance} | {
+            "success": success
+        }
+
+
+def test_a_transform_that_needs_labels(cnn_data):
+    x, y = cnn_data
+    expected = x * (1 - y / 40)[:, None, None, None]
+    mixture = kr.Mixture(Dimmed(), 0.5)
+    mixed, labels = mixture([(x, y)], verbose=0)
+    np.testing.assert_allclose(mixed, expected, atol=1e-6)
+    np.testing.assert_array_equal(labels, y)
+    with pytest.raises(ValueError, match="`y` must hold the true labels"):
+        mixture(x, verbose=0)
