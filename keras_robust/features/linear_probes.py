@@ -21,6 +21,7 @@ def linear_probes(
     least: float = 0.1,
     batch_size: int = 256,
     verbose: int = 1,
+    output: str | int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Accuracy of a linear classifier of each part of a layer's units.
 
@@ -34,11 +35,14 @@ def linear_probes(
             with every class.
         test: The same, to evaluate them.
         usefulness: What `feature_usefulness` found of this model and layer.
-        attacks: Dictionary of attacks by name, `None` for none.
+        attacks: Dictionary of attacks by name, `None` for none. They attack the
+            probes, which have one output.
         layer: As for `feature_usefulness`.
         least: As for `FeatureUsefulness.split`.
         batch_size: Int >= 1, for outputs.
         verbose: 0 for no progress bars.
+        output: Name or position of the output that is classified, of a model
+            with several.
 
     Returns:
         Dictionary by part: `units`, how many; `clean` and the attacks' names,
@@ -55,8 +59,9 @@ def linear_probes(
     linear_probes(model, train, test, found, {"pgd": attack})
     ```
     """
-    source_classifier(model)
-    classifier, x, y = check_data(model, train, from_logits=True)
+    source_classifier(model, output=output)
+    classifier, x, y = check_data(model, train, True, output=output)
+    _, *tested = check_data(classifier, test)
     classes = classifier.num_classes
     missing = sorted(set(range(classes)) - set(np.unique(y).tolist()))
     if missing:
@@ -78,7 +83,7 @@ def linear_probes(
         probe = keras.Model(flat_view.inputs, dense(flat))
         dense.set_weights(_fitted(outputs, y, units, classes))
         report = evaluate_robustness(
-            probe, test, attacks or {}, verbose=verbose, probe=False
+            probe, tuple(tested), attacks or {}, verbose=verbose, probe=False
         )
         found[part].update(
             {k: v for k, v in report.accuracy.items() if k != "worst case"}

@@ -86,3 +86,30 @@ def test_a_class_is_missing(templates):
     )
     with pytest.raises(ValueError, match=r"all 10 classes.*none of \[9\]"):
         linear_probes(model, some, planted.test, found, verbose=0)
+
+
+@pytest.mark.on_one_backend
+def test_one_of_several_outputs(templates):
+    model, planted = templates
+    units = model.get_layer("units").output
+    several = keras.Model(
+        model.inputs, [keras.layers.Dense(3)(units), model.outputs[0]]
+    )
+    (x, y), test = planted.train, planted.test
+    attack = kr.PGDAttack(epsilon=0.25, steps=2, output=1)
+    found = feature_usefulness(several, test, attack, layer="units", verbose=0)
+    with pytest.raises(ValueError, match="`output` must choose one"):
+        linear_probes(several, (x, y), test, usefulness=found, verbose=0)
+    probes = [
+        linear_probes(
+            network,
+            (x, y),
+            test,
+            usefulness=found,
+            layer="units",
+            output=output,
+            verbose=0,
+        )
+        for network, output in ((model, None), (several, 1))
+    ]
+    assert probes[0] == probes[1]
