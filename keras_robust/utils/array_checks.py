@@ -150,7 +150,8 @@ def _advice(x: Any, least: float, most: float, value_range: Any) -> str:
 
 def _check_rows(x: Any, value_range: Any, name: str) -> None:
     """As `check_images`, feature by feature."""
-    values = np.asarray(ops.convert_to_numpy(x))
+    # In the precision of the range, which rounds x in the same way.
+    values = np.asarray(ops.convert_to_numpy(x), "float32")
     try:
         np.broadcast_shapes(values.shape[1:], value_range[0].shape[1:])
         excess = outside_box(values, value_range)

@@ -151,6 +151,27 @@ def test_tables_need_ranges_of_columns(value_range):
     attack.replace(value_range=columns)(model, x, y, verbose=0)
 
 
+def test_ranges_of_columns_in_double_precision(rng):
+    """Rounded to float32, a range may leave out the input that it is of."""
+    x, y = rng.normal(size=(60, 2)), np.arange(60) % 3
+    columns = x.min(axis=0), x.max(axis=0)
+    rounded = np.float32(columns)
+    assert (rounded[0] > columns[0]).any() or (rounded[1] < columns[1]).any()
+    attack = kr.PGDAttack(
+        "linf", 0.1, steps=2, value_range=columns, mask=np.array([1.0, 0.0])
+    )
+    model = table_model()
+    moved = attack(model, x, y, verbose=0) - x
+    assert 0 < np.abs(moved[:, 0]).max() <= 0.1 * (1 + 1e-6)
+    assert not moved[:, 1].any()
+    report = kr.evaluate_robustness(model, (x, y), attack, verbose=0)
+    assert not report.flags
+    outside = x.copy()
+    outside[0, 0] = columns[1][0] * 1.0001
+    with pytest.raises(ValueError, match="1 examples outside, in 1 of 2 feat"):
+        attack(model, outside, y, verbose=0)
+
+
 def test_fractions_for_an_integer_input_name_the_cure():
     with pytest.raises(ValueError, match=r"value_range=\(0, 255\).*Received"):
         array_checks.check_whole(np.array([[0.25, 1.0]]), 1.0)
