@@ -222,14 +222,20 @@ def _augmentation(
     padding: int, flip: bool | str, seed: int | None, fill_mode: str
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
     """The function of `(images, labels)` that shifts and flips images."""
+    # Pixels keep their precision, whatever policy networks are made with.
+    dtype = "float32"
     layers: list[keras.layers.Layer] = []
     if padding:
-        layers.append(PadAndCrop(padding, seed=seed, fill_mode=fill_mode))
+        layers.append(
+            PadAndCrop(padding, seed=seed, fill_mode=fill_mode, dtype=dtype)
+        )
     if flip:
         # With the same seed both would draw the same numbers, and which images
         # are flipped would depend on how far they are shifted.
         other = None if seed is None else seed + 1
-        layers.append(keras.layers.RandomFlip("horizontal", seed=other))
+        layers.append(
+            keras.layers.RandomFlip("horizontal", seed=other, dtype=dtype)
+        )
 
     def augment(images: Any, labels: Any) -> tuple[Any, Any]:
         for layer in layers:

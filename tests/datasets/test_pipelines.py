@@ -213,3 +213,20 @@ def test_shifts_and_flips_are_independent():
     flipped = np.isclose(rows, 0.5).argmax(-1) % 9 < right
     for shift in (down < 4, down > 4, right < 4, right > 4):
         assert 0.3 < flipped[shift].mean() < 0.7
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_pixels_keep_their_precision(policy, rng):
+    x = rng.random((8, 6, 6, 1), dtype="float32")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        dataset = kr.datasets.pipeline(
+            x, np.arange(8), augment=True, padding=1, seed=0
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+    images, _ = arrays(dataset)
+    assert images.dtype == "float32"
+    # Every pixel is one of the image, or of the padding.
+    assert set(np.unique(images)) <= {0.0, *np.unique(x)}
