@@ -421,6 +421,13 @@ def _checked(
 
 
 def _resized(x: np.ndarray, size: Shape) -> np.ndarray:
+    if x.ndim != 4:
+        # Keras would take a batch without channels for one image.
+        raise ValueError(
+            "Images to be resized must be of shape (N, H, W, C), with an axis "
+            "for a single channel (`x[..., None]`). "
+            f"Received: images of shape {x.shape}"
+        )
     parts = []
     for start in range(0, len(x), _BATCH):
         images = to_unit(x[start : start + _BATCH])

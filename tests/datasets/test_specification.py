@@ -171,6 +171,15 @@ def test_resized_only_when_asked(tmp_path):
     np.testing.assert_allclose(doubled, expected, atol=1e-6)
 
 
+def test_images_without_channels_are_not_resized(tmp_path):
+    x, y = images(shape=(4, 6, 6)), Y
+    path = saved(tmp_path, x_train=x, y_train=y, x_test=x, y_test=y)
+    data = DataSpecification(str(path))
+    assert data.load().train[0].shape == data.load((6, 6)).train[0].shape
+    with pytest.raises(ValueError, match=r"\(N, H, W, C\).*\(4, 6, 6\)"):
+        data.load((3, 3))
+
+
 def test_a_folder(tmp_path):
     pixels = write_folder(tmp_path / "images")
     (tmp_path / "images" / ".cache").mkdir()
