@@ -128,5 +128,8 @@ class Mixture(Transform):
         return {**made, "x": self._mixed(batch.images, made["x"])}
 
     def _mixed(self, x: Any, x_r: Any) -> Any:
-        x = x if ops.is_tensor(x_r) else ops.convert_to_numpy(x)
-        return self.alpha * x_r + (1 - self.alpha) * x
+        xp = ops if ops.is_tensor(x_r) else np
+        x = x if xp is ops else ops.convert_to_numpy(x)
+        low, high = self.value_range
+        # Rounding can lead beyond the box that holds both.
+        return xp.clip(self.alpha * x_r + (1 - self.alpha) * x, low, high)

@@ -98,3 +98,11 @@ def test_a_transform_that_needs_labels(cnn_data):
     np.testing.assert_array_equal(labels, y)
     with pytest.raises(ValueError, match="`y` must hold the true labels"):
         mixture(x, verbose=0)
+
+
+def test_rounding_does_not_leave_the_range(cnn):
+    x = np.full((2, 6, 6, 2), 255, "float32")
+    to_robust = kr.Robustifier(cnn, steps=0, value_range=(0, 255), seed=0)
+    shares = np.linspace(0.01, 0.99, 99)
+    mixed = [kr.Mixture(to_robust, share)(x, verbose=0) for share in shares]
+    assert np.max(mixed) == 255

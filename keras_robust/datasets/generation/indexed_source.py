@@ -184,7 +184,8 @@ def _from_digits(
     x, y = (part[:examples] for part in getattr(data, split))
     low, high = options["value_range"]
     return IndexedSource(
-        np.float32(low + x * (high - low)),
+        # Clipped, since rounding can lead beyond the range.
+        np.clip(low + x * (high - low), low, high, dtype="float32"),
         labels=y,
         class_names=data.class_names,
         name="digits",

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import keras_robust as kr
 from keras_robust.datasets.generation.indexed_source import IndexedSource
 from keras_robust.datasets.generation.row_file import RowFile
 
@@ -55,3 +56,13 @@ def test_errors(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="Received: 7"):
         IndexedSource.open(7, tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_digits_lie_in_any_range(tmp_path, seed):
+    low, high = np.sort(np.random.default_rng(seed).normal(size=2)).tolist()
+    source = IndexedSource.open("digits", tmp_path, value_range=(low, high))
+    # Raises where an image is outside.
+    assert source.description()["examples"] == len(source)
+    expected = kr.datasets.load("digits").train[0][:9] * (high - low) + low
+    np.testing.assert_allclose(source[np.arange(9)], expected, atol=1e-6)
