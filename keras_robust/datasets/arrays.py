@@ -139,7 +139,7 @@ def to_arrays(
         ValueError: If it is empty, endless or not batched, or its elements
             are not pairs.
     """
-    watch = None if _has_known_length(dataset) else _Watch()
+    watch = None if has_known_length(dataset) else _Watch()
     pairs: list[tuple[Any, Any]] = []
     for batch in _batches(dataset):
         pair = _pair(batch, several, is_batch=True)
@@ -285,8 +285,11 @@ def _are_inputs(parts: Sequence[Any], examples: int | None) -> bool:
     return lengths == {examples}
 
 
-def _has_known_length(dataset: Any) -> bool:
+def has_known_length(dataset: Any) -> bool:
     """Whether a data set is known to end.
+
+    Args:
+        dataset: `tf.data.Dataset`, `PyDataset` or another iterable.
 
     Raises:
         ValueError: If it is known that it does not.

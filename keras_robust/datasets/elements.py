@@ -63,29 +63,6 @@ def _is_unbatched(x: Any, y: Any, rank: int | None) -> bool:
     return bool(apart or rank is not None and x.rank == rank - 1)
 
 
-def check_ends(dataset: Any, name: str) -> None:
-    """Raise if a data set is known to have no end.
-
-    Args:
-        dataset: `tf.data.Dataset`, `PyDataset` or another iterable.
-        name: Name for error messages.
-
-    Raises:
-        ValueError: If it has no end.
-    """
-    count = 0
-    if hasattr(dataset, "cardinality"):
-        count = int(dataset.cardinality())
-    elif hasattr(dataset, "num_batches"):
-        count = -1 if dataset.num_batches is None else 0
-    if count == -1:
-        raise ValueError(
-            f"Argument `{name}` must end after one pass: leave out "
-            "`.repeat()`, or end it with `.take(batches)`. "
-            f"Received: an endless {type(dataset).__name__}"
-        )
-
-
 def read_element(
     element: Any, name: str
 ) -> tuple[np.ndarray, np.ndarray, int | None]:

@@ -65,11 +65,9 @@ class FolderReader:
 
     def layout(self, split: str) -> Layout:
         """See `Reader`; the size is that of the first file."""
-        from PIL import Image
-
         folder = self._folder(split)
         names = self._names(split)
-        with Image.open(next(_files(folder))) as image:
+        with _opened(next(_files(folder))) as image:
             width, height = image.size
         return Layout(
             (height, width, self._own_channels(folder)), len(names), names
@@ -92,7 +90,7 @@ class FolderReader:
             self._check_sizes(folder, size)
         dataset = _keras_dataset(folder, size, _COLORS[channels or own[2] or 3])
         images, labels = [], []
-        for x, y in dataset.as_numpy_iterator():
+        for x, y in _decoded(dataset, folder):
             # Files of their own size come as whole numbers.
             x = x / np.float32(255) if is_resized else x.round().astype("uint8")
             images.append(x)
@@ -121,12 +119,10 @@ class FolderReader:
 
     def _own_channels(self, folder: Path) -> int:
         """3 where any file has colors, or else 1."""
-        from PIL import Image
-
         if folder not in self._colors:
             self._colors[folder] = 1
             for path in _files(folder):
-                with Image.open(path) as image:
+                with _opened(path) as image:
                     if image.mode not in _GRAY:
                         self._colors[folder] = 3
                         break
@@ -146,10 +142,8 @@ class FolderReader:
 
     def _check_sizes(self, folder: Path, size: tuple[Any, ...]) -> None:
         """Check that files are of one size, by their first bytes."""
-        from PIL import Image
-
         for path in _files(folder):
-            with Image.open(path) as image:
+            with _opened(path) as image:
                 found = image.size[::-1]
             if found != size:
                 raise ValueError(
@@ -175,6 +169,40 @@ def _files(folder: Path) -> Iterator[Path]:
         path
         for path in sorted(folder.rglob("*"))
         if path.suffix.lower() in SUFFIXES
+    )
+
+
+def _opened(path: Path) -> Any:
+    """The image of a file, of which only the first bytes are read."""
+    from PIL import Image
+
+    try:
+        return Image.open(path)
+    except OSError as error:
+        raise _undecodable(f"{path}: {error}") from error
+
+
+def _decoded(dataset: Any, folder: Path) -> Iterator[Any]:
+    """The batches of a data set; names a file that cannot be decoded."""
+    import tensorflow as tf
+
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.InvalidArgumentError as error:
+        # The error does not say which file it was.
+        for path in _files(folder):
+            with _opened(path) as image:
+                try:
+                    image.load()
+                except (OSError, SyntaxError, ValueError) as broken:
+                    raise _undecodable(f"{path}: {broken}") from error
+        raise _undecodable(str(error).splitlines()[0]) from error
+
+
+def _undecodable(received: str) -> ValueError:
+    return ValueError(
+        "Files of a folder must be images that can be decoded; mend those that "
+        f"cannot, or take them out. Received: {received}"
     )
 
 

@@ -101,6 +101,12 @@ class Shortcut(Relabelling):
         Returns:
             Float32 array `(num_classes, H, W, C)`.
         """
+        if len(shape) != 3:
+            raise ValueError(
+                "Images must be of shape (N, H, W, C), with an axis for a "
+                "single channel (`x[..., None]`). "
+                f"Received: images of shape {('N', *shape)}"
+            )
         if self._patterns is None or self._patterns.shape[1:] != tuple(shape):
             height, width, channels = shape
             coarse = (-(-height // _BLOCK), -(-width // _BLOCK), channels)

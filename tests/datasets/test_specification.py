@@ -217,6 +217,17 @@ def test_a_folder_of_several_sizes(tmp_path):
     assert 0 <= x.min() < 0.2 and 0.8 < x.max() <= 1
 
 
+@pytest.mark.parametrize("kept", [0, 100])
+@pytest.mark.parametrize("name", ["cat/0.png", "dog/2.png"])
+def test_a_damaged_file_is_named(tmp_path, name, kept):
+    write_folder(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:kept])
+    for options in ({}, {"shape": (4, 4, 3), "resize": True}):
+        with pytest.raises(ValueError, match=f"decoded.*Received.*{name}"):
+            read(tmp_path, **options)
+
+
 def test_folders_of_splits(tmp_path):
     write_folder(tmp_path / "train", count=4)
     write_folder(tmp_path / "validation", count=2)

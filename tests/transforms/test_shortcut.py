@@ -61,3 +61,5 @@ def test_errors():
         kr.Shortcut(1)
     with pytest.raises(ValueError, match="label"):
         kr.Shortcut(3)(np.zeros((1, 4, 4, 1), "float32"), np.array([3]))
+    with pytest.raises(ValueError, match=r"\(N, H, W, C\).*'N', 4, 4\)"):
+        kr.Shortcut(3)(np.zeros((2, 4, 4), "float32"), np.array([0, 1]))

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from keras_robust.datasets.arrays import as_array
+from keras_robust.datasets.arrays import has_known_length
 from keras_robust.datasets.arrays import is_dataset
 from keras_robust.datasets.elements import as_pairs
-from keras_robust.datasets.elements import check_ends
 from keras_robust.datasets.elements import read_element
 from keras_robust.datasets.generation.row_file import RowFile
 from keras_robust.datasets.labels import read_labels
@@ -163,7 +163,8 @@ class IndexedSource:
             if hasattr(source, "element_spec"):
                 source = as_pairs(source, "source", rank)
             if examples is None:
-                check_ends(source, "source")
+                # Raises where it is known that it does not end.
+                has_known_length(source)
             return _spooled(source, scratch, examples, options)
         raise ValueError(
             "Argument `source` must be a name, (x, y) arrays or a data set of "

@@ -411,12 +411,17 @@ def test_forms_of_labels_and_pixels(model, source, tmp_path, form):
 def test_sources_that_are_refused(model, source, tmp_path):
     import tensorflow as tf
 
+    class Unmeasured(keras.utils.PyDataset):
+        def __getitem__(self, index):
+            return x[:8], y[:8]
+
     x, y = source
     rows = tf.data.Dataset.from_tensor_slices
     inf = x.copy()
     inf[-1, 0, 0, 0] = np.nan
     for data, message in [
         (rows((x, y)).batch(8).repeat(), "must end after one pass.*endless"),
+        (Unmeasured(), "must end after one pass.*no `num_batches`"),
         (rows((x, y)), r"call `\.batch\(128\)`.*\(6, 6, 2\)"),
         (rows((x, np.eye(3)[y])), "call `.batch"),
         (rows((x, y.astype(str))).batch(8), "labels of dtype string"),
