@@ -242,6 +242,5 @@ def like(x: Any, result: Any, value_range: Any) -> Any:
     rounded = x.astype("float32") if xp is np else ops.cast(x, "float32")
     step = result - rounded
     step = step.astype(x.dtype) if xp is np else ops.cast(step, "float64")
-    low, high = value_range
     # The input itself may lie outside by the rounding of the range.
-    return xp.clip(x + step, xp.minimum(low, x), xp.maximum(high, x))
+    return xp.where(step == 0, x, xp.clip(x + step, *value_range))
