@@ -54,15 +54,8 @@ def test_finds_the_scaling(problem, scaling):
 
 def test_channels_first(rng):
     """Statistics are those of channels, wherever the channels are."""
-    convolution = keras.layers.Conv2D(4, 3, data_format="channels_first")
-    model = keras.Sequential(
-        [
-            keras.Input((3, 6, 6)),
-            convolution,
-            keras.layers.Flatten(),
-            keras.layers.Dense(3),
-        ]
-    )
+    weights = rng.normal(size=(108, 3))
+    model = make_linear(weights, np.zeros(3), shape=(3, 6, 6))
     scale = np.array([0.1, 0.5, 1])[:, None, None]
     x = (scale * rng.random((40, 3, 6, 6))).astype("float32")
     axes = (0, 2, 3)
