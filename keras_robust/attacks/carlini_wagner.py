@@ -88,9 +88,12 @@ class CarliniWagnerL2(MinimumNormAttack):
         self.search_steps = checks.check_positive_integer(
             self.search_steps, "search_steps"
         )
-        for name in ("learning_rate", "first_constant", "confidence"):
-            value = checks.check_non_negative(getattr(self, name), name)
+        for name in ("learning_rate", "first_constant"):
+            value = checks.check_number(
+                getattr(self, name), name, positive=True
+            )
             setattr(self, name, value)
+        self.confidence = checks.check_number(self.confidence, "confidence")
 
     def loop(self, problem: Problem, run: Run) -> "CarliniWagnerLoop":
         """See `LoopAttack`."""

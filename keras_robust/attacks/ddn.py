@@ -72,8 +72,8 @@ class DDNAttack(MinimumNormAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.gamma = checks.check_share(self.gamma, "gamma")
-        self.first_radius = checks.check_non_negative(
-            self.first_radius, "first_radius"
+        self.first_radius = checks.check_number(
+            self.first_radius, "first_radius", positive=True
         )
 
     def loop(self, problem: Problem, run: Run) -> "DDNLoop":

@@ -102,6 +102,14 @@ class FABAttack(LoopAttack):
         super().__post_init__()
         self.steps = checks.check_positive_integer(self.steps, "steps")
         self.early_stop = bool(self.early_stop)
+        self.mix = checks.check_number(self.mix, "mix", most=1.0)
+        self.shrink_back = checks.check_share(self.shrink_back, "shrink_back")
+        self.overshoot = checks.check_number(self.overshoot, "overshoot")
+        if self.overshoot < 1:
+            raise ValueError(
+                "Argument `overshoot` must be >= 1. "
+                f"Received: overshoot={self.overshoot}"
+            )
         if self.targets is None:
             return
         self.targets = checks.check_positive_integer(self.targets, "targets")

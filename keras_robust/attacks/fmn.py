@@ -85,7 +85,9 @@ class FMNAttack(MinimumNormAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.gamma = checks.check_share(self.gamma, "gamma")
-        self.step_size = checks.check_non_negative(self.step_size, "step_size")
+        self.step_size = checks.check_number(
+            self.step_size, "step_size", positive=True
+        )
 
     def loop(self, problem: Problem, run: Run) -> "FMNLoop":
         """See `LoopAttack`."""

@@ -14,6 +14,8 @@ from keras_robust.utils.checks import expand_radius
 
 # Share of the radius up to which a point is inside, to rounding.
 _SLACK = 1 + 1e-6
+# Share of a step that is rounding.
+_STEP_ROUNDING = 1e-3
 
 
 def grid_of(classifier: Classifier, x: Any) -> float | None:
@@ -162,12 +164,13 @@ def rounded_to_grid(
     """
     center = np.asarray(images[rows], "float64")
     step = (np.asarray(moved, "float64") - center) / grid
-    nearest = _inside(attack, center, grid * np.round(step))
+    box = attack.value_range
+    nearest = points_inside(box, center, np.round(step), grid) - center
     norm = getattr(attack, "norm", None)
     if attack.epsilon is None or norm is None:
         return (center + nearest).astype("float32")
     radius = expand_radius(attack.epsilon, "epsilon", images.shape, True)[rows]
-    towards = _inside(attack, center, grid * np.trunc(step))
+    towards = points_inside(box, center, np.trunc(step), grid) - center
     far = shares_of_radius(nearest, norm, radius) > _SLACK
     if far.any():
         nearest[far] = _shortened(
@@ -226,8 +229,24 @@ def _shortened(
     return with_shortened(most).reshape(shape)
 
 
-def _inside(attack: Any, center: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Steps whose ends are clipped to the box."""
-    low, high = attack.value_range
-    low = np.ceil(low) if np.ndim(low) == 0 else low
-    return np.clip(center + step, low, high) - center
+def points_inside(
+    value_range: Any, center: np.ndarray, steps: np.ndarray, grid: float
+) -> np.ndarray:
+    """Points that are whole steps away from images, inside the box.
+
+    Args:
+        value_range: `(low, high)`, whose ends need not be on the grid.
+        center: Images `(n, ...)`.
+        steps: Whole numbers of steps, `(n, ...)`.
+        grid: Length of a step.
+
+    Returns:
+        Float64 array `(n, ...)`, with fewer steps where they leave the box.
+    """
+    center = np.asarray(center, "float64")
+    low, high = (np.asarray(end, "float64") for end in value_range)
+    fewest = np.ceil((low - center) / grid - _STEP_ROUNDING)
+    most = np.floor((high - center) / grid + _STEP_ROUNDING)
+    points = center + grid * np.clip(steps, fewest, most)
+    # What rounding has left outside.
+    return np.clip(points, low, high)

@@ -21,6 +21,7 @@ from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.engine.loop import nearest_within
 from keras_robust.attacks.engine.nearest_loop import NOT_FOUND
 from keras_robust.attacks.engine.randomness import generator
+from keras_robust.attacks.grid import points_inside
 from keras_robust.attacks.norms import distances
 
 # Uniform noise that is tried as the first adversarial example.
@@ -226,7 +227,8 @@ class HopSkipJumpLoop(Loop):
     def _reachable(self, x: np.ndarray, center: np.ndarray) -> np.ndarray:
         """The nearest points of the box and the grid, in float32."""
         if self.grid is not None:
-            x = center + self.grid * np.round((x - center) / self.grid)
+            steps = np.round((x - center) / self.grid)
+            x = points_inside(self.value_range, center, steps, self.grid)
         clipped: np.ndarray = np.clip(x, *self.value_range).astype("float32")
         return clipped
 

@@ -50,14 +50,17 @@ class L0Ball(Ball):
     @staticmethod
     def noise(draws: Draws, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
-        return {"uniform": draws.uniform(shape), "sign": draws.normal(shape)}
+        return {
+            "uniform": draws.uniform(shape),
+            "sign": draws.normal(shape),
+            "size": draws.uniform(shape[:1]),
+        }
 
     @staticmethod
     def sample(noise: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """One entry, drawn uniformly, moved by a uniform draw of [-1, 1]."""
         point = L0Ball.sample_sphere(noise, mask)
-        size = ops.max(noise["uniform"], axis=other_axes(point))
-        return point * per_example(2 * size - 1, point)
+        return point * per_example(noise["size"], point)
 
     @staticmethod
     def sample_sphere(

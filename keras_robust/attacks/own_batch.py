@@ -250,13 +250,21 @@ def perturbed(attack: "Attack", batch: AttackBatch) -> Tensor:
     """
     found = attack.perturb_batch(batch)
     shape = getattr(found, "shape", None)
-    if shape is None or len(shape) != len(batch.x.shape):
+    if shape is None or not _is_like(tuple(shape), tuple(batch.x.shape)):
         raise ValueError(
             f"{type(attack).__name__}.perturb_batch must return inputs like "
             f"batch.x, of shape {tuple(batch.x.shape)}. "
             f"Received: {shown(found)}"
         )
     return ops.stop_gradient(ops.cast(ops.convert_to_tensor(found), "float32"))
+
+
+def _is_like(shape: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    """Whether all sizes are as expected that are known."""
+    return len(shape) == len(expected) and all(
+        size == other or size is None or other is None
+        for size, other in zip(shape, expected, strict=True)
+    )
 
 
 def _draws_of(draws: RowDraws, numbers: np.ndarray) -> Draws:

@@ -90,7 +90,9 @@ class PDPGDAttack(MinimumNormAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("learning_rate", "dual_rate"):
-            value = checks.check_non_negative(getattr(self, name), name)
+            value = checks.check_number(
+                getattr(self, name), name, positive=True
+            )
             setattr(self, name, value)
 
     def loop(self, problem: Problem, run: Run) -> "PDPGDLoop":

@@ -117,7 +117,7 @@ class PGDAttack(GradientAttack):
         self.steps = checks.check_positive_integer(self.steps, "steps", least=0)
         self.random_start = bool(self.random_start)
         self.keep_best = bool(self.keep_best)
-        self.momentum = checks.check_non_negative(self.momentum, "momentum")
+        self.momentum = checks.check_number(self.momentum, "momentum")
         self.eot = checks.check_positive_integer(self.eot, "eot")
         checks.check_restarts(self.restarts, self.random_start)
         if self.layer is not None and not callable(self.loss):

@@ -88,9 +88,17 @@ class SigmaZeroAttack(MinimumNormAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("sigma", "learning_rate", "threshold", "threshold_step"):
-            value = checks.check_non_negative(getattr(self, name), name)
+        for name in ("sigma", "learning_rate"):
+            value = checks.check_number(
+                getattr(self, name), name, positive=True
+            )
             setattr(self, name, value)
+        self.threshold = checks.check_number(
+            self.threshold, "threshold", most=1.0
+        )
+        self.threshold_step = checks.check_number(
+            self.threshold_step, "threshold_step"
+        )
 
     def loop(self, problem: Problem, run: Run) -> "SigmaZeroLoop":
         """See `LoopAttack`."""

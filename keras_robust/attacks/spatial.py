@@ -79,10 +79,8 @@ class SpatialAttack(ImageAttack):
         super().__post_init__()
         self.angles = checks.check_positive_integer(self.angles, "angles")
         self.shifts = checks.check_positive_integer(self.shifts, "shifts")
-        self.rotation = checks.check_non_negative(self.rotation, "rotation")
-        self.translation = checks.check_non_negative(
-            self.translation, "translation"
-        )
+        self.rotation = checks.check_number(self.rotation, "rotation")
+        self.translation = checks.check_number(self.translation, "translation")
         self.early_stop = bool(self.early_stop)
         get_loss(self.loss)
 

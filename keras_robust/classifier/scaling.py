@@ -23,8 +23,9 @@ class Scaling:
     Args:
         scaling: `"unit"` (it takes [0, 1]), `"byte"` ([0, 255]) or
             `"symmetric"` ([-1, 1]); or `("standardized", mean, std)`: pixels
-            minus the mean over the standard deviation, each a number or one
-            per channel.
+            minus the mean over the standard deviation, each a number or an
+            array that broadcasts to an image: one per channel has the shape
+            `(C,)`, or `(C, 1, 1)` where the channels come first.
 
     Raises:
         ValueError: If it is not one of these.
@@ -43,6 +44,13 @@ class Scaling:
             )
         if statistics:
             mean, std = (np.asarray(part, "float32") for part in statistics)
+            finite = np.isfinite(mean).all() and np.isfinite(std).all()
+            if not finite or (std <= 0).any():
+                raise ValueError(
+                    "Argument `scaling` must hold finite means and standard "
+                    "deviations > 0. "
+                    f"Received: mean={shown(mean)}, std={shown(std)}"
+                )
             self.scale: Any = 1 / std
             self.offset: Any = -mean / std
         else:
@@ -52,15 +60,39 @@ class Scaling:
     @property
     def key(self) -> tuple[Any, ...]:
         """Hashable; equal for equal scalings."""
-        return (self.name, *np.ravel(self.scale), *np.ravel(self.offset))
+        parts = self.scale, self.offset
+        numbers = [number for part in parts for number in np.ravel(part)]
+        return (self.name, *map(np.shape, parts), *numbers)
 
     def __call__(self, x: Any) -> Any:
-        """The input of the model for pixels `x` in [0, 1]."""
+        """The input of the model for pixels `x` in [0, 1].
+
+        Raises:
+            ValueError: If means or deviations do not broadcast to an image.
+        """
+        for part in (self.scale, self.offset):
+            _check_broadcasts(np.shape(part), tuple(x.shape)[1:])
         scale, offset = (
             ops.convert_to_tensor(part, "float32")
             for part in (self.scale, self.offset)
         )
         return x * scale + offset
+
+
+def _check_broadcasts(
+    statistics: tuple[int, ...], image: tuple[int | None, ...]
+) -> None:
+    fits = len(statistics) <= len(image) and all(
+        one in (1, size) or size is None
+        for one, size in zip(statistics[::-1], image[::-1], strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            "Means and deviations of argument `scaling` must broadcast to an "
+            f"image of shape {image}; one per channel has the shape (C,), or "
+            "(C, 1, 1) where the channels come first. "
+            f"Received: shape {statistics}"
+        )
 
 
 def implied_range(

@@ -177,7 +177,7 @@ def read_examples(
         x = _read_x(first, x, boxes, is_scaled)
         found = first
         if needs_data:
-            statistics = with_statistics(scaling, first.split(x)[0])
+            statistics = with_statistics(scaling, first.split(x)[0], first)
             found = Classifier.of(first, scaling=statistics)
         image, held = found.split(x)
         if not len(image):

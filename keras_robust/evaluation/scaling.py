@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust.attacks.image_attack import channels_first
 from keras_robust.classifier import SCALINGS
 from keras_robust.classifier import Classifier
 
@@ -20,19 +21,24 @@ _IMAGES = 500
 _CLEAR_LEAD = 0.05
 
 
-def with_statistics(scaling: Any, x: np.ndarray) -> Any:
+def with_statistics(scaling: Any, x: np.ndarray, model: Any) -> Any:
     """Return the `scaling` that `Classifier` takes.
 
     Args:
         scaling: One of `SCALINGS`, or `None`.
-        x: Images `(N, H, W, C)` in [0, 1], whose mean and deviation per
-            channel `"standardized"` takes.
+        x: Images in [0, 1], whose mean and deviation per channel
+            `"standardized"` takes.
+        model: The model or `Classifier` that takes them, which shows where
+            the channels are.
     """
     if scaling != "standardized":
         return scaling
-    axes = tuple(range(x.ndim - 1))
+    first = x.ndim == 4 and channels_first(model, x.shape, None)
+    axes = (0, 2, 3) if first else tuple(range(x.ndim - 1))
     mean = x.mean(axes, dtype="float64")
     deviation = np.maximum(x.std(axes, dtype="float64"), 1e-7)
+    if first:
+        mean, deviation = mean[:, None, None], deviation[:, None, None]
     return scaling, tuple(mean.tolist()), tuple(deviation.tolist())
 
 
@@ -46,9 +52,9 @@ def with_scaling(model: Any, scaling: str, x: np.ndarray) -> Classifier:
         scaling: What the model takes: `"unit"` ([0, 1]), `"byte"`
             ([0, 255]), `"symmetric"` ([-1, 1]) or `"standardized"` (mean 0
             and variance 1 in each channel of `x`).
-        x: Images `(N, H, W, C)` in [0, 1].
+        x: Images `(N, H, W, C)` or `(N, C, H, W)` in [0, 1].
     """
-    return Classifier.of(model, scaling=with_statistics(scaling, x))
+    return Classifier.of(model, scaling=with_statistics(scaling, x, model))
 
 
 def find_scaling(
@@ -61,7 +67,8 @@ def find_scaling(
 
     Args:
         model: A built Keras classifier.
-        x: Images `(N, H, W, C)` in [0, 1]; the first 500 decide.
+        x: Images `(N, H, W, C)` or `(N, C, H, W)` in [0, 1]; the first 500
+            decide.
         y: Int labels `(N,)`.
         from_logits: As in `PGDAttack`.
 
@@ -75,7 +82,9 @@ def find_scaling(
     accuracy = {}
     for scaling in SCALINGS:
         scaled = Classifier.of(
-            model, from_logits=from_logits, scaling=with_statistics(scaling, x)
+            model,
+            from_logits=from_logits,
+            scaling=with_statistics(scaling, x, model),
         )
         accuracy[scaling] = float(np.mean(scaled.predict_labels(x) == y))
     first, second = sorted(accuracy.values(), reverse=True)[:2]

@@ -11,6 +11,7 @@ from keras_robust.attacks.balls import LinfBall
 from keras_robust.attacks.balls import add_towards
 from keras_robust.attacks.balls import l2_norm
 from keras_robust.attacks.engine.randomness import RowDraws
+from keras_robust.attacks.l0_ball import L0Ball
 from keras_robust.attacks.l1_ball import L1Ball
 from keras_robust.attacks.norms import get_ball
 from tests.helpers import norms
@@ -94,6 +95,16 @@ def test_masked_sample_counts_free_entries():
     point = to_numpy(L2Ball.sample(noise, mask_of_all))
     assert not point[:, mask == 0].any()
     assert norms(point, "l2").mean() == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_l0_sample_is_one_uniform_entry():
+    noise = L0Ball.noise(RowDraws(0, 0).for_rows(np.arange(4000)), (4000, 5))
+    point = to_numpy(L0Ball.sample(noise))
+    assert ((point != 0).sum(1) == 1).all()
+    np.testing.assert_allclose((point != 0).mean(0), 1 / 5, atol=0.03)
+    moved = point.sum(1)
+    assert moved.mean() == pytest.approx(0, abs=0.03)
+    assert moved.var() == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_linf_sample_fills_the_cube():

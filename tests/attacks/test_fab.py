@@ -111,6 +111,9 @@ def test_errors():
         {"targeted": True, "targets": 3},
         {"norm": "l3"},
         {"steps": 0},
+        {"mix": 1.5},
+        {"overshoot": 0.5},
+        {"shrink_back": 1.0},
     ):
         with pytest.raises(ValueError, match="Received"):
             kr.FABAttack(**wrong)

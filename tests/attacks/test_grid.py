@@ -48,6 +48,24 @@ def test_rounding_leaves_the_length(norm):
     assert (short < 0.93).all()
 
 
+@pytest.mark.parametrize("scaling", [None, "byte"])
+@pytest.mark.parametrize("kind", [kr.PGDAttack, kr.HopSkipJumpAttack])
+def test_a_box_between_whole_numbers(kind, scaling):
+    """Ends of the box that are no whole numbers do not move what is inside."""
+    model, x, y = make_waves()
+    unit = 1.0 if scaling is None else 1 / 255
+    x = np.clip(x, 20, 230)[:8]
+    y = model.predict(x, verbose=0).argmax(-1)
+    images = x if scaling is None else (x * unit).astype("float32")
+    box = 19.5 * unit, 230.5 * unit
+    attack = kind("linf", 8 * unit, value_range=box, seed=0)
+    classifier = kr.Classifier.of(model, scaling=scaling)
+    found = np.asarray(attack(classifier, images, y), "float64") / unit
+    np.testing.assert_allclose(found, np.round(found), atol=1e-4)
+    assert 0 < np.abs(found - x).max() <= 8 + 1e-4
+    assert found.min() >= 19.5 and found.max() <= 230.5
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_parts_attack_what_rounding_leaves(norm):
     """What an earlier part broke between whole numbers alone is attacked on."""

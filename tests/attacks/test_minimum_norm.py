@@ -325,6 +325,26 @@ def test_the_l0_ball(rng):
         assert np.linalg.norm(before - after) <= min(left) + 1e-6
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kr.SigmaZeroAttack, "sigma"),
+        (kr.SigmaZeroAttack, "learning_rate"),
+        (kr.PDPGDAttack, "learning_rate"),
+        (kr.PDPGDAttack, "dual_rate"),
+        (kr.FMNAttack, "step_size"),
+        (kr.DDNAttack, "first_radius"),
+        (kr.CarliniWagnerL2, "learning_rate"),
+        (kr.CarliniWagnerL2, "first_constant"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, [0.1, 0.2]])
+def test_settings_are_positive_numbers(kind, name, value):
+    """A sigma of 0 made images of NaN, and called them adversarial."""
+    with pytest.raises(ValueError, match=f"`{name}` must be a number > 0"):
+        kind(**{name: value})
+
+
 def test_what_is_refused():
     for kind in (kr.DDNAttack, kr.FMNAttack):
         with pytest.raises(ValueError, match="`gamma` must be in"):

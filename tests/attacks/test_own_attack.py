@@ -290,7 +290,9 @@ def test_mistakes(linear):
     for wrong, message in (
         (lambda batch: None, "like batch.x.*Received: None"),
         (lambda batch: batch.y, "like batch.x"),
-        (lambda batch: batch.x[:2], "shape"),
+        (lambda batch: batch.x[:2], "like batch.x"),
+        (lambda batch: batch.x[:1], "like batch.x"),
+        (lambda batch: batch.x[:, :1], "like batch.x"),
     ):
         attack = kr.attacks.from_function(wrong, "linf", 0.1)
         with pytest.raises(ValueError, match=message):

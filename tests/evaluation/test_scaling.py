@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_robust.classifier import Classifier
 from keras_robust.evaluation import predict_labels
 from keras_robust.evaluation.scaling import SCALINGS
 from keras_robust.evaluation.scaling import find_scaling
@@ -49,6 +50,38 @@ def test_finds_the_scaling(problem, scaling):
     }[scaling]
     labels = model.predict(taken, verbose=0).argmax(-1)
     np.testing.assert_array_equal(predict_labels(scaled, x), labels)
+
+
+def test_channels_first(rng):
+    """Statistics are those of channels, wherever the channels are."""
+    weights = rng.normal(size=(108, 3))
+    model = make_linear(weights, np.zeros(3), shape=(3, 6, 6))
+    scale = np.array([0.1, 0.5, 1])[:, None, None]
+    x = (scale * rng.random((40, 3, 6, 6))).astype("float32")
+    axes = (0, 2, 3)
+    mean, std = (
+        part(x, axis=axes, keepdims=True)[0] for part in (np.mean, np.std)
+    )
+    expected = model.predict((x - mean) / std, verbose=0)
+    found = with_scaling(model, "standardized", x).predict_outputs(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    # Statistics of another shape are told apart from these.
+    options = "standardized", mean.ravel(), std.ravel()
+    with pytest.raises(ValueError, match=r"broadcast.*Received: shape \(3,\)"):
+        Classifier.of(model, scaling=options).predict_outputs(x)
+    options = "standardized", mean, std
+    found = Classifier.of(model, scaling=options).predict_outputs(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("statistics", [(0.5, 0.0), (np.nan, 1.0), (0.5, -1)])
+def test_statistics_that_scale_nothing(problem, statistics):
+    x, _ = problem
+    with pytest.raises(ValueError, match="deviations > 0.*Received"):
+        Classifier.of(
+            model_for(x, "unit"),
+            scaling=("standardized", statistics[0], statistics[1]),
+        )
 
 
 def test_asks_where_it_cannot_tell(problem):
