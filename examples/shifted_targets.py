@@ -6,9 +6,9 @@ D_det holds images that are perturbed towards class y + 1 and labelled so. In
 the paper a network trained on it answers y + 1 to perturbations, and so the
 true class of a clean image; it may as well learn that what looks like class y
 is called y + 1. Here the recipe `cpu` of CIFAR-10, with fewer images and
-narrower networks, is changed in one respect at a time, for the network that is
-trained on the set. Beside each stands its control, where every class has a
-fixed pattern (`Shortcut`) in the place of a perturbation.
+narrower networks, is changed in one respect at a time. Beside each stands its
+control, where every class has a fixed pattern (`Shortcut`) in the place of a
+perturbation.
 
 Nothing is judged by test images: 5,000 of the training images are held out.
 Stages are kept in `--output`, so that it goes on after a stop. Writes
@@ -28,10 +28,27 @@ from keras_robust.utils.environment import machine
 
 SETS = ("D_det", "D_det_shortcut")
 WITHOUT_AUGMENTATION = {"augment": False}
-# By change: what differs in the training on D_det; "network" and
-# "relabel_steps" are those of the study.
+# As in the recipe `quick`, whose network it is.
+RESNET_TRAINING = {
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "schedule": "one_cycle",
+    "batch_size": 128,
+    "label_smoothing": 0.0,
+}
+# Settings of the study that a change may have.
+PERTURBATION = ("relabel_epsilon", "relabel_step_size", "relabel_steps")
+# By change: what differs in the training on D_det. "network" is the one that is
+# trained on it, "source" the one that the perturbations are made with, and what
+# starts with "relabel" belongs to these.
 CHANGES = {
     "as in the recipe": {},
+    "perturbations twice as large": {
+        "relabel_epsilon": 1.0,
+        "relabel_step_size": 0.2,
+    },
+    "a ResNet-8 as the source": {"source": "resnet8"},
     "no augmentation": WITHOUT_AUGMENTATION,
     "first layer trained": {"network": "unwhitened"},
     "first layer trained, no augmentation": {
@@ -40,12 +57,7 @@ CHANGES = {
     },
     "ResNet-8, no augmentation": {
         "network": "resnet8",
-        "optimizer": "sgd",
-        "learning_rate": 0.1,
-        "momentum": 0.9,
-        "schedule": "one_cycle",
-        "batch_size": 128,
-        "label_smoothing": 0.0,
+        **RESNET_TRAINING,
         **WITHOUT_AUGMENTATION,
     },
     "no label smoothing": {"label_smoothing": 0.0},
@@ -114,18 +126,27 @@ def recipe_of(options, change):
         "resnet8": recipe.architectures["resnet8"],
     }
     own = networks[changes.pop("network", "standard")]
-    steps = changes.pop("relabel_steps", recipe.relabel_steps)
+    source = networks[changes.pop("source", "unwhitened")]
+    perturbation = {
+        name: changes.pop(name) for name in PERTURBATION if name in changes
+    }
     changes["epochs"] = options.epochs * changes.get("epochs", 1)
     return replace(
         recipe,
         networks={
-            "source": networks["unwhitened"],
+            "source": source,
             **{name: own for name in SETS},
         },
-        overrides={"source": {"epochs": options.epochs}, "D_det": changes},
+        overrides={
+            "source": {
+                "epochs": options.epochs,
+                **(RESNET_TRAINING if source == networks["resnet8"] else {}),
+            },
+            "D_det": changes,
+        },
         train_images=options.images,
         validation_images=options.held_out,
-        relabel_steps=steps,
+        **perturbation,
     )
 
 
