@@ -128,7 +128,7 @@ def test_transfer_is_from_what_the_sets_were_made_with(study, monkeypatch):
     assert with_source["sources"] == ["source model", "small_cnn", "narrow"]
     assert with_source["names"] == list(with_source["D_det"])
     assert with_source["names"] == ["small_cnn", "narrow"]
-    # The standard model is an MLP here, that of D_det is none.
+    # The standard model is an MLP here, that of D_det is not.
     assert without_source["sources"] == ["standard model", "narrow"]
     assert np.shape(without_source["untargeted"]) == (2, 1)
     assert list(without_source["D_det"]) == ["narrow"]
