@@ -16,15 +16,14 @@ Stages are kept in `--output`, so that it goes on after a stop. Writes
 """
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
+from small_studies import percent
+from small_studies import write_results
 
 import keras_robust as kr
-from keras_robust.utils.environment import machine
 
 SETS = ("D_det", "D_det_shortcut")
 WITHOUT_AUGMENTATION = {"augment": False}
@@ -107,7 +106,7 @@ def main():
                 rows.append(
                     {"change": change, "set": name, "seed": seed, **found}
                 )
-                write(options, rows)
+                write_results(options, {"rows": rows}, table(rows))
 
 
 def recipe_of(options, change):
@@ -171,23 +170,6 @@ def row(study, name):
     }
 
 
-def write(options, rows):
-    """All that was found, as far as it goes."""
-    folder = Path(options.output)
-    results = {
-        **{k: v for k, v in vars(options).items() if k != "output"},
-        "backend": keras.backend.backend(),
-        "machine": machine(),
-        "rows": rows,
-    }
-    text = json.dumps(results, indent=2) + "\n"
-    (folder / "results.json").write_text(text, encoding="utf-8")
-    text = "\n".join(table(rows)) + "\n"
-    (folder / "table.md").write_text(text, encoding="utf-8")
-    if options.verbose:
-        print(text)
-
-
 def table(rows):
     """The rows as Markdown: mean and spread over seeds, in per cent."""
     names = ("y", "y + 1", "on its own images")
@@ -206,15 +188,6 @@ def table(rows):
             ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def percent(shares):
-    """Mean and standard deviation of shares, in per cent."""
-    values = 100 * np.array(shares)
-    if len(values) == 0:
-        return ""
-    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{values.mean():.1f}{spread}"
 
 
 if __name__ == "__main__":

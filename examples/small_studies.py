@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -155,3 +156,35 @@ def tell(options, title, rows):
     }
     text = json.dumps(results, indent=2) + "\n"
     (folder / "figures.json").write_text(text, encoding="utf-8")
+
+
+def write_results(options, found, lines):
+    """Write `results.json` and `table.md`, and print the table.
+
+    Args:
+        options: The command line, with `output` and `verbose`.
+        found: Dictionary of what was found.
+        lines: Those of the table, as Markdown.
+    """
+    folder = Path(options.output)
+    results = {
+        **{k: v for k, v in vars(options).items() if k != "output"},
+        "backend": keras.backend.backend(),
+        "machine": machine(),
+        **found,
+    }
+    text = json.dumps(results, indent=2) + "\n"
+    (folder / "results.json").write_text(text, encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    (folder / "table.md").write_text(text, encoding="utf-8")
+    if options.verbose:
+        print(text)
+
+
+def percent(shares):
+    """Mean and standard deviation of shares, in per cent, as text."""
+    values = 100 * np.array(shares)
+    if len(values) == 0:
+        return ""
+    spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}"

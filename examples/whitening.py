@@ -19,17 +19,16 @@ Stages are kept in `--output`, so that it goes on after a stop. Writes
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 
-import keras
 import matplotlib.figure
 import numpy as np
+from small_studies import percent
+from small_studies import write_results
 
 import keras_robust as kr
 from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
-from keras_robust.utils.environment import machine
 
 SETS = ("D_rand", "D_other")
 CONTROLS = tuple(f"{name}_shortcut" for name in SETS)
@@ -67,7 +66,8 @@ def main():
     runs = {}
     for seed in range(options.seeds):
         runs[seed] = one_seed(options, seed)
-        write(options, runs)
+        write_results(options, {"runs": runs}, table(runs))
+        draw(runs).savefig(Path(options.output) / "curves.png", dpi=150)
 
 
 def recipe_of(options, source, student, optimizer):
@@ -199,24 +199,6 @@ def curve(study, name):
     }
 
 
-def write(options, runs):
-    """All that was found, as far as it goes."""
-    folder = Path(options.output)
-    results = {
-        **{k: v for k, v in vars(options).items() if k != "output"},
-        "backend": keras.backend.backend(),
-        "machine": machine(),
-        "runs": runs,
-    }
-    text = json.dumps(results, indent=2) + "\n"
-    (folder / "results.json").write_text(text, encoding="utf-8")
-    text = "\n".join(table(runs)) + "\n"
-    (folder / "table.md").write_text(text, encoding="utf-8")
-    draw(runs).savefig(folder / "curves.png", dpi=150)
-    if options.verbose:
-        print(text)
-
-
 def table(runs):
     """The rows as Markdown: mean and spread over seeds, in per cent."""
     columns = ("set", "source", "student", "optimizer")
@@ -228,9 +210,7 @@ def table(runs):
             [found["accuracy"] for found in same],
             [found["on its own images"][-1] for found in same],
         ):
-            values = 100 * np.array(values)
-            spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            cells.append(f"{values.mean():.1f}{spread}")
+            cells.append(percent(values))
         epochs = [found["escape epoch"] for found in same]
         cells.append(", ".join(str(e or "never") for e in epochs))
         lines.append("| " + " | ".join(cells) + " |")

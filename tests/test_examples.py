@@ -25,6 +25,13 @@ def run(name, folder, *arguments):
     return done.stdout
 
 
+def skip_without(dataset):
+    try:
+        kr.datasets.load(dataset)
+    except FileNotFoundError:
+        pytest.skip(f"{dataset} is not prepared in TFDS_DATA_DIR")
+
+
 def figures(folder):
     return json.loads((folder / "figures.json").read_text())
 
@@ -64,10 +71,7 @@ def test_non_transferable(tmp_path):
 
 @pytest.mark.slow
 def test_wrong_predictions(tmp_path):
-    try:
-        kr.datasets.load("fashion_mnist")
-    except FileNotFoundError:
-        pytest.skip("fashion_mnist is not prepared in TFDS_DATA_DIR")
+    skip_without("fashion_mnist")
     run("wrong_predictions", tmp_path, "--dataset", "digits", *SHORT)
     named = {row["what"]: row for row in figures(tmp_path)["rows"]}
     assert named["guessing"]["here"] == 10
@@ -127,10 +131,7 @@ def test_what_looks_into_a_replication(tmp_path):
 
 @pytest.mark.slow
 def test_shifted_targets(tmp_path):
-    try:
-        kr.datasets.load("cifar10")
-    except FileNotFoundError:
-        pytest.skip("cifar10 is not prepared in TFDS_DATA_DIR")
+    skip_without("cifar10")
     changes = ("as in the recipe", "no augmentation")
     printed = run(
         "shifted_targets",
@@ -179,10 +180,7 @@ def test_planted_reversal(tmp_path):
 
 @pytest.mark.slow
 def test_whitening(tmp_path):
-    try:
-        kr.datasets.load("fashion_mnist")
-    except FileNotFoundError:
-        pytest.skip("fashion_mnist is not prepared in TFDS_DATA_DIR")
+    skip_without("fashion_mnist")
     run(
         "whitening",
         tmp_path,
