@@ -259,6 +259,7 @@ def test_losses_and_metrics_by_name_of_the_output():
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-5)
 
 
+@pytest.mark.compiles_much
 def test_saved_and_loaded(tmp_path):
     (x, y), _ = digits(32)
     trainer = kr.certify.IntervalModel(

@@ -196,8 +196,12 @@ def test_networks_by_name_are_those_of_a_study(rng, tmp_path):
     )
     made = OptimizerSearch((x, y), (x, y), (x, y), space, tmp_path)
     setting = {
-        **{"optimizer": "adam", "learning_rate": 0.01, "weight_decay": 0.0},
-        **{"schedule": "constant", "batch_size": 20, "augment": False},
+        "optimizer": "adam",
+        "learning_rate": 0.01,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+        "batch_size": 20,
+        "augment": False,
     }
     mlp, airbench = (
         made._network({**setting, "network": name}, epochs=1, seed=0)
