@@ -15,11 +15,11 @@ Stages are kept in `--output`, so that it goes on after a stop. Writes
 `table.md` and `results.json`.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from small_studies import held_out_parser
 from small_studies import percent
 from small_studies import write_results
 
@@ -73,24 +73,8 @@ CHANGES = {
 
 def main():
     """All changes, seed by seed, first of the set and then of its control."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument(
-        "--images", type=int, default=15_000, help="to train on"
-    )
-    parser.add_argument(
-        "--held-out", type=int, default=5_000, help="images that judge"
-    )
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument(
-        "--widths", type=int, nargs=3, default=(32, 64, 128), help="channels"
-    )
+    parser = held_out_parser(__doc__, "shifted-targets", seeds=1)
     parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
-    parser.add_argument("--output", default="shifted-targets", help="folder")
     options = parser.parse_args()
     rows = []
     for seed in range(options.seeds):

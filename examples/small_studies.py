@@ -158,6 +158,37 @@ def tell(options, title, rows):
     (folder / "figures.json").write_text(text, encoding="utf-8")
 
 
+def held_out_parser(doc, output, seeds):
+    """A parser for what is judged by training images that are left out.
+
+    Args:
+        doc: The script's docstring.
+        output: Default folder.
+        seeds: Default number of seeds.
+
+    Returns:
+        `argparse.ArgumentParser`, to which more arguments may be added.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--images", type=int, default=15_000, help="to train on"
+    )
+    parser.add_argument(
+        "--held-out", type=int, default=5_000, help="images that judge"
+    )
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument(
+        "--widths", type=int, nargs=3, default=(32, 64, 128), help="channels"
+    )
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
+    parser.add_argument("--output", default=output, help="folder")
+    return parser
+
+
 def write_results(options, found, lines):
     """Write `results.json` and `table.md`, and print the table.
 

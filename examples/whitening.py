@@ -17,12 +17,12 @@ Stages are kept in `--output`, so that it goes on after a stop. Writes
 `table.md`, `results.json` and `curves.png`.
 """
 
-import argparse
 import itertools
 from pathlib import Path
 
 import matplotlib.figure
 import numpy as np
+from small_studies import held_out_parser
 from small_studies import percent
 from small_studies import write_results
 
@@ -42,26 +42,10 @@ OPTIMIZERS = {
 
 def main():
     """All sources, students and optimizers, seed by seed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = held_out_parser(__doc__, "whitening", seeds=2)
     parser.add_argument(
         "--dataset", default="cifar10", choices=("cifar10", "fashion_mnist")
     )
-    parser.add_argument(
-        "--images", type=int, default=15_000, help="to train on"
-    )
-    parser.add_argument(
-        "--held-out", type=int, default=5_000, help="images that judge"
-    )
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument(
-        "--widths", type=int, nargs=3, default=(32, 64, 128), help="channels"
-    )
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--verbose", type=int, default=1, choices=(0, 1))
-    parser.add_argument("--output", default="whitening", help="folder")
     options = parser.parse_args()
     runs = {}
     for seed in range(options.seeds):
