@@ -152,9 +152,7 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         return float(1 - np.mean(found["success"]))
 
     def _own_attack(self) -> PGDAttack:
-        trained: Any = None
-        if hasattr(self.model, "attacked_model"):
-            trained = self.model.attack
+        trained: Any = getattr(self.model, "attack_in_numbers", None)
         if trained is None or not hasattr(trained, "norm"):
             raise ValueError(
                 "Argument `attack` must be an attack where the model is not "

@@ -203,6 +203,11 @@ class AdversarialModel(AttackedSteps):
         return self.model
 
     @property
+    def attack_in_numbers(self) -> Attack:
+        """The attack of training, with the range and radius for this model."""
+        return self.attack.resolve(self._train_attack.classifier)
+
+    @property
     def attacked_input(self) -> str | int | None:
         """Name or position of the attacked input, `None` for the only one."""
         return self._train_attack.given.attacked

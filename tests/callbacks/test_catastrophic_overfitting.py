@@ -110,6 +110,30 @@ def test_attacks_and_models_of_all_kinds(problem):
     watch = kr.callbacks.CatastrophicOverfitting(x, y)
     with pytest.raises(ValueError, match="AdversarialModel.*Received"):
         model.fit(x, y, verbose=0, callbacks=[watch])
+    trainer = kr.certify.IntervalModel(model, 0.1)
+    trainer.compile("sgd", CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="AdversarialModel.*Received"):
+        trainer.fit(x, y, verbose=0, callbacks=[watch])
+
+
+@pytest.mark.parametrize("attack", [kr.FGSMAttack, kr.NFGSMAttack])
+def test_the_radius_is_the_default_of_the_attack_of_training(problem, attack):
+    """8 of 255 for one step, where PGD by itself takes half of the range."""
+    model, x, y = problem
+    inputs = keras.Input((16,))
+    of_bytes = model(keras.layers.Rescaling(1 / 255)(inputs))
+    robust = kr.AdversarialModel(
+        keras.Model(inputs, of_bytes), attack("linf", value_range="auto")
+    )
+    robust.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+    watch = kr.callbacks.CatastrophicOverfitting(255 * x, y)
+    robust.fit(255 * x, y, verbose=0, callbacks=[watch])
+    pgd = kr.PGDAttack("linf", 8 / 255, steps=10, random_start=True, seed=0)
+    expected = kr.evaluate_robustness(
+        model, (x, y), {"pgd": pgd}, verbose=0, probe=False
+    )
+    assert 0 < expected.accuracy["pgd"]
+    assert watch.accuracies == [expected.accuracy["pgd"]]
 
 
 @pytest.mark.compiles_much
