@@ -87,8 +87,9 @@ class AdversarialModel(AttackedSteps):
             training pass, after the attack, which they undo; a warning names
             them.
         epsilon_schedule: `None`, or a schedule of the radius: one of
-            `keras.optimizers.schedules`, which returns the radius by training
-            step, or one of `keras_robust.training`, such as
+            `keras.optimizers.schedules` or a function written with
+            `keras.ops`, which return the radius by training step, a float
+            tensor; or one of `keras_robust.training`, such as
             `LinearWarmup(epochs=5)`. The step size changes with the radius.
             The validation attack keeps its own radius.
         attacked: Name or position of the input to perturb, for a model with

@@ -112,20 +112,21 @@ class EpsilonClock:
 
     Args:
         model: The model that owns the variable.
-        schedule: An `EpsilonSchedule`, or a Keras schedule of the radius
-            itself by training step.
+        schedule: An `EpsilonSchedule`; or a Keras schedule or another function
+            that gives the radius itself by training step.
 
     Raises:
-        ValueError: If `schedule` is neither.
+        ValueError: If `schedule` is none of them.
     """
 
     def __init__(self, model: keras.Model, schedule: Any) -> None:
-        keras_schedule = keras.optimizers.schedules.LearningRateSchedule
         self._is_share = isinstance(schedule, EpsilonSchedule)
-        if not self._is_share and not isinstance(schedule, keras_schedule):
+        # A class is callable too.
+        if not callable(schedule) or isinstance(schedule, type):
             raise ValueError(
                 "Argument `epsilon_schedule` must be a schedule of "
-                "keras.optimizers.schedules or of keras_robust.training. "
+                "keras.optimizers.schedules or of keras_robust.training, or a "
+                "function of the training step. "
                 f"Received: epsilon_schedule={schedule!r}"
             )
         self.schedule = schedule
@@ -150,8 +151,14 @@ class EpsilonClock:
         Args:
             full: The attack's own radius.
         """
-        value = self.schedule(ops.convert_to_tensor(self._done))
-        value = ops.cast(value, "float32")
+        # A tensor of its own: functions need not take variables.
+        value = self.schedule(self._done + 0.0)
+        value = ops.cast(ops.convert_to_tensor(value), "float32")
+        if value.shape:
+            raise ValueError(
+                "Argument `epsilon_schedule` must return one number. Received: "
+                f"a tensor of shape {tuple(value.shape)}"
+            )
         return ops.maximum(value * full if self._is_share else value, 0.0)
 
     def advance(self) -> None:

@@ -594,9 +594,27 @@ def test_schedules(digits):
     assert clean < warm[1] < full
     assert warm[2] == pytest.approx(full, rel=1e-4)
     steps = keras.optimizers.schedules.PiecewiseConstantDecay([0], [0.0, 0.5])
-    given = losses(steps)
-    assert given[0] == pytest.approx(clean, rel=1e-4)
-    assert given[1] == pytest.approx(full, rel=1e-4)
+    for schedule in (steps, from_the_second_step):
+        given = losses(schedule)
+        assert given[0] == pytest.approx(clean, rel=1e-4)
+        assert given[1] == pytest.approx(full, rel=1e-4)
+
+
+@keras.saving.register_keras_serializable("tests")
+def from_the_second_step(step):
+    """A radius by training step, as a function."""
+    return 0.5 * ops.minimum(step, 1.0)
+
+
+def test_a_function_as_schedule_is_saved(tmp_path):
+    robust = kr.AdversarialModel(
+        network(),
+        kr.PGDAttack("linf", 0.5, steps=1),
+        epsilon_schedule=from_the_second_step,
+    )
+    robust.save(tmp_path / "robust.keras")
+    loaded = keras.saving.load_model(tmp_path / "robust.keras")
+    assert loaded.epsilon_schedule is from_the_second_step
 
 
 def test_a_list_of_callbacks_in_two_trainings(digits):
@@ -665,10 +683,19 @@ def test_refusals(tmp_path):
         kr.AdversarialModel(network(), attack)
     with pytest.raises(ValueError, match="Received"):
         kr.training.LinearWarmup(epochs=1, steps=1)
-    with pytest.raises(ValueError, match="epsilon_schedule.*Received"):
-        kr.AdversarialModel(
-            network(), kr.PGDAttack(), epsilon_schedule=lambda step: step
-        )
+    for wrong in (0.1, kr.training.LinearWarmup):
+        with pytest.raises(ValueError, match="epsilon_schedule.*Received"):
+            kr.AdversarialModel(
+                network(), kr.PGDAttack(), epsilon_schedule=wrong
+            )
+    robust = kr.AdversarialModel(
+        network(),
+        kr.PGDAttack(),
+        epsilon_schedule=lambda step: ops.stack([step, step]),
+    )
+    robust.compile("sgd", CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="one number.*Received"):
+        robust.train_on_batch(np.zeros((2, 8, 8, 1)), np.zeros(2, int))
     for attack, received in (
         (kr.PGDAttack(epsilon=0.0), "epsilon=0.0"),
         (Brighter(), "epsilon=None"),
