@@ -220,9 +220,7 @@ class GradientAttack(LoopAttack):
         step_size = self.effective_step_size()
         if epsilon is not None:
             share = epsilon / max(float(np.max(self.epsilon)), 1e-30)
-            if not callable(self.step_size):
-                step_size = step_size * share
-            return epsilon * ones, step_size * ones
+            return epsilon * ones, step_size * share * ones
 
         def for_each(value: Any) -> Tensor:
             if np.ndim(value) == 0:

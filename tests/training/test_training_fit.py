@@ -617,6 +617,26 @@ def test_a_function_as_schedule_is_saved(tmp_path):
     assert loaded.epsilon_schedule is from_the_second_step
 
 
+@pytest.mark.compiles_much
+def test_lengths_of_steps_follow_a_schedule_of_the_radius(digits):
+    """Numbers and schedules alike: the same length, given in three ways."""
+    x, y = digits[0][:64], digits[1][:64]
+    constant = keras.optimizers.schedules.ExponentialDecay(0.2, 1, 1.0)
+    losses = []
+    for epsilon, step_size, schedule in (
+        (0.2, 0.1, None),
+        (0.4, 0.2, lambda step: 0.2),
+        (0.4, constant, lambda step: 0.2),
+    ):
+        attack = kr.PGDAttack("linf", epsilon, steps=1, step_size=step_size)
+        robust = kr.AdversarialModel(
+            network(), attack, epsilon_schedule=schedule
+        )
+        robust.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+        losses += robust.fit(x, y, verbose=0).history["loss"]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
 def test_a_list_of_callbacks_in_two_trainings(digits):
     """Epochs count once where the number of steps is not known."""
     x, y = digits[0][:64], digits[1][:64]
