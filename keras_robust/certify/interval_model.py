@@ -45,8 +45,9 @@ class IntervalModel(keras.Model):
         warmup: Int >= 0, steps before the ramp.
         ramp: Int >= 0, steps of the ramp.
         value_range: `(low, high)`, the box that holds all inputs. Arrays
-            outside it are an error; for inputs outside it from any other
-            source the loss of training is NaN, and they count as not certified.
+            outside it are an error, as are arrays of labels that are no
+            classes; for such inputs and labels from any other source the loss
+            of training is NaN, and they count as not certified.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -85,6 +86,7 @@ class IntervalModel(keras.Model):
                 f"Received: warmup={warmup}, ramp={ramp}"
             )
         network = IntervalNetwork(model)
+        _check_one(network.classifier.model)
         value_range = check_value_range(value_range)
         if isinstance(value_range, str):
             value_range = network.classifier.value_range()
@@ -171,31 +173,42 @@ class IntervalModel(keras.Model):
         replicas = getattr(strategy, "num_replicas_in_sync", 1)
         return sum(ops.sum(loss) for loss in self.losses) / replicas
 
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """As `keras.Model.fit`; arrays must lie in `value_range`."""
-        self._check(x)
-        return super().fit(x, *args, **kwargs)
+        self._check(x, y)
+        return super().fit(x, y, *args, **kwargs)
 
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """As `keras.Model.evaluate`; arrays must lie in `value_range`."""
-        self._check(x)
-        return super().evaluate(x, *args, **kwargs)
+        self._check(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
 
-    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(
+        self, x: Any, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """As `keras.Model.train_on_batch`; see `fit`."""
-        self._check(x)
-        return super().train_on_batch(x, *args, **kwargs)
+        self._check(x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
 
-    def test_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def test_on_batch(
+        self, x: Any, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
         """As `keras.Model.test_on_batch`; see `evaluate`."""
-        self._check(x)
-        return super().test_on_batch(x, *args, **kwargs)
+        self._check(x, y)
+        return super().test_on_batch(x, y, *args, **kwargs)
 
-    def _check(self, x: Any) -> None:
-        """Check that images lie in the box, where they are in memory."""
-        if isinstance(x, np.ndarray) or ops.is_tensor(x):
+    def _check(self, x: Any, y: Any) -> None:
+        """Check images and labels where they are in memory."""
+        if _is_array(x):
             x = array_checks.as_floats(x, self.value_range)
             array_checks.check_images(x, self.value_range)
+        if _is_array(y):
+            classes = self._network.classifier.num_classes
+            array_checks.check_labels(y, len(y), classes)
 
     def _progress(self) -> Any:
         """The share of the ramp that is done."""
@@ -212,16 +225,14 @@ class IntervalModel(keras.Model):
         lower = ops.maximum(x - radius, low)
         upper = ops.minimum(x + radius, high)
         classes = self._network.classifier.num_classes
-        labels = ops.convert_to_tensor(y)
-        if len(labels.shape) == 2 and labels.shape[-1] == classes > 1:
-            labels = ops.argmax(labels, -1)
-        labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+        labels, valid = _classes(ops.convert_to_tensor(y), classes)
         worst = self._network.worst_case_logits(lower, upper, labels)
         # Outside the box the ball is cut to nothing, and its bounds mean
         # nothing.
         inside = ops.logical_and(x >= low, x <= high)
         inside = ops.all(inside, axis=tuple(range(1, len(x.shape))))
-        return ops.where(inside[:, None], worst, np.nan), labels
+        valid = ops.logical_and(valid, inside)
+        return ops.where(valid[:, None], worst, np.nan), labels
 
     def get_config(self) -> dict[str, Any]:
         """Configuration, with the inner model."""
@@ -247,3 +258,36 @@ class IntervalModel(keras.Model):
             config["model"], custom_objects=custom_objects
         )
         return cls(**config)
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or ops.is_tensor(value)
+
+
+def _check_one(model: Any) -> None:
+    """Check that a model has one input and one output."""
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "Argument `model` must have one input and one output. Received: "
+            f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        )
+
+
+def _classes(y: Any, classes: int) -> tuple[Any, Any]:
+    """Numbers of classes, and which rows of the labels are classes at all.
+
+    Args:
+        y: Tensor of labels.
+        classes: The number of classes.
+
+    Returns:
+        Int32 tensor `(N,)`, and a bool tensor `(N,)`.
+    """
+    if len(y.shape) == 2 and y.shape[-1] == classes > 1:
+        y = ops.cast(y, "float32")
+        labels = ops.cast(ops.argmax(y, -1), "int32")
+        one_hot = ops.one_hot(labels, classes, dtype="float32")
+        return labels, ops.all(ops.equal(y, one_hot), axis=-1)
+    given = ops.cast(ops.reshape(y, (-1,)), "float32")
+    labels = ops.clip(ops.cast(given, "int32"), 0, classes - 1)
+    return labels, ops.equal(given, ops.cast(labels, "float32"))

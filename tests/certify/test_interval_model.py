@@ -229,6 +229,43 @@ def test_inputs_outside_the_value_range():
     )
 
 
+@pytest.mark.compiles_much
+def test_labels_that_are_no_classes():
+    """They are an error, or at least certify nothing."""
+    (x, y), _ = digits(16)
+    trainer = kr.certify.IntervalModel(network(), 0.05, warmup=0, ramp=0)
+    trainer.compile("sgd", "mse")
+    rows = np.eye(10, dtype="float32")[y]
+    for wrong in (
+        y + 1,
+        y - 1,
+        y / 2,
+        0.9 * rows + 0.01,
+        np.maximum(rows, np.eye(10)[0]),
+        np.zeros((16, 3)),
+    ):
+        for method in (
+            trainer.fit,
+            trainer.evaluate,
+            trainer.train_on_batch,
+            trainer.test_on_batch,
+        ):
+            with pytest.raises(ValueError, match="Argument `y`.*Received"):
+                method(x, wrong)
+    labels = trainer.predict(x, verbose=0).argmax(-1)
+    some = np.eye(10, dtype="float32")[labels]
+    some[:4] = 0.9 * some[:4] + 0.01
+    logs = [
+        trainer.evaluate(OneBatch(*part), verbose=0, return_dict=True)
+        for part in ((x, some), (x[4:], some[4:]))
+    ]
+    certified = [log["certified_accuracy"] for log in logs]
+    assert 16 * certified[0] == pytest.approx(12 * certified[1], abs=1e-4)
+    assert np.isnan(
+        trainer.fit(OneBatch(x, some), verbose=0).history["loss"][0]
+    )
+
+
 @pytest.mark.slow_on_jax
 def test_one_unit():
     (x, y), _ = digits(64)
@@ -294,6 +331,9 @@ def test_refusals():
         with pytest.raises(ValueError, match=message):
             kr.certify.IntervalModel(network(), **options)
     inputs = keras.Input((4,))
+    outputs = [keras.layers.Dense(2)(inputs) for _ in range(2)]
+    with pytest.raises(ValueError, match="one output. Received"):
+        kr.certify.IntervalModel(keras.Model(inputs, outputs), 0.1)
     outputs = keras.layers.Dense(2, activation="tanh_shrink")(inputs)
     with pytest.raises(ValueError, match="tanh_shrink"):
         kr.certify.IntervalModel(keras.Model(inputs, outputs), 0.1)
