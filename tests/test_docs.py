@@ -277,6 +277,7 @@ def test_the_page_on_training_as_written(tmp_path, monkeypatch):
     assert 0 <= names["report"].accuracy["apgd"] <= 1
     assert len(names["history"]["val_robust_accuracy"]) == 1
     assert names["watch"].accuracies and names["robust"].built
+    assert names["averaged"].output_shape == (None, 10)
     saved = keras.saving.load_model("hardened.keras")
     found = saved.predict(names["x_test"], verbose=0)
     expected = names["hardened"].predict(names["x_test"], verbose=0)
