@@ -161,6 +161,7 @@ def sweep(
         "seed": seed,
         "objective": objective,
         "epsilon": epsilon,
+        "dtype_policy": study.dtype_policy,
         "backend": backend.name,
         "version": __version__,
     }
@@ -179,6 +180,7 @@ def sweep(
         padding=study.padding,
         flip=study.flip,
         fill_mode=study.fill_mode,
+        dtype_policy=study.dtype_policy,
         verbose=verbose,
         stop_hopeless=stop_hopeless,
     )
