@@ -17,8 +17,8 @@ _SLACK = 1 + 1e-6
 # Share of a step that is rounding.
 _STEP_ROUNDING = 1e-3
 # How often a perturbation that rounding undoes is stretched, each time by half
-# a step of the grid or by this factor, whichever is more: at most to three times
-# its length or six steps further.
+# a step of the grid or by this factor, whichever is more: to three times its
+# length or by six steps at most.
 _STRETCHES = 12
 _STRETCH = 1.1
 
