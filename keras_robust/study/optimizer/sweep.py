@@ -184,8 +184,7 @@ def sweep(
         verbose=verbose,
         stop_hopeless=stop_hopeless,
     )
-    start_time = time.monotonic()
-    _make_tuner(
+    made = _make_tuner(
         tuner,
         search,
         objective=objective,
@@ -193,12 +192,24 @@ def sweep(
         epochs=epochs,
         seed=seed,
         folder=folder,
-    ).search(callbacks=tensorboard(folder / "tensorboard"), verbose=0)
+    )
+    return _run(made, search, description)
+
+
+def _run(
+    tuner: keras_tuner.Tuner,
+    search: OptimizerSearch,
+    description: dict[str, Any],
+) -> SweepResults | None:
+    """Search, and write the results; `None` in a worker."""
+    start_time = time.monotonic()
+    logs = tensorboard(search.folder / "tensorboard")
+    tuner.search(callbacks=logs, verbose=0)
     if _is_worker():
         return None
     hours = (time.monotonic() - start_time) / 3600
     results = _results(description, search, hours)
-    outputs.write(results, folder, verbose)
+    outputs.write(results, search.folder, search.verbose)
     return SweepResults(results)
 
 
