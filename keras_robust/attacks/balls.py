@@ -173,6 +173,30 @@ class Ball(ABC):
     def noise(draws: Draws, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Draw the random numbers that `sample` needs for `(N, ...)`."""
 
+    @classmethod
+    def random_point(
+        cls,
+        center: Tensor,
+        epsilon: Tensor,
+        noise: dict[str, Tensor],
+        value_range: Any,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Uniform draws from the ball around `center`, clipped to the box.
+
+        Args:
+            center: Tensor of shape `(N, ...)`.
+            epsilon: Tensor `(N,)`, or like `center`.
+            noise: What `noise` returned.
+            value_range: `(low, high)`, the box.
+            mask: Like `center`, zero where entries may not move; or `None`.
+
+        Returns:
+            Tensor like `center`.
+        """
+        step = per_example(epsilon, center) * cls.sample(noise, mask)
+        return ops.clip(center + step, *box(value_range))
+
     @staticmethod
     @abstractmethod
     def sample(noise: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:

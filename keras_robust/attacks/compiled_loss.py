@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import keras
@@ -109,7 +110,53 @@ def labels_of(loss: Any) -> str | None:
     return None
 
 
-def per_example(loss: Any) -> Callable[[Any, Any], Any]:
+def mask_of(tensor: Any) -> Any:
+    """Keras's mask of a tensor, such as that of padded steps.
+
+    Args:
+        tensor: What a layer returned.
+
+    Returns:
+        Bool tensor `(N, ...)`, or `None`.
+    """
+    return _mask_layer()(tensor)
+
+
+class _MaskOf(keras.layers.Layer):
+    """Returns the mask that Keras hands to a layer with its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.supports_masking = True
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        del inputs
+        return mask
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        del inputs, previous_mask
+
+
+@cache
+def _mask_layer() -> _MaskOf:
+    return _MaskOf()
+
+
+def masked(values: Any, mask: Any) -> Any:
+    """Values with zeros where a mask says so.
+
+    Args:
+        values: Float tensor `(N, ...)`.
+        mask: Bool tensor of the first axes of `values`, or `None`.
+    """
+    if mask is None:
+        return values
+    more = (1,) * (len(values.shape) - len(mask.shape))
+    mask = ops.reshape(mask, (*ops.shape(mask), *more))
+    return values * ops.cast(mask, values.dtype)
+
+
+def per_example(loss: Any, mask: Any = None) -> Callable[[Any, Any], Any]:
     """A Keras loss as a function of labels and outputs, one per example.
 
     Whatever the loss's `reduction`; what a loss gives for each pixel, step or
@@ -118,6 +165,7 @@ def per_example(loss: Any) -> Callable[[Any, Any], Any]:
 
     Args:
         loss: A `keras.losses.Loss`, or a function `(y, outputs)`.
+        mask: See `mask_of`: where the loss does not count, as in Keras.
 
     Returns:
         Callable `(y, outputs) -> (N,)`, float32.
@@ -135,6 +183,7 @@ def per_example(loss: Any) -> Callable[[Any, Any], Any]:
         values = ops.cast(unreduced(y, outputs), "float32")
         axes = tuple(range(1, len(values.shape)))
         if axes:
+            values = masked(values, mask)
             reduce = ops.sum if total else ops.mean
             values = reduce(values, axis=axes)
         return values * ones_for(outputs)

@@ -11,6 +11,8 @@ from keras import ops
 from keras_robust.attacks.compiled_loss import CompiledLoss
 from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.compiled_loss import labels_of
+from keras_robust.attacks.compiled_loss import mask_of
+from keras_robust.attacks.compiled_loss import masked
 from keras_robust.attacks.compiled_loss import per_example
 from keras_robust.attacks.compiled_loss import resolve_loss
 from keras_robust.attacks.objectives import log_odds
@@ -50,10 +52,13 @@ class Raw(NamedTuple):
         values: Tensor `(N, ...)`.
         kind: `"softmax"` or `"sigmoid"`, the activation that was left out;
             `"linear"` where there is none, `None` where it is unknown.
+        mask: Keras's mask of the output, `None` where it has none. What is
+            computed of the values loses it.
     """
 
     values: Any
     kind: str | None
+    mask: Any = None
 
     @property
     def output(self) -> Any:
@@ -114,7 +119,7 @@ class RawOutputs:
         if self._run is None:
             outputs = self._own.structure(x, draw, held)
             found = [self._loss.output(outputs, p) for p in self._loss.parts]
-            return [Raw(values, None) for values in found]
+            return [Raw(values, None, mask_of(values)) for values in found]
         values = self._inputs.flat(self._own.scale(x), held)
         with frozen_scope(self._model(), draw):
             bodies = self._run(
@@ -126,7 +131,7 @@ class RawOutputs:
                 ]
             )
             return [
-                Raw(body if head.body is None else head.finish(body), head.kind)
+                _raw(head, body)
                 for head, body in zip(self._heads, bodies, strict=True)
             ]
 
@@ -135,6 +140,12 @@ class RawOutputs:
             # The cast to integers would cut off the gradient.
             return value + ops.stop_gradient(ops.round(value) - value)
         return ops.cast(value, source.dtype)
+
+
+def _raw(head: Head, body: Any) -> Raw:
+    """The output that ends in a head, before its activation."""
+    values = body if head.body is None else head.finish(body)
+    return Raw(values, head.kind, mask_of(values))
 
 
 def _position(tensors: list[Any], wanted: Any) -> int:
@@ -206,7 +217,7 @@ def _term(part: Part, y: Any, raw: Raw, log: bool) -> tuple[Part, Any, Any]:
     function = from_logits(loss, raw, log) or _from_margins(loss, raw)
     if function is not None:
         return part, loss, function(y, ops.cast(raw.values, "float32"))
-    return part, loss, per_example(loss)(y, raw.output)
+    return part, loss, per_example(loss, raw.mask)(y, raw.output)
 
 
 def from_logits(loss: Any, raw: Raw, log: bool = False) -> Loss | None:
@@ -233,7 +244,7 @@ def from_logits(loss: Any, raw: Raw, log: bool = False) -> Loss | None:
     smoothing = config.get("label_smoothing") or 0.0
     if kind == "rows" and smoothing:
         # It has no flat part.
-        return per_example(_of_logits(loss, config))
+        return per_example(_of_logits(loss, config), raw.mask)
     adds_up = getattr(loss, "reduction", "mean") in ("sum", "none", None)
     ignored, axis = config.get("ignore_class"), config.get("axis", -1)
     if len(raw.values.shape) == 2 and log and ignored is None:
@@ -245,7 +256,7 @@ def from_logits(loss: Any, raw: Raw, log: bool = False) -> Loss | None:
         margins = _bit_margins(smoothing)
     else:
         margins = _class_margins(axis % len(raw.values.shape), kind, ignored)
-    return _mean_softplus(margins, adds_up, log)
+    return _mean_softplus(margins, adds_up, log, raw.mask)
 
 
 def _as_numbers(y: Any) -> Any:
@@ -321,11 +332,14 @@ def _class_margins(axis: int, kind: str | None, ignored: int | None) -> Margins:
     return call
 
 
-def _mean_softplus(margins: Margins, adds_up: bool, log: bool) -> Loss:
+def _mean_softplus(
+    margins: Margins, adds_up: bool, log: bool, mask: Any = None
+) -> Loss:
     """`sum_k weight_k * softplus(margin_k)`, averaged over places."""
 
     def call(y: Any, logits: Any) -> Any:
         weights, values = margins(y, logits)
+        weights = masked(weights, mask)
         places = ops.cast(ops.size(values[0, ..., 0]), "float32")
         axes = tuple(range(1, len(values.shape)))
         if not log:
@@ -352,12 +366,13 @@ def _from_margins(loss: Any, raw: Raw) -> Loss | None:
 
     def call(y: Any, values: Any) -> Any:
         del values
-        own = per_example(loss)(y, raw.output)
+        own = per_example(loss, raw.mask)(y, raw.output)
         signs = ops.reshape(ops.cast(y, "float32"), ops.shape(raw.output))
         # Keras takes labels of 0 for -1 as well.
         signs = ops.where(signs > 0, 1.0, -1.0)
         axes = tuple(range(1, len(raw.output.shape)))
-        margin = ops.mean(1 - signs * raw.output, axis=axes)
+        margin = masked(1 - signs * raw.output, raw.mask)
+        margin = ops.mean(margin, axis=axes)
         return ops.where(own > 0, own, margin)
 
     return call

@@ -169,7 +169,7 @@ class Boundary(NamedTuple):
 
     Attributes:
         value: `(N,)`.
-        gradient: `(N, ...)`.
+        gradient: `(N, ...)`, zero where a mask says so.
         distance: Linear estimate of the distance to the boundary, `(N,)`.
     """
 
@@ -263,10 +263,7 @@ class FABLoop(Loop):
         """Return the mixture of the steps from the point and the image."""
         center = inputs.rows["center"]
         boundary = self.boundary(inputs, x, draw)
-        normal = boundary.gradient
-        if "mask" in inputs.rows:
-            normal = normal * inputs.rows["mask"]
-        normal = _flat(normal)
+        normal = _flat(boundary.gradient)
         offset = ops.sum(normal * _flat(x), axis=-1) - boundary.value
 
         def to_boundary(start: Tensor) -> Tensor:
@@ -313,6 +310,9 @@ class FABLoop(Loop):
             lambda x: (difference(y, target, self.logits(x, draw, held)), 0.0),
             x,
         )
+        if "mask" in inputs.rows:
+            # What may not move brings no boundary nearer.
+            gradient = gradient * inputs.rows["mask"]
         # The distance to a hyperplane divides by the dual norm of its normal.
         size = DUAL_NORMS[self.ball.name](gradient)
         distance = ops.abs(value) / ops.where(size > 0, size, 1e-12)

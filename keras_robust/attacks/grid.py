@@ -16,6 +16,11 @@ from keras_robust.utils.checks import expand_radius
 _SLACK = 1 + 1e-6
 # Share of a step that is rounding.
 _STEP_ROUNDING = 1e-3
+# How often a perturbation that rounding undoes is stretched, each time by half
+# a step of the grid or by this factor, whichever is more: to three times its
+# length or by six steps at most.
+_STRETCHES = 12
+_STRETCH = 1.1
 
 
 def grid_of(classifier: Classifier, x: Any) -> float | None:
@@ -120,8 +125,9 @@ def found_on_grid(
 
     Returns:
         The same with rounded `x`. Where that differs, `success` is the model's
-        own answer, and the loss of attacks that minimize a distance is that of
-        the rounded point.
+        own answer. Attacks that minimize a distance end next to the boundary:
+        where rounding leads back, the perturbation is stretched, and their loss
+        is that of the rounded point.
     """
     center, before = problem.x[rows], found["x"]
     x = rounded_to_grid(attack, problem.x, before, problem.grid, rows)
@@ -133,10 +139,53 @@ def found_on_grid(
     success, loss = np.array(found["success"]), np.array(found["loss"])
     some = rows[changed]
     success[changed] = reaches_goal(attack, problem, x[changed], some)
-    if attack.any_distance:
+    if attack.is_minimum_norm:
+        undone = np.flatnonzero(found["success"] & ~success)
+        x[undone], success[undone] = _stretched(
+            attack, problem, before[undone], x[undone], rows[undone]
+        )
         length = distances(x[changed], center[changed], attack.norm)
         loss[changed] = np.where(success[changed], -length, -NOT_FOUND)
     return {**found, "success": success, "loss": loss}
+
+
+def _stretched(
+    attack: Any,
+    problem: Any,
+    moved: np.ndarray,
+    rounded: np.ndarray,
+    rows: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first rounded points further out that reach the goal.
+
+    Args:
+        attack: The attack of the run.
+        problem: Its problem, the images as NumPy arrays, with a grid.
+        moved: Points that reach the goal, `(n, ...)`.
+        rounded: The same, rounded, which do not.
+        rows: The numbers of their examples.
+
+    Returns:
+        Points of the grid, those of `rounded` where none was found, and whether
+        they reach the goal.
+    """
+    points, success = rounded.copy(), np.zeros(len(rows), bool)
+    step = np.asarray(moved, "float64") - problem.x[rows]
+    axes = tuple(range(1, step.ndim))
+    longest = np.abs(step).max(axes, keepdims=True, initial=0.0)
+    unit = step / np.where(longest > 0, longest, 1.0)
+    for _ in range(_STRETCHES):
+        left = np.flatnonzero(~success)
+        if not len(left):
+            break
+        longest = np.maximum(longest + problem.grid / 2, _STRETCH * longest)
+        further = problem.x[rows[left]] + (longest * unit)[left]
+        tried = rounded_to_grid(
+            attack, problem.x, further, problem.grid, rows[left]
+        )
+        success[left] = reaches_goal(attack, problem, tried, rows[left])
+        points[left[success[left]]] = tried[success[left]]
+    return points, success
 
 
 def rounded_to_grid(

@@ -43,22 +43,51 @@ def channels_first(
         model: The model or `Classifier` that takes them.
         shape: `(N, ...)`, four numbers.
         data_format: `"channels_last"` or `"channels_first"`; `None` to find
-            out: from the axis that is as short as channels are, else from
-            `data_format` of the model's layers.
+            out: from `data_format` of the first layer that takes the images,
+            else from the axis that is as short as channels are, else from
+            `data_format` of other layers.
     """
-    if data_format is not None:
-        return data_format == "channels_first"
-    first, last = shape[1] in _CHANNELS, shape[3] in _CHANNELS
-    if first != last:
+    image = shape[1:]
+    found = data_format or _format_of(model, image)
+    first, last = (side in _CHANNELS for side in (image[0], image[2]))
+    if found is None and first != last:
         return first
-    waiting = list(getattr(model, "layers", None) or [])
-    while waiting:
-        layer = waiting.pop(0)
-        found = getattr(layer, "data_format", None)
-        if found is not None:
-            return found == "channels_first"
-        waiting += getattr(layer, "layers", None) or []
-    return keras.config.image_data_format() == "channels_first"
+    found = found or _format_of(model, None) or keras.config.image_data_format()
+    return found == "channels_first"
+
+
+def _format_of(model: Any, image: tuple[int, ...] | None) -> str | None:
+    """The data format of the first layer that tells it.
+
+    Args:
+        model: A model, a `Classifier` or a layer.
+        image: Shape of an image, where only layers that take images of that
+            shape count: behind a `Permute` channels are elsewhere. `None` for
+            all layers.
+    """
+    for layer in getattr(model, "layers", None) or []:
+        inner = _format_of(layer, image)
+        if inner is not None:
+            return inner
+        # What a Flatten says is Keras's default.
+        if isinstance(layer, keras.layers.Flatten):
+            continue
+        found: str | None = getattr(layer, "data_format", None)
+        if found is not None and (image is None or _takes(layer, image)):
+            return found
+    return None
+
+
+def _takes(layer: Any, image: tuple[int, ...]) -> bool:
+    """Whether a layer is known to take images of a shape."""
+    try:
+        shape = tuple(layer.input.shape[1:])
+    except (AttributeError, ValueError):
+        # A layer of a subclassed model, of several inputs, or called twice.
+        return False
+    return len(shape) == len(image) and all(
+        size in (None, side) for size, side in zip(shape, image, strict=True)
+    )
 
 
 def to_last(x: Any) -> Any:

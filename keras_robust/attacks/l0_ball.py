@@ -1,16 +1,19 @@
 """The L0 ball: few entries move, each as far as the box allows."""
 
 import math
+from typing import Any
 
+import numpy as np
 from keras import ops
 
 from keras_robust.attacks.balls import Ball
 from keras_robust.attacks.balls import Tensor
+from keras_robust.attacks.balls import box
 from keras_robust.attacks.balls import linf_norm
 from keras_robust.attacks.balls import nonzero
 from keras_robust.attacks.balls import other_axes
-from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.engine.randomness import Draws
+from keras_robust.utils.messages import shown
 
 
 class L0Ball(Ball):
@@ -50,23 +53,49 @@ class L0Ball(Ball):
     @staticmethod
     def noise(draws: Draws, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """The random numbers that `sample` needs, for `shape` `(N, ...)`."""
-        return {
-            "uniform": draws.uniform(shape),
-            "sign": draws.normal(shape),
-            "size": draws.uniform(shape[:1]),
-        }
+        return {"uniform": draws.uniform(shape), "value": draws.uniform(shape)}
+
+    @classmethod
+    def random_point(
+        cls,
+        center: Tensor,
+        epsilon: Tensor,
+        noise: dict[str, Tensor],
+        value_range: Any,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """`floor(epsilon)` entries, drawn uniformly, anywhere in the box.
+
+        Raises:
+            ValueError: If the box has no finite ends.
+        """
+        low, high = box(value_range)
+        if not np.isfinite(np.asarray(value_range, "float64")).all():
+            raise ValueError(
+                "Argument `value_range` must be finite for random points of "
+                "the L0 ball, which move entries anywhere in it. "
+                f"Received: value_range={shown(value_range)}"
+            )
+        draw = noise["uniform"] + 1
+        chosen = cls.project(draw if mask is None else draw * mask, epsilon)
+        anywhere = low + noise["value"] * (high - low)
+        return ops.clip(ops.where(chosen > 0, anywhere, center), low, high)
 
     @staticmethod
     def sample(noise: dict[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """One entry, drawn uniformly, moved by a uniform draw of [-1, 1]."""
-        point = L0Ball.sample_sphere(noise, mask)
-        return point * per_example(noise["size"], point)
+        return _one_entry(noise, mask) * (2 * noise["value"] - 1)
 
     @staticmethod
     def sample_sphere(
         noise: dict[str, Tensor], mask: Tensor | None = None
     ) -> Tensor:
         """One entry, drawn uniformly, moved by 1 or -1."""
-        draw = noise["uniform"] + 1
-        draw = draw if mask is None else draw * mask
-        return L0Ball.unit(draw) * ops.sign(noise["sign"])
+        sign = ops.where(noise["value"] < 0.5, -1.0, 1.0)
+        return _one_entry(noise, mask) * sign
+
+
+def _one_entry(noise: dict[str, Tensor], mask: Tensor | None) -> Tensor:
+    """One for an entry of each example, drawn uniformly, zero elsewhere."""
+    draw = noise["uniform"] + 1
+    return L0Ball.unit(draw if mask is None else draw * mask)

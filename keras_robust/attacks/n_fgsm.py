@@ -7,9 +7,7 @@ from typing import ClassVar
 from typing import NoReturn
 
 import keras
-from keras import ops
 
-from keras_robust.attacks.balls import per_example
 from keras_robust.attacks.engine.gradient_loop import GradientLoop
 from keras_robust.attacks.engine.gradient_loop import Objective
 from keras_robust.attacks.engine.loop import Inputs
@@ -34,10 +32,13 @@ class NoisyStartLoop(GradientLoop):
 
     def random_point(self, inputs: Inputs) -> Tensor:
         """Return a uniform draw from the ball of the noise, in the box."""
-        center = inputs.rows["center"]
-        point = self.ball.sample(inputs.rows["noise"], inputs.rows.get("mask"))
-        radius = self.noise * per_example(inputs.rows["epsilon"], center)
-        return ops.clip(center + radius * point, *self.value_range)
+        return self.ball.random_point(
+            inputs.rows["center"],
+            self.noise * inputs.rows["epsilon"],
+            noise=inputs.rows["noise"],
+            value_range=self.value_range,
+            mask=inputs.rows.get("mask"),
+        )
 
 
 @keras.saving.register_keras_serializable("keras_robust")

@@ -125,6 +125,7 @@ class AttackBatch:
     def random_point(self) -> Tensor:
         """A uniform draw from the ball, clipped to `value_range`.
 
+        In L0 `floor(epsilon)` entries, each anywhere in `value_range`.
         It belongs to the example and the attack's seed, and does not depend on
         the size of batches or the backend.
         """
@@ -132,9 +133,12 @@ class AttackBatch:
         shape = tuple(self.x.shape)
         if None in shape:
             shape = ops.shape(self.x)
-        point = ball.sample(ball.noise(self.draws, shape))
-        x = self.x + per_example(epsilon, self.x) * point
-        return ops.clip(x, *box(self.value_range))
+        return ball.random_point(
+            self.x,
+            epsilon,
+            noise=ball.noise(self.draws, shape),
+            value_range=self.value_range,
+        )
 
     def _ball(self) -> tuple[type[Ball], Tensor]:
         if self.ball is None or self.epsilon is None:

@@ -24,12 +24,12 @@ HELP = "make D_R, D_NR, D_rand, D_det, D_other or a control of them"
 _PERTURBED = {"norm": "l2", "epsilon": 0.5}
 _RELABELLED = {
     **_PERTURBED,
-    "step_size": 0.1,
+    "step_size": "auto",
     "steps": 100,
     "early_stop": False,
 }
 _INVERTED = {
-    "step_size": 0.1,
+    "step_size": "auto",
     "steps": 1000,
     "start": "image",
     "layer": None,
@@ -109,7 +109,7 @@ def _add_transform_arguments(parser: argparse.ArgumentParser) -> None:
         "--step-size",
         type=radius,
         help="all but shortcut_...: length of a step for pixels in [0, 1], "
-        "default: 0.1",
+        "default: a fifth of the radius; for robust, non_robust and mix 0.1",
     )
     parser.add_argument(
         "--steps",

@@ -1,7 +1,6 @@
 """`keras-robust replicate`: the study on one data set, or on two."""
 
 import argparse
-from dataclasses import fields
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -300,8 +299,11 @@ def study_of(
                 f"Received: --dataset {dataset}, --preset {preset}"
             )
         recipe = get_recipe(dataset or "digits", preset)
-        training = _changed(recipe.training, _training(given))
-        return replace(recipe, training=training, **changes)
+        training = recipe.training.changed(_training(given))
+        overrides = _overrides(recipe, training)
+        return replace(
+            recipe, training=training, overrides=overrides, **changes
+        )
     if dataset is None or preset is not None or None not in (file, name):
         raise ValueError(
             "With `--model-file` or `--network`, of which one must be given, "
@@ -344,23 +346,24 @@ def _training(given: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _changed(training: "Training", chosen: dict[str, Any]) -> "Training":
-    """The training of a recipe with other settings.
+def _overrides(
+    recipe: "Study", training: "Training"
+) -> dict[str, dict[str, Any]]:
+    """The overrides of a recipe that fit another training.
 
-    Numbers that belong to the recipe's optimizer are not those of another one.
+    A learning rate of the recipe's optimizer is not that of another one.
     """
-    from keras_robust.study.training import OF_NAMED_OPTIMIZERS
+    from keras_robust.study.training import numbers_of
 
-    optimizer = chosen.get("optimizer", training.optimizer)
-    if optimizer == training.optimizer:
-        return replace(training, **chosen)
-    defaults = {each.name: each.default for each in fields(training)}
-    left_out: tuple[str, ...] = ("learning_rate",)
-    if not isinstance(optimizer, str):
-        left_out = OF_NAMED_OPTIMIZERS
-    return replace(
-        training, **{**{name: defaults[name] for name in left_out}, **chosen}
-    )
+    if training.optimizer == recipe.training.optimizer:
+        return recipe.overrides
+    gone = numbers_of(training.optimizer)
+    return {
+        model: changed
+        if "optimizer" in changed
+        else {key: changed[key] for key in changed if key not in gone}
+        for model, changed in recipe.overrides.items()
+    }
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:

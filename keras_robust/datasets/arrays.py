@@ -25,6 +25,8 @@ MAX_BYTES = 4 * 2**30
 # least this many examples.
 _PERIODS = 3
 _REPEATED_EXAMPLES = 1000
+# What ends a data set.
+_REMEDY = "end it with `.take(batches)`"
 
 
 def is_dataset(data: Any) -> bool:
@@ -139,7 +141,7 @@ def to_arrays(
         ValueError: If it is empty, endless or not batched, or its elements
             are not pairs.
     """
-    watch = None if has_known_length(dataset) else _Watch()
+    watch = None if has_known_length(dataset) else EndlessWatch()
     pairs: list[tuple[Any, Any]] = []
     for batch in _batches(dataset):
         pair = _pair(batch, several, is_batch=True)
@@ -285,11 +287,12 @@ def _are_inputs(parts: Sequence[Any], examples: int | None) -> bool:
     return lengths == {examples}
 
 
-def has_known_length(dataset: Any) -> bool:
+def has_known_length(dataset: Any, remedy: str = _REMEDY) -> bool:
     """Whether a data set is known to end.
 
     Args:
         dataset: `tf.data.Dataset`, `PyDataset` or another iterable.
+        remedy: What to do about one that does not, for the error message.
 
     Raises:
         ValueError: If it is known that it does not.
@@ -313,14 +316,16 @@ def has_known_length(dataset: Any) -> bool:
         except (TypeError, NotImplementedError):
             return False
     if endless:
-        _refuse_endless(f"an endless {type(dataset).__name__} ({endless})")
+        _refuse_endless(
+            f"an endless {type(dataset).__name__} ({endless})", remedy
+        )
     return True
 
 
-def _refuse_endless(received: str) -> NoReturn:
+def _refuse_endless(received: str, remedy: str) -> NoReturn:
     raise ValueError(
-        "A data set must end after one pass; leave out `.repeat()`, or end it "
-        f"with `.take(batches)`. Received: {received}"
+        "A data set must end after one pass; leave out `.repeat()`, or "
+        f"{remedy}. Received: {received}"
     )
 
 
@@ -330,10 +335,18 @@ def _batches(dataset: Any) -> Iterator[Any]:
     return iter(dataset)
 
 
-class _Watch:
-    """Notices that a data set of unknown length does not end."""
+class EndlessWatch:
+    """Notices that a data set of unknown length does not end.
 
-    def __init__(self) -> None:
+    Args:
+        remedy: What to do about one that does not, for the error message.
+        in_memory: Whether its batches are kept in memory: then so many
+            examples or bytes that no end is in sight are refused, too.
+    """
+
+    def __init__(self, remedy: str = _REMEDY, in_memory: bool = True) -> None:
+        self.remedy = remedy
+        self.in_memory = in_memory
         self.examples = 0
         self.bytes = 0
         self.digests: list[bytes] = []
@@ -341,7 +354,14 @@ class _Watch:
         self.borders: list[int] = []
 
     def add(self, pair: Any) -> None:
-        """Count a batch; raises where there have been too many."""
+        """Count a batch.
+
+        Args:
+            pair: Its arrays, nested.
+
+        Raises:
+            ValueError: If there have been too many.
+        """
         digest = hashlib.blake2b(digest_size=16)
         for part in keras.tree.flatten(pair):
             self.bytes += part.nbytes
@@ -353,12 +373,16 @@ class _Watch:
         if count >= _PERIODS * period and self.examples >= _REPEATED_EXAMPLES:
             _refuse_endless(
                 f"the same {period} batches again and again, "
-                f"{self.examples} examples so far"
+                f"{self.examples} examples so far",
+                self.remedy,
             )
-        if self.examples > MAX_EXAMPLES or self.bytes > MAX_BYTES:
+        if self.in_memory and (
+            self.examples > MAX_EXAMPLES or self.bytes > MAX_BYTES
+        ):
             _refuse_endless(
                 f"{self.examples} examples without an end; where so many are "
-                "meant, pass arrays or a data set of known length"
+                "meant, pass arrays or a data set of known length",
+                self.remedy,
             )
 
     def _extend(self, digest: bytes) -> None:

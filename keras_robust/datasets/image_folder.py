@@ -42,7 +42,7 @@ class FolderReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._colors: dict[Path, int] = {}
+        self._channels: int | None = None
         self.name = folder.resolve().name
         self._splits = {
             split: folder / name
@@ -69,9 +69,7 @@ class FolderReader:
         names = self._names(split)
         with _opened(next(_files(folder))) as image:
             width, height = image.size
-        return Layout(
-            (height, width, self._own_channels(folder)), len(names), names
-        )
+        return Layout((height, width, self._own_channels()), len(names), names)
 
     def read(
         self,
@@ -117,16 +115,17 @@ class FolderReader:
             )
         return names
 
-    def _own_channels(self, folder: Path) -> int:
-        """3 where any file has colors, or else 1."""
-        if folder not in self._colors:
-            self._colors[folder] = 1
-            for path in _files(folder):
-                with _opened(path) as image:
-                    if image.mode not in _GRAY:
-                        self._colors[folder] = 3
-                        break
-        return self._colors[folder]
+    def _own_channels(self) -> int:
+        """3 where any file of any split has colors, or else 1."""
+        if self._channels is None:
+            self._channels = 1
+            for folder in self._splits.values() or [self.folder]:
+                for path in _files(folder):
+                    with _opened(path) as image:
+                        if image.mode not in _GRAY:
+                            self._channels = 3
+                            return 3
+        return self._channels
 
     def _folder(self, split: str) -> Path:
         if not self._splits:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 # Lengths of a last axis that is hardly the width of an image.
 _CHANNELS = (1, 3, 4)
+# A first axis up to this length, before clearly longer ones, holds channels.
+_MOST_CHANNELS = 4
+_CLEARLY_LONGER = 1.5
 # Inches: the line below the images is as long.
 _LEAST_WIDTH = 4.8
 
@@ -133,8 +136,7 @@ def as_picture(image: np.ndarray) -> np.ndarray:
     Args:
         image: Array `(H, W)`, `(H, W, C)`, `(C, H, W)`, or of another shape.
     """
-    if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[-1] > 4:
-        # Channels first.
+    if image.ndim == 3 and _is_channels_first(image.shape):
         image = np.moveaxis(image, 0, -1)
     if image.ndim == 3:
         colors = image.shape[-1] in (3, 4)
@@ -142,6 +144,12 @@ def as_picture(image: np.ndarray) -> np.ndarray:
     if image.ndim == 1:
         return image[None]
     return image.reshape(image.shape[0], -1)
+
+
+def _is_channels_first(shape: tuple[int, ...]) -> bool:
+    first, rows, columns = shape
+    is_short = _CLEARLY_LONGER * first <= min(rows, columns)
+    return is_short and first <= _MOST_CHANNELS < columns
 
 
 def _pair(x: Any, x_adv: Any) -> tuple[np.ndarray, np.ndarray]:

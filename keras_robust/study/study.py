@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,8 @@ class Study:
             controls have those of what they control. One for `"source"` is
             trained on the data set as well, and the relabelled sets are made
             from it instead of from the standard model.
-        overrides: Other values of `training` by model; controls have those of
-            what they control.
+        overrides: Other values of `training` by model, see `Training.changed`;
+            controls have those of what they control.
         train_images: How many, `None` for all; of own data evenly spaced ones.
         test_images: How many, `None` for all; own data are drawn, once.
         validation_images: How many training images are held out and take the
@@ -396,11 +395,10 @@ class Study:
         Args:
             model: One of `models`.
         """
-        changed = {
-            **self.overrides.get(self.training_set(model).base, {}),
-            **self.overrides.get(model, {}),
-        }
-        return replace(self.training, **changed)
+        found = self.training
+        for name in (self.training_set(model).base, model):
+            found = found.changed(self.overrides.get(name, {}))
+        return found
 
     def network_of(self, model: str) -> NetworkSpec:
         """The function that makes a model's network.

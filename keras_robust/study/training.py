@@ -1,8 +1,10 @@
 """How a network is trained: settings, schedules, optimizers, losses."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -121,6 +123,21 @@ class Training:
         # Made once here, so that a mistake shows before anything is trained.
         _own_optimizer(self.optimizer, steps=1)
 
+    def changed(self, settings: Mapping[str, Any]) -> "Training":
+        """This training with other settings.
+
+        Numbers that belong to its optimizer are not those of another one.
+
+        Args:
+            settings: Attributes by name.
+        """
+        optimizer = settings.get("optimizer", self.optimizer)
+        if optimizer == self.optimizer:
+            return replace(self, **settings)
+        defaults = {each.name: each.default for each in fields(self)}
+        own = {name: defaults[name] for name in numbers_of(optimizer)}
+        return replace(self, **{**own, **settings})
+
     def description(self) -> dict[str, Any]:
         """All settings as plain values, which tell two trainings apart."""
         described = {
@@ -131,6 +148,19 @@ class Training:
         if not isinstance(self.augment, bool):
             described["augment"] = {"sha256": callable_sha256(self.augment)}
         return described
+
+
+def numbers_of(optimizer: Any) -> tuple[str, ...]:
+    """The settings that do not outlast another choice of the optimizer.
+
+    Args:
+        optimizer: The one that is chosen, see `Training`.
+
+    Returns:
+        Names of attributes of `Training`.
+    """
+    is_named = isinstance(optimizer, str)
+    return ("learning_rate",) if is_named else OF_NAMED_OPTIMIZERS
 
 
 @keras.saving.register_keras_serializable("keras_robust")

@@ -13,7 +13,6 @@ from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.classifier import Classifier
 from keras_robust.transforms.batch import Batch
 from keras_robust.transforms.batch import Made
-from keras_robust.transforms.source_model import default_step
 from keras_robust.transforms.source_model import resolve_range
 from keras_robust.transforms.source_model import source_classifier
 from keras_robust.transforms.transform import TARGET_STREAM
@@ -26,6 +25,9 @@ Target = str | Callable[[np.ndarray, int, np.random.Generator], Any]
 
 # Rules by name, and the names of the data sets that follow them.
 CONFIG_NAMES = {"random": "rand", "deterministic": "det", "other": "other"}
+# Steps from the image to the sphere: 0.1 for a radius of 0.5 (Table 6 of the
+# paper).
+_STEPS_OUT = 5
 
 
 def check_target(target: Any) -> Target:
@@ -152,8 +154,8 @@ class NonRobustifier(Relabelling):
         norm: `"l2"` or `"linf"`.
         epsilon: Radius of the ball in units of `value_range`; `None` for half
             its width.
-        step_size: Length of a step in that norm; `"auto"` for a tenth of that
-            width, `None` for `2.5 * epsilon / steps`.
+        step_size: Length of a step in that norm; `"auto"` for a fifth of
+            `epsilon`, as in the paper, `None` for `2.5 * epsilon / steps`.
         steps: Int, gradient steps. Defaults are those of the paper's Table 6.
         value_range: `(low, high)`, the box that holds all images; or
             `"auto"`, see `PGDAttack`.
@@ -201,12 +203,11 @@ class NonRobustifier(Relabelling):
         self.output = output
         self.scaling = scaling
         resolved = resolve_range(value_range, self.classifier())
-        if isinstance(step_size, str) and step_size == "auto":
-            step_size = default_step(resolved)
-        self.attack = PGDAttack(
+        is_auto = isinstance(step_size, str) and step_size == "auto"
+        attack = PGDAttack(
             norm=norm,
             epsilon=epsilon,
-            step_size=step_size,
+            step_size=None if is_auto else step_size,
             steps=steps,
             targeted=True,
             value_range=resolved,
@@ -217,6 +218,9 @@ class NonRobustifier(Relabelling):
             early_stop=early_stop,
             output=output,
         )
+        if is_auto:
+            attack = attack.replace(step_size=attack.epsilon / _STEPS_OUT)
+        self.attack = attack
         super().__init__(
             target,
             config_name=config_name,

@@ -42,7 +42,9 @@ class Shortcut(Relabelling):
             its width.
         value_range: `(low, high)`; images are clipped to it.
         batch_size: Int >= 1, images at once in generated data sets.
-        seed: Int for patterns and targets; `None` for fresh ones.
+        seed: Int for patterns and targets. With `None` targets are fresh in
+            every call, and patterns are drawn once: calls of one object, for
+            training and for test images, share them.
         config_name: Name of a generated data set; `None` for
             `"shortcut_rand"`, ...
 

@@ -5,6 +5,7 @@ from keras import ops
 import keras_robust as kr
 from tests.helpers import exact_accuracy
 from tests.helpers import exact_distances
+from tests.helpers import make_linear
 from tests.helpers import norms
 
 NORMS = ("l1", "l2", "linf")
@@ -134,3 +135,14 @@ def test_more_runs_find_nearer_examples(varied, options):
     assert (after <= before + 1e-6).all() and (after < before - 1e-3).any()
     # What is wrong without an attack stays as it is.
     assert not after[::8].any()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_nearest_boundary_that_a_mask_lets_it_reach(norm):
+    """Nearest of all is that of a class which only a fixed entry decides."""
+    weights = np.array([[0.0, 0.0, 1.0], [0.0, 10.0, 0.0]])
+    model = make_linear(weights, np.array([0.0, -5.1, -0.6]), shape=(2,))
+    x = np.array([[0.4, 0.5]], "float32")
+    attack = kr.FABAttack(norm, steps=20, mask=np.array([1.0, 0.0]))
+    found = attack(model, x, np.array([0]), verbose=0)
+    np.testing.assert_allclose(found, [[0.6, 0.5]], atol=2e-3)

@@ -128,3 +128,38 @@ def test_the_nearest_whole_numbers(norm):
     rounding = {"l2": 1.0, "linf": 0.5}[norm]
     near = found["whole"] <= found["real"] + rounding + 1
     assert near.mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        kr.FABAttack("linf", steps=10, value_range=BYTE),
+        kr.FABAttack("linf", 9, steps=10, value_range=BYTE, early_stop=True),
+        kr.FMNAttack("l2", steps=30, value_range=BYTE),
+        kr.FMNAttack("linf", steps=30, value_range=BYTE),
+        kr.DDNAttack(steps=30, value_range=BYTE),
+    ],
+    ids=lambda attack: f"{attack.name} {attack.norm} {attack.epsilon}",
+)
+def test_a_nearest_point_that_rounding_undoes(attack):
+    """A point of the grid further out is found, and reported as it is."""
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(30, 2))
+    inputs = keras.Input((30,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    model.set_weights([weights, -128 * weights.sum(0)])
+    x = random.integers(100, 156, (200, 30)).astype("uint8")
+    y = model.predict(x, verbose=0).argmax(-1)
+    # Within reach of eight steps of every feature.
+    normal = weights[:, 0] - weights[:, 1]
+    near = np.abs((x - 128.0) @ normal) < 8 * np.abs(normal).sum()
+    x, y = x[near], y[near]
+    assert len(x) > 100
+    result = attack.run(model, x, y, verbose=0, scored=True)
+    broken = model.predict(result["x"], verbose=0).argmax(-1) != y
+    assert broken.all()
+    assert result["success"].all()
+    moved = result["x"].astype("float64") - x
+    if attack.norm == "linf":
+        assert np.abs(moved).max() <= 9
+    np.testing.assert_allclose(-result["loss"], norms(moved, attack.norm))

@@ -300,6 +300,11 @@ def test_mistakes(linear):
     with pytest.raises(ValueError, match="function of an AttackBatch"):
         kr.attacks.from_function("pgd", "linf", 0.1)
 
+    with pytest.raises(ValueError, match="finite .* L0.*Received: value_range"):
+        RandomPoint("l0", 3, value_range=(-np.inf, np.inf))(
+            linear, x, y, verbose=0
+        )
+
     @dataclass(eq=False, repr=False)
     class WithoutNorm(kr.Attack):
         epsilon: float = 0.1
@@ -309,3 +314,22 @@ def test_mistakes(linear):
 
     with pytest.raises(ValueError, match="settings `norm`"):
         WithoutNorm()(linear, x, y, verbose=0)
+
+
+@pytest.mark.parametrize("high", [1, 255])
+def test_a_random_point_of_the_l0_ball_moves_entries_anywhere(high):
+    weights = np.zeros((16, 3))
+    model = make_linear(weights, np.zeros(3), shape=(4, 4, 1))
+    x = np.full((2000, 4, 4, 1), high / 4, "float32")
+    y = np.zeros(2000, "int32")
+    attack = RandomPoint("l0", 3, value_range=(0, high))
+    found = attack(model, x, y, verbose=0)
+    moved = found != x
+    assert set(moved.sum((1, 2, 3))) == {3}
+    # Five standard errors of a share of 3/16, and of the mean of a uniform
+    # draw and its square.
+    share = moved.mean(0)
+    assert np.abs(share - 3 / 16).max() < 5 * np.sqrt(3 / 16 * 13 / 16 / 2000)
+    values = found[moved] / high
+    assert abs(values.mean() - 1 / 2) < 5 / np.sqrt(12 * 6000)
+    assert abs((values**2).mean() - 1 / 3) < 5 * np.sqrt(4 / 45 / 6000)

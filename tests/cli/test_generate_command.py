@@ -149,6 +149,19 @@ def test_options_without_an_effect(kind, option, saved, tmp_path, capsys):
     assert not list(tmp_path.glob("constructed*"))
 
 
+def test_steps_follow_the_radius(saved, tmp_path):
+    options = ["--model", str(saved), "--examples", "8", "--steps", "1"]
+    for kind, more, step in (
+        ("det", ["--norm", "linf", "--epsilon", "8/255"], 8 / 255 / 5),
+        ("other", [], 0.1),
+        ("robust", [], 0.1),
+    ):
+        assert generate(kind, tmp_path, *options, *more) == 0
+        folder = tmp_path / "constructed_digits" / kind / "1.0.0"
+        found = json.loads((folder / "description.json").read_text())
+        assert found["arguments"]["step_size"] == pytest.approx(step)
+
+
 def test_a_radius_of_another_norm(tmp_path, capsys):
     """0.5 of L2 is half of the range in L-infinity."""
     assert generate("shortcut_det", tmp_path, "--norm", "linf") == 2

@@ -31,6 +31,21 @@ def test_numbers_of_an_optimizer_are_not_those_of_another():
     assert training(optimizer="adam", learning_rate=0.01).learning_rate == 0.01
 
 
+def test_rates_of_single_networks_are_those_of_an_optimizer_too():
+    """The paper trains on D_rand by SGD at 0.01."""
+    recipe = get_recipe("cifar10", "paper")
+    assert recipe.training_of("D_rand").learning_rate == 0.01
+
+    def found(preset, **given):
+        return study_of("cifar10", preset, given).training_of("D_rand")
+
+    assert found("paper", epochs=3).learning_rate == 0.01
+    assert found("paper", optimizer="adam").learning_rate is None
+    # A recipe that gives the network an optimizer of its own.
+    assert found("am207", optimizer="lion").optimizer == "adam"
+    assert found("am207", optimizer="lion").learning_rate == 1e-3
+
+
 def test_an_optimizer_of_ones_own_in_a_recipe(tmp_path):
     path = tmp_path / "own_optimizer_of_a_recipe.py"
     path.write_text(OWN)

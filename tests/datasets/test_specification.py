@@ -281,6 +281,21 @@ def test_one_gray_image_does_not_take_the_colors_of_others(tmp_path):
     }
 
 
+def test_gray_test_images_of_a_folder_with_colors(tmp_path):
+    write_folder(tmp_path / "train")
+    pixels = write_folder(tmp_path / "test")
+    for label, number in pixels:
+        keras.utils.save_img(
+            tmp_path / "test" / label / f"{number}.png",
+            np.full((5, 7, 1), 80, "uint8"),
+            data_format="channels_last",
+            scale=False,
+        )
+    found = DataSpecification(str(tmp_path)).load()
+    assert found.train[0].shape[1:] == found.test[0].shape[1:] == (5, 7, 3)
+    assert found.test[0] == pytest.approx(80 / 255)
+
+
 def test_a_folder_without_classes(tmp_path):
     write_folder(tmp_path, classes=("only",))
     with pytest.raises(ValueError, match=r"for each class.*\['only'\]"):

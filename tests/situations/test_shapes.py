@@ -7,6 +7,7 @@ from keras import layers
 from keras import ops
 
 import keras_robust as kr
+from keras_robust.attacks.image_attack import channels_first
 from tests.helpers import make_linear
 from tests.situations.helpers import check_report
 from tests.situations.helpers import digits
@@ -78,6 +79,41 @@ def test_rotations_of_a_convolution_on_channels_first(shape):
     assert 0.7 < np.median(ink) < 1.1
     # Rows and columns both move, or neither of an upright digit's.
     assert np.abs(found - x).max() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("shape", "data_format", "expected"),
+    [
+        # Few rows of many channels.
+        ((3, 32, 8), "channels_last", False),
+        ((8, 32, 3), "channels_first", True),
+        ((3, 8, 8), "channels_first", True),
+        ((8, 8, 3), "channels_last", False),
+    ],
+)
+def test_layers_tell_where_channels_are(shape, data_format, expected):
+    """Whichever axis is as short as channels usually are."""
+    model = keras.Sequential(
+        [
+            keras.Input(shape),
+            # TensorFlow convolves channels first on GPUs only.
+            layers.GlobalAveragePooling2D(data_format=data_format),
+            layers.Dense(2),
+        ]
+    )
+    nested = keras.Sequential([keras.Input(shape), model])
+    for each in (model, nested):
+        assert channels_first(each, (None, *shape), None) == expected
+
+
+def test_layers_behind_a_permute_do_not_tell_where_channels_are():
+    convolved = [
+        layers.Permute((2, 3, 1)),
+        layers.Conv2D(2, 3),
+        layers.GlobalAveragePooling2D(),
+    ]
+    model = keras.Sequential([keras.Input((3, 8, 8)), *convolved])
+    assert channels_first(model, (5, 3, 8, 8), None)
 
 
 def test_square_on_channels_first():

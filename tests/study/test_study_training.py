@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_robust as kr
 from keras_robust.study.training import SmoothedCrossEntropy
 from keras_robust.study.training import Training
 from keras_robust.study.training import Triangle
@@ -232,3 +233,22 @@ def test_trainings_are_told_apart():
         )
     ]
     assert len(set(others)) == len(others) and others[0] == same[0]
+
+
+def test_another_optimizer_for_one_network_has_a_rate_of_its_own():
+    study = kr.Study(
+        "digits",
+        "mlp",
+        training=Training(2, learning_rate=0.5, momentum=0.8),
+        overrides={
+            "D_rand": {"optimizer": "adam", "learning_rate": 0.01},
+            "D_rand_robust": {"optimizer": "lion"},
+            "D_det": {"optimizer": "nesterov", "momentum": 0.9},
+            "D_other": {"epochs": 3},
+        },
+    )
+    assert study.training_of("standard").learning_rate == 0.5
+    assert study.training_of("D_rand").learning_rate == 0.01
+    assert study.training_of("D_rand_robust").learning_rate is None
+    assert study.training_of("D_det").learning_rate is None
+    assert study.training_of("D_other").learning_rate == 0.5

@@ -192,6 +192,20 @@ def test_radius_and_steps_are_shares_of_the_range(source, value_range):
         kr.Shortcut(10, value_range="auto")
 
 
+def test_steps_are_a_fifth_of_the_radius(source):
+    """As 0.1 is of 0.5 in the paper; a tenth of the range leaves the ball."""
+    model, x, y = source
+    for norm, epsilon in (("l2", 0.5), ("linf", 8 / 255)):
+        transform = kr.NonRobustifier(model, norm=norm, epsilon=epsilon)
+        assert transform.step_size == pytest.approx(epsilon / 5)
+    radii = np.linspace(0.01, 0.1, len(x)).astype("float32")
+    transform = kr.NonRobustifier(
+        model, "other", norm="linf", epsilon=radii, steps=1, seed=0
+    )
+    moved = np.abs(transform(x, y, verbose=0)[0] - x).max((1, 2, 3))
+    np.testing.assert_allclose(moved, radii / 5, rtol=1e-3)
+
+
 def test_a_single_output_is_two_classes(source):
     _, x, y = source
     keras.utils.set_random_seed(0)

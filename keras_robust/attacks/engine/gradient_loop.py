@@ -40,10 +40,13 @@ class ProjectedLoop(Loop):
 
     def random_point(self, inputs: Inputs) -> Tensor:
         """Return a uniform draw from the ball, clipped to the box."""
-        center = inputs.rows["center"]
-        point = self.ball.sample(inputs.rows["noise"], inputs.rows.get("mask"))
-        x = center + per_example(inputs.rows["epsilon"], center) * point
-        return ops.clip(x, *self.value_range)
+        return self.ball.random_point(
+            inputs.rows["center"],
+            inputs.rows["epsilon"],
+            noise=inputs.rows["noise"],
+            value_range=self.value_range,
+            mask=inputs.rows.get("mask"),
+        )
 
     def project(self, inputs: Inputs, x: Tensor) -> Tensor:
         """Project to the ball, then clip to the box."""

@@ -401,9 +401,10 @@ def without_early_stop(attack: "LoopAttack") -> "LoopAttack | None":
         attack: The attack.
 
     Returns:
-        `None` where it does so already, or cannot.
+        `None` where it does so already, or cannot; or looks for a success that
+        is even nearer to the boundary, which rounding undoes all the more.
     """
-    if not getattr(attack, "early_stop", False):
+    if attack.is_minimum_norm or not getattr(attack, "early_stop", False):
         return None
     try:
         return attack.replace(early_stop=False)

@@ -38,10 +38,12 @@ def generate(
         transform: A `Transform` with a seed, such as `Robustifier`,
             `NonRobustifier`, `Shortcut` or `Mixture`.
         source: Name of a TFDS image classification set, or `"digits"`;
-            `(x, y)` arrays; or a `tf.data.Dataset` of `(x, y)` batches, which
-            is first written to a scratch file, as sets of TFDS are. Images are
-            floats in the transform's `value_range`, or uint8, then scaled to
-            it; labels are integers `(N,)` or `(N, 1)`, or one-hot `(N, C)`.
+            `(x, y)` arrays; or a `tf.data.Dataset`, a generator or another
+            iterable of `(x, y)` batches, which is first written to a scratch
+            file, as sets of TFDS are; one that does not end must come with
+            `examples`. Images are floats in the transform's `value_range`, or
+            uint8, then scaled to it; labels are integers `(N,)` or `(N, 1)`,
+            or one-hot `(N, C)`.
         directory: TFDS data folder.
         config: Name of the data set's configuration; by default the
             transform's: `"robust"`, `"rand"`, `"det"`, `"other"`, ...

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_robust.datasets.arrays import EndlessWatch
 from keras_robust.datasets.arrays import as_array
 from keras_robust.datasets.arrays import has_known_length
 from keras_robust.datasets.arrays import is_dataset
@@ -30,6 +31,8 @@ from keras_robust.utils.messages import describe
 from keras_robust.utils.messages import shown
 
 _BATCH = 1000
+# What ends a data set.
+_REMEDY = "say by `examples` how many images to take"
 
 
 class IndexedSource:
@@ -162,9 +165,6 @@ class IndexedSource:
         if is_dataset(source):
             if hasattr(source, "element_spec"):
                 source = as_pairs(source, "source", rank)
-            if examples is None:
-                # Raises where it is known that it does not end.
-                has_known_length(source)
             return _spooled(source, scratch, examples, options)
         raise ValueError(
             "Argument `source` must be a name, (x, y) arrays or a data set of "
@@ -225,6 +225,9 @@ def _spooled(
     options: dict[str, Any],
 ) -> IndexedSource:
     """Write a data set to disk once, since it cannot be read by row."""
+    watch = None
+    if examples is None and not has_known_length(dataset, _REMEDY):
+        watch = EndlessWatch(_REMEDY, in_memory=False)
     labels: list[np.ndarray] = []
     widths: set[int | None] = set()
 
@@ -233,6 +236,8 @@ def _spooled(
         for element in dataset:
             x, y, width = read_element(element, "source")
             widths.add(width)
+            if watch:
+                watch.add((x, y))
             take = int(min(left, len(x)))
             labels.append(y[:take])
             yield x[:take]

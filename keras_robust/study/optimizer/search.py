@@ -27,6 +27,7 @@ from keras_robust.study.optimizer.trials import Trial
 from keras_robust.study.plateau_monitor import PlateauMonitor
 from keras_robust.study.replication.fitting import loss_and_metric
 from keras_robust.study.replication.networks import build_named
+from keras_robust.study.replication.networks import with_dtype_policy
 from keras_robust.study.replication.replication import WHITENING_IMAGES
 from keras_robust.study.training import Training
 from keras_robust.utils.files import json_hash
@@ -62,6 +63,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         stop_hopeless: Whether trainings that have diverged are stopped, see
             `StopHopeless`; those on a plateau go on.
         fill_mode: What the augmentation shifts in, see `datasets.pipeline`.
+        dtype_policy: Keras's, for all networks; `None` for the global one.
 
     Raises:
         ValueError: If `folder` holds trainings of other images, radii or
@@ -97,6 +99,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         verbose: int = 1,
         stop_hopeless: bool = False,
         fill_mode: str = "constant",
+        dtype_policy: str | None = None,
     ) -> None:
         super().__init__(name="optimizer_search")
         space.check_networks()
@@ -111,6 +114,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
         self.padding = padding
         self.flip = flip
         self.fill_mode = fill_mode
+        self.dtype_policy = dtype_policy or keras.config.dtype_policy().name
         self.verbose = verbose
         self.stop_hopeless = stop_hopeless
         self.num_classes = int(max(train[1].max(), validation[1].max())) + 1
@@ -134,6 +138,7 @@ class OptimizerSearch(keras_tuner.HyperModel):
             "padding": self.padding,
             "flip": self.flip,
             "fill_mode": self.fill_mode,
+            "dtype_policy": self.dtype_policy,
             "stop_hopeless": self.stop_hopeless,
             **{
                 f"{kind} {name}": value
@@ -262,12 +267,14 @@ class OptimizerSearch(keras_tuner.HyperModel):
         network = self.space.networks[setting["network"]]
         l2 = {"weight_decay": self.space.l2(setting)}
         if callable(network):
-            model = network(**(l2 if takes(network, "weight_decay") else {}))
+            options = l2 if takes(network, "weight_decay") else {}
+            with with_dtype_policy(self.dtype_policy):
+                model = network(**options)
         else:
             function, options = network
             model = build_named(
                 (function, {**options, **l2}),
-                keras.config.dtype_policy().name,
+                self.dtype_policy,
                 image_shape=self.train[0].shape[1:],
             )
             models.adapt_whitening(model, self.train[0][:WHITENING_IMAGES])

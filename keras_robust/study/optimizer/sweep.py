@@ -161,6 +161,7 @@ def sweep(
         "seed": seed,
         "objective": objective,
         "epsilon": epsilon,
+        "dtype_policy": study.dtype_policy,
         "backend": backend.name,
         "version": __version__,
     }
@@ -179,11 +180,11 @@ def sweep(
         padding=study.padding,
         flip=study.flip,
         fill_mode=study.fill_mode,
+        dtype_policy=study.dtype_policy,
         verbose=verbose,
         stop_hopeless=stop_hopeless,
     )
-    start_time = time.monotonic()
-    _make_tuner(
+    made = _make_tuner(
         tuner,
         search,
         objective=objective,
@@ -191,12 +192,24 @@ def sweep(
         epochs=epochs,
         seed=seed,
         folder=folder,
-    ).search(callbacks=tensorboard(folder / "tensorboard"), verbose=0)
+    )
+    return _run(made, search, description)
+
+
+def _run(
+    tuner: keras_tuner.Tuner,
+    search: OptimizerSearch,
+    description: dict[str, Any],
+) -> SweepResults | None:
+    """Search, and write the results; `None` in a worker."""
+    start_time = time.monotonic()
+    logs = tensorboard(search.folder / "tensorboard")
+    tuner.search(callbacks=logs, verbose=0)
     if _is_worker():
         return None
     hours = (time.monotonic() - start_time) / 3600
     results = _results(description, search, hours)
-    outputs.write(results, folder, verbose)
+    outputs.write(results, search.folder, search.verbose)
     return SweepResults(results)
 
 

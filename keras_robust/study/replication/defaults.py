@@ -79,7 +79,8 @@ def measure_radius(study: Study, folder: Path, verbose: int) -> MeasuredRadius:
     A network is trained on nine tenths of the training images, with the seed
     0, and attacked by DDN on the others. A standard model that the user gave is
     attacked on the same images, which it may have seen. Test images are not
-    looked at.
+    looked at. Images that the study holds out for validation may be among those
+    attacked: the radius is a scale, which favors no setting over another.
 
     Args:
         study: A `Study`.

@@ -87,7 +87,7 @@ def build_named(
     known = inspect.signature(getattr(models, function)).parameters
     if image_shape is not None and "input_shape" in known:
         options = {"input_shape": tuple(image_shape), **options}
-    with _policy(dtype_policy):
+    with with_dtype_policy(dtype_policy):
         return getattr(models, function)(**options)
 
 
@@ -110,7 +110,7 @@ def build_own(
             "Argument `network` must be a function that can be called without "
             f"arguments. Received: {describe(network)}"
         )
-    with _policy(dtype_policy):
+    with with_dtype_policy(dtype_policy):
         made = network()
     check_built_network(made, image_shape)
     check_pixels(made, value_range)
@@ -118,8 +118,12 @@ def build_own(
 
 
 @contextmanager
-def _policy(name: str) -> Iterator[None]:
-    """A context with another dtype policy of Keras."""
+def with_dtype_policy(name: str) -> Iterator[None]:
+    """A context with another dtype policy of Keras.
+
+    Args:
+        name: Of the policy, such as `"mixed_bfloat16"`.
+    """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

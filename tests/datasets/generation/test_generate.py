@@ -1,3 +1,4 @@
+import itertools
 import json
 import signal
 import subprocess
@@ -443,6 +444,29 @@ def test_sources_that_are_refused(model, source, tmp_path):
     # An end by `examples` is one.
     endless = rows((x, y)).batch(8).repeat()
     done = generate(to_rand(model), endless, tmp_path, examples=60, verbose=0)
+    assert done["images"] == 60
+
+
+def test_a_generator_without_an_end_is_refused(model, source, tmp_path):
+    x, y = source
+    batches = [(x[:25], y[:25]), (x[25:], y[25:])]
+    message = r"must end.*by `examples`.*Received: the same 2 batches.*1000"
+    with pytest.raises(ValueError, match=message):
+        generate(
+            to_rand(model),
+            # Ten times as many as it takes, so that the test ends.
+            (batch for _ in range(200) for batch in batches),
+            tmp_path,
+            verbose=0,
+        )
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    done = generate(
+        to_rand(model),
+        itertools.cycle(batches),
+        tmp_path,
+        examples=60,
+        verbose=0,
+    )
     assert done["images"] == 60
 
 

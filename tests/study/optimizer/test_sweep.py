@@ -143,6 +143,7 @@ def test_trainings_of_other_images_are_not_taken_for_these(images, tmp_path):
         ((x, (y + 1) % 3), {}, "images"),
         ((1 - x, y), {}, "images"),
         (images, {"epsilon": 0.1}, "epsilon"),
+        (images, {"dtype_policy": "mixed_bfloat16"}, "dtype_policy"),
     ):
         with pytest.raises(ValueError, match=rf"same search.*\['{what}'\]"):
             search(others, tmp_path, **options)
@@ -209,6 +210,61 @@ def test_networks_by_name_are_those_of_a_study(rng, tmp_path):
     )
     assert mlp.input_shape == (None, 9, 9, 1)
     assert airbench.get_layer("whitening").is_adapted
+
+
+def hidden_policy(model):
+    """The dtype policy of the first layer with weights."""
+    return next(
+        layer.dtype_policy.name for layer in model.layers if layer.weights
+    )
+
+
+def test_networks_by_name_have_the_dtype_policy_of_the_study(
+    images, tmp_path, monkeypatch
+):
+    policies = []
+    build = OptimizerSearch._network
+
+    def watched(*args, **options):
+        model = build(*args, **options)
+        policies.append(hidden_policy(model))
+        return model
+
+    monkeypatch.setattr(OptimizerSearch, "_network", watched)
+    sweep(
+        kr.Study(
+            (images, images),
+            "mlp",
+            value_range=(0, 1),
+            dtype_policy="mixed_bfloat16",
+        ),
+        made="D",
+        output=tmp_path,
+        trials=1,
+        epochs=1,
+        seeds=1,
+        verbose=0,
+    )
+    assert set(policies) == {"mixed_bfloat16"}
+    described = json.loads((tmp_path / "search.json").read_text())
+    assert described["dtype_policy"] == "mixed_bfloat16"
+
+
+def test_functions_have_the_dtype_policy_of_the_search(images, tmp_path):
+    def network():
+        return kr.models.mlp(input_shape=(8, 8, 1), num_classes=3)
+
+    space = OptimizerSpace(networks={"own": network}, weight_decays=(0.0,))
+    made = OptimizerSearch(
+        images,
+        images,
+        test=images,
+        space=space,
+        folder=tmp_path,
+        dtype_policy="mixed_bfloat16",
+    )
+    model = made.build(keras_tuner.HyperParameters())
+    assert hidden_policy(model) == "mixed_bfloat16"
 
 
 def test_what_is_shifted_in_is_that_of_the_study(images, tmp_path, monkeypatch):
