@@ -126,7 +126,7 @@ class _MaskOf(keras.layers.Layer):
     """Returns the mask that Keras hands to a layer with its input."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(name="mask_of")
         self.supports_masking = True
 
     def call(self, inputs: Any, mask: Any = None) -> Any:

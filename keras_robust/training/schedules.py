@@ -154,7 +154,7 @@ class EpsilonClock:
         # A tensor of its own: functions need not take variables.
         value = self.schedule(self._done + 0.0)
         value = ops.cast(ops.convert_to_tensor(value), "float32")
-        if value.shape:
+        if len(value.shape):
             raise ValueError(
                 "Argument `epsilon_schedule` must return one number. Received: "
                 f"a tensor of shape {tuple(value.shape)}"
