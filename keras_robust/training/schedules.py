@@ -116,7 +116,7 @@ class EpsilonClock:
             that gives the radius itself by training step.
 
     Raises:
-        ValueError: If `schedule` is none of them.
+        ValueError: If `schedule` is something else.
     """
 
     def __init__(self, model: keras.Model, schedule: Any) -> None:
