@@ -17,7 +17,8 @@ PAGES = ("replication.md", "optimizer.md", "laboratory.md")
 BLOCK = re.compile(r"<!-- table (.+?) -->\n.*?<!-- /table -->", re.DOTALL)
 REPLICATIONS = {
     "planted": "planted",
-    "CIFAR-10": "cifar10/quick",
+    "CIFAR-10": "cifar10/gpu",
+    "16,000 of CIFAR-10": "cifar10/quick",
     "Fashion-MNIST": "fashion_mnist/cpu",
     "digits": "digits",
 }
@@ -209,9 +210,20 @@ def _outcomes(runs, setting):
     return of_values([run["test_accuracy"] for run in found]) + note
 
 
-def unfinished(folder):
-    """The table of a study that was stopped (`finished.py`)."""
-    return (RESULTS / folder / "table.md").read_text("utf-8").strip()
+def times(folder):
+    """Mean seconds of the stages of each model over the seeds."""
+    results = read(folder)
+    seeds = results["seconds_by_seed_and_stage"].values()
+    kinds = ("generating", "training", "evaluating")
+    rows = []
+    for model in results["models"]:
+        row = [model]
+        for kind in kinds:
+            found = [seed.get(f"{kind}-{model}") for seed in seeds]
+            known = None not in found
+            row.append(f"{statistics.mean(found):.0f}" if known else "")
+        rows.append(row)
+    return markdown(["seconds", *kinds], rows)
 
 
 def vae():
@@ -227,7 +239,7 @@ TABLES = {
         for name, folder in REPLICATIONS.items()
         if name != "planted"
     },
-    "CIFAR-10, all images": lambda: unfinished("cifar10/gpu"),
+    "seconds": lambda: times("cifar10/gpu"),
     "predicted": planted,
     "AM207 errors": am207,
     "optimizers, digits": best_settings,

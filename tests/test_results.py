@@ -12,6 +12,7 @@ from keras_robust.study import PlateauMonitor
 from keras_robust.study.optimizer import outputs
 from keras_robust.study.optimizer.summary import summarize
 from keras_robust.study.replication import tables
+from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.verdicts import mean_and_deviation
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -164,29 +165,65 @@ def script(name, folder=RESULTS):
     return module
 
 
-def test_the_table_of_a_stopped_study_is_that_of_its_evaluations():
-    folder = RESULTS / "cifar10" / "gpu"
-    lines = script("finished").table(read(folder / "evaluations.json"))
-    assert "\n".join(lines) + "\n" == (folder / "table.md").read_text("utf-8")
+def write_stages(folder, kept):
+    """The files of the stages that a run's results were made of."""
+    for seed, run in kept["runs"].items():
+        stages = folder / f"seed{seed}-{kept['backend']}"
+        stages.mkdir()
+        for kind, numbers in (
+            ("evaluation", run["evaluation"]),
+            ("curve", run["curves"]),
+            ("measured", run["measured"]),
+            ("seconds", kept["seconds_by_seed_and_stage"][seed]),
+        ):
+            for name, value in numbers.items():
+                path = stages / f"{kind}-{name}-0123456789ab.json"
+                path.write_text(json.dumps(value), "utf-8")
 
 
-def test_what_is_finished_of_a_study_is_read_from_its_stages(tmp_path):
-    for seed, accuracy in enumerate((0.5, 0.7)):
-        folder = tmp_path / f"seed{seed}-jax"
-        folder.mkdir()
-        for model in ("D_rand", "D_rand_shortcut"):
-            kept = {"accuracy": {"clean": accuracy, "worst case": 0.0}}
-            path = folder / f"evaluation-{model}-0123456789ab.json"
-            path.write_text(json.dumps(kept), "utf-8")
+def test_the_results_of_a_stopped_study_are_those_of_its_stages(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(RESULTS)
+    kept = read(RESULTS / "planted" / "results.json")
+    write_stages(tmp_path, kept)
+    arguments = [
+        *("finished.py", tmp_path, "--output", tmp_path / "made"),
+        *("--dataset", "planted", "--preset", "cpu"),
+        *("--machine", kept["machine"]),
+        *("--versions", "keras=3.15.1", "numpy=2.5.2"),
+    ]
+    monkeypatch.setattr("sys.argv", list(map(str, arguments)))
     finished = script("finished")
-    found = finished.evaluations(tmp_path)
-    assert list(found) == ["D_rand", "D_rand_shortcut"]
-    assert set(found["D_rand"]) == {"0", "1"}
-    assert finished.table(found)[2] == "| D_rand | 60.0 ± 14.1 |"
+    finished.main()
+    found = read(tmp_path / "made" / "results.json")
+    # The shares of right labels in the summary follow from the seeds.
+    for key in ("summary", "claims", "seconds_by_seed_and_stage", "machine"):
+        close(found[key], kept[key])
+    assert found["versions"] == {"keras": "3.15.1", "numpy": "2.5.2"}
+    table = (RESULTS / "planted" / "table.md").read_text("utf-8").splitlines()
+    # What is predicted is no stage.
+    lines = [line for line in table if "| predicted |" not in line]
+    made = (tmp_path / "made" / "table.md").read_text("utf-8")
+    assert made.splitlines() == lines
+
+
+def test_stages_that_are_missing_or_of_other_settings_are_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(RESULTS)
+    finished = script("finished")
+    write_stages(tmp_path, read(RESULTS / "planted" / "results.json"))
+    recipe = get_recipe("planted", "cpu")
+    path = next(tmp_path.glob("seed1-*/evaluation-D_rand-*.json"))
     other = path.with_name("evaluation-D_rand-ffffffffffff.json")
     other.write_text(path.read_text("utf-8"), "utf-8")
-    with pytest.raises(ValueError, match="two of D_rand, seed 1"):
-        finished.evaluations(tmp_path)
+    with pytest.raises(ValueError, match="two of D_rand, the second in"):
+        finished.finished(tmp_path, recipe, machine="", versions={})
+    path.unlink()
+    other.unlink()
+    with pytest.raises(ValueError, match=r"seed 1 without \['D_rand'\]"):
+        finished.finished(tmp_path, recipe, machine="", versions={})
 
 
 def test_what_is_kept_of_a_run(tmp_path):

@@ -157,7 +157,21 @@ class Judgement(TypedDict):
     claims: list[ClaimResult]
 
 
-class Results(Judgement):
+class MadeBy(TypedDict):
+    """What a study was run on.
+
+    Attributes:
+        machine: Number and name of the processors.
+        backend: Of Keras.
+        versions: By package.
+    """
+
+    machine: str
+    backend: str
+    versions: dict[str, str]
+
+
+class Results(Judgement, MadeBy):
     """The content of `results.json`.
 
     Attributes:
@@ -166,9 +180,6 @@ class Results(Judgement):
         models: What each model is trained on, in words.
         seeds: In the order in which they were run.
         seconds_by_seed_and_stage: How long each stage took.
-        machine: Number and name of the processors.
-        backend: Of Keras.
-        versions: By package.
         summary: Mean accuracies over seeds.
         measured_radius: What open radii were chosen by; `None` where they
             were given.
@@ -181,9 +192,6 @@ class Results(Judgement):
     models: dict[str, str]
     seeds: list[int]
     seconds_by_seed_and_stage: dict[int, dict[str, float]]
-    machine: str
-    backend: str
-    versions: dict[str, str]
     summary: Summary
     measured_radius: MeasuredRadius | None
     predicted: dict[str, Any]

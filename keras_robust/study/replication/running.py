@@ -28,6 +28,7 @@ from keras_robust.study.replication.claims import undecidable_with
 from keras_robust.study.replication.predictions import predictions
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import Judgement
+from keras_robust.study.replication.results import MadeBy
 from keras_robust.study.replication.results import Measured
 from keras_robust.study.replication.results import ReadAt
 from keras_robust.study.replication.results import Results
@@ -262,28 +263,55 @@ def _seed_results(study: Replication) -> SeedResults:
 
 
 def _results(study: Study, studies: Mapping[int, Replication]) -> Results:
-    runs = {seed: _seed_results(each) for seed, each in studies.items()}
-    data = next(iter(studies.values())).data
+    first = next(iter(studies.values()))
+    return results_of(
+        study,
+        runs={seed: _seed_results(each) for seed, each in studies.items()},
+        seconds={seed: each.seconds() for seed, each in studies.items()},
+        made_by={
+            "machine": machine(),
+            "backend": backend.name,
+            "versions": {
+                "python": platform.python_version(),
+                **installed_versions(),
+            },
+        },
+        predicted=predictions(first.data, study),
+    )
+
+
+def results_of(
+    study: Study,
+    runs: Mapping[int, SeedResults],
+    seconds: Mapping[int, dict[str, float]],
+    made_by: MadeBy,
+    predicted: Mapping[str, Any],
+) -> Results:
+    """The content of `results.json`, from the numbers of each seed.
+
+    Args:
+        study: A `Study`.
+        runs: Numbers by seed.
+        seconds: How long each stage took, by seed.
+        made_by: The machine and the versions that made them.
+        predicted: See `predictions`.
+
+    Returns:
+        Dictionary, with summary and verdicts.
+    """
     recipe = _recipe(study)
     return {
         "preset": study.preset,
         "recipe": recipe,
         "models": dict(study.models),
         "seeds": list(runs),
-        "seconds_by_seed_and_stage": {
-            seed: each.seconds() for seed, each in studies.items()
-        },
-        "machine": machine(),
-        "backend": backend.name,
-        "versions": {
-            "python": platform.python_version(),
-            **installed_versions(),
-        },
+        "seconds_by_seed_and_stage": dict(seconds),
+        **made_by,
         "summary": _summary(runs, study.models),
         "measured_radius": study.measured_radius,
-        "predicted": predictions(data, study),
+        "predicted": dict(predicted),
         **judge(runs, recipe),
-        "runs": runs,
+        "runs": dict(runs),
     }
 
 
