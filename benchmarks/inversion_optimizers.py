@@ -4,6 +4,7 @@
     python benchmarks/inversion_optimizers.py
     python benchmarks/inversion_optimizers.py --dataset fashion_mnist
     python benchmarks/inversion_optimizers.py --training
+    python benchmarks/inversion_optimizers.py --model robust.keras --images 16
     python benchmarks/figures.py
 
 The paper's inversion takes 1000 normalized steps of 0.1 (appendix C.4). Here
@@ -15,7 +16,8 @@ the others are written here, and so is the paper's, as a check.
 
 `--training`: networks trained on D_R of Fashion-MNIST (2,500 images), made by
 the paper's rule and by `polyak` at about the same distance; three seeds. Equal
-distance does not prove equal robustness: this measures it.
+distance does not prove equal robustness: this measures it. `--model`: the
+representation of a saved classifier of images of the data set in [0, 1].
 
 Results: see `results/inversion-*.json` and docs/performance.md.
 """
@@ -245,6 +247,7 @@ def main():
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--training", action="store_true")
+    parser.add_argument("--model")
     options = parser.parse_args()
     if options.training:
         settings = (("gradient_descent", 200), ("polyak", 50))
@@ -254,13 +257,19 @@ def main():
     random = np.random.default_rng(0)
     start = x[random.integers(0, len(x), options.images)]
     results = {"images": options.images}
+    if options.model:
+        model = keras.saving.load_model(options.model)
+        results["model"] = distances(
+            model, x[: options.images], start, options.steps
+        )
+        return measure.save(f"inversion-{options.dataset}-model", results)
     for kind in ("adversarial", "standard"):
         print(options.dataset, kind, flush=True)
         model = network(options.networks, options.dataset, kind != "standard")
         results[kind] = distances(
             model, x[: options.images], start, options.steps
         )
-    measure.save(f"inversion-{options.dataset}", results)
+    return measure.save(f"inversion-{options.dataset}", results)
 
 
 if __name__ == "__main__":
