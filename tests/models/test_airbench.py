@@ -95,6 +95,38 @@ def test_it_starts_with_patches_that_pass_through(images):
     )
 
 
+def test_the_last_pooling():
+    """An average of the pixels is less than their maximum."""
+    found = {}
+    for pooling in ("max", "average"):
+        keras.utils.set_random_seed(0)
+        model = models.airbench((4, 4, 4), 5, (24, 24, 3), pooling=pooling)
+        place = model.get_layer("representation").input
+        before = next(
+            layer.input
+            for layer in reversed(model.layers)
+            if isinstance(
+                layer,
+                (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D),
+            )
+        )
+        view = keras.Model(model.inputs, [before, place])
+        rng = np.random.default_rng(0)
+        x = rng.random((2, 24, 24, 3)).astype("float32")
+        pixels, taken = map(ops.convert_to_numpy, view(x))
+        assert pixels.shape == (2, 2, 2, 4)
+        reduced = (
+            pixels.max((1, 2)) if pooling == "max" else pixels.mean((1, 2))
+        )
+        np.testing.assert_allclose(
+            9 * taken[:, 0, 0], reduced, rtol=1e-5, atol=1e-7
+        )
+        found[pooling] = taken
+    assert (found["average"] < found["max"]).all()
+    with pytest.raises(ValueError, match="pooling='mean'"):
+        models.airbench(pooling="mean")
+
+
 @pytest.mark.compiles_much
 def test_logits_are_scaled(images):
     plain, scaled = small(scale=1.0), small(scale=1 / 9)
