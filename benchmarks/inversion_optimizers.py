@@ -155,13 +155,17 @@ def distances(model, x, start, steps):
         for mark in marks:
             made_by = kr.Robustifier(model, steps=mark, optimizer=optimizer)
             _, details = made_by(x, start, verbose=0, return_details=True)
-            before, after = (
-                float(np.mean(details[f"distance_{when}"]))
-                for when in ("before", "after")
-            )
-            found[optimizer][mark] = after / before
+            found[optimizer][mark] = share_left(details)
         show(optimizer, found[optimizer])
     return found
+
+
+def share_left(details):
+    """The distance after an inversion as a share of that before."""
+    before, after = (
+        np.mean(details[f"distance_{when}"]) for when in ("before", "after")
+    )
+    return float(after / before)
 
 
 def show(name, left):
@@ -215,10 +219,7 @@ def training(folder, settings, seeds):
                 start = time.perf_counter()
                 images, details = made_by(x, return_details=True)
                 seconds += time.perf_counter() - start
-                left = float(
-                    np.mean(details["distance_after"])
-                    / np.mean(details["distance_before"])
-                )
+                left = share_left(details)
             model = train_on(images, y, seed)
             report = kr.evaluate_robustness(
                 model, test, attacks, probe=False, verbose=0
@@ -264,11 +265,7 @@ def poolings(seed=0):
         for steps in (50, 100, 200):
             made_by = kr.Robustifier(model, steps=steps, optimizer="polyak")
             _, details = made_by(x[:64], start, return_details=True)
-            before, after = (
-                float(np.mean(details[f"distance_{when}"]))
-                for when in ("before", "after")
-            )
-            found[pooling][steps] = after / before
+            found[pooling][steps] = share_left(details)
         show(pooling, found[pooling])
     return found
 
