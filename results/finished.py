@@ -59,7 +59,12 @@ def finished(stages, study, machine, versions):
         versions: Dictionary by package.
     """
     runs, seconds = {}, {}
-    (backend,) = {path.name.partition("-")[2] for path in _folders(stages)}
+    backends = {path.name.partition("-")[2] for path in _folders(stages)}
+    if len(backends) != 1:
+        raise ValueError(
+            "Stages must be those of one backend, a folder for each seed. "
+            f"Received: {sorted(backends)} in {stages}"
+        )
     for folder in _folders(stages):
         seed = int(folder.name.partition("-")[0].removeprefix("seed"))
         runs[seed] = {
@@ -75,7 +80,11 @@ def finished(stages, study, machine, versions):
                 f"Received: seed {seed} without {sorted(missing)}"
             )
         seconds[seed] = read(folder, "seconds")
-    made_by = {"machine": machine, "backend": backend, "versions": versions}
+    made_by = {
+        "machine": machine,
+        "backend": backends.pop(),
+        "versions": versions,
+    }
     return running.results_of(study, runs, seconds, made_by, predicted={})
 
 

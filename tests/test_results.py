@@ -188,10 +188,15 @@ def test_the_results_of_a_stopped_study_are_those_of_its_stages(
     kept = read(RESULTS / "planted" / "results.json")
     write_stages(tmp_path, kept)
     arguments = [
-        *("finished.py", tmp_path, "--output", tmp_path / "made"),
-        *("--dataset", "planted", "--preset", "cpu"),
-        *("--machine", kept["machine"]),
-        *("--versions", "keras=3.15.1", "numpy=2.5.2"),
+        "finished.py",
+        tmp_path,
+        f"--output={tmp_path / 'made'}",
+        "--dataset=planted",
+        "--preset=cpu",
+        f"--machine={kept['machine']}",
+        "--versions",
+        "keras=3.15.1",
+        "numpy=2.5.2",
     ]
     monkeypatch.setattr("sys.argv", list(map(str, arguments)))
     finished = script("finished")
@@ -223,6 +228,11 @@ def test_stages_that_are_missing_or_of_other_settings_are_refused(
     path.unlink()
     other.unlink()
     with pytest.raises(ValueError, match=r"seed 1 without \['D_rand'\]"):
+        finished.finished(tmp_path, recipe, machine="", versions={})
+    (tmp_path / "seed3-jax").mkdir()
+    with pytest.raises(
+        ValueError, match=r"one backend.*\['jax', 'tensorflow'\]"
+    ):
         finished.finished(tmp_path, recipe, machine="", versions={})
 
 
