@@ -8,6 +8,7 @@ from typing import ClassVar
 import keras
 
 from keras_robust.attacks.gradient_attack import GradientAttack
+from keras_robust.attacks.pgd import PGDAttack
 
 
 @keras.saving.register_keras_serializable("keras_robust")
@@ -54,3 +55,11 @@ class FGSMAttack(GradientAttack):
     def effective_step_size(self) -> Any:
         """Return the radius."""
         return self.epsilon
+
+    def for_validation(self) -> GradientAttack:
+        """See `GradientAttack`: PGD in the ball, from the image itself."""
+        return PGDAttack(**self._other_arguments(), steps=self.validation_steps)
+
+    def _other_arguments(self) -> dict[str, Any]:
+        """All but those that only this class has."""
+        return {**self.arguments(), "epsilon": self.epsilon}

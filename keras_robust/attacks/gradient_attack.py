@@ -37,6 +37,10 @@ class GradientAttack(LoopAttack):
     """
 
     follows_gradients: ClassVar[bool] = True
+    # Whether perturbations may be longer than the radius.
+    leaves_ball: ClassVar[bool] = False
+    # Steps of PGD that evaluate what an attack of one step trains.
+    validation_steps: ClassVar[int] = 10
 
     # Values for attacks that do not have the setting.
     step_size: Any = None
@@ -209,7 +213,12 @@ class GradientAttack(LoopAttack):
         return self.replace(**{k: v for k, v in plain.items() if k in known})
 
     def for_validation(self) -> "GradientAttack":
-        """Return the attack that evaluates what this one trains."""
+        """Return the attack that evaluates what this one trains.
+
+        A network may learn to answer an attack of one step and nothing else:
+        under that attack it looks best when it is worth least (Wong et al.
+        2020, arXiv:2001.03994, section 5).
+        """
         return self
 
     def _lengths_in_graph(
@@ -217,18 +226,19 @@ class GradientAttack(LoopAttack):
     ) -> tuple[Tensor, Tensor]:
         """Return radius and step, one per example or like `x`."""
         ones = ops.ones_like(x[(slice(None),) + (0,) * (len(x.shape) - 1)])
-        step_size = self.effective_step_size()
+        step_size, share = self.effective_step_size(), 1.0
         if epsilon is not None:
             share = epsilon / max(float(np.max(self.epsilon)), 1e-30)
-            return epsilon * ones, step_size * share * ones
 
         def for_each(value: Any) -> Tensor:
             if np.ndim(value) == 0:
-                return value * ones
+                return value * share * ones
             row = np.reshape(value, (1, *x.shape[1:]))
-            return ops.convert_to_tensor(row) * ops.ones_like(x)
+            return ops.convert_to_tensor(row) * share * ops.ones_like(x)
 
-        return for_each(self.epsilon), for_each(step_size)
+        is_one = epsilon is not None and np.ndim(self.epsilon) == 0
+        radius = epsilon * ones if is_one else for_each(self.epsilon)
+        return radius, for_each(step_size)
 
     def _objective(self, classifier: Classifier) -> LabelObjective:
         outputs = classifier.layer_outputs(self.layer) if self.layer else None

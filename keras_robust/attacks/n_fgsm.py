@@ -13,8 +13,6 @@ from keras_robust.attacks.engine.gradient_loop import Objective
 from keras_robust.attacks.engine.loop import Inputs
 from keras_robust.attacks.engine.loop import Tensor
 from keras_robust.attacks.fgsm import FGSMAttack
-from keras_robust.attacks.gradient_attack import GradientAttack
-from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.attacks.problem import Problem
 from keras_robust.utils import checks
 
@@ -80,7 +78,7 @@ class NFGSMAttack(FGSMAttack):
     ```
     """
 
-    validation_steps: ClassVar[int] = 10
+    leaves_ball: ClassVar[bool] = True
 
     _: KW_ONLY
     noise_radius: float = 2.0
@@ -101,12 +99,8 @@ class NFGSMAttack(FGSMAttack):
         del kept["seed"]
         return FGSMAttack(**kept)
 
-    def for_validation(self) -> GradientAttack:
-        """See `GradientAttack`: PGD in the ball, from the image itself."""
-        return PGDAttack(**self._other_arguments(), steps=self.validation_steps)
-
     def _other_arguments(self) -> dict[str, Any]:
-        found = {**self.arguments(), "epsilon": self.epsilon}
+        found = super()._other_arguments()
         del found["noise_radius"]
         return found
 

@@ -126,3 +126,9 @@ class PGDAttack(GradientAttack):
                 f"layer's outputs. Received: layer={shown(self.layer)}, "
                 f"loss={shown(self.loss)}"
             )
+
+    def for_validation(self) -> GradientAttack:
+        """See `GradientAttack`: more steps than one."""
+        if self.steps != 1:
+            return self
+        return self.replace(steps=self.validation_steps, step_size=None)

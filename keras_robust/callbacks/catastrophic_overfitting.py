@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_robust.attacks import Attack
+from keras_robust.attacks import NFGSMAttack
 from keras_robust.attacks import PGDAttack
 from keras_robust.utils import checks
 from keras_robust.utils.messages import shown
@@ -32,13 +33,14 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
             the norm, radius and value range of the `AdversarialModel`'s.
         drop: Float in (0, 1]; the accuracy under attack has collapsed once this
             share of the best epoch's is lost, and more than two standard
-            errors of that.
+            errors of that. The best one must have been above that of guessing.
         action: What to do then: `"warn"`, `"stop"` training, or `"restore"`:
             stop and restore the weights of the best epoch.
 
     Attributes:
         accuracies: The accuracy under attack after each epoch.
-        best_epoch: The epoch with the highest one, counted from 0.
+        best_epoch: The epoch with the highest one, counted from 0 as in all
+            callbacks; the warning counts from 1, as the log of `fit` does.
         collapsed_epoch: The first epoch after the collapse, or `None`.
 
     Example:
@@ -126,19 +128,33 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
     def _is_collapse(self, best: float, accuracy: float) -> bool:
         error = np.sqrt(best * (1 - best) / len(self.y))
         fall = best - accuracy
-        return bool(fall >= self.drop * best and fall > 2 * error)
+        # A network that guesses has nothing to lose.
+        had_learned = best > self._guessing()
+        return bool(
+            had_learned and fall >= self.drop * best and fall > 2 * error
+        )
+
+    def _guessing(self) -> float:
+        """The accuracy of guessing one of the classes there are."""
+        y = np.asarray(self.y)
+        is_one_hot = y.ndim > 1 and y.shape[-1] > 1
+        classes = y.shape[-1] if is_one_hot else len(np.unique(y))
+        return 1 / max(classes, 2)
 
     def _report(self, epoch: int, best: float, accuracy: float) -> None:
+        best_epoch = (self.best_epoch or 0) + 1
         done = {
             "warn": "Training goes on.",
             "stop": "Training stops.",
-            "restore": "Training stops; the weights of epoch "
-            f"{self.best_epoch} are restored.",
+            "restore": f"Training stops; the weights of epoch {best_epoch} "
+            "are restored.",
         }[self.action]
+        trained = getattr(self.model, "attack", None)
+        noise = "" if isinstance(trained, NFGSMAttack) else "NFGSMAttack, "
         warnings.warn(
             "Catastrophic overfitting: the accuracy under PGD fell from "
-            f"{best:.0%} after epoch {self.best_epoch} to {accuracy:.0%} after "
-            f"epoch {epoch}. {done} NFGSMAttack, more steps or a smaller "
+            f"{best:.0%} after epoch {best_epoch} to {accuracy:.0%} after "
+            f"epoch {epoch + 1}. {done} {noise}more steps or a smaller "
             "radius prevent it.",
             UserWarning,
             stacklevel=2,

@@ -161,6 +161,9 @@ def count_votes(
     saved = section.restore() if section else None
     if saved is not None:
         votes, done = saved["votes"], int(saved["done"])
+        if verbose and 0 < done < total:
+            print(f"{done} of {total} noisy inputs were there", flush=True)
+    first, counted = done, True
     progress = Progress(total, verbose, unit_name="noisy input")
     progress.add(done)
     batches = noisy_batches(
@@ -171,17 +174,22 @@ def count_votes(
         batch_size=batch_size,
         start=done,
     )
-    for batch in prefetch(batches):
-        rows = batch.rows
-        labels = _labels(classifier, batch, held, batch_size)
-        valid = labels >= 0
-        places = part_of[batch.draws[valid]], rows[valid], labels[valid]
-        np.add.at(votes, places, 1)
-        if section:
-            section.save(
-                force=batch.stop == total, votes=votes, done=batch.stop
-            )
-        progress.add(len(rows))
+    try:
+        for batch in prefetch(batches):
+            rows = batch.rows
+            labels = _labels(classifier, batch, held, batch_size)
+            valid = labels >= 0
+            places = part_of[batch.draws[valid]], rows[valid], labels[valid]
+            counted = False
+            np.add.at(votes, places, 1)
+            done, counted = batch.stop, True
+            if section:
+                section.save(votes=votes, done=done)
+            progress.add(len(rows))
+    finally:
+        # After Ctrl-C, too, unless it came in the middle of counting.
+        if section and counted and done > first:
+            section.save(force=True, votes=votes, done=done)
     return votes
 
 

@@ -320,17 +320,17 @@ def _check_unit(image: np.ndarray) -> None:
     are_bytes = 0 <= low and 1 < high <= 255 and image.ndim > 2
     if are_bytes and high <= DARK and image.dtype != "uint8":
         raise ValueError(
-            "The pixels must lie in the attack's value_range=(0, 1). Pass the "
+            "The pixels must lie in value_range=(0, 1). Pass the "
             "range that they have, such as value_range=(0, "
             f"{high:g}), and radii in its units. "
             f"Received: {describe(image)}, values in [{low}, {high}]"
         )
     if are_bytes or image.dtype == "uint8":
         raise ValueError(
-            "The pixels lie in [0, 255]. Pass scaling='byte' (epsilon stays a "
-            "share of the range), or value_range=(0, 255) and epsilon=8 to "
-            f"the attack. Received: {describe(image)}, values in "
-            f"[{low}, {high}]"
+            "The pixels lie in [0, 255]. Pass scaling='byte' (radii stay "
+            "shares of the range), or value_range=(0, 255), which an attack "
+            "has for itself, and radii such as epsilon=8. "
+            f"Received: {describe(image)}, values in [{low}, {high}]"
         )
 
 

@@ -76,8 +76,9 @@ class AdversarialModel(AttackedSteps):
             defines `perturb_batch` with `keras.ops`; its `seed` seeds the
             random starts, which differ from step to step.
         validation_attack: Attack for `evaluate` and `validation_data`;
-            `None` for `attack`. Its `seed` gives each evaluation the same
-            random starts, apart from those of training.
+            `None` for `attack`, or if that has one step, for ten steps of PGD
+            in its ball. Its `seed` gives each evaluation the same random
+            starts, apart from those of training.
         augmentation: `"auto"`: random image layers at the front of the model
             (`RandomFlip`, ..., also in a `Pipeline` or nested model, or after
             a `Rescaling`; your own ones if they change nothing in inference)
@@ -91,7 +92,8 @@ class AdversarialModel(AttackedSteps):
             `keras.ops`, which return the radius by training step, a float
             tensor; or one of `keras_robust.training`, such as
             `LinearWarmup(epochs=5)`. The step size changes with the radius.
-            The validation attack keeps its own radius.
+            Of a radius for each feature it is the largest; the others stay in
+            proportion. The validation attack keeps its own radius.
         attacked: Name or position of the input to perturb, for a model with
             several; `None` for the attack's `attacked`.
         output: Name or position of the output whose loss is increased, for a
@@ -177,6 +179,7 @@ class AdversarialModel(AttackedSteps):
         self._front = front_to_draw(self._train_attack.classifier, augmentation)
         checks.check_front(self._front, self._train_attack)
         checks.check_schedule(epsilon_schedule, self._train_attack)
+        checks.warn_of_radius(self._train_attack)
         self._clock = None
         if epsilon_schedule is not None:
             self._clock = EpsilonClock(self, epsilon_schedule)

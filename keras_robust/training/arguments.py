@@ -1,6 +1,7 @@
 """Checks of the arguments of `AdversarialModel`."""
 
 import inspect
+import warnings
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from keras_robust.attacks.attack import Attack
 from keras_robust.attacks.compiled_loss import Part
 from keras_robust.attacks.config import unknown_name
 from keras_robust.attacks.gradient_attack import GradientAttack
+from keras_robust.attacks.radii import doubtful_radius
 from keras_robust.classifier.head import find_head
 from keras_robust.objectives import TrainingObjective
 from keras_robust.utils.messages import shown
@@ -199,7 +201,7 @@ def check_replays(model: Any, attack: Any, front: Any) -> None:
         "attack with restarts, eot or targets": own.restarts > 1
         or own.eot > 1
         or own.targeted,
-        "attack that leaves its ball": own.for_validation() is not own,
+        "attack that leaves its ball": own.leaves_ball,
         "attack with a loss of its own": own.loss
         not in ("cross_entropy", "compiled"),
         "input of integers, which have no gradient": integers and front is None,
@@ -283,12 +285,12 @@ def check_kind(attack: Any, name: str) -> None:
     """
     if not isinstance(attack, GradientAttack):
         raise ValueError(
-            f"Argument `{name}` must be a PGDAttack or FGSMAttack, or an "
-            "attack of your own that defines `perturb_batch`: the others "
-            "cannot run in a train step. "
+            f"Argument `{name}` must be a PGDAttack, FGSMAttack or "
+            "NFGSMAttack, or an attack of your own that defines "
+            "`perturb_batch`: the others cannot run in a train step. "
             f"Received: {name}={shown(attack)}"
         )
-    if name == "validation_attack" and attack.for_validation() is not attack:
+    if name == "validation_attack" and attack.leaves_ball:
         raise ValueError(
             f"Argument `{name}` must stay within its radius. "
             f"Received: {name}={shown(attack)}"
@@ -378,22 +380,32 @@ def check_schedule(schedule: Any, attack: Any) -> None:
         attack: The `BatchAttack` of training.
 
     Raises:
-        ValueError: If the attack has a radius for each feature, none, or one
-            of 0, from which no step size follows.
+        ValueError: If the attack has no radius, or one of 0, from which no
+            step size follows.
     """
     if schedule is None:
         return
     own = getattr(attack.attack, "own", attack.attack)
-    received = None
-    if np.ndim(own.epsilon):
-        received = f"epsilon.shape={np.shape(own.epsilon)}"
-    elif own.epsilon is None or not own.epsilon > 0:
-        received = f"epsilon={own.epsilon}"
-    if received is not None:
+    if own.epsilon is None or not np.max(own.epsilon, initial=0.0) > 0:
         raise ValueError(
-            "Argument `epsilon_schedule` must come with an attack that has one "
-            f"number > 0 as epsilon. Received: {received}"
+            "Argument `epsilon_schedule` must come with an attack whose "
+            f"epsilon is > 0. Received: epsilon={shown(own.epsilon)}"
         )
+
+
+def warn_of_radius(batch_attack: Any) -> None:
+    """Warn if a radius is probably a mistake, as flags of evaluations do.
+
+    Args:
+        batch_attack: The `BatchAttack` of training.
+    """
+    shape = batch_attack.classifier.input_shape
+    if shape is None or None in shape:
+        return
+    attack = batch_attack.attack
+    doubt = doubtful_radius(getattr(attack, "own", attack), (1, *shape))
+    if doubt is not None:
+        warnings.warn(doubt, UserWarning, stacklevel=3)
 
 
 def check_may_change(name: str, is_made: bool) -> None:

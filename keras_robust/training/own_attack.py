@@ -73,6 +73,10 @@ class OwnAttackInStep(PGDAttack):
         )
         return perturbed(self.own, batch), None
 
+    def for_validation(self) -> GradientAttack:
+        """See `GradientAttack`: how many steps it has is its own affair."""
+        return self
+
     def plain_step(self) -> GradientAttack:
         """See `GradientAttack`."""
         arguments = {**self.arguments(), "epsilon": self.epsilon}

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -145,11 +146,12 @@ class EpsilonClock:
         if self.counts_epochs:
             self._pace = model.add_weight(name="epsilon_pace", **options)
 
-    def epsilon(self, full: float) -> Any:
+    def epsilon(self, full: Any) -> Any:
         """The radius of this step, as a float tensor.
 
         Args:
-            full: The attack's own radius.
+            full: The attack's own radius, or one for each feature: then the
+                result is the largest.
         """
         # A tensor of its own: functions need not take variables.
         value = self.schedule(self._done + 0.0)
@@ -159,7 +161,9 @@ class EpsilonClock:
                 "Argument `epsilon_schedule` must return one number. Received: "
                 f"a tensor of shape {tuple(value.shape)}"
             )
-        return ops.maximum(value * full if self._is_share else value, 0.0)
+        if self._is_share:
+            value = value * float(np.max(full))
+        return ops.maximum(value, 0.0)
 
     def advance(self) -> None:
         """Count one training step."""

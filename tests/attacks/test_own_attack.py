@@ -196,7 +196,9 @@ def test_training_is_that_with_fgsm(as_function):
         own = kr.attacks.from_function(sign_step, "linf", EPSILON)
     histories = []
     for attack in (own, kr.FGSMAttack("linf", EPSILON)):
-        robust = kr.AdversarialModel(network(), attack)
+        robust = kr.AdversarialModel(
+            network(), attack, validation_attack=attack
+        )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         robust.compile("sgd", loss, metrics=["accuracy"])
         fit = robust.fit(

@@ -48,24 +48,26 @@ def fit(robust, x, y, watch, breaks=2, epochs=5):
 def test_a_collapse_is_reported_once(problem):
     model, x, y = problem
     watch = kr.callbacks.CatastrophicOverfitting(x, y)
-    with pytest.warns(UserWarning, match="100% after epoch 0 to 0% after ep"):
+    with pytest.warns(UserWarning, match="100% after epoch 1 to 0% after ep"):
         history = fit(robust_model(model), x, y, watch)
     assert watch.accuracies == [1, 1, 0, 0, 0] == history["pgd_accuracy"]
     assert watch.best_epoch == 0 and watch.collapsed_epoch == 2
 
 
 def test_low_accuracies_collapse_too(problem):
-    """From a fifth to nothing; from two images to one is chance."""
+    """From a fifth to nothing; ten classes are guessed as often as a tenth."""
     _, x, y = problem
-    watch = kr.callbacks.CatastrophicOverfitting(
-        np.zeros((500, *x.shape[1:])), np.zeros(500, int)
-    )
-    for best, accuracy, is_collapse in (
-        (0.2, 0.09, True),
-        (0.2, 0.11, False),
-        (0.004, 0.002, False),
-    ):
-        assert watch._is_collapse(best, accuracy) == is_collapse
+    images, labels = np.zeros((500, *x.shape[1:])), np.arange(500) % 10
+    for given in (labels, labels[:, None], np.eye(10)[labels]):
+        watch = kr.callbacks.CatastrophicOverfitting(images, given)
+        for best, accuracy, is_collapse in (
+            (0.2, 0.09, True),
+            (0.2, 0.11, False),
+            (0.102, 0.0, True),
+            (0.1, 0.0, False),
+            (0.004, 0.002, False),
+        ):
+            assert watch._is_collapse(best, accuracy) == is_collapse
 
 
 @pytest.mark.compiles_much

@@ -148,7 +148,8 @@ class Stop(Exception):
     pass
 
 
-def test_resumes_after_a_stop(varied, tmp_path, monkeypatch):
+def test_resumes_after_a_stop(varied, tmp_path, monkeypatch, capsys):
+    """Also after a short time: votes are written when it is stopped."""
     model, x, y = varied
     x, y = x[:21], y[:21]
     options = {"samples": 90, "selection_samples": 10, "batch_size": 64}
@@ -162,14 +163,14 @@ def test_resumes_after_a_stop(varied, tmp_path, monkeypatch):
         return labels(*args)
 
     monkeypatch.setattr(votes_module, "_labels", counted)
-    # Every batch is written.
-    monkeypatch.setattr(
-        "keras_robust.evaluation.checkpoint.SECONDS_BETWEEN_SAVES", -1.0
-    )
     with pytest.raises(Stop):
         smoothing(model, (x, y), state_path=tmp_path, **options)
     options["batch_size"] = 100
-    found = smoothing(model, (x, y), state_path=tmp_path, **options)
+    capsys.readouterr()
+    found = smoothing(
+        model, (x, y), state_path=tmp_path, **{**options, "verbose": 1}
+    )
+    assert "704 of 2100 noisy inputs were there" in capsys.readouterr().out
     assert len(calls) == 12 + int(np.ceil((2100 - 11 * 64) / 100))
     np.testing.assert_array_equal(found.lower_bounds, whole.lower_bounds)
     # Nothing is left to do, and other settings start anew.

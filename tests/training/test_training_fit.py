@@ -637,6 +637,70 @@ def test_lengths_of_steps_follow_a_schedule_of_the_radius(digits):
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
 
 
+@pytest.mark.compiles_much
+def test_radii_of_features_follow_a_schedule(digits):
+    """A schedule gives the largest of them; the others stay in proportion."""
+    x, y = digits[0][:64], digits[1][:64]
+    radii = np.linspace(0, 0.4, 64, dtype="float32").reshape(1, 8, 8, 1)
+    losses = []
+    for epsilon, schedule in (
+        (radii / 4, None),
+        (radii, lambda step: 0.1),
+        (radii, kr.training.LinearWarmup(steps=1, start=0.25)),
+        (radii, None),
+    ):
+        attack = kr.PGDAttack("linf", epsilon, steps=2)
+        robust = kr.AdversarialModel(
+            network(), attack, epsilon_schedule=schedule
+        )
+        robust.compile(keras.optimizers.SGD(0.0), CROSS_ENTROPY)
+        losses += robust.fit(x, y, batch_size=64, verbose=0).history["loss"]
+    assert losses[:3] == pytest.approx([losses[0]] * 3, rel=1e-5)
+    assert losses[3] > losses[0] + 0.1
+
+
+@pytest.mark.compiles_much
+@pytest.mark.parametrize(
+    "attack",
+    [
+        kr.FGSMAttack("linf", 0.1),
+        kr.PGDAttack("linf", 0.1, step_size=0.125, steps=1),
+        kr.NFGSMAttack("linf", 0.1),
+    ],
+)
+def test_ten_steps_validate_what_one_step_trains(digits, attack):
+    """A collapsed network would look best under the attack of training."""
+    x, y = digits[0][:64], digits[1][:64]
+
+    def loss(attack, **options):
+        robust = kr.AdversarialModel(network(), attack, **options)
+        robust.compile("sgd", CROSS_ENTROPY)
+        return robust.evaluate(x, y, verbose=0, return_dict=True)["robust_loss"]
+
+    ten = kr.PGDAttack("linf", 0.1, steps=10)
+    found = loss(attack)
+    assert found == pytest.approx(loss(ten), rel=1e-5)
+    one = kr.FGSMAttack("linf", 0.1)
+    assert found > loss(one, validation_attack=one) + 1e-3
+
+
+def test_a_doubtful_radius_is_warned_of():
+    """As evaluations flag it; the usual radii are silent."""
+    for epsilon, value_range, message in (
+        (8, (0, 1), "half of value_range.*Did you mean 0.03"),
+        (8 / 255, (0, 255), "thousandth of value_range.*Did you mean 8"),
+        (200, (0, 255), "half of value_range"),
+    ):
+        attack = kr.PGDAttack("linf", epsilon, value_range=value_range)
+        with pytest.warns(UserWarning, match=message):
+            kr.AdversarialModel(network(), attack)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        kr.AdversarialModel(network(), kr.PGDAttack("linf", 8 / 255))
+        of_bytes = kr.PGDAttack("l2", 100, value_range=(0, 255))
+        kr.AdversarialModel(network(), of_bytes)
+
+
 def test_a_list_of_callbacks_in_two_trainings(digits):
     """Epochs count once where the number of steps is not known."""
     x, y = digits[0][:64], digits[1][:64]
