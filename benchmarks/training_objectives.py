@@ -21,9 +21,12 @@ objectives and attacks of `TRAININGS` for the same time, whatever number of
 epochs that is, from the same weights with the same learning rates: up to
 `--learning-rate` in the first fifth of the time and down to 0 in the rest.
 Compilation is not counted. `--clock cpu` counts the seconds of the process on
-all its cores, for a machine that does other work beside it. Images are held
-where the model is trained, and layers in front of it shift and flip those of
-CIFAR-10, so that the preparation of batches takes a small part of the time.
+all its cores, for a machine that does other work beside it. A second of one
+machine is not one of another: with `--reference-images` a training has the time
+in which N-FGSM sees so many images, measured every few epochs meanwhile. Images
+are held where the model is trained, and layers in front of it shift and flip
+those of CIFAR-10, so that the preparation of batches takes a small part of the
+time.
 Reports clean and robust accuracy, images per second and epochs. Nothing is
 chosen by test images.
 
@@ -60,6 +63,10 @@ from keras_robust.utils.environment import machine
 # L-infinity radius by data set.
 EPSILON = {"cifar10": 8 / 255, "fashion_mnist": 0.1, "digits": 0.15}
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+# Of N-FGSM, by which the speed of a machine is measured.
+REFERENCE_STEPS, EPOCHS_BETWEEN_MEASUREMENTS = 4, 4
+# What does not change a training but how long it is.
+BUDGETS = ("minutes", "reference_images")
 # The first ones are what a reader compares first: a run may be stopped.
 TRAININGS = {
     "PGD": {"attack": "pgd"},
@@ -101,21 +108,21 @@ class TimeBudget(keras.callbacks.Callback):
     The first epoch of a process, which compiles, is not counted.
 
     Args:
-        seconds: Float, for how long to train.
+        budget: Float, for how long to train.
         peak: Float, the largest learning rate.
         clock: `() -> seconds`.
         path: File that keeps the time spent.
+        unit: `() -> seconds`, how long a unit of the budget takes now.
     """
 
-    def __init__(self, seconds, peak, clock, path):
+    def __init__(self, budget, peak, clock, path, unit):
         super().__init__()
-        self.budget, self.peak, self.clock = seconds, peak, clock
-        self.path, self.compiling = path, True
-        self.spent, self.steps, self.timed = 0.0, 0, 0
+        self.budget, self.peak, self.clock = budget, peak, clock
+        self.path, self.unit, self.compiling = path, unit, True
+        self.spent, self.steps, self.timed, self.seconds = 0.0, 0, 0, 0.0
         if path.exists():
-            kept = json.loads(path.read_text())
-            self.spent, self.steps = kept["seconds"], kept["steps"]
-            self.timed = kept["timed"]
+            for name, value in json.loads(path.read_text()).items():
+                setattr(self, name, value)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Set the learning rate."""
@@ -130,17 +137,53 @@ class TimeBudget(keras.callbacks.Callback):
         """Count steps and time."""
         self.steps += self.params["steps"]
         if not self.compiling:
-            self.spent += self.clock() - self.start
+            taken = self.clock() - self.start
+            self.seconds += taken
+            self.spent += taken / self.unit()
             self.timed += self.params["steps"]
         self.compiling = False
-        kept = {
-            "seconds": self.spent,
-            "steps": self.steps,
-            "timed": self.timed,
-        }
+        names = ("spent", "steps", "timed", "seconds")
+        kept = {name: getattr(self, name) for name in names}
         self.path.write_text(json.dumps(kept))
         if self.spent >= self.budget:
             self.model.stop_training = True
+
+
+def one_second():
+    """The unit of a budget of seconds."""
+    return 1.0
+
+
+class ReferenceSpeed:
+    """How long N-FGSM takes for an image, on this machine and now.
+
+    Args:
+        options: What `main` parses.
+        data: `ImageDataset`.
+    """
+
+    def __init__(self, options, data):
+        _, self.fitted = compiled("N-FGSM", 0, options, data)
+        self.batch = [
+            ops.convert_to_tensor(part[: options.batch_size])
+            for part in data.train
+        ]
+        self.clock, self.calls = CLOCKS[options.clock], 0
+        self.recent = [self._measure() for _ in range(3)][1:]
+
+    def __call__(self):
+        """Seconds for an image, of the last few measurements the median."""
+        if self.calls % EPOCHS_BETWEEN_MEASUREMENTS == 0:
+            self.recent = [*self.recent[-4:], self._measure()]
+        self.calls += 1
+        return statistics.median(self.recent)
+
+    def _measure(self):
+        x, y = self.batch
+        start = self.clock()
+        for _ in range(REFERENCE_STEPS):
+            self.fitted.train_on_batch(x, y)
+        return (self.clock() - start) / (REFERENCE_STEPS * len(x))
 
 
 def network(options, x):
@@ -245,11 +288,15 @@ def train(name, seed, options, data, folder):
     kept, time_path = folder / "training", folder / "time.json"
     if not kept.exists():
         time_path.unlink(missing_ok=True)
+    unit = None
+    if options.reference_images:
+        unit = ReferenceSpeed(options, data)
     budget = TimeBudget(
-        60 * options.minutes,
+        options.reference_images or 60 * options.minutes,
         options.learning_rate,
         CLOCKS[options.clock],
         time_path,
+        unit or one_second,
     )
     backup = keras.callbacks.BackupAndRestore(str(kept), double_checkpoint=True)
     x, y = data.train
@@ -264,9 +311,12 @@ def train(name, seed, options, data, folder):
     found = {
         "trained": history["accuracy"][-1],
         "epochs": budget.steps * options.batch_size / len(x),
-        "images_per_second": budget.timed * options.batch_size / budget.spent,
-        "seconds": budget.spent,
+        "images_per_second": budget.timed * options.batch_size / budget.seconds,
+        "seconds": budget.seconds,
     }
+    if unit:
+        # In the time that N-FGSM takes for one image.
+        found["cost"] = budget.spent / (budget.timed * options.batch_size)
     model.save_weights(weights)
     facts.write_text(json.dumps(found))
     return model, found
@@ -339,13 +389,21 @@ def cell(values, form):
 
 def table(results, options):
     """The results as Markdown, the most robust first."""
+    costs = cost_of(results)
+    last = "time per image" if costs else "images/s"
+
+    def last_of(name):
+        if costs:
+            return costs[name], ".1f"
+        return [r["images_per_second"] for r in results[name]], ".0f"
+
     lines = [
         f"{options.dataset}, {options.norm} {options.epsilon:.4g}, "
-        f"{options.minutes:g} minutes each ({options.clock} time), "
+        f"{length_of(options)} each ({options.clock} time), "
         f"AutoAttack ({options.attack_steps} steps, {options.queries} "
         f"queries) on {options.images} test images; %.",
         "",
-        "| training | clean | robust | epochs | images/s |",
+        f"| training | clean | robust | epochs | {last} |",
         "|---|---|---|---|---|",
     ]
     by_accuracy = sorted(
@@ -358,9 +416,39 @@ def table(results, options):
             f"| {name} | {cell([100 * r['clean'] for r in found], '.1f')} "
             f"| {cell([100 * r['robust'] for r in found], '.1f')} "
             f"| {cell([r['epochs'] for r in found], '.1f')} "
-            f"| {cell([r['images_per_second'] for r in found], '.0f')} |"
+            f"| {cell(*last_of(name))} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def length_of(options):
+    """How long a training is, in words."""
+    if options.reference_images:
+        return f"the time of N-FGSM for {options.reference_images:,} images"
+    return f"{options.minutes:g} minutes"
+
+
+def cost_of(results):
+    """How long a training takes for an image, N-FGSM 1, by name.
+
+    Args:
+        results: List of dictionaries of plain numbers by training.
+
+    Returns:
+        List of numbers by training; empty where no speed was measured.
+    """
+    rows = [one for found in results.values() for one in found]
+    if not any("cost" in one for one in rows):
+        return {}
+
+    def cost(one):
+        if "cost" in one:
+            return one["cost"]
+        # Trainings by the minute are from the machine of that of N-FGSM.
+        speed = results["N-FGSM"][0]["images_per_second"]
+        return speed / one["images_per_second"]
+
+    return {name: list(map(cost, found)) for name, found in results.items()}
 
 
 def picture(results, path):
@@ -400,6 +488,11 @@ def main():
         help="its first layer is trained like the others",
     )
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument(
+        "--reference-images",
+        type=int,
+        help="in place of --minutes: the time of N-FGSM for so many images",
+    )
     parser.add_argument("--clock", default="wall", choices=CLOCKS)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--images", type=int, default=1000)
@@ -437,8 +530,11 @@ def main():
     kept = {
         key: value
         for key, value in vars(options).items()
-        if key not in ("output", "only", "seeds", "compile_only")
+        if key not in ("output", "only", "seeds", "compile_only", *BUDGETS)
     }
+    length = {name: getattr(options, name) for name in BUDGETS}
+    if options.reference_images:
+        del length["minutes"]
     path, done = options.output / "results.json", []
     if path.exists():
         written = json.loads(path.read_text())
@@ -451,7 +547,7 @@ def main():
                 continue
             start = time.perf_counter()
             found = train_and_evaluate(name, seed, options, data, evaluated)
-            done.append({"name": name, "seed": seed, **found})
+            done.append({"name": name, "seed": seed, **length, **found})
             print(
                 f"{name:20} seed {seed}: clean {found['clean']:.1%}, robust "
                 f"{found['robust']:.1%}, {found['epochs']:.1f} epochs, "

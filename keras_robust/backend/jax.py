@@ -332,7 +332,7 @@ def _restoring(
 
     def call(state: Any, data: Any) -> Any:
         model.variables_restored = False
-        found = None
+        found, state = None, _with_own_arrays(state)
         try:
             for _ in range(steps()):
                 found, state = function(state, data)
@@ -357,3 +357,23 @@ def _restoring(
         return found, state
 
     return call
+
+
+def _with_own_arrays(state: Any) -> Any:
+    """A state in which each variable has an array of its own.
+
+    At the end of `fit` the averages that an optimizer keeps become the weights:
+    the variables of both hold one array, which a step can be given only once.
+
+    Args:
+        state: As steps take it.
+    """
+    seen: set[int] = set()
+
+    def own(value: Any) -> Any:
+        if id(value) in seen:
+            return jnp.array(value, copy=True)
+        seen.add(id(value))
+        return value
+
+    return jax.tree.map(own, state)

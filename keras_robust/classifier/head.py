@@ -22,6 +22,13 @@ _TRANSPARENT = (
 )
 _SHAPING = (layers.Flatten, layers.Reshape)
 _KINDS = ("softmax", "sigmoid", "linear", "log_softmax")
+# From the largest number below 1 to 1.
+_STEPS = {
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+    "float32": 2.0**-24,
+    "float64": 2.0**-53,
+}
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,8 @@ def as_logits(outputs: Any, takes_log: bool, dtype: str = "float32") -> Any:
 
     Returns:
         Tensor `(N, C)`, C >= 2: a single output `z` stands for `[0, z]`, a
-        single probability `p` for `[log(1 - p), log p]`.
+        single probability `p` for `[log(1 - p), log p]`, where `1 - p` is at
+        least half of the distance between 1 and the number before it.
 
     Raises:
         ValueError: If the shape is not `(N, C)`.
@@ -196,6 +204,7 @@ def as_logits(outputs: Any, takes_log: bool, dtype: str = "float32") -> Any:
             "`output=` chooses one. "
             f"Received: output {getattr(outputs, 'shape', type(outputs))}"
         )
+    step = _STEPS.get(keras.backend.standardize_dtype(outputs.dtype), 0.0)
     outputs = ops.cast(outputs, dtype)
     single = outputs.shape[-1] == 1
     if takes_log:
@@ -203,7 +212,8 @@ def as_logits(outputs: Any, takes_log: bool, dtype: str = "float32") -> Any:
         positive = ops.log(ops.maximum(outputs, tiny))
         if not single:
             return positive
-        negative = ops.log(ops.maximum(1 - outputs, tiny))
+        # A probability that was rounded to 1 is no certainty.
+        negative = ops.log(ops.maximum(1 - outputs, max(step / 2, tiny)))
         return ops.concatenate([negative, positive], axis=-1)
     if single:
         return ops.concatenate([ops.zeros_like(outputs), outputs], axis=-1)

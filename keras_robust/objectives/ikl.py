@@ -97,6 +97,10 @@ class IKL(TrainingObjective):
             - self.cross_entropy_weight * entropy
         )
 
+    def begin_epoch(self) -> None:
+        """See `TrainingObjective`."""
+        self._sums.assign(ops.zeros(self._sums.shape))
+
     def end_epoch(self) -> None:
         """Take the means of the epoch; a class without examples keeps its."""
         sums = np.asarray(ops.convert_to_numpy(self._sums.value))

@@ -33,8 +33,8 @@ class TrainingObjective(ConfigMixin):
             If `False`, `loss` gets the model's own output where they are not,
             and `None` as labels.
         attack_loss: `None`: the attack increases its own loss. Or a method
-            `(clean, logits) -> (N,)` of the logits for clean images and for
-            points on the way, which attacks with the default
+            `(clean, logits) -> (N,)` of the logits (as in `loss`) for clean
+            images and for points on the way, which attacks with the default
             `loss="cross_entropy"` increase instead. Where they have
             `random_start=False`, they start from the image with Gaussian
             noise, whose standard deviation is a thousandth of the width of
@@ -75,13 +75,17 @@ class TrainingObjective(ConfigMixin):
         Args:
             labels: Int32 tensor `(N,)`; of soft labels the largest.
             clean: Logits for clean images, float32 `(N, C)`, C >= 2. Of a
-                single output `z` they are `[0, z]`.
+                single output `z` they are `[0, z]`; of a model that ends in
+                probabilities, the logarithms of these.
             attacked: Logits for attacked images.
 
         Returns:
             Float tensor `(N,)`, or `None` for no such loss.
         """
         del labels, clean, attacked
+
+    def begin_epoch(self) -> None:
+        """Forget what an epoch that was not finished has left."""
 
     def end_epoch(self) -> None:
         """Update what changes between epochs."""

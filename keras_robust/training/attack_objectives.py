@@ -53,6 +53,28 @@ class ClassObjective(CompiledObjective):
         return hit if self.targeted else ops.logical_not(hit)
 
 
+class LogProbabilities:
+    """Logarithms of the probabilities that logits stand for.
+
+    Of a model that ends in probabilities an objective gets these, since its
+    outputs do not tell the logits.
+
+    Args:
+        logits: `(x, draw, held) -> (N, C)`.
+    """
+
+    def __init__(self, logits: Any) -> None:
+        self.logits = logits
+
+    def cached_weights(self) -> Any:
+        """A context in which folded weights are computed once for all calls."""
+        return cached_weights(self.logits)
+
+    def __call__(self, x: Any, draw: Any = None, held: Any = None) -> Any:
+        """Tensor `(N, C)`."""
+        return ops.log_softmax(self.logits(x, draw, held))
+
+
 class CleanObjective:
     """A divergence of the logits from those for the unperturbed images.
 

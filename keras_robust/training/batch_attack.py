@@ -27,6 +27,7 @@ from keras_robust.classifier.head import precise_dtype
 from keras_robust.classifier.inputs import Held
 from keras_robust.training.attack_objectives import ClassObjective
 from keras_robust.training.attack_objectives import CleanObjective
+from keras_robust.training.attack_objectives import LogProbabilities
 from keras_robust.training.attack_objectives import SoftObjective
 from keras_robust.training.augmentation import Front
 from keras_robust.training.augmentation import plain_logits
@@ -279,6 +280,8 @@ class BatchAttack:
     ) -> tuple[CleanObjective, Any]:
         """The divergence to increase, and the logits that it compares with."""
         logits = self._logits(front)
+        if self.classifier.logits.gives_probabilities:
+            logits = LogProbabilities(logits)
         clean = ops.stop_gradient(logits(batch.image, None, batch.held))
         return CleanObjective(logits, self._divergence), clean
 

@@ -38,6 +38,8 @@ class EpochCallback(keras.callbacks.Callback):
         if self._clock is not None:
             # Callbacks may load the weights of another training before it.
             self._clock.begin_epoch(epoch, self.params.get("steps"))
+        if self._objective is not None:
+            self._objective.begin_epoch()
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None

@@ -28,7 +28,8 @@ def near(center: Tensor, attack: GradientAttack, seed: Any) -> Tensor:
     width = high - low
     if np.ndim(attack.value_range[0]) == 0 and not np.isfinite(width):
         width = 1.0
-    noise = _NOISE * width * keras.random.normal(ops.shape(center), seed=seed)
+    noise = keras.random.normal(ops.shape(center), dtype="float32", seed=seed)
+    noise = _NOISE * width * noise
     if attack.mask is not None:
         noise = noise * ops.convert_to_tensor(attack.mask)
     return ops.clip(center + noise, low, high)

@@ -17,6 +17,7 @@ from keras_robust.training.movement import movement
 from keras_robust.training.objective_loss import check_task
 from keras_robust.training.objective_loss import own_loss
 from keras_robust.training.pairs import Pair
+from keras_robust.training.pairs import pair_from
 from keras_robust.training.replays import move
 from keras_robust.training.replays import replay
 from keras_robust.training.replays import start
@@ -165,7 +166,9 @@ class AttackedSteps(backend.Trainer, keras.Model):
         def loss() -> Any:
             outputs = self(x, training=True)
             total = self.compute_loss(x, y, outputs, sample_weight)
-            return total - self.added_losses()
+            total = total - self.added_losses()
+            pair = pair_from(outputs)
+            return total if pair is None else total - self._added_to(pair)
 
         return weight_shifts(self, loss, self.weight_perturbation)
 
@@ -234,17 +237,28 @@ class AttackedSteps(backend.Trainer, keras.Model):
         if abs(rest) > 1e-9:
             # Every compiled loss above includes them.
             total = total + rest * self.added_losses()
-        if y_pred.added is not None and self._own_loss is None:
-            clean, attacked, kept = ops.unstack(y_pred.added, 3)
-            added = (
-                objective.clean_weight * clean
-                + objective.attacked_weight * attacked
-            )
-            total = total + (added - kept) / self._replicas
+        total = total + self._added_to(y_pred)
         own = own_loss(
             objective, self._train_attack, x.labels, y_pred, sample_weight
         )
         return total if own is None else total + own
+
+    def _added_to(self, outputs: Pair) -> Any:
+        """What layers add for both inputs, beyond what `losses` holds of it.
+
+        Args:
+            outputs: Result of `pair_outputs`.
+        """
+        objective = self._objective
+        has_none = outputs.added is None or self._own_loss is not None
+        if objective is None or has_none:
+            return 0.0
+        clean, attacked, kept = ops.unstack(outputs.added, 3)
+        added = (
+            objective.clean_weight * clean
+            + objective.attacked_weight * attacked
+        )
+        return (added - kept) / self._replicas
 
     @property
     def _replicas(self) -> int:

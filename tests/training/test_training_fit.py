@@ -638,6 +638,24 @@ def test_lengths_of_steps_follow_a_schedule_of_the_radius(digits):
 
 
 @pytest.mark.compiles_much
+@pytest.mark.parametrize("objective", ["adversarial", kr.objectives.TRADES()])
+def test_random_numbers_where_keras_computes_in_float64(digits, objective):
+    """Attacks compute in float32 whatever Keras's default is."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    try:
+        attack = kr.PGDAttack(
+            "linf", 0.1, steps=1, random_start=objective == "adversarial"
+        )
+        robust = kr.AdversarialModel(network(), attack, objective=objective)
+        robust.compile("sgd", CROSS_ENTROPY)
+        loss = robust.fit(digits[0][:32], digits[1][:32], verbose=0).history
+        assert np.isfinite(loss["loss"]).all()
+    finally:
+        keras.config.set_floatx(before)
+
+
+@pytest.mark.compiles_much
 def test_radii_of_features_follow_a_schedule(digits):
     """A schedule gives the largest of them; the others stay in proportion."""
     x, y = digits[0][:64], digits[1][:64]

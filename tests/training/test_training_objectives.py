@@ -9,6 +9,7 @@ from keras import ops
 import keras_robust as kr
 from keras_robust import backend
 from keras_robust.attacks.compiled_loss import per_example
+from keras_robust.classifier.head import as_logits
 from keras_robust.objectives.ikl import weighted_squares
 from tests.helpers import Hidden
 from tests.helpers import make_linear
@@ -338,6 +339,42 @@ def test_one_output_for_two_classes(data, name, activation):
     assert found == pytest.approx(wanted, rel=1e-4)
 
 
+def test_a_probability_that_rounds_to_one_is_no_certainty():
+    """Between logits of 16 and 18 there are two, not seventy."""
+    clean = ops.convert_to_tensor([[16.0]])
+    attacked = ops.convert_to_tensor([[18.0]])
+    logits = [
+        as_logits(ops.sigmoid(z), takes_log=True) for z in (clean, attacked)
+    ]
+    pairing = kr.objectives.LogitPairing(weight=1.0)
+    labels = np.ones(1, "int32")
+    assert float(array(pairing.loss(labels, *logits))[0]) < 4
+    for dtype, least in (("float32", -17.4), ("bfloat16", -6.3)):
+        found = array(as_logits(ops.ones((1, 1), dtype), takes_log=True))
+        np.testing.assert_allclose(found, [[least, 0.0]], atol=0.1)
+
+
+@pytest.mark.parametrize("activation, units", [("softmax", 3), ("sigmoid", 1)])
+def test_attack_and_loss_get_the_same_logits(data, activation, units):
+    """Of probabilities their logarithms, which the outputs do tell."""
+    x, y = data[0], np.minimum(data[1], 1)
+    model = linear(activation, units)
+    loss = "sparse_categorical_crossentropy"
+    if units == 1:
+        loss = "binary_crossentropy"
+    robust = adversarial(model, kr.objectives.TRADES(), loss)
+    outputs = model(ops.convert_to_tensor(x))
+    expected = array(outputs)
+    if units == 1:
+        expected = np.concatenate([1 - expected, expected], axis=-1)
+    attack = robust._train_attack
+    batch = attack.batch(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+    _, of_attack = attack._clean_objective(batch, None)
+    of_loss = attack.logits_of(outputs, is_class=True)
+    for found in (of_attack, of_loss):
+        np.testing.assert_allclose(array(found), np.log(expected), atol=1e-5)
+
+
 def test_label_smoothing_is_that_of_the_compiled_loss(data):
     x, y = data
     smooth = keras.losses.CategoricalCrossentropy(
@@ -543,6 +580,11 @@ def test_ikl_means_of_the_last_epoch(data):
     np.testing.assert_allclose(found["class_means"], means, atol=1e-5)
     assert not found["class_sums"].any()
     assert history["loss"][0] != pytest.approx(history["loss"][1], rel=1e-4)
+    # What a step outside of an epoch added is forgotten.
+    robust.train_on_batch(x[:4], y[:4])
+    robust.fit(x, y, batch_size=4, verbose=0)
+    found = {v.name: array(v.value) for v in robust.non_trainable_variables}
+    np.testing.assert_allclose(found["class_means"], means, atol=1e-5)
     with pytest.raises(ValueError, match="number of classes.*Received"):
         adversarial(two_outputs(), kr.objectives.IKL())
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras import ops
 
 import keras_robust as kr
 from tests.training import objective_reference as reference
@@ -66,6 +67,27 @@ def test_weight_perturbation_is_that_of_the_paper(data, regularizer):
     # Biases are not perturbed, but have a gradient at the perturbed kernel.
     step = 0.1 * reference.derivative(lambda b: entropy(moved, b), bias)
     np.testing.assert_allclose(found[1], bias - step, atol=2e-6)
+
+
+@pytest.mark.compiles_much
+@pytest.mark.parametrize(
+    "objective",
+    ["adversarial", kr.objectives.TRADES(), kr.objectives.Mixed(0.5)],
+)
+def test_what_layers_add_does_not_perturb_weights(data, objective):
+    """As what regularizers of weights add does not."""
+    x, y = (ops.convert_to_tensor(part) for part in data)
+    shifts = []
+    for regularizer in (None, keras.regularizers.L2(10.0)):
+        inputs = keras.Input((5,))
+        outputs = layers.Dense(3, activity_regularizer=regularizer)(inputs)
+        model = keras.Model(inputs, outputs)
+        model.set_weights(linear().get_weights())
+        robust = adversarial(model, 0.1, objective=objective)
+        batch, _ = robust.attacked_batch((x, y))
+        shifts.append(ops.convert_to_numpy(robust.weight_shifts(batch)[0]))
+    assert np.abs(shifts[0]).max() > 0.01
+    np.testing.assert_allclose(shifts[0], shifts[1], atol=1e-5)
 
 
 @pytest.mark.compiles_much
@@ -244,3 +266,6 @@ def test_validation_on_averaged_weights(data):
     found = reference.cross_entropy(y, x @ means[-1] + bias).mean()
     assert history["val_loss"][-1] == pytest.approx(found, rel=1e-3)
     assert history["val_robust_loss"][-1] == pytest.approx(found, rel=1e-3)
+    # On JAX weights and averages are one array now; training goes on.
+    robust.fit(x, y, verbose=0)
+    assert not np.array_equal(model.get_weights()[0], means[-1])

@@ -195,13 +195,21 @@ def _stages(study: Replication) -> list[_Stage]:
     ]
     if "transfer" in found:
         stages += [
-            _Stage(partial(study.architecture, base, name))
+            _Stage(partial(_architectures, study, name))
             for name in study.recipe.architectures
-            for base in ("standard", "D_det")
         ]
     # The longest first: at the end there is nothing else to share.
     order = sorted(found, key=lambda name: name != "transfer")
     return stages + [_Stage(found[name], is_measure=True) for name in order]
+
+
+def _architectures(study: Replication, name: str) -> None:
+    """Train a network on the data set and on D_det.
+
+    In one process, which compiles it once.
+    """
+    for base in ("standard", "D_det"):
+        study.architecture(base, name)
 
 
 def _measures(study: Replication) -> dict[str, Callable[[], Any]]:
