@@ -1,6 +1,7 @@
 """JAX: variables are arguments; on CPU no convolution inside an XLA loop."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -179,6 +180,21 @@ class Trainer(keras.Model):
     # what Keras keeps of an earlier step is older.
     variables_restored: bool = False
 
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As in Keras; weights and their averages are arrays of their own.
+
+        Keras lets the averages that an optimizer keeps become the weights: both
+        are one array then, which the next step is given twice, or which
+        `evaluate` uses up.
+        """
+        history = super().fit(*args, **kwargs)
+        weights = {id(variable.value) for variable in self.variables}
+        for variable in self.optimizer.variables:
+            if id(variable.value) in weights:
+                variable.assign(jnp.array(variable.value, copy=True))
+        return history
+
     def jax_state_sync(self) -> None:
         """As in Keras, which writes the values of the last step."""
         if not self.variables_restored:
@@ -332,7 +348,7 @@ def _restoring(
 
     def call(state: Any, data: Any) -> Any:
         model.variables_restored = False
-        found, state = None, _with_own_arrays(state)
+        found = None
         try:
             for _ in range(steps()):
                 found, state = function(state, data)
@@ -357,23 +373,3 @@ def _restoring(
         return found, state
 
     return call
-
-
-def _with_own_arrays(state: Any) -> Any:
-    """A state in which each variable has an array of its own.
-
-    At the end of `fit` the averages that an optimizer keeps become the weights:
-    the variables of both hold one array, which a step can be given only once.
-
-    Args:
-        state: As steps take it.
-    """
-    seen: set[int] = set()
-
-    def own(value: Any) -> Any:
-        if id(value) in seen:
-            return jnp.array(value, copy=True)
-        seen.add(id(value))
-        return value
-
-    return jax.tree.map(own, state)
