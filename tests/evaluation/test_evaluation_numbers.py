@@ -245,7 +245,7 @@ def test_standardized_takes_the_statistics_of_the_data(byte_problem):
     assert report.accuracy["worst case"] == pytest.approx(right, abs=0.05)
 
 
-MESSAGE = r"The pixels lie in \[0, 255\]. Pass scaling='byte' \(epsilon stays"
+MESSAGE = r"The pixels lie in \[0, 255\]. Pass scaling='byte' \(radii stay"
 
 
 def test_pixels_in_the_wrong_units(byte_problem):
