@@ -394,8 +394,8 @@ def table(results, options):
 
     def last_of(name):
         if costs:
-            return costs[name], ".1f"
-        return [r["images_per_second"] for r in results[name]], ".0f"
+            return cell(costs[name], ".1f")
+        return cell([r["images_per_second"] for r in results[name]], ".0f")
 
     lines = [
         f"{options.dataset}, {options.norm} {options.epsilon:.4g}, "
@@ -416,7 +416,7 @@ def table(results, options):
             f"| {name} | {cell([100 * r['clean'] for r in found], '.1f')} "
             f"| {cell([100 * r['robust'] for r in found], '.1f')} "
             f"| {cell([r['epochs'] for r in found], '.1f')} "
-            f"| {cell(*last_of(name))} |"
+            f"| {last_of(name)} |"
         )
     return "\n".join(lines) + "\n"
 

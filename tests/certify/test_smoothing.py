@@ -165,11 +165,9 @@ def test_resumes_after_a_stop(varied, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(votes_module, "_labels", counted)
     with pytest.raises(Stop):
         smoothing(model, (x, y), state_path=tmp_path, **options)
-    options["batch_size"] = 100
+    options |= {"batch_size": 100, "verbose": 1}
     capsys.readouterr()
-    found = smoothing(
-        model, (x, y), state_path=tmp_path, **{**options, "verbose": 1}
-    )
+    found = smoothing(model, (x, y), state_path=tmp_path, **options)
     assert "704 of 2100 noisy inputs were there" in capsys.readouterr().out
     assert len(calls) == 12 + int(np.ceil((2100 - 11 * 64) / 100))
     np.testing.assert_array_equal(found.lower_bounds, whole.lower_bounds)

@@ -105,8 +105,11 @@ def in_graph_draws(seed: keras.random.SeedGenerator | None) -> Draws:
     Args:
         seed: The generator, or `None` where nothing is drawn.
     """
-    options: dict[str, Any] = {"dtype": "float32", "seed": seed}
     return Draws(
-        normal=lambda shape: keras.random.normal(shape, **options),
-        uniform=lambda shape: keras.random.uniform(shape, **options),
+        normal=lambda shape: keras.random.normal(
+            shape, dtype="float32", seed=seed
+        ),
+        uniform=lambda shape: keras.random.uniform(
+            shape, dtype="float32", seed=seed
+        ),
     )
