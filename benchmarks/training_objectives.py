@@ -532,9 +532,8 @@ def main():
         for key, value in vars(options).items()
         if key not in ("output", "only", "seeds", "compile_only", *BUDGETS)
     }
-    length = {name: getattr(options, name) for name in BUDGETS}
-    if options.reference_images:
-        del length["minutes"]
+    chosen = "reference_images" if options.reference_images else "minutes"
+    length = {chosen: getattr(options, chosen)}
     path, done = options.output / "results.json", []
     if path.exists():
         written = json.loads(path.read_text())

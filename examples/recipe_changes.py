@@ -32,6 +32,7 @@ from small_studies import write_results
 
 import keras_robust as kr
 from keras_robust.study.replication.settings import images_at_once
+from keras_robust.study.replication.stages import model_description
 from keras_robust.study.replication.store import StageBusyError
 
 RELABELLED = ("D_rand", "D_det", "D_other")
@@ -83,7 +84,7 @@ class Change:
         settings: Arguments of the study.
     """
 
-    sets: tuple[str, ...] = RELABELLED
+    sets: tuple[str, ...] = (*RELABELLED, *CONTROLS)
     networks: dict[str, Callable[[Network], Network]] = field(
         default_factory=dict
     )
@@ -93,10 +94,8 @@ class Change:
 
 AVERAGE = with_options(pooling="average")
 UNWHITENED = with_options(whitening=False)
-# Another order of the sets leaves the costly ones, those of residual networks,
-# to the end.
 CHANGES = {
-    "as in the recipe": Change((*INVERTED, *RELABELLED)),
+    "as in the recipe": Change((*INVERTED, *RELABELLED, *CONTROLS)),
     "sources that end in an average": Change(
         INVERTED, {"standard": AVERAGE, "adversarial": AVERAGE}
     ),
@@ -116,9 +115,8 @@ CHANGES = {
         training={"source": RESNET9_TRAINING},
     ),
     "ResNet-9 on both sides": Change(
-        (*RELABELLED, *CONTROLS),
-        {"source": same(RESNET9), "set": same(RESNET9)},
-        {"source": RESNET9_TRAINING, "set": RESNET9_TRAINING},
+        networks={"source": same(RESNET9), "set": same(RESNET9)},
+        training={"source": RESNET9_TRAINING, "set": RESNET9_TRAINING},
     ),
     "a ResNet-9 on the set": Change(
         networks={"set": same(RESNET9)}, training={"set": RESNET9_TRAINING}
@@ -283,7 +281,9 @@ class Attacks:
     ) -> dict[str, float]:
         """Accuracy of a model on held-out images, clean and by L2 radius."""
         kind = repr(study.recipe.network_of(name))
-        network = self._networks.setdefault(kind, study.network(name))
+        if kind not in self._networks:
+            self._networks[kind] = study.network(name)
+        network = self._networks[kind]
         network.set_weights(study.model(name).get_weights())
         x, y = study.data.test
         size = images_at_once(x[0].size)
@@ -332,15 +332,10 @@ def row_of(
         "seconds": study.seconds().get(f"training-{name}"),
     }
     if source is not None:
-        recipe = study.recipe
+        made_of = model_description(study.recipe, source)
         found["source"] = study.store.numbers(
             f"held-out-{source}",
-            [
-                recipe.network_of(source),
-                recipe.training_of(source).description(),
-                recipe.train_images,
-                recipe.validation_images,
-            ],
+            [made_of, study.recipe.evaluation_steps],
             lambda: attacks.accuracy(study, source),
         )
     return found
