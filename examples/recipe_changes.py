@@ -107,6 +107,9 @@ CHANGES = {
     "perturbations twice as large": Change(
         settings={"relabel_epsilon": 1.0, "relabel_step_size": 0.2}
     ),
+    "perturbations four times as large": Change(
+        settings={"relabel_epsilon": 2.0, "relabel_step_size": 0.4}
+    ),
     "a source without label smoothing": Change(
         training={"source": {"label_smoothing": 0.0}}
     ),
