@@ -2,11 +2,11 @@
 
     python examples/recipe_changes.py --preset gpu --output changes
     python examples/recipe_changes.py --preset cpu --images 15000 \
-        --widths 32 64 128 --output changes-cpu
+        --widths 32 64 128 --dtype-policy float32 --output changes-cpu
 
 Trains what the recipe of CIFAR-10 trains on D_R, D_NR, D_rand, D_det, D_other
 and their controls, and again with each of `CHANGES`: sources that end in an
-average instead of a maximum, residual networks, other trainings, larger
+average or in a maximum, residual networks, other trainings, larger
 perturbations. D_det holds images that are perturbed towards class y + 1 and
 labelled so: whether a network learns from it the true class y of a clean image,
 or that what looks like y is called y + 1, is told by both shares.
@@ -66,6 +66,14 @@ def with_options(**changed: Any) -> Callable[[Network], Network]:
     return lambda network: (network[0], {**network[1], **changed})
 
 
+def without_option(name: str) -> Callable[[Network], Network]:
+    """A function that leaves an argument of a network at its default."""
+    return lambda network: (
+        network[0],
+        {key: value for key, value in network[1].items() if key != name},
+    )
+
+
 def same(network: Network) -> Callable[[Network], Network]:
     """A function that puts a network in the place of any."""
     return lambda _: network
@@ -93,9 +101,13 @@ class Change:
 
 
 AVERAGE = with_options(pooling="average")
+MAXIMUM = without_option("pooling")
 UNWHITENED = with_options(whitening=False)
 CHANGES = {
     "as in the recipe": Change((*INVERTED, *RELABELLED, *CONTROLS)),
+    "sources that end in a maximum": Change(
+        INVERTED, {"standard": MAXIMUM, "adversarial": MAXIMUM}
+    ),
     "sources that end in an average": Change(
         INVERTED, {"standard": AVERAGE, "adversarial": AVERAGE}
     ),
@@ -180,6 +192,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, help="of all trainings")
     parser.add_argument(
         "--widths", type=int, nargs=3, help="channels of all airbench networks"
+    )
+    parser.add_argument(
+        "--dtype-policy", help="of all networks, the recipe's by default"
     )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE")
@@ -269,6 +284,7 @@ def recipe_of(options: argparse.Namespace, change: Change) -> kr.Study:
         train_images=options.images,
         validation_images=options.held_out,
         architectures={},
+        dtype_policy=options.dtype_policy or recipe.dtype_policy,
         **change.settings,
     )
 
