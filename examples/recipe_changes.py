@@ -17,6 +17,7 @@ commands at once share the work. Writes `table.md` and `results.json`.
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -361,33 +362,34 @@ def row_of(
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The rows as Markdown: mean and spread over seeds, in per cent."""
+    """The rows as Markdown: mean and spread over seeds, in per cent.
+
+    Columns of what none of the sets has are left out.
+    """
     radii = [f"L2 {radius:g}" for radius in RADII]
-    heads = ("set", "changed", "y", "y + 1", *radii, "own images")
-    of_source = ("distance left", "source", f"source, {radii[0]}")
-    lines = ["| " + " | ".join((*heads, *of_source)) + " |"]
-    lines.append("|" + "---|" * len((*heads, *of_source)))
+    heads = ["set", "changed", "y", "y + 1", *radii, "own images"]
+    heads += ["distance left", "source", f"source, {radii[0]}"]
+    lines = []
     for name in dict.fromkeys(row["set"] for row in rows):
         of_set = [row for row in rows if row["set"] == name]
         for change in dict.fromkeys(row["change"] for row in of_set):
             same_rows = [row for row in of_set if row["change"] == change]
-            cells = [
-                percent([row[each] for row in same_rows])
+            sources = [row["source"] for row in same_rows if "source" in row]
+            columns = [
+                [row[each] for row in same_rows]
                 for each in ("y", "y + 1", *radii, "own")
             ]
-            cells.append(percent(shares_left(same_rows)))
-            cells += [
-                percent(
-                    [
-                        row["source"][each]
-                        for row in same_rows
-                        if "source" in row
-                    ]
-                )
-                for each in ("y", radii[0])
+            columns.append(shares_left(same_rows))
+            columns += [
+                [source[each] for source in sources] for each in ("y", radii[0])
             ]
-            lines.append("| " + " | ".join((name, change, *cells)) + " |")
-    return lines
+            lines.append([name, change, *map(percent, columns)])
+    kept = [any(column) for column in zip(*lines, strict=True)]
+    lines = [heads, ["---"] * len(heads), *lines]
+    return [
+        "| " + " | ".join(itertools.compress(line, kept)) + " |"
+        for line in lines
+    ]
 
 
 def shares_left(rows: list[dict[str, Any]]) -> list[float]:

@@ -275,22 +275,26 @@ def test_measured_tables_of_the_pages(name, page):
 
 
 @pytest.mark.parametrize(
-    "folder",
+    ("folder", "page"),
     [
-        "results/overfitting",
-        "benchmarks/results/objectives-digits",
-        "benchmarks/results/objectives-fashion_mnist",
-        "benchmarks/results/objectives-cifar10-unwhitened-linf",
-        "benchmarks/results/objectives-cifar10-unwhitened-l2",
+        ("results/overfitting", "training.md"),
+        ("benchmarks/results/objectives-digits", "training.md"),
+        ("benchmarks/results/objectives-fashion_mnist", "training.md"),
+        (
+            "benchmarks/results/objectives-cifar10-unwhitened-linf",
+            "training.md",
+        ),
+        ("benchmarks/results/objectives-cifar10-unwhitened-l2", "training.md"),
+        ("results/laboratory/shifted-targets", "laboratory.md"),
     ],
 )
-def test_the_page_on_training_has_the_tables_of_the_trainings(folder):
+def test_pages_have_the_tables_of_their_trainings(folder, page):
     kept = (RESULTS.parent / folder / "table.md").read_text("utf-8")
     lines = [line for line in kept.splitlines() if line.startswith("|")]
     # A head of two lines, and two trainings at least.
     assert len(lines) >= 4
-    page = (RESULTS.parent / "docs" / "training.md").read_text("utf-8")
-    assert "\n".join(lines) in page
+    text = (RESULTS.parent / "docs" / page).read_text("utf-8")
+    assert "\n".join(lines) in text
 
 
 def test_the_page_on_training_has_the_collapse_of_n_fgsm():
