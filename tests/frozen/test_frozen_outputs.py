@@ -34,18 +34,19 @@ def read_by_the_model(output):
     return output[:, :-1, :-1] if output.ndim == 4 else output
 
 
-def test_the_model_reads_all_that_is_compared(frozen):
+def test_the_model_reads_all_that_is_compared():
     model = frozen_outputs.make_model()
-    x, _ = frozen_outputs.make_data(model)
+    x = frozen_outputs.make_data(model)[0][:1]
     skipped = np.array(x)
     read_by_the_model(skipped)[...] = 0
-    logits = model.predict(np.stack([skipped[0], 0 * x[0]]), verbose=0)
+    logits = model.predict(np.concatenate([skipped, 0 * x]), verbose=0)
     np.testing.assert_array_equal(logits[0], logits[1])
-    for row, column in np.ndindex(x.shape[1] - 1, x.shape[2] - 1):
-        changed = np.array(x[:1])
-        changed[0, row, column] += 0.1
-        both = model.predict(np.concatenate([x[:1], changed]), verbose=0)
-        assert np.abs(both[1] - both[0]).max() > 1e-4, (row, column)
+    places = list(np.ndindex(read_by_the_model(x).shape[1:3]))
+    changed = np.repeat(x, len(places), axis=0)
+    for image, (row, column) in zip(changed, places, strict=True):
+        image[row, column] += 0.1
+    logits = model.predict(np.concatenate([x, changed]), verbose=0)
+    assert np.abs(logits[1:] - logits[0]).max(axis=1).min() > 1e-4
 
 
 def test_outputs_are_what_they_were(found, frozen):
