@@ -10,15 +10,23 @@ ordinary one of the same shape (`models.airbench(whitening=False)`); students
 are trained by SGD and by Adam. Beside each set stands its control, where every
 class has a fixed pattern (`Shortcut`) in the place of a perturbation: only what
 a student learns beyond it is learned from features. In D_other no label is
-right.
+right. D_R holds what an adversarially trained source sees of the images.
 
-Nothing is judged by test images: 5,000 of the training images are held out.
-Stages are kept in `--output`, so that it goes on after a stop. Writes
+All else is as in the recipe `cpu`. Nothing is judged by test images: 5,000 of
+the training images are held out. Stages are kept in `--output`: it goes on
+after a stop, and several such commands at once share the work. Writes
 `table.md`, `results.json` and `curves.png`.
 """
 
+import argparse
 import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
@@ -29,207 +37,255 @@ from small_studies import write_results
 import keras_robust as kr
 from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
+from keras_robust.study.replication.store import StageBusyError
 
-SETS = ("D_rand", "D_other")
-CONTROLS = tuple(f"{name}_shortcut" for name in SETS)
+RELABELLED = ("D_rand", "D_other")
+SETS = (*RELABELLED, "D_R")
 FIRST_LAYERS = {"whitened": True, "plain": False}
 # By optimizer: what differs from the training of the sources.
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, dict[str, Any]] = {
     "SGD": {},
     "Adam": {"optimizer": "adam", "learning_rate": 1e-3},
 }
+# Held-out images that are attacked, for 1 point of uncertainty.
+ATTACKED = 2000
+DATA = "the data set"
+NONE = "none"
 
 
-def main():
+@dataclass(frozen=True)
+class Job:
+    """A network that is trained and measured.
+
+    Attributes:
+        set: Name of what it is trained on.
+        source: First layer of the network that made the set.
+        student: First layer of the network that is trained.
+        optimizer: One of `OPTIMIZERS`.
+        seed: Of the study.
+    """
+
+    set: str
+    source: str
+    student: str
+    optimizer: str
+    seed: int
+
+
+def main() -> None:
     """All sources, students and optimizers, seed by seed."""
+    options = arguments()
+    jobs = list(jobs_of(options))
+    left, rows = list(jobs), {}
+    while left:
+        job = next_row(left, options, rows)
+        if job is None:
+            time.sleep(1)
+            continue
+        left.remove(job)
+        found = [rows[job] for job in jobs if job in rows]
+        write_results(options, {"rows": found}, table(found))
+    if set(RELABELLED) & set(options.sets):
+        draw(found).savefig(Path(options.output) / "curves.png", dpi=150)
+
+
+def arguments() -> argparse.Namespace:
+    """Reads the command line."""
     parser = held_out_parser(__doc__, "whitening", seeds=2)
     parser.add_argument(
         "--dataset", default="cifar10", choices=("cifar10", "fashion_mnist")
     )
-    options = parser.parse_args()
-    runs = {}
+    parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS)
+    parser.add_argument(
+        "--dtype-policy", help="of all networks, the recipe's by default"
+    )
+    return parser.parse_args()
+
+
+def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
+    """The trainings of a command line, in their order."""
     for seed in range(options.seeds):
-        runs[seed] = one_seed(options, seed)
-        write_results(options, {"runs": runs}, table(runs))
-        draw(runs).savefig(Path(options.output) / "curves.png", dpi=150)
+        for student in FIRST_LAYERS:
+            yield Job(DATA, NONE, student, "SGD", seed)
+        for name, student, optimizer in itertools.product(
+            options.sets, FIRST_LAYERS, OPTIMIZERS
+        ):
+            if name in RELABELLED or optimizer == "SGD":
+                for source in FIRST_LAYERS:
+                    yield Job(name, source, student, optimizer, seed)
+            if name in RELABELLED:
+                yield Job(f"{name}_shortcut", NONE, student, optimizer, seed)
 
 
-def recipe_of(options, source, student, optimizer):
-    """The recipe of one kind of source, student and optimizer.
+def next_row(
+    left: list[Job], options: argparse.Namespace, rows: dict[Job, Any]
+) -> Job | None:
+    """Find the row of the first job that no other process is at.
+
+    Args:
+        left: Jobs whose rows are not found yet.
+        options: The command line.
+        rows: Rows by job, to which the new one is added.
+
+    Returns:
+        The job; `None` if other processes are at all of them.
+    """
+    for job in left:
+        study = kr.study.Replication(
+            recipe_of(options, job),
+            Path(options.output) / "stages",
+            job.seed,
+            options.verbose,
+        )
+        name = "standard" if job.set == DATA else job.set
+        try:
+            with study.store.without_waiting():
+                row = study.store.numbers(
+                    f"row-{name}",
+                    study.description(),
+                    lambda study=study, name=name: row_of(study, name),
+                )
+        except StageBusyError:
+            continue
+        rows[job] = {**asdict(job), **row}
+        return job
+    return None
+
+
+def recipe_of(options: argparse.Namespace, job: Job) -> kr.Study:
+    """The study of one kind of source, student and optimizer.
 
     Args:
         options: The command line.
-        source: Whether the network that makes the perturbations is whitened.
-        student: Whether the one that learns from them is.
-        optimizer: One of `OPTIMIZERS`, of the student.
+        job: A `Job`.
     """
-    shape = (32, 32, 3)
-    if options.dataset == "fashion_mnist":
-        shape = (28, 28, 1)
+    color = options.dataset == "cifar10"
 
-    def network(whitening):
-        return {
-            "widths": list(options.widths),
-            "whitening": whitening,
-            "input_shape": shape,
-            "mean": CIFAR_MEAN if shape[-1] == 3 else None,
-            "std": CIFAR_STD if shape[-1] == 3 else None,
-        }
+    def network(first_layer: str, **more: Any) -> tuple[str, dict[str, Any]]:
+        return (
+            "airbench",
+            {
+                "widths": list(options.widths),
+                "whitening": FIRST_LAYERS[first_layer],
+                "input_shape": (32, 32, 3) if color else (28, 28, 1),
+                "mean": CIFAR_MEAN if color else None,
+                "std": CIFAR_STD if color else None,
+                **more,
+            },
+        )
 
-    return kr.Study(
+    base = kr.study.get_recipe("cifar10", "cpu")
+    # The data set and the controls have no source.
+    source = job.student if job.source == NONE else job.source
+    longer = base.training_of("adversarial").epochs / base.training.epochs
+    return replace(
+        base,
         data=options.dataset,
-        network="airbench",
-        network_options=network(source),
-        networks={name: ("airbench", network(student)) for name in SETS},
-        training=kr.Training(
-            epochs=options.epochs,
-            learning_rate=0.75,
-            optimizer="nesterov",
-            momentum=0.85,
-            schedule="triangle",
-            batch_size=512,
-            augment=True,
-            label_smoothing=0.2,
-        ),
-        epsilon=0.5,
-        radii=(0.25, 0.5),
-        inversion_steps=1000,
-        inversion_step_size=0.1,
-        inversion_optimizer="gradient_descent",
-        relabel_step_size=0.1,
-        leakage_epsilon=0.25,
-        overrides={name: OPTIMIZERS[optimizer] for name in SETS},
+        networks={
+            "standard": network(source),
+            "adversarial": network(source, pooling="average"),
+            **{name: network(job.student) for name in SETS},
+        },
+        training=replace(base.training, epochs=options.epochs),
+        overrides={
+            "adversarial": {
+                "label_smoothing": 0.0,
+                "epochs": round(longer * options.epochs),
+            },
+            **{name: OPTIMIZERS[job.optimizer] for name in RELABELLED},
+        },
         train_images=options.images,
         validation_images=options.held_out,
-        padding=2,
-        fill_mode="reflect",
-        flip="alternating",
-        relabel_epsilon=0.5,
-        relabel_steps=10,
-        evaluation_steps=10,
+        attacked_images=min(ATTACKED, options.held_out),
         linf_radii=(),
+        architectures={},
+        dtype_policy=options.dtype_policy or base.dtype_policy,
     )
 
 
-def one_seed(options, seed):
-    """Rows of one seed, each a dictionary."""
-    rows = []
-    for source, student, optimizer in itertools.product(
-        FIRST_LAYERS, FIRST_LAYERS, OPTIMIZERS
-    ):
-        study = kr.study.Replication(
-            recipe_of(
-                options,
-                source=FIRST_LAYERS[source],
-                student=FIRST_LAYERS[student],
-                optimizer=optimizer,
-            ),
-            Path(options.output) / "stages",
-            seed,
-            options.verbose,
-        )
-        names = list(SETS)
-        if source == "plain":
-            # They have no source: once is enough.
-            names += CONTROLS
-        for name in names:
-            found = row(study, name)
-            control = name in CONTROLS
-            rows.append(
-                {
-                    "set": name,
-                    "source": "none" if control else source,
-                    "student": student,
-                    "optimizer": optimizer,
-                    **found,
-                }
-            )
-        if optimizer == "SGD" and source == student:
-            found = study.evaluate("standard")["accuracy"]
-            rows.append(
-                {
-                    "set": "the data set",
-                    "source": "none",
-                    "student": student,
-                    "optimizer": optimizer,
-                    "accuracy": found["clean"],
-                    "attacked": found["pgd-l2-0.25"],
-                    **curve(study, "standard"),
-                }
-            )
-    return rows
+def row_of(study: kr.study.Replication, name: str) -> dict[str, Any]:
+    """What a network has learned from a set.
 
-
-def row(study, name):
-    """What a student has learned from a set."""
-    model = study.model(name)
-    x, y = study.data.test
-    right = kr.evaluation.predict_labels(model, x) == y
-    made = study.describe_generated(name)
-    return {
-        "accuracy": float(right.mean()),
-        "targets reached": made["success"],
-        **curve(study, name),
-    }
-
-
-def curve(study, name):
-    """How a training went."""
+    Args:
+        study: A `Replication`.
+        name: Of a model.
+    """
+    accuracy = study.evaluate(name)["accuracy"]
     found = study.curves()[name]
     return {
+        "accuracy": accuracy,
+        "made": None if name == "standard" else study.describe_generated(name),
         "escape epoch": found["escape_epoch"],
         "on its own images": found["curve"]["accuracy"],
         "on held-out images": found["curve"]["val_accuracy"],
     }
 
 
-def table(runs):
+def table(rows: list[dict[str, Any]]) -> list[str]:
     """The rows as Markdown: mean and spread over seeds, in per cent."""
     columns = ("set", "source", "student", "optimizer")
-    heads = (*columns, "held-out images", "own images", "escape epoch")
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for same in zip(*runs.values(), strict=True):
-        cells = [same[0][name] for name in columns]
-        for values in (
-            [found["accuracy"] for found in same],
-            [found["on its own images"][-1] for found in same],
-        ):
-            cells.append(percent(values))
-        epochs = [found["escape epoch"] for found in same]
-        cells.append(", ".join(str(e or "never") for e in epochs))
+    heads = (*columns, "held-out images", "L2 0.25", "own images")
+    heads += ("first epoch off chance",)
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    by_kind: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        kind = tuple(row[name] for name in columns)
+        by_kind.setdefault(kind, []).append(row)
+    for kind, same in by_kind.items():
+        shares = (
+            [row["accuracy"]["clean"] for row in same],
+            [row["accuracy"]["pgd-l2-0.25"] for row in same],
+            [row["on its own images"][-1] for row in same],
+        )
+        epochs = (str(row["escape epoch"] or "never") for row in same)
+        cells = [*kind, *map(percent, shares), ", ".join(epochs)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def draw(runs):
-    """Accuracy by epoch on the students' own images, of D_rand and D_other."""
+def draw(rows: list[dict[str, Any]]) -> matplotlib.figure.Figure:
+    """Accuracy by epoch on held-out images, of students of D_rand and D_other.
+
+    Args:
+        rows: Those of all trainings.
+    """
     figure = matplotlib.figure.Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     for (number, name), (column, optimizer) in itertools.product(
-        enumerate(SETS), enumerate(OPTIMIZERS)
+        enumerate(RELABELLED), enumerate(OPTIMIZERS)
     ):
         panel = axes[number][column]
         panel.set_title(f"{name}, {optimizer}")
-        for found in itertools.chain(*runs.values()):
-            own = found["set"].removesuffix("_shortcut") == name
-            if own and found["optimizer"] == optimizer:
-                values = 100 * np.array(found["on held-out images"])
-                plain = found["student"] == "plain"
-                panel.plot(
-                    range(1, len(values) + 1),
-                    values,
-                    color={"whitened": "C0", "plain": "C1", "none": "grey"}[
-                        found["source"]
-                    ],
-                    linestyle="--" if plain else "-",
-                    label=f"{found['source']} source, {found['student']}",
-                )
-    handles, labels = axes[0][0].get_legend_handles_labels()
+        for row in rows:
+            own = row["set"].removesuffix("_shortcut") == name
+            if own and row["optimizer"] == optimizer:
+                draw_curve(panel, row)
+    handles, labels = panel.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     axes[0][0].legend(unique.values(), unique.keys(), fontsize="small")
     figure.supxlabel("epoch")
     figure.supylabel("held-out images, %")
     return figure
+
+
+def draw_curve(panel: Any, row: dict[str, Any]) -> None:
+    """Draw one training: color by source, dashes where nothing whitens.
+
+    Args:
+        panel: Axes.
+        row: That of the training.
+    """
+    values = 100 * np.array(row["on held-out images"])
+    colors = {"whitened": "C0", "plain": "C1", NONE: "grey"}
+    control = row["source"] == NONE
+    maker = "control" if control else f"{row['source']} source"
+    panel.plot(
+        range(1, len(values) + 1),
+        values,
+        color=colors[row["source"]],
+        linestyle="--" if row["student"] == "plain" else "-",
+        label=f"{maker}, {row['student']} student",
+    )
 
 
 if __name__ == "__main__":

@@ -200,17 +200,20 @@ def test_whitening(tmp_path):
         "4",
         "4",
         "4",
+        "--sets",
+        "D_rand",
+        "D_other",
         "--seeds",
         "1",
         "--verbose",
         "0",
     )
     results = json.loads((tmp_path / "results.json").read_text())
-    rows = results["runs"]["0"]
+    rows = results["rows"]
     # Two sources, students and optimizers with two sets each, their controls
     # once for each student and optimizer, and the two sources themselves.
     assert len(rows) == 2 * 2 * 2 * 2 + 2 * 2 * 2 + 2
-    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    assert all(0 <= row["accuracy"]["clean"] <= 1 for row in rows)
     other = [row for row in rows if row["set"] == "D_other"]
     assert {(row["source"], row["student"]) for row in other} == {
         (source, student)
