@@ -146,6 +146,9 @@ CHANGES = {
         training={"source": RESNET8_TRAINING, "set": RESNET8_TRAINING},
     ),
     "first layer trained": Change(networks={"set": UNWHITENED}),
+    "first layer trained, twice the epochs": Change(
+        networks={"set": UNWHITENED}, training={"set": {"epochs": 2}}
+    ),
     "no augmentation": Change(training={"set": {"augment": False}}),
     "no label smoothing": Change(training={"set": {"label_smoothing": 0.0}}),
     "Adam": Change(
