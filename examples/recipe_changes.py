@@ -103,7 +103,12 @@ class Change:
 
 AVERAGE = with_options(pooling="average")
 MAXIMUM = without_option("pooling")
-UNWHITENED = with_options(whitening=False)
+# By name: what the first layer of the networks that are trained on relabelled
+# sets does.
+STUDENTS = {
+    "plain": with_options(whitening=False),
+    "whitened": without_option("whitening"),
+}
 CHANGES = {
     "as in the recipe": Change((*INVERTED, *RELABELLED, *CONTROLS)),
     "sources that end in a maximum": Change(
@@ -144,10 +149,6 @@ CHANGES = {
     "ResNet-8 on both sides": Change(
         networks={"source": same(RESNET8), "set": same(RESNET8)},
         training={"source": RESNET8_TRAINING, "set": RESNET8_TRAINING},
-    ),
-    "first layer trained": Change(networks={"set": UNWHITENED}),
-    "first layer trained, twice the epochs": Change(
-        networks={"set": UNWHITENED}, training={"set": {"epochs": 2}}
     ),
     "no augmentation": Change(training={"set": {"augment": False}}),
     "no label smoothing": Change(training={"set": {"label_smoothing": 0.0}}),
@@ -199,6 +200,12 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--dtype-policy", help="of all networks, the recipe's by default"
+    )
+    parser.add_argument(
+        "--students",
+        choices=STUDENTS,
+        help="first layer of the networks that are trained on relabelled "
+        "sets, the recipe's by default",
     )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=CHANGES, metavar="CHANGE")
@@ -270,6 +277,9 @@ def recipe_of(options: argparse.Namespace, change: Change) -> kr.Study:
     if options.widths:
         narrow = with_options(widths=list(options.widths))
         networks = {name: narrow(each) for name, each in networks.items()}
+    if options.students:
+        students = STUDENTS[options.students]
+        networks |= {name: students(networks[name]) for name in RELABELLED}
     for model, changed in change.networks.items():
         for name in change.sets if model == "set" else [model]:
             if name in networks:

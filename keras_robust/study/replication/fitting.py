@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,13 +14,18 @@ import numpy as np
 from keras import ops
 
 from keras_robust import datasets
+from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.classifier import Classifier
 from keras_robust.classifier.fingerprint import architecture_sha256
 from keras_robust.datasets import tf_data
 from keras_robust.study.data import StudyData
 from keras_robust.study.plateau_monitor import PlateauMonitor
 from keras_robust.study.replication.am207_errors import enlarged_and_cropped
+from keras_robust.study.replication.backup import Backup
+from keras_robust.study.replication.backup import Stopwatch
+from keras_robust.study.replication.backup import restore
 from keras_robust.study.replication.results import FittedCurve
+from keras_robust.study.replication.settings import known
 from keras_robust.study.training import Training
 from keras_robust.study.training import make_loss
 from keras_robust.study.training import make_optimizer
@@ -37,25 +40,6 @@ Split = tuple[np.ndarray, np.ndarray]
 CompiledNetworks = dict[Any, keras.Model]
 # Test images on which the accuracy after each epoch is measured.
 CURVE_IMAGES = 1000
-# To keep the state of a small network takes as long as a third of an epoch.
-SECONDS_BETWEEN_BACKUPS = 10.0
-
-
-class Backup(keras.callbacks.BackupAndRestore):
-    """Keras's, which leaves out epochs that end soon after a kept one."""
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restore the last state."""
-        super().on_train_begin(logs)
-        self._kept_at = time.monotonic()
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Keep the state, if the last one is old enough."""
-        if time.monotonic() - self._kept_at >= SECONDS_BETWEEN_BACKUPS:
-            super().on_epoch_end(epoch, logs)
-            self._kept_at = time.monotonic()
 
 
 def fit_network(
@@ -66,6 +50,7 @@ def fit_network(
     recipe: Study,
     seed: int,
     folder: str | os.PathLike[str],
+    stopwatch: Stopwatch | None = None,
     logs: str | os.PathLike[str] | None = None,
     verbose: int = 1,
     num_classes: int = 10,
@@ -73,9 +58,9 @@ def fit_network(
 ) -> FittedCurve:
     """Train a model by the settings of a study.
 
-    The state is kept in `folder`, which is removed at the end, after epochs
-    that end ten seconds or more after the last one that was kept. A training
-    that is resumed shuffles and augments in another order.
+    The state is kept in `folder` after epochs that end ten seconds or more
+    after the last one that was kept. A training that is resumed shuffles and
+    augments in another order.
 
     To trace a training takes as long as to train a small network. With
     `compiled` one copy of the network is compiled for all trainings of a kind;
@@ -89,7 +74,9 @@ def fit_network(
             1,000, and nothing is chosen by it.
         recipe: A `Study`.
         seed: Int.
-        folder: Where the state is kept, for this training only.
+        folder: Where the state is kept, for this training only; to be removed
+            when the result is kept.
+        stopwatch: Measures the time; `None` for one of its own.
         logs: Folder for TensorBoard, or `None`; nothing is written where
             TensorFlow is not installed.
         verbose: 0 for silence, else a line per epoch.
@@ -107,15 +94,16 @@ def fit_network(
     _compile(model, training, steps_per_epoch)
     backup = Path(folder)
     trained = model
-    # An optimizer of the user may keep more than its variables, random layers
-    # draw while they are traced, and a model that is resumed remembers its
-    # first epoch.
+    # An optimizer of the user may keep more than its variables, and random
+    # layers draw while they are traced.
     is_named = isinstance(training.optimizer, str)
-    if compiled is not None and is_named and not draws and not backup.exists():
+    if compiled is not None and is_named and not draws:
         trained = _compiled_copy(model, training, steps_per_epoch, compiled)
     backup.mkdir(parents=True, exist_ok=True)
     monitor = PlateauMonitor(1 / num_classes, path=backup / "curve.json")
-    callbacks = [Backup(backup / "state"), monitor]
+    # The curve of a process that is killed between the two is too long, which
+    # the next epoch mends.
+    callbacks = [monitor, Backup(backup, stopwatch or Stopwatch())]
     if logs is not None:
         callbacks += tensorboard(logs, write_graph=False, profile_batch=0)
     trained.fit(
@@ -124,12 +112,12 @@ def fit_network(
             test[0][:CURVE_IMAGES], test[1][:CURVE_IMAGES], training.batch_size
         ),
         epochs=training.epochs,
+        initial_epoch=restore(trained, backup),
         shuffle=False,
         # A line per epoch is legible in a log.
         verbose=2 if verbose else 0,
         callbacks=callbacks,
     )
-    shutil.rmtree(backup)
     if trained is not model:
         _copy_state(trained, model)
     return {
@@ -269,3 +257,20 @@ def _fresh(augment: Callable[..., Any], seed: int) -> Callable[[Any], Any]:
     keras.utils.set_random_seed(seed)
     layer = type(augment).from_config(augment.get_config())
     return partial(layer, training=True)
+
+
+def training_attack(study: Study) -> PGDAttack:
+    """The attack of adversarial training.
+
+    It starts at the image itself, as Madry's library does (Ilyas et al. 2019,
+    C.3, Table 4).
+
+    Args:
+        study: A `Study` with a number for every radius.
+    """
+    epsilon, size = known(study.epsilon), study.attack_step_size
+    return PGDAttack(
+        epsilon=epsilon,
+        step_size=epsilon / 5 if size is None else size,
+        steps=study.attack_steps,
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from keras import ops
 from keras_robust.study.replication.am207_errors import NO_BOX
 from keras_robust.study.replication.am207_errors import NineTargets
 from keras_robust.study.replication.am207_errors import unpooled_layer
+from keras_robust.study.replication.backup import Stopwatch
 from keras_robust.study.replication.settings import images_at_once
 from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.store import Arrays
@@ -99,6 +99,7 @@ def generate(
     y: np.ndarray,
     num_classes: int,
     parts: StageStore,
+    stopwatch: Stopwatch,
     verbose: int = 1,
 ) -> Arrays:
     """Generate a data set in shards, each of which is kept when it is done.
@@ -108,7 +109,8 @@ def generate(
         x: Images `(N, H, W, C)` in [0, 1].
         y: Labels `(N,)`.
         num_classes: C.
-        parts: Where the shards are kept; removed at the end.
+        parts: Where the shards are kept; to be removed when the set is kept.
+        stopwatch: Measures the time.
         verbose: 0 for silence.
 
     Returns:
@@ -132,15 +134,14 @@ def generate(
                 ),
             )
         )
+        stopwatch.keep()
         if verbose and len(x) > SHARD:
             done = min(first + SHARD, len(x))
             print(f"  {done} of {len(x)} images", flush=True)
-    whole = {
+    return {
         key: np.concatenate([shard[key] for shard in shards])
         for key in shards[0]
     }
-    shutil.rmtree(parts.folder)
-    return whole
 
 
 def _make_shard(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,19 +15,19 @@ import keras
 from keras_robust import backend
 from keras_robust import datasets
 from keras_robust import models
-from keras_robust.attacks.pgd import PGDAttack
 from keras_robust.study.data import choose
+from keras_robust.study.replication.backup import Stopwatch
 from keras_robust.study.replication.evaluating import evaluation
 from keras_robust.study.replication.fitting import CompiledNetworks
 from keras_robust.study.replication.fitting import Split
 from keras_robust.study.replication.fitting import fit_network
+from keras_robust.study.replication.fitting import training_attack
 from keras_robust.study.replication.generating import describe_generated
 from keras_robust.study.replication.generating import generate
 from keras_robust.study.replication.generating import transform_of
 from keras_robust.study.replication.networks import NetworkSpec
 from keras_robust.study.replication.results import Evaluation
 from keras_robust.study.replication.results import FittedCurve
-from keras_robust.study.replication.settings import known
 from keras_robust.study.replication.stages import Description
 from keras_robust.study.replication.stages import architecture_description
 from keras_robust.study.replication.stages import evaluation_description
@@ -144,7 +143,7 @@ class Replication:
             return taken.model
         if name not in self._networks:
             self._networks[name] = self._kept_model(
-                f"model-{name}",
+                name,
                 self.recipe.network_of(name),
                 model_description(self.recipe, name),
                 lambda: self._train(name),
@@ -153,12 +152,24 @@ class Replication:
 
     def _kept_model(
         self,
+        name: str,
+        network: NetworkSpec,
+        inputs: Description,
+        make: Callable[[], keras.Model],
+    ) -> keras.Model:
+        """A trained network from its file, or as it is made now."""
+        found = self._stored_model(f"model-{name}", network, inputs, make)
+        self._forget(f"backup-{name}", inputs)
+        return found
+
+    def _stored_model(
+        self,
         stage: str,
         network: NetworkSpec,
         inputs: Description,
         make: Callable[[], keras.Model],
     ) -> keras.Model:
-        """A trained network from its file, or as it is made now.
+        """What `_kept_model` returns.
 
         Of a network of the user the weights are kept, and its function builds
         it: layers of the user need not be registered with Keras.
@@ -193,7 +204,7 @@ class Replication:
         key = f"{base}-{name}"
         if key not in self._networks:
             self._networks[key] = self._kept_model(
-                f"model-{key}",
+                key,
                 self.recipe.network_spec(self.recipe.architectures[name]),
                 architecture_description(self.recipe, base, name),
                 lambda: self._train(base, name),
@@ -213,11 +224,14 @@ class Replication:
         taken = self.recipe.stand_ins.get(name)
         if taken is not None and taken.arrays is not None:
             return taken.arrays
-        return self.store.arrays(
+        inputs = set_description(self.recipe, name)
+        found = self.store.arrays(
             f"data-{name}",
-            self._described(set_description(self.recipe, name)),
+            self._described(inputs),
             lambda: self._generate(name),
         )
+        self._forget(f"shards-{name}", inputs)
+        return found
 
     def describe_generated(self, name: str) -> dict[str, float | None]:
         """Means over a generated set, see `generating.describe_generated`.
@@ -244,9 +258,9 @@ class Replication:
         inputs = measure_description(self.recipe, name)
 
         def make() -> T:
-            start_time = self._begin(f"measuring {name}")
+            stopwatch = self._begin(f"measuring {name}")
             found = function(self)
-            self._end(start_time, f"measuring-{name}", inputs)
+            self._end(stopwatch, f"measuring-{name}", inputs)
             return found
 
         return self.store.numbers(
@@ -259,18 +273,30 @@ class Replication:
         Args:
             name: One of `recipe.models`.
         """
-        return self.store.numbers(
+        inputs = evaluation_description(self.recipe, name)
+        found = self.store.numbers(
             f"evaluation-{name}",
-            self._described(evaluation_description(self.recipe, name)),
+            self._described(inputs),
             lambda: self._evaluate(name),
         )
+        self._forget(f"state-{name}", inputs)
+        return found
+
+    def _forget(self, stage: str, inputs: Description) -> None:
+        """Remove what was kept for a stop of a stage whose result is kept."""
+        folder = self.store.path(stage, self._described(inputs))
+        shutil.rmtree(folder, ignore_errors=True)
 
     def curves(self) -> dict[str, FittedCurve]:
         """How the training of each network went, by name."""
         return self._kept("curve", self._trainings())
 
     def seconds(self) -> dict[str, float]:
-        """How long each finished stage took when it was made, by stage."""
+        """How long each finished stage took when it was made, by stage.
+
+        Of trainings and generated sets that were stopped, all pieces are
+        counted; of other stages the last.
+        """
         recipe = self.recipe
         stages = {
             f"training-{name}": inputs
@@ -325,7 +351,10 @@ class Replication:
             network = recipe.network_spec(recipe.architectures[architecture])
             inputs = architecture_description(recipe, base, architecture)
         seed = self.seed_of(base, architecture)
-        start_time = self._begin(f"training {name} ({recipe.models[base]})")
+        backup = self.store.path(f"backup-{name}", self._described(inputs))
+        stopwatch = self._begin(
+            f"training {name} ({recipe.models[base]})", backup
+        )
         keras.utils.set_random_seed(seed)
         plain = model = self.recipe.build(network)
         is_named = isinstance(network, tuple)
@@ -341,7 +370,8 @@ class Replication:
             recipe=recipe,
             seed=seed,
             num_classes=len(self.data.class_names),
-            folder=self.store.path(f"backup-{name}", self._described(inputs)),
+            folder=backup,
+            stopwatch=stopwatch,
             logs=self.logs and self.logs / f"seed{self.seed}-{name}",
             verbose=self.verbose,
             compiled=self._compiled if is_named and model is plain else None,
@@ -349,7 +379,7 @@ class Replication:
         self.store.numbers(
             f"curve-{name}", self._described(inputs), lambda: curve
         )
-        self._end(start_time, f"training-{name}", inputs)
+        self._end(stopwatch, f"training-{name}", inputs)
         return plain
 
     def _images_of(self, name: str) -> Split:
@@ -364,19 +394,21 @@ class Replication:
         source = self.recipe.source_of(name)
         network = None if source is None else self.model(source)
         inputs = set_description(self.recipe, name)
-        start_time = self._begin(f"generating {name}")
+        parts = StageStore(
+            self.store.path(f"shards-{name}", self._described(inputs))
+        )
+        stopwatch = self._begin(f"generating {name}", parts.folder)
         x, y = self.data.train
         arrays = generate(
             self.transform(name, network),
             x=x,
             y=y,
             num_classes=len(self.data.class_names),
-            parts=StageStore(
-                self.store.path(f"shards-{name}", self._described(inputs))
-            ),
+            parts=parts,
+            stopwatch=stopwatch,
             verbose=self.verbose,
         )
-        self._end(start_time, f"generating-{name}", inputs)
+        self._end(stopwatch, f"generating-{name}", inputs)
         return arrays
 
     def transform(self, name: str, source: keras.Model | None) -> Transform:
@@ -398,7 +430,7 @@ class Replication:
 
     def _evaluate(self, name: str) -> Evaluation:
         network = self.shared_network(name)
-        start_time = self._begin(f"evaluating {name}")
+        stopwatch = self._begin(f"evaluating {name}")
         inputs = evaluation_description(self.recipe, name)
         state = self.store.path(f"state-{name}", self._described(inputs))
         found = evaluation(
@@ -408,8 +440,7 @@ class Replication:
             state_path=state,
             verbose=self.verbose,
         )
-        shutil.rmtree(state, ignore_errors=True)
-        self._end(start_time, f"evaluating-{name}", inputs)
+        self._end(stopwatch, f"evaluating-{name}", inputs)
         return found
 
     def shared_network(self, name: str) -> keras.Model:
@@ -444,34 +475,19 @@ class Replication:
             stream += 100 * (1 + place)
         return 1000 * self.seed + stream
 
-    def _begin(self, what: str) -> float:
-        """Announce a stage; returns its start time."""
+    def _begin(self, what: str, folder: Path | None = None) -> Stopwatch:
+        """Announce a stage, whose state is kept in a folder if it has one."""
         if self.verbose:
             print(f"[seed {self.seed}] {what} ...", flush=True)
-        return time.monotonic()
+        return Stopwatch(folder and folder / "seconds.json")
 
-    def _end(self, start_time: float, stage: str, inputs: Description) -> None:
+    def _end(
+        self, stopwatch: Stopwatch, stage: str, inputs: Description
+    ) -> None:
         """Keep how long a stage took."""
-        seconds = round(time.monotonic() - start_time, 1)
+        seconds = round(stopwatch.seconds, 1)
         self.store.numbers(
             f"seconds-{stage}", self._described(inputs), lambda: seconds
         )
         if self.verbose:
             print(f"  done in {seconds} s", flush=True)
-
-
-def training_attack(study: Study) -> PGDAttack:
-    """The attack of adversarial training.
-
-    It starts at the image itself, as Madry's library does (Ilyas et al. 2019,
-    C.3, Table 4).
-
-    Args:
-        study: A `Study` with a number for every radius.
-    """
-    epsilon, size = known(study.epsilon), study.attack_step_size
-    return PGDAttack(
-        epsilon=epsilon,
-        step_size=epsilon / 5 if size is None else size,
-        steps=study.attack_steps,
-    )

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ import keras_robust as kr
 from keras_robust import datasets
 from keras_robust.datasets import pipelines
 from keras_robust.datasets import tf_data
+from keras_robust.study.replication import backup
 from keras_robust.study.replication import fitting
 from keras_robust.study.replication.fitting import fit_network
 from keras_robust.study.replication.recipes import get_recipe
@@ -46,7 +46,7 @@ class Power(Exception):
 def test_a_training_goes_on_where_it_was_stopped(
     tmp_path, recipe, data, monkeypatch, adversarial
 ):
-    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_BACKUPS", 0)
+    monkeypatch.setattr(backup, "SECONDS_BETWEEN_BACKUPS", 0)
 
     def run(model, cut=False):
         make = fitting.PlateauMonitor
@@ -88,27 +88,6 @@ def test_a_training_goes_on_where_it_was_stopped(
     assert curve["accuracy"][:2] == first["accuracy"]
     assert found["chance"] == pytest.approx(0.1)
     assert found["outcome"] in ("stuck", "memorized", "generalized")
-    # Nothing is left behind.
-    assert not list(tmp_path.iterdir())
-
-
-def test_states_are_not_kept_faster_than_they_are_worth(tmp_path, monkeypatch):
-    now, kept = [0.0], []
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr(fitting, "time", clock)
-    monkeypatch.setattr(
-        keras.callbacks.BackupAndRestore,
-        "on_epoch_end",
-        lambda self, epoch, logs=None: kept.append(epoch),
-    )
-    backup = fitting.Backup(tmp_path)
-    backup.set_model(network())
-    backup.on_train_begin()
-    for epoch, seconds in enumerate((4.0, 8.0, 12.0, 16.0, 25.0)):
-        now[0] = seconds
-        backup.on_epoch_end(epoch)
-    # After 12 and 25 seconds: two epochs ended less than ten seconds later.
-    assert kept == [2, 4]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import pytest
 
 from keras_robust import datasets
 from keras_robust import study
+from keras_robust.study.replication import backup
 from keras_robust.study.replication import generating
+from keras_robust.study.replication import store
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.running import _summary
 from keras_robust.study.replication.running import judge
@@ -347,6 +349,51 @@ def test_a_set_goes_on_where_it_was_stopped(name, tmp_path, monkeypatch):
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, atol=1e-4)
     assert not list(stopped.store.folder.glob("shards-*"))
+
+
+def test_what_is_made_is_not_lost_where_it_cannot_be_written(
+    tmp_path, monkeypatch
+):
+    recipe = replace(
+        study.get_recipe("digits", "smoke"),
+        train_images=40,
+        training=study.Training(epochs=1, learning_rate=0.1),
+    )
+    made = study.Replication(recipe, tmp_path, verbose=0)
+    write, make_shard = store._write_arrays, generating._make_shard
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(options["rows"].start)
+        return make_shard(*args, **options)
+
+    def full(path, arrays):
+        if path.name.startswith("data-"):
+            raise OSError("No space left on device")
+        write(path, arrays)
+
+    monkeypatch.setattr(generating, "SHARD", 20)
+    monkeypatch.setattr(generating, "_make_shard", counted)
+    monkeypatch.setattr(store, "_write_arrays", full)
+    with pytest.raises(OSError, match="No space"):
+        made.generated("D_rand_shortcut")
+    monkeypatch.setattr(store, "_write_arrays", write)
+    assert made.generated("D_rand_shortcut")["x"].shape[0] == 40
+    assert calls == [0, 20]
+    assert not list(made.store.folder.glob("shards-*"))
+
+
+def test_a_training_leaves_nothing_behind(tmp_path, monkeypatch):
+    recipe = replace(
+        study.get_recipe("digits", "smoke"),
+        train_images=40,
+        training=study.Training(epochs=2, learning_rate=0.1),
+    )
+    monkeypatch.setattr(backup, "SECONDS_BETWEEN_BACKUPS", 0)
+    made = study.Replication(recipe, tmp_path, verbose=0)
+    made.model("standard")
+    assert not list(made.store.folder.glob("backup-*"))
+    assert "training-standard" in made.seconds()
 
 
 def test_recipe_of_the_paper():
