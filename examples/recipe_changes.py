@@ -245,7 +245,7 @@ def next_row(
             with study.store.without_waiting():
                 row = study.store.numbers(
                     f"row-{name}",
-                    study.description(),
+                    measured_by(study),
                     lambda study=study, name=name: row_of(study, name, attacks),
                 )
         except StageBusyError:
@@ -254,6 +254,38 @@ def next_row(
         found[job] = {"change": change, "set": name, "seed": seed, **row}
         return job
     return None
+
+
+def measured_by(study: kr.study.Replication) -> dict[str, Any]:
+    """What rows depend on: what the stages do, and the attacks of this script.
+
+    Args:
+        study: A `Replication`.
+    """
+    return {
+        **study.description(),
+        "attacked": ATTACKED,
+        "attack_radii": list(RADII),
+    }
+
+
+def source_measured_by(
+    study: kr.study.Replication, source: str
+) -> dict[str, Any]:
+    """What the accuracy of a source depends on, whatever is made with it.
+
+    Args:
+        study: A `Replication`.
+        source: Name of a model.
+    """
+    return {
+        **measured_by(study),
+        "recipe": {
+            "model": model_description(study.recipe, source),
+            "test_images": study.recipe.test_images,
+            "steps": study.recipe.evaluation_steps,
+        },
+    }
 
 
 def recipe_of(options: argparse.Namespace, change: Change) -> kr.Study:
@@ -365,10 +397,9 @@ def row_of(
         "seconds": study.seconds().get(f"training-{name}"),
     }
     if source is not None:
-        made_of = model_description(study.recipe, source)
         found["source"] = study.store.numbers(
             f"held-out-{source}",
-            [made_of, study.recipe.evaluation_steps],
+            source_measured_by(study, source),
             lambda: attacks.accuracy(study, source),
         )
     return found

@@ -16,6 +16,8 @@ from keras_robust.study import Replication
 from keras_robust.study import get_recipe
 from keras_robust.study.training import make_schedule
 from keras_robust.utils.environment import machine
+from keras_robust.utils.files import write_atomically
+from keras_robust.utils.files import write_json
 
 # L2 radius of a perturbation that a network of the data set cannot stand.
 EPSILON = {"digits": 1.5, "fashion_mnist": 1.0, "cifar10": 0.5}
@@ -192,6 +194,8 @@ def held_out_parser(doc, output, seeds):
 def write_results(options, found, lines):
     """Write `results.json` and `table.md`, and print the table.
 
+    Each appears as a whole: several processes may share a folder.
+
     Args:
         options: The command line, with `output` and `verbose`.
         found: Dictionary of what was found.
@@ -204,10 +208,12 @@ def write_results(options, found, lines):
         "machine": machine(),
         **found,
     }
-    text = json.dumps(results, indent=2) + "\n"
-    (folder / "results.json").write_text(text, encoding="utf-8")
+    write_json(folder / "results.json", results)
     text = "\n".join(lines) + "\n"
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    write_atomically(
+        folder / "table.md",
+        lambda part: part.write_text(text, encoding="utf-8"),
+    )
     if options.verbose:
         print(text)
 

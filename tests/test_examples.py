@@ -1,3 +1,5 @@
+import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -32,8 +34,92 @@ def skip_without(dataset):
         pytest.skip(f"{dataset} is not prepared in TFDS_DATA_DIR")
 
 
+@pytest.fixture
+def imported(monkeypatch):
+    """A function that imports an example, as a script beside it does."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return importlib.import_module
+
+
 def figures(folder):
     return json.loads((folder / "figures.json").read_text())
+
+
+def test_results_are_whole_while_they_are_written(
+    imported, tmp_path, monkeypatch
+):
+    """Processes that share a folder read what others write."""
+    studies = imported("small_studies")
+    options = argparse.Namespace(output=tmp_path, verbose=0)
+    studies.write_results(options, {"rows": [1]}, ["| a |"])
+    paths = [tmp_path / "results.json", tmp_path / "table.md"]
+    before = [path.read_text() for path in paths]
+    assert json.loads(before[0])["rows"] == [1] and before[1] == "| a |\n"
+    write_text = Path.write_text
+
+    def watched(self, text, encoding=None):
+        count = write_text(self, text[: len(text) // 2], encoding)
+        # What another process would read in the middle of it.
+        assert [path.read_text() for path in paths] == before
+        write_text(self, text, encoding)
+        return count
+
+    monkeypatch.setattr(Path, "write_text", watched)
+    studies.write_results(options, {"rows": [1]}, ["| a |"])
+    assert sorted(tmp_path.iterdir()) == paths
+    assert [path.read_text() for path in paths] == before
+
+
+class CountedAttacks:
+    """Attack nothing, and count the networks that would be attacked."""
+
+    def __init__(self):
+        self.attacked = []
+
+    def accuracy(self, study, name):
+        self.attacked.append(name)
+        return {"y": 0.5}
+
+
+def test_kept_numbers_of_recipe_changes_tell_what_they_depend_on(
+    imported, tmp_path, monkeypatch
+):
+    """Rows and sources of other attacks or versions are not taken for them."""
+    changes = imported("recipe_changes")
+    stages = imported("keras_robust.study.replication.replication")
+    curve = {"accuracy": [0.5], "val_accuracy": [0.5]}
+    for name, value in (
+        ("curves", {"D_det": {"curve": curve}}),
+        ("describe_generated", {}),
+        ("seconds", {}),
+    ):
+        monkeypatch.setattr(
+            kr.study.Replication, name, lambda *_, value=value: value
+        )
+    monkeypatch.setattr(
+        "sys.argv", ["recipe_changes.py", "--output", str(tmp_path)]
+    )
+
+    def attacked(change="as in the recipe"):
+        attacks = CountedAttacks()
+        job = (change, "D_det", 0)
+        options = changes.arguments()
+        assert changes.next_row([job], options, attacks, {}) == job
+        return attacks.attacked
+
+    assert attacked() == ["D_det", "source"]
+    assert attacked() == []
+    # A source serves all changes that leave it as it is.
+    assert attacked("no augmentation") == ["D_det"]
+    assert attacked("a ResNet-9 as the source") == ["D_det", "source"]
+    for module, name, value in (
+        (changes, "ATTACKED", 10),
+        (changes, "RADII", (0.25, 1.0)),
+        (stages, "__version__", "0.0.1"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, value)
+            assert attacked() == ["D_det", "source"]
 
 
 @pytest.mark.slow

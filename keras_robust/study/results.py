@@ -98,7 +98,7 @@ class StudyResults(dict[str, Any]):
         results = self._typed()
         header, *rows = tables.rows(results)
         accuracies = {
-            "title": "Accuracy on test images, %",
+            "title": f"Accuracy on {tables.images_text(results)}, %",
             "header": [" ".join(column_heading(name)) for name in header],
             "rows": rows,
         }

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import importlib
 import json
 import pickle
@@ -6,12 +7,16 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from keras_robust import cli
 from keras_robust import study
+from keras_robust.study.replication import running
 from keras_robust.study.replication import tables
+from keras_robust.study.replication.html_report import write_report
 from keras_robust.study.replication.recipes import get_recipe
 from keras_robust.study.replication.running import judge
+from keras_robust.study.results import StudyResults
 
 ROOT = Path(__file__).parents[2]
 KEPT = {
@@ -104,6 +109,80 @@ def test_no_radius_is_said():
     text = " ".join(tables.claims_text(results).split())
     assert "attacked figures cannot be decided: the standard model ke" in text
     assert "L-inf" not in tables.table_text(results)
+
+
+def texts_of(results, folder):
+    """Everything that tells which images the accuracies are of, by name."""
+    tables.write_table(results, folder / "table.md")
+    drawn = {name: Figure() for name in ("bars", "curves", "images")}
+    write_report(results, drawn, folder / "report.html")
+    texts = {
+        "table": tables.table_text(results),
+        "claims": tables.claims_text(results),
+        "one line": repr(StudyResults(results)),
+        "notebook": StudyResults(results)._repr_html_(),
+        "table.md": (folder / "table.md").read_text(),
+        "report.html": (folder / "report.html").read_text(),
+    }
+    return {name: " ".join(text.split()) for name, text in texts.items()}
+
+
+def test_held_out_images_are_not_called_test_images(tmp_path):
+    results = kept("fashion_mnist")
+    told = texts_of(results, tmp_path)
+    assert all("test images" in text for text in told.values())
+    assert not any("held-out" in text for text in told.values())
+    results["recipe"].update(
+        validation_images=500, attacked_images=200, evaluated_images=500
+    )
+    results.update(judge(results["runs"], results["recipe"]))
+    told = texts_of(results, tmp_path)
+    assert not any("test image" in text for text in told.values())
+    part = "held-out training images (PGD and FGSM on the first 200)"
+    for name in ("table", "one line", "notebook", "table.md", "report.html"):
+        assert part in told[name]
+    assert "held-out training images taken for y more" in told["claims"]
+    for line in tables.table_text(results).splitlines():
+        assert len(line) <= 80
+    for run in results["runs"].values():
+        run["evaluation"]["standard"]["accuracy"]["clean"] = 0.0
+    results.update(judge(results["runs"], results["recipe"]))
+    text = " ".join(tables.claims_text(results).split())
+    assert "gets no held-out training image right" in text
+    assert "test image" not in text
+
+
+@pytest.mark.parametrize(
+    ("attacked", "evaluated", "told"),
+    [
+        (None, 500, ""),
+        (500, 500, ""),
+        (600, 500, ""),
+        (200, 500, " (PGD and FGSM on the first 200)"),
+        # Not known of earlier results.
+        (200, None, " (PGD and FGSM on the first 200)"),
+    ],
+)
+def test_how_many_images_are_attacked(attacked, evaluated, told):
+    recipe = {"attacked_images": attacked, "evaluated_images": evaluated}
+    assert tables.images_text({"recipe": recipe}) == f"test images{told}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 355),
+        ({"test_images": 100}, 100),
+        ({"test_images": 1000}, 355),
+        ({"validation_images": 40}, 40),
+        ({"validation_images": 40, "test_images": 30}, 30),
+    ],
+)
+def test_how_many_images_are_evaluated(changes, expected, tmp_path):
+    recipe = dataclasses.replace(get_recipe("digits"), **changes)
+    found = running._recipe(recipe)["evaluated_images"]
+    stages = study.Replication(recipe, tmp_path, seed=0, verbose=0)
+    assert found == len(stages.data.test[0]) == expected
 
 
 def test_the_first_command_reports_two_data_sets(

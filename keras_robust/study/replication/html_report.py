@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from keras_robust.study.replication import tables
 from keras_robust.study.replication.results import ClaimResult
 from keras_robust.study.replication.results import Results
+from keras_robust.study.replication.results import about_images
 from keras_robust.study.replication.verdicts import NOT_RUN
 from keras_robust.study.replication.verdicts import NOT_SHOWN
 from keras_robust.study.replication.verdicts import SHOWN
@@ -97,6 +98,7 @@ def write_report(
         claims=_by_verdict(results["claims"]),
         tally=tally(results["claims"]),
         reading=tables.reading_text(results),
+        images=tables.images_text(results),
         header=header,
         rows=rows,
         am207_header=am207_header,
@@ -106,7 +108,7 @@ def write_report(
                 "source": embedded(
                     figure, "png" if name == "images" else "svg"
                 ),
-                "caption": _CAPTIONS[name],
+                "caption": about_images(_CAPTIONS[name], results["recipe"]),
             }
             for name, figure in figures.items()
         },
@@ -191,7 +193,7 @@ def _measured(results: Results) -> dict[str, _MeasureTable]:
             )
             found[name] = {
                 "title": title,
-                "caption": caption,
+                "caption": about_images(caption, results["recipe"]),
                 "columns": list(columns),
             }
     return found

@@ -107,14 +107,15 @@ _OTHER_ARCHITECTURES = {
 }
 
 # Of all 50,000 images, for a night on two cores. All networks have the same
-# channels, so that what is compared differs in nothing else. The relabelled sets
-# are made from networks whose first layer does not whiten, the robust source
-# too, and learned by such: perturbations of one that whitens teach nothing about
-# clean images, however it is trained on, and one that whitens learns the
-# patterns of the controls as fast as features (docs/laboratory.md). The sources
-# of inversions end in an average: of a maximum gradients know one pixel, and
-# inversions stop at five times the distance (docs/performance.md). bfloat16 is
-# 1.4 times as fast as float32 on processors with instructions for it.
+# channels, so that those that are compared differ in nothing else. The
+# relabelled sets are made from networks whose first layer does not whiten, the
+# robust source too, and learned by such: perturbations of one that whitens
+# teach nothing about clean images, however it is trained on, and one that
+# whitens learns the patterns of the controls as fast as features
+# (docs/laboratory.md). The sources of inversions end in an average: of a
+# maximum gradients know one pixel, and inversions stop at five times the
+# distance (docs/performance.md). bfloat16 is 1.4 times as fast as float32 on
+# processors with instructions for it.
 _CPU = _recipe(
     data="cifar10",
     network="airbench",

@@ -4,13 +4,14 @@ Fractions are between 0 and 1 except in `Summary` and `ClaimResult.numbers`,
 which are in per cent.
 """
 
+from collections.abc import Mapping
 from typing import Any
 from typing import NotRequired
 from typing import TypedDict
 
 
 class Evaluation(TypedDict):
-    """Accuracy of one model on test images.
+    """Accuracy of one model on test images, or on those that are held out.
 
     Attributes:
         accuracy: Fraction by column: `clean`, attacks, and `y + 1`, the share
@@ -87,12 +88,16 @@ class OverSeeds(TypedDict):
     """Mean and sample standard deviation over seeds.
 
     Attributes:
-        mean: `None` where there is no finite mean.
+        mean: Over the seeds that have the number; `None` where none has.
         deviation: `None` for one seed.
+        known: How many seeds have the number; only where others lack it.
+        seeds: How many there are, beside `known`.
     """
 
     mean: float | None
     deviation: float | None
+    known: NotRequired[int]
+    seeds: NotRequired[int]
 
 
 # By model and column, in per cent.
@@ -196,6 +201,18 @@ class Results(Judgement, MadeBy):
     measured_radius: MeasuredRadius | None
     predicted: dict[str, Any]
     runs: dict[int, SeedResults]
+
+
+def about_images(text: str, recipe: Mapping[str, Any]) -> str:
+    """Say of test images what they are: held out, where a study does that.
+
+    Args:
+        text: About test images.
+        recipe: The settings as a dictionary: `results["recipe"]`.
+    """
+    if not recipe.get("validation_images"):
+        return text
+    return text.replace("test image", "held-out training image")
 
 
 _L2, _LINF = "pgd-l2-", "pgd-linf-"

@@ -27,6 +27,7 @@ from keras_robust.study.replication.claims import claims_of
 from keras_robust.study.replication.claims import undecidable_with
 from keras_robust.study.replication.predictions import predictions
 from keras_robust.study.replication.replication import Replication
+from keras_robust.study.replication.results import ClaimResult
 from keras_robust.study.replication.results import Judgement
 from keras_robust.study.replication.results import MadeBy
 from keras_robust.study.replication.results import Measured
@@ -34,6 +35,7 @@ from keras_robust.study.replication.results import ReadAt
 from keras_robust.study.replication.results import Results
 from keras_robust.study.replication.results import SeedResults
 from keras_robust.study.replication.results import Summary
+from keras_robust.study.replication.results import about_images
 from keras_robust.study.replication.stand_ins import gives_model
 from keras_robust.study.replication.stand_ins import gives_set
 from keras_robust.study.replication.store import StageBusyError
@@ -332,10 +334,17 @@ def _recipe(study: Study) -> dict[str, Any]:
         "undecidable": study.undecidable,
         "too_small": study.too_small,
         "classes": study.read().num_classes,
+        "evaluated_images": _evaluated_images(study),
         "is_own": settings.read_own(study) is not None,
         "left_out": _left_out(study),
         "own_sets": settings.described_own_sets(study),
     }
+
+
+def _evaluated_images(study: Study) -> int:
+    """How many images accuracies are of, see `data.choose`."""
+    count = study.validation_images or len(study.read().images.test[0])
+    return min(count, study.test_images or count)
 
 
 def judge(
@@ -374,7 +383,20 @@ def judge(
         left_out=recipe.get("left_out", {}),
         is_own=recipe.get("is_own", False),
     )
-    return {"read_at": read_at, "claims": claims}
+    return {
+        "read_at": read_at,
+        "claims": [_about_images(claim, recipe) for claim in claims],
+    }
+
+
+def _about_images(claim: ClaimResult, recipe: Mapping[str, Any]) -> ClaimResult:
+    """A claim in the words of a study with or without test images."""
+    return {
+        **claim,
+        "statement": about_images(claim["statement"], recipe),
+        "rule": about_images(claim["rule"], recipe),
+        "reason": about_images(claim["reason"], recipe),
+    }
 
 
 def _summary(

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_robust.study.replication.am207_errors import AM207_RADII
+from keras_robust.study.replication.claims import ESCAPE_EPOCH
 from keras_robust.study.replication.reference import reference
 from keras_robust.study.replication.results import ClaimResult
 from keras_robust.study.replication.results import MeasuredRadius
 from keras_robust.study.replication.results import OverSeeds
 from keras_robust.study.replication.results import Results
+from keras_robust.study.replication.results import about_images
 from keras_robust.study.replication.results import broken_linf_column
 from keras_robust.study.replication.results import column_heading
 from keras_robust.study.replication.results import l2_column
@@ -120,10 +122,31 @@ def _cell(value: OverSeeds) -> str:
     return f"{value['mean']:.1f} ± {value['deviation']:.1f}"
 
 
+def images_text(results: Results) -> str:
+    """Which images accuracies are of, and how many of them are attacked.
+
+    Args:
+        results: What `replicate` returns.
+
+    Returns:
+        Such as "test images", or "held-out training images (PGD and FGSM on
+        the first 2000)".
+    """
+    recipe = results["recipe"]
+    images = about_images("test images", recipe)
+    attacked = recipe.get("attacked_images")
+    # Earlier results do not tell.
+    evaluated = recipe.get("evaluated_images")
+    if attacked is None or (evaluated is not None and attacked >= evaluated):
+        return images
+    return f"{images} (PGD and FGSM on the first {attacked})"
+
+
 def _title(results: Results) -> str:
     seeds = results["seeds"]
     return (
-        f"{results['recipe']['dataset']}: accuracy in % on test images, "
+        f"{results['recipe']['dataset']}: accuracy in % on "
+        f"{images_text(results)}, "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, "
         f"{results['backend']}"
     )
@@ -150,7 +173,7 @@ def table_text(results: Results) -> str:
     lines.append(["", *(head[1] for head in heads)])
     for model, source, *cells in body:
         lines.append([model if source == "this run" else f"  {source}", *cells])
-    return "\n".join(["", _title(results), *aligned(lines)])
+    return "\n".join(["", *_wrapped(_title(results)), *aligned(lines)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -184,10 +207,10 @@ def reading_text(results: Results) -> str:
     """
     read = results["read_at"]
     if read is None:
-        return (
-            "Claims on attacked figures cannot be decided: "
-            f"{unread_because(results['runs'])}."
+        reason = about_images(
+            unread_because(results["runs"]), results["recipe"]
         )
+        return f"Claims on attacked figures cannot be decided: {reason}."
     linf = ""
     if read["linf"]:
         _, radius = column_heading(read["linf"])
@@ -309,7 +332,8 @@ def _details(
         explained: Names of claims by the reasons printed so far, to refer to.
     """
     numbers = [
-        f"{name} {number(value)}" for name, value in claim["numbers"].items()
+        f"{name} {number(value, name)}"
+        for name, value in claim["numbers"].items()
     ]
     details = ["; ".join(numbers)] if numbers else []
     if claim["verdict"] == UNDECIDED:
@@ -337,17 +361,24 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
     return [line.replace("\xa0", " ") for line in lines]
 
 
-def number(value: OverSeeds) -> str:
+def number(value: OverSeeds, name: str) -> str:
     """A number of a claim with its standard deviation, as text.
 
     Args:
-        value: Dictionary of `mean` and `deviation`.
+        value: Its mean over seeds.
+        name: Of the number.
+
+    Returns:
+        Such as "3 ± 1.4", or "3 (1 of 2 seeds)" where other seeds have none.
     """
     if value["mean"] is None:
-        return "never"
-    if value["deviation"] is None:
-        return f"{value['mean']:.3g}"
-    return f"{value['mean']:.3g} ± {value['deviation']:.2g}"
+        return "never" if name == ESCAPE_EPOCH else "not known"
+    text = f"{value['mean']:.3g}"
+    if value["deviation"] is not None:
+        text += f" ± {value['deviation']:.2g}"
+    if "known" in value:
+        text += f" ({value['known']} of {value['seeds']} seeds)"
+    return text
 
 
 def write_table(results: Results, path: Path) -> None:

@@ -308,11 +308,18 @@ def mean_and_deviation(values: Sequence[float]) -> OverSeeds:
     """Mean and sample standard deviation over seeds.
 
     Args:
-        values: One number per seed, NaN for what did not happen.
+        values: One number per seed; NaN for what did not happen or is not
+            known there, which is left out.
     """
     array = np.array(values, float)
-    mean = float(array.mean())
-    if not np.isfinite(mean):
+    known = array[np.isfinite(array)]
+    if len(known) == 0:
         return {"mean": None, "deviation": None}
-    deviation = float(array.std(ddof=1)) if len(array) > 1 else None
-    return {"mean": mean, "deviation": deviation}
+    found: OverSeeds = {
+        "mean": float(known.mean()),
+        "deviation": float(known.std(ddof=1)) if len(known) > 1 else None,
+    }
+    if len(known) < len(array):
+        found["known"] = len(known)
+        found["seeds"] = len(array)
+    return found

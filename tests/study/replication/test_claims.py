@@ -7,9 +7,11 @@ from keras_robust.study.replication.claims import Levels
 from keras_robust.study.replication.claims import claims_of
 from keras_robust.study.replication.recipes import RECIPES
 from keras_robust.study.replication.running import judge
+from keras_robust.study.replication.tables import number
 from keras_robust.study.replication.tables import reading_text
 from keras_robust.study.replication.training_sets import MODELS
 from keras_robust.study.replication.verdicts import find_reading
+from keras_robust.study.replication.verdicts import mean_and_deviation
 from keras_robust.study.replication.verdicts import tally
 from keras_robust.study.replication.verdicts import verdicts
 
@@ -201,7 +203,8 @@ def test_a_standard_model_that_gets_nothing_right_decides_nothing(published):
     claim = judged(published)["Robust features"]
     assert claim["verdict"] == "cannot be decided"
     assert "gets no test image right" in claim["reason"]
-    text = reading_text({"read_at": None, "runs": {0: published}})
+    results = {"read_at": None, "runs": {0: published}, "recipe": {}}
+    text = reading_text(results)
     assert "cannot be decided: the standard model gets no test" in text
 
 
@@ -273,6 +276,53 @@ def test_measured_claims(published):
     claim = judged(published)["Plateau"]
     assert claim["verdict"] == "not shown"
     assert claim["numbers"]["escape epoch"]["mean"] is None
+
+
+@pytest.mark.parametrize(
+    ("epochs", "text"),
+    [
+        ([3], "3"),
+        ([2, 4], "3 ± 1.4"),
+        ([3, None], "3 (1 of 2 seeds)"),
+        ([None, 2, 3], "2.5 ± 0.71 (2 of 3 seeds)"),
+        ([None], "never"),
+        ([None, None], "never"),
+    ],
+)
+def test_epochs_of_the_seeds_that_left_chance(published, epochs, text):
+    runs = [copy.deepcopy(published) for _ in epochs]
+    for run, epoch in zip(runs, epochs, strict=True):
+        run["curves"]["D_rand"]["escape_epoch"] = epoch
+    claim = judged(*runs)["Plateau"]
+    numbers = claim["numbers"]
+    assert number(numbers["escape epoch"], "escape epoch") == text
+    # Others are known in all seeds, and have no more than they had.
+    assert set(numbers["epochs"]) == {"mean", "deviation"}
+    assert (claim["verdict"] == "shown") == (None not in epochs)
+
+
+@pytest.mark.parametrize(
+    ("targeted", "text"),
+    [([None], "not known"), ([0.75, None], "0.75 (1 of 2 seeds)")],
+)
+def test_a_correlation_that_is_not_defined(published, targeted, text):
+    runs = [copy.deepcopy(published) for _ in targeted]
+    for run, value in zip(runs, targeted, strict=True):
+        run["measured"]["transfer"]["correlation"]["targeted"] = value
+    claim = judged(*runs)["Transfer"]
+    assert claim["verdict"] == "shown"
+    assert number(claim["numbers"]["targeted"], "targeted") == text
+
+
+def test_what_is_not_finite_is_left_out():
+    missing = {"mean": None, "deviation": None}
+    assert mean_and_deviation([float("nan")] * 2) == missing
+    assert mean_and_deviation([1.0, float("nan"), 3.0]) == {
+        "mean": 2.0,
+        "deviation": pytest.approx(2**0.5),
+        "known": 2,
+        "seeds": 3,
+    }
 
 
 def test_what_was_not_run_is_not_judged(published):
