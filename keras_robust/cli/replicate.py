@@ -1,6 +1,7 @@
 """`keras-robust replicate`: the study on one data set, or on two."""
 
 import argparse
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,8 @@ def _add_training_arguments(own: argparse._ArgumentGroup) -> None:
         "--epochs",
         type=positive,
         metavar="N",
-        help="of every training (default: 20)",
+        help="of every training (default: those of the recipe; with "
+        "--model-file or --network 20)",
     )
     own.add_argument(
         "--optimizer",
@@ -299,8 +301,9 @@ def study_of(
                 f"Received: --dataset {dataset}, --preset {preset}"
             )
         recipe = get_recipe(dataset or "digits", preset)
-        training = recipe.training.changed(_training(given))
-        overrides = _overrides(recipe, training)
+        chosen = _training(given)
+        training = recipe.training.changed(chosen)
+        overrides = _overrides(recipe, training, chosen)
         return replace(
             recipe, training=training, overrides=overrides, **changes
         )
@@ -347,21 +350,26 @@ def _training(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _overrides(
-    recipe: "Study", training: "Training"
+    recipe: "Study", training: "Training", chosen: Collection[str]
 ) -> dict[str, dict[str, Any]]:
     """The overrides of a recipe that fit another training.
 
-    A learning rate of the recipe's optimizer is not that of another one.
+    What is chosen for every training, no recipe overrides. But a learning rate
+    belongs to an optimizer: the recipe's is not that of another one, and where
+    a recipe overrides the optimizer, its learning rate stays.
     """
     from keras_robust.study.training import numbers_of
 
-    if training.optimizer == recipe.training.optimizer:
-        return recipe.overrides
-    gone = numbers_of(training.optimizer)
+    own = set(chosen) & {"epochs", "batch_size"}
+    of_optimizer = set(chosen) & {"learning_rate"}
+    if training.optimizer != recipe.training.optimizer:
+        of_optimizer |= set(numbers_of(training.optimizer))
+
+    def gone(changed: dict[str, Any]) -> set[str]:
+        return own if "optimizer" in changed else own | of_optimizer
+
     return {
-        model: changed
-        if "optimizer" in changed
-        else {key: changed[key] for key in changed if key not in gone}
+        model: {k: v for k, v in changed.items() if k not in gone(changed)}
         for model, changed in recipe.overrides.items()
     }
 

@@ -421,9 +421,16 @@ def choose(
     test = test[:test_images]
     return replace(
         images,
-        train=tuple(part[train] for part in images.train),
-        test=tuple(part[test] for part in images.test),
+        train=tuple(_taken(part, train) for part in images.train),
+        test=tuple(_taken(part, test) for part in images.test),
     )
+
+
+def _taken(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows; the first ones without a copy, which is large for all."""
+    if np.array_equal(rows, np.arange(len(rows))):
+        return part[: len(rows)]
+    return part[rows]
 
 
 def some_rows(data: StudyData, count: int, most: int | None) -> np.ndarray:

@@ -46,6 +46,23 @@ def test_rates_of_single_networks_are_those_of_an_optimizer_too():
     assert found("am207", optimizer="lion").learning_rate == 1e-3
 
 
+@pytest.mark.parametrize("preset", ["cpu", "gpu", "am207", "paper"])
+def test_epochs_and_batches_are_those_of_every_training(preset):
+    found = study_of("cifar10", preset, {"epochs": 3, "batch_size": 64})
+    for model in found.models:
+        training = found.training_of(model)
+        assert (training.epochs, training.batch_size) == (3, 64)
+
+
+def test_a_learning_rate_is_that_of_its_optimizer():
+    found = study_of("cifar10", "paper", {"learning_rate": 0.05})
+    assert found.training_of("D_rand").learning_rate == 0.05
+    # Adam's in that recipe.
+    found = study_of("cifar10", "am207", {"learning_rate": 0.05})
+    assert found.training_of("D_rand").learning_rate == 1e-3
+    assert found.training_of("D_det").learning_rate == 0.05
+
+
 def test_an_optimizer_of_ones_own_in_a_recipe(tmp_path):
     path = tmp_path / "own_optimizer_of_a_recipe.py"
     path.write_text(OWN)

@@ -17,8 +17,10 @@ from keras_robust.plot.style import open_sides
 from keras_robust.study.replication.replication import Replication
 from keras_robust.study.replication.results import FittedCurve
 from keras_robust.study.replication.results import Results
+from keras_robust.study.replication.results import about_images
 from keras_robust.study.replication.results import column_heading
 from keras_robust.study.replication.results import l2_column
+from keras_robust.study.replication.store import Arrays
 from keras_robust.study.replication.training_sets import TRAINING_SETS
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def draw_bars(results: Results) -> Picture:
     labels = [readable(name).replace(" ", "\n") for name in models]
     axes.set_xticks(range(len(models)), labels, fontsize=8)
     axes.set_xlabel("trained on")
-    axes.set_ylabel("test accuracy, %")
+    axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 100)
     axes.legend(
         frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1)
@@ -121,7 +123,10 @@ def draw_curves(results: Results, columns: int = 4) -> Picture:
     )
     figure.legend(
         lines,
-        ["on what it is trained on", "on test images"],
+        [
+            "on what it is trained on",
+            about_images("on test images", results["recipe"]),
+        ],
         loc="upper center",
         ncols=2,
         frameon=False,
@@ -156,20 +161,25 @@ def draw_images(study: Replication, columns: int = 8) -> Picture:
     """
     x, y = study.data.train
     names = study.data.class_names
-    sets = {"original": {"x": x, "y": y}}
+    sets = {"original": (x[:columns], y[:columns])}
     for name in study.recipe.models:
         if study.recipe.training_set(name).is_generated:
-            sets[name] = study.generated(name)
-    columns = min(columns, *(len(images["y"]) for images in sets.values()))
+            sets[name] = _first(study.generated(name), columns)
+    columns = min(columns, *(len(labels) for _, labels in sets.values()))
     figure = Picture(figsize=(1.1 * columns + 1, 1.3 * len(sets)))
     grid = figure.subplots(len(sets), columns, squeeze=False)
-    for row, (title, images) in zip(grid, sets.items(), strict=True):
+    for row, (title, drawn) in zip(grid, sets.items(), strict=True):
+        images, labels = drawn
         for i, axes in enumerate(row):
-            label = names[int(images["y"][i])]
-            show_image(axes, images["x"][i], title=label)
+            show_image(axes, images[i], title=names[int(labels[i])])
         row[0].set_ylabel(readable(title), fontsize=8)
     figure.tight_layout()
     return figure
+
+
+def _first(made: Arrays, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Copies of the first images and labels: views would keep all of a set."""
+    return made["x"][:count].copy(), made["y"][:count].copy()
 
 
 def draw_transfer(results: Results) -> Picture:

@@ -64,3 +64,11 @@ def test_readable_names():
     assert figures.readable("D_rand_robust") == "D_rand\nrobust source"
     assert figures.readable("standard_frozen_flips") == "standard\nfrozen flips"
     assert figures.readable("D_R_unpooled") == "D_R\nunpooled"
+
+
+def test_no_set_is_kept_by_the_images_that_are_drawn_of_it():
+    x = np.random.default_rng(0).random((100, 2, 2, 1))
+    images, labels = figures._first({"x": x, "y": np.arange(100)}, 3)
+    np.testing.assert_array_equal(images, x[:3])
+    np.testing.assert_array_equal(labels, [0, 1, 2])
+    assert images.base is None
