@@ -262,7 +262,14 @@ def draw(rows: list[dict[str, Any]]) -> matplotlib.figure.Figure:
                 draw_curve(panel, row)
     handles, labels = panel.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    axes[0][0].legend(unique.values(), unique.keys(), fontsize="small")
+    figure.legend(
+        unique.values(),
+        unique.keys(),
+        loc="outside upper center",
+        ncols=2,
+        fontsize="small",
+        frameon=False,
+    )
     figure.supxlabel("epoch")
     figure.supylabel("held-out images, %")
     return figure
