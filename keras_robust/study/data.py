@@ -391,6 +391,10 @@ def choose(
         test_images: See `Study`.
         validation_images: See `Study`.
 
+    Returns:
+        `ImageDataset` of read-only arrays. The first images, or all of them,
+        are no copies.
+
     Raises:
         ValueError: If nothing is left to train on.
     """
@@ -427,10 +431,11 @@ def choose(
 
 
 def _taken(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Some rows; the first ones without a copy, which is large for all."""
-    if np.array_equal(rows, np.arange(len(rows))):
-        return part[: len(rows)]
-    return part[rows]
+    """Some rows, read-only: the first ones are a view of what all seeds use."""
+    is_first = np.array_equal(rows, np.arange(len(rows)))
+    taken = part[: len(rows)] if is_first else part[rows]
+    taken.flags.writeable = False
+    return taken
 
 
 def some_rows(data: StudyData, count: int, most: int | None) -> np.ndarray:

@@ -115,6 +115,25 @@ def test_a_transform_makes_a_set(tmp_path):
     assert (other.generated("noisy")["y"] != noisy["y"]).any()
 
 
+class InPlace(Darker):
+    """Images that are changed where they lie."""
+
+    def make(self, batch):
+        images = batch.images
+        images /= 2
+        distance = abs(images).max((1, 2, 3))
+        return {"x": images, "distance": distance, "success": distance > 0}
+
+
+def test_a_transform_cannot_change_the_images_of_a_study(tmp_path):
+    """All stages and seeds share them."""
+    study = make_study(InPlace())
+    before = study.read().images.train[0].copy()
+    with pytest.raises(ValueError, match="read-only"):
+        study.replication(tmp_path, verbose=0).generated("in_place")
+    np.testing.assert_array_equal(study.read().images.train[0], before)
+
+
 def test_a_changed_transform_is_not_found_again():
     def described(transform):
         return OwnSet("one", "", transform=transform).description_of()

@@ -465,6 +465,22 @@ def test_some_of_sorted_images_are_of_all_classes(data):
         }
 
 
+@pytest.mark.parametrize("train_images", [None, 100])
+def test_a_study_of_all_or_the_first_images_copies_none(train_images):
+    read = study_data.read("digits")
+    found = study_data.choose(read, train_images, None, 0)
+    for split, all_of_it in zip(found, read.images, strict=True):
+        for part, whole in zip(split, all_of_it, strict=True):
+            assert np.shares_memory(part, whole)
+            assert not part.flags.writeable
+
+
+def test_images_of_a_study_are_read_only(data):
+    found = study_data.choose(study_data.read(data), 30, 20, 10)
+    for split in found:
+        assert not any(part.flags.writeable for part in split)
+
+
 def test_labels_from_one_are_not_taken_for_another_class(data):
     (x, y), (x_test, y_test) = data
     pair = ((x, y + 1), (x_test, y_test + 1))

@@ -48,9 +48,9 @@ def draw_bars(results: Results) -> Picture:
     Args:
         results: What `replicate` returns.
     """
-    summary = results["summary"]
+    summary, recipe = results["summary"], results["recipe"]
     models = list(results["models"])
-    radii = [l2_column(radius) for radius in results["recipe"]["radii"]]
+    radii = [l2_column(radius) for radius in recipe["radii"]]
     figure = Picture(figsize=(0.85 * len(models) + 1, 4))
     axes = figure.subplots()
     width = 0.8 / (1 + len(radii))
@@ -74,7 +74,7 @@ def draw_bars(results: Results) -> Picture:
     labels = [readable(name).replace(" ", "\n") for name in models]
     axes.set_xticks(range(len(models)), labels, fontsize=8)
     axes.set_xlabel("trained on")
-    axes.set_ylabel("accuracy, %")
+    axes.set_ylabel(about_images("accuracy on test images, %", recipe))
     axes.set_ylim(0, 100)
     axes.legend(
         frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1)

@@ -1,4 +1,6 @@
 import json
+import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,3 +74,51 @@ def test_no_set_is_kept_by_the_images_that_are_drawn_of_it():
     np.testing.assert_array_equal(images, x[:3])
     np.testing.assert_array_equal(labels, [0, 1, 2])
     assert images.base is None
+
+
+class Drawn:
+    """Stages that make a set anew at each call, as a `Replication` does."""
+
+    def __init__(self, count=100):
+        x = np.random.default_rng(0).random((count, 4, 4, 1), "float32")
+        y = np.arange(count) % 2
+        self.data = SimpleNamespace(train=(x, y), class_names=("zero", "one"))
+        self.recipe = SimpleNamespace(
+            models=("standard", "D_R", "D_NR", "D_rand"),
+            training_set=lambda name: SimpleNamespace(
+                is_generated=name != "standard"
+            ),
+        )
+        self.made = []
+
+    def generated(self, name):
+        assert all(earlier() is None for earlier in self.made)
+        x, y = self.data.train
+        made = {"x": x / 2, "y": 1 - y}
+        self.made.append(weakref.ref(made["x"]))
+        return made
+
+
+def test_images_are_drawn_of_one_set_after_the_other():
+    study = Drawn()
+    figure = figures.draw_images(study, columns=3)
+    assert len(study.made) == 3
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["zero", "one", "zero"] + 3 * ["one", "zero", "one"]
+    # No more than there are.
+    assert len(figures.draw_images(Drawn(count=2)).axes) == 2 * 4
+
+
+def test_labels_tell_which_images_are_judged(results):
+    def labels(validation_images):
+        recipe = results["recipe"] | {"validation_images": validation_images}
+        changed = results | {"recipe": recipe}
+        (legend,) = figures.draw_curves(changed).legends
+        return (
+            figures.draw_bars(changed).axes[0].get_ylabel(),
+            legend.get_texts()[1].get_text(),
+        )
+
+    assert labels(0) == ("accuracy on test images, %", "on test images")
+    held_out = "on held-out training images"
+    assert labels(50) == (f"accuracy {held_out}, %", held_out)
