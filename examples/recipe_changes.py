@@ -18,23 +18,23 @@ commands at once share the work. Writes `table.md` and `results.json`.
 
 import argparse
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from small_studies import in_turn
 from small_studies import percent
 from small_studies import write_results
 
 import keras_robust as kr
 from keras_robust.study.replication.settings import images_at_once
 from keras_robust.study.replication.stages import model_description
-from keras_robust.study.replication.store import StageBusyError
 
 RELABELLED = ("D_rand", "D_det", "D_other")
 INVERTED = ("D_R", "D_NR")
@@ -43,6 +43,8 @@ CONTROLS = tuple(f"{name}_shortcut" for name in RELABELLED)
 ATTACKED = 1000
 RADII = (0.25, 0.5)
 Network = tuple[str, dict[str, Any]]
+# A change, a set and a seed.
+Job = tuple[str, str, int]
 RESNET9: Network = ("resnet9", {"width": 64})
 # A peak as in Page 2018 ("How to train your ResNet").
 RESNET9_TRAINING = {
@@ -170,13 +172,9 @@ def main() -> None:
         for name in CHANGES[change].sets
         if not options.sets or name in options.sets
     ]
-    left, found = list(jobs), {}
-    while left:
-        job = next_row(left, options, attacks, found)
-        if job is None:
-            time.sleep(1)
-            continue
-        left.remove(job)
+    found: dict[Job, dict[str, Any]] = {}
+    for job, row in in_turn(jobs, partial(measure, options, attacks)):
+        found[job] = row
         rows = [found[job] for job in jobs if job in found]
         write_results(options, {"rows": rows}, table(rows))
 
@@ -217,43 +215,33 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def next_row(
-    left: list[Any],
-    options: argparse.Namespace,
-    attacks: "Attacks",
-    found: dict[Any, dict[str, Any]],
-) -> Any:
-    """Find the row of the first job that no other process is at.
+def measure(
+    options: argparse.Namespace, attacks: "Attacks", job: Job
+) -> dict[str, Any]:
+    """The row of a job.
 
     Args:
-        left: `(change, set, seed)` of rows that are not found yet.
         options: The command line.
         attacks: An `Attacks`.
-        found: Rows by job, to which the new one is added.
+        job: A change, a set and a seed.
 
-    Returns:
-        The job; `None` if other processes are at all of them.
+    Raises:
+        StageBusyError: If another process makes what is needed.
     """
-    for change, name, seed in left:
-        study = kr.study.Replication(
-            recipe_of(options, CHANGES[change]),
-            Path(options.output) / "stages",
-            seed,
-            options.verbose,
+    change, name, seed = job
+    study = kr.study.Replication(
+        recipe_of(options, CHANGES[change]),
+        Path(options.output) / "stages",
+        seed,
+        options.verbose,
+    )
+    with study.store.without_waiting():
+        row = study.store.numbers(
+            f"row-{name}",
+            measured_by(study),
+            lambda: row_of(study, name, attacks),
         )
-        try:
-            with study.store.without_waiting():
-                row = study.store.numbers(
-                    f"row-{name}",
-                    measured_by(study),
-                    lambda study=study, name=name: row_of(study, name, attacks),
-                )
-        except StageBusyError:
-            continue
-        job = (change, name, seed)
-        found[job] = {"change": change, "set": name, "seed": seed, **row}
-        return job
-    return None
+    return {"change": change, "set": name, "seed": seed, **row}
 
 
 def measured_by(study: kr.study.Replication) -> dict[str, Any]:

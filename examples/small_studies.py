@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ from keras_robust.cli.arguments import DATASETS
 from keras_robust.cli.arguments import PRESETS
 from keras_robust.study import Replication
 from keras_robust.study import get_recipe
+from keras_robust.study.replication.store import StageBusyError
 from keras_robust.study.training import make_schedule
 from keras_robust.utils.environment import machine
 from keras_robust.utils.files import write_atomically
@@ -225,3 +227,28 @@ def percent(shares):
         return ""
     spread = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
     return f"{values.mean():.1f}{spread}"
+
+
+def in_turn(jobs, take):
+    """Take all jobs; those that another process is at come later.
+
+    Args:
+        jobs: List of whatever `take` takes.
+        take: Callable of a job, which raises `StageBusyError` where another
+            process makes what it needs.
+
+    Yields:
+        Pairs of a job and what `take` has returned.
+    """
+    left = list(jobs)
+    while left:
+        for job in left:
+            try:
+                found = take(job)
+            except StageBusyError:
+                continue
+            left.remove(job)
+            yield job, found
+            break
+        else:
+            time.sleep(1)

@@ -20,24 +20,24 @@ after a stop, and several such commands at once share the work. Writes
 
 import argparse
 import itertools
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
 import numpy as np
 from small_studies import held_out_parser
+from small_studies import in_turn
 from small_studies import percent
 from small_studies import write_results
 
 import keras_robust as kr
 from keras_robust.models.parts import CIFAR_MEAN
 from keras_robust.models.parts import CIFAR_STD
-from keras_robust.study.replication.store import StageBusyError
 
 RELABELLED = ("D_rand", "D_other")
 SETS = (*RELABELLED, "D_R")
@@ -76,13 +76,9 @@ def main() -> None:
     """All sources, students and optimizers, seed by seed."""
     options = arguments()
     jobs = list(jobs_of(options))
-    left, rows = list(jobs), {}
-    while left:
-        job = next_row(left, options, rows)
-        if job is None:
-            time.sleep(1)
-            continue
-        left.remove(job)
+    rows: dict[Job, dict[str, Any]] = {}
+    for job, row in in_turn(jobs, partial(measure, options)):
+        rows[job] = row
         found = [rows[job] for job in jobs if job in rows]
         write_results(options, {"rows": found}, table(found))
     if set(RELABELLED) & set(options.sets):
@@ -117,39 +113,28 @@ def jobs_of(options: argparse.Namespace) -> Iterator[Job]:
                 yield Job(f"{name}_shortcut", NONE, student, optimizer, seed)
 
 
-def next_row(
-    left: list[Job], options: argparse.Namespace, rows: dict[Job, Any]
-) -> Job | None:
-    """Find the row of the first job that no other process is at.
+def measure(options: argparse.Namespace, job: Job) -> dict[str, Any]:
+    """The row of a job.
 
     Args:
-        left: Jobs whose rows are not found yet.
         options: The command line.
-        rows: Rows by job, to which the new one is added.
+        job: A `Job`.
 
-    Returns:
-        The job; `None` if other processes are at all of them.
+    Raises:
+        StageBusyError: If another process makes what is needed.
     """
-    for job in left:
-        study = kr.study.Replication(
-            recipe_of(options, job),
-            Path(options.output) / "stages",
-            job.seed,
-            options.verbose,
+    study = kr.study.Replication(
+        recipe_of(options, job),
+        Path(options.output) / "stages",
+        job.seed,
+        options.verbose,
+    )
+    name = "standard" if job.set == DATA else job.set
+    with study.store.without_waiting():
+        row = study.store.numbers(
+            f"row-{name}", study.description(), lambda: row_of(study, name)
         )
-        name = "standard" if job.set == DATA else job.set
-        try:
-            with study.store.without_waiting():
-                row = study.store.numbers(
-                    f"row-{name}",
-                    study.description(),
-                    lambda study=study, name=name: row_of(study, name),
-                )
-        except StageBusyError:
-            continue
-        rows[job] = {**asdict(job), **row}
-        return job
-    return None
+    return {**asdict(job), **row}
 
 
 def recipe_of(options: argparse.Namespace, job: Job) -> kr.Study:

@@ -70,6 +70,23 @@ def test_results_are_whole_while_they_are_written(
     assert [path.read_text() for path in paths] == before
 
 
+def test_jobs_of_other_processes_come_later(imported, monkeypatch):
+    studies = imported("small_studies")
+    waited, busy = [], {"a", "b"}
+    monkeypatch.setattr(
+        studies.time, "sleep", lambda seconds: waited.append(busy.clear())
+    )
+
+    def take(job):
+        if job in busy:
+            raise studies.StageBusyError(job)
+        return job.upper()
+
+    found = list(studies.in_turn(["a", "b", "c"], take))
+    assert found == [("c", "C"), ("a", "A"), ("b", "B")]
+    assert len(waited) == 1
+
+
 class CountedAttacks:
     """Attack nothing, and count the networks that would be attacked."""
 
@@ -104,7 +121,8 @@ def test_kept_numbers_of_recipe_changes_tell_what_they_depend_on(
         attacks = CountedAttacks()
         job = (change, "D_det", 0)
         options = changes.arguments()
-        assert changes.next_row([job], options, attacks, {}) == job
+        row = changes.measure(options, attacks, job)
+        assert (row["change"], row["set"], row["seed"]) == job
         return attacks.attacked
 
     assert attacked() == ["D_det", "source"]
