@@ -288,6 +288,7 @@ def test_measured_tables_of_the_pages(name, page):
         ("results/laboratory/shifted-targets", "laboratory.md"),
         ("results/laboratory/whitening", "laboratory.md"),
         ("results/laboratory/plain-students", "laboratory.md"),
+        ("results/laboratory/plain-students-longer", "laboratory.md"),
     ],
 )
 def test_pages_have_the_tables_of_their_trainings(folder, page):
