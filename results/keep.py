@@ -2,9 +2,10 @@
 
     python results/keep.py OUTPUT results/NAME [--curves]
 
-copies `results.json`, without spaces and, of an optimizer search, without the
-curve of every training (`--curves` keeps them), and `table.md`. Everything else
-is made from that: `keras-robust report results/NAME`.
+copies `results.json`, without spaces, with curves of five digits and, of an
+optimizer search, without the curve of every training (`--curves` keeps them),
+and `table.md`. Everything else is made from that: `keras-robust report
+results/NAME`.
 """
 
 import argparse
@@ -30,7 +31,22 @@ def compact(results, curves=False):
 
 
 def _line(value):
+    value = _short(value)
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _short(value, is_curve=False):
+    """The same, what is only drawn with five digits."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if is_curve else value
+    if isinstance(value, dict):
+        return {
+            key: _short(each, is_curve or key == "curve")
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_short(each, is_curve) for each in value]
+    return value
 
 
 def keep(source, target, curves=False):
