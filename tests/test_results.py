@@ -285,6 +285,7 @@ def test_measured_tables_of_the_pages(name, page):
             "training.md",
         ),
         ("benchmarks/results/objectives-cifar10-unwhitened-l2", "training.md"),
+        ("benchmarks/results/training-settings", "study.md"),
         ("results/laboratory/shifted-targets", "laboratory.md"),
         ("results/laboratory/whitening", "laboratory.md"),
         ("results/laboratory/plain-students", "laboratory.md"),
