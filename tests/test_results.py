@@ -259,6 +259,18 @@ def test_what_is_kept_of_a_run(tmp_path):
     assert (tmp_path / "kept" / "table.md").read_text("utf-8") == "| a |\n"
 
 
+def test_kept_curves_have_five_digits_and_all_else_has_all():
+    third = 1 / 3
+    results = {
+        "runs": {"0": {"curves": {"D_R": {"curve": {"loss": [third, third]}}}}},
+        "summary": {"mean": third},
+    }
+    kept = json.loads(script("keep").compact(results))
+    assert kept["summary"] == results["summary"]
+    curve = kept["runs"]["0"]["curves"]["D_R"]["curve"]
+    assert curve == {"loss": [0.33333, 0.33333]}
+
+
 @pytest.mark.parametrize(
     ("name", "page"),
     [("hop_skip_jump", "black_box.md"), ("target_order", "adaptive.md")],
